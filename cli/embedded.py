@@ -1,0 +1,227 @@
+"""A PostgreSQL and a Valkey of our own, each in a directory, on 127.0.0.1 with a password.
+
+    with EmbeddedPostgres(directory / "postgres") as postgres, EmbeddedValkey(directory / "valkey") as valkey:
+        connect(postgres.url, valkey.url)
+
+A server keeps its port and its password for the life of the object, so `kill()` and `start()` again is a crash and a
+recovery that its clients see through. Blocking, a fraction of a second each. Start them on the main thread: only then
+does the kernel end them with us (`cli.processes.launch`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from cli.binaries import BinaryMissing, postgres_binary, valkey_binary
+from cli.embedded_server import HOST, EmbeddedServer, ServerError, bare_environment
+from cli.processes import ending, identity, launch, open_to, unprivileged_account
+
+__all__ = ["BinaryMissing", "EmbeddedPostgres", "EmbeddedServer", "EmbeddedValkey", "ServerError"]
+
+DATABASE = ROLE = "orders"
+
+
+class EmbeddedPostgres(EmbeddedServer):
+    """PostgreSQL with a role and a database named `orders`, durable as in production."""
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # "fast": rolls back what is open, writes a checkpoint
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        password: str | None = None,
+        log: Path | None = None,
+        tell: Callable[[str], None] | None = None,
+        flush_initial_files: bool = True,
+    ) -> None:
+        """As `EmbeddedServer`. `flush_initial_files=False` makes a first start quicker, for data nobody will miss."""
+        super().__init__(directory, password=password, log=log, tell=tell)
+        self._flush = flush_initial_files
+        self._password_known = password is not None
+        self._account = unprivileged_account(self.directory)
+
+    @property
+    def url(self) -> str:
+        """A libpq URL."""
+        return f"postgresql://{ROLE}:{self.password}@{HOST}:{self.port}/{DATABASE}"
+
+    def initialise(self) -> None:
+        """Create the cluster, or take over the one that is there."""
+        binary = postgres_binary("postgres")
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        if self._account is not None:
+            for path in (binary, self.directory):
+                open_to(self._account, path, self._tell)
+        if not (self.directory / "PG_VERSION").exists():
+            self._create()
+        else:
+            self._check_version(binary)
+            if not self._password_known:
+                self._single_user(self.directory, f"ALTER ROLE {ROLE} PASSWORD '{self.password}'")
+        self._password_known = True
+
+    def _create(self) -> None:
+        """`initdb` beside the final directory, then one rename: an interrupted first start leaves no half cluster."""
+        unfinished = self.directory.with_name(self.directory.name + ".unfinished")
+        password_file = self.directory.with_name(self.directory.name + ".password")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        password_file.touch(mode=0o600)
+        try:
+            password_file.write_text(self.password)
+            if self._account is not None:
+                for path in (unfinished, password_file):
+                    os.chown(path, *self._account)
+            # fmt: off
+            self._run(
+                postgres_binary("initdb"), "-D", unfinished, "--username", ROLE, "--pwfile", password_file,
+                "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-instructions",
+                *([] if self._flush else ["--no-sync"]),
+            )
+            # fmt: on
+            self._single_user(unfinished, f"CREATE DATABASE {DATABASE}")
+            unfinished.rename(self.directory)
+        finally:
+            password_file.unlink()
+
+    def _check_version(self, binary: Path) -> None:
+        written = (self.directory / "PG_VERSION").read_text().strip()
+        running = self._run(binary, "--version")
+        if not re.search(rf"\) {re.escape(written)}(\D|$)", running):
+            raise ServerError(f"{self.directory} was written by PostgreSQL {written}, but this is {running.strip()}")
+
+    def _single_user(self, directory: Path, statement: str) -> None:
+        """Run one statement without a server, and so without a password."""
+        said = self._run(postgres_binary("postgres"), "--single", "-D", directory, "postgres", stdin=statement + "\n")
+        if "ERROR" in said or "FATAL" in said:
+            raise ServerError(said)
+
+    def _run(self, *command: str | Path, stdin: str = "") -> str:
+        """Run a PostgreSQL program to its end as the right user; what it said. Raises ServerError."""
+        uid, gid = self._account or (None, None)
+        ended = subprocess.run(
+            command,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=bare_environment(),
+            cwd="/",
+            user=uid,
+            group=gid,
+            extra_groups=None if uid is None else [],
+            check=False,
+        )
+        if ended.returncode != 0:
+            raise ServerError(f"{command[0]}: {ending(ended.returncode)}\n{ended.stdout.strip()}")
+        return ended.stdout
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        self._disown_recycled_pid()
+        settings = {
+            "listen_addresses": HOST,
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "100",
+            "shared_buffers": "256MB",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        return launch(
+            [postgres_binary("postgres"), "-D", self.directory, *options],
+            log=self.log,
+            env=bare_environment(),
+            death_signal=signal.SIGINT,
+            account=self._account,
+        )
+
+    def _answers(self) -> bool:
+        """What pg_ctl looks at: the last line of the server's own pid file."""
+        lines = self._pid_file_lines()
+        return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+    def _pid_file_lines(self) -> list[str]:
+        try:
+            return (self.directory / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _disown_recycled_pid(self) -> None:
+        """Let PostgreSQL start when the process id of its crashed predecessor belongs to something else by now.
+
+        It would refuse, as in a restarted container where every number is used again. Only the number is changed,
+        to one no process can have: the rest of the file is how PostgreSQL notices children that still run.
+        """
+        lines = self._pid_file_lines()
+        if not lines or not lines[0].isdigit() or identity(int(lines[0])) is None:
+            return
+        command_line = Path(f"/proc/{lines[0]}/cmdline")
+        if command_line.exists() and str(self.directory).encode() not in command_line.read_bytes():
+            (self.directory / "postmaster.pid").write_text("\n".join(["4194305", *lines[1:]]) + "\n")
+
+
+class EmbeddedValkey(EmbeddedServer):
+    """Valkey with an append-only file, flushed every second."""
+
+    name = "valkey"
+    stop_signal = signal.SIGTERM
+
+    @property
+    def url(self) -> str:
+        """A redis:// URL for database 0."""
+        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+
+    def initialise(self) -> None:
+        """Make the directory."""
+        valkey_binary()
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        settings = {
+            "bind": HOST,
+            "port": str(self.port),
+            "dir": '"' + str(self.directory).replace("\\", "\\\\").replace('"', '\\"') + '"',
+            "requirepass": self.password,
+            "save": '""',
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+        }
+        config = "".join(f"{name} {value}\n" for name, value in settings.items())
+        # The configuration goes through standard input, so that the password never shows in a process list.
+        return launch(
+            [valkey_binary(), "-"],
+            log=self.log,
+            env=bare_environment(),
+            death_signal=signal.SIGTERM,
+            stdin=config.encode(),
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((HOST, self.port), timeout=0.5) as connection:
+                connection.settimeout(0.5)
+                connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
+                return _receive(connection, b"+PONG\r\n")
+        except OSError:
+            return False
+
+
+def _receive(connection: socket.socket, expected: bytes) -> bool:
+    received = b""
+    while not received.endswith(expected):
+        chunk = connection.recv(1024)
+        if not chunk or b"-" in chunk:  # an error reply: still loading, or another server's password
+            return False
+        received += chunk
+    return True

@@ -1,0 +1,156 @@
+"""What the embedded servers share: a process, its port, its password."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Self
+
+from cli.processes import ending, last_lines
+
+HOST = "127.0.0.1"
+START_ATTEMPTS = 6
+
+
+class ServerError(Exception):
+    """A server did not initialise or start; the message holds the end of its log."""
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on.
+
+    Below the range from which systems take ports for outgoing connections: a client that keeps trying to reach a
+    dead server there can be given the server's own port, connect to itself, and so keep the server from returning.
+    """
+    while True:
+        port = random.randint(15_000, 32_000)
+        if port_is_free(port):
+            return port
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+class EmbeddedServer(ABC):
+    """What both servers share: the process, its port, its password."""
+
+    name: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals]
+    process: subprocess.Popen[bytes] | None = None
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        password: str | None = None,
+        log: Path | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """The directory is made when missing; `log` is `<directory>.log` unless given.
+
+        `tell` is called with what a person should know, such as a permission that was changed.
+        """
+        self.directory = directory.absolute()
+        self.password = password or secrets.token_urlsafe(24)
+        self.log = (log or directory.with_name(directory.name + ".log")).absolute()
+        self.port = 0
+        self._tell = tell or (lambda _line: None)
+        self._answered = False
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients connect, password included. Valid once started."""
+
+    @abstractmethod
+    def initialise(self) -> None:
+        """Make the directory ready for the first start; nothing to do later. Raises ServerError, BinaryMissing."""
+
+    @abstractmethod
+    def _launch(self) -> subprocess.Popen[bytes]: ...
+
+    @abstractmethod
+    def _answers(self) -> bool: ...
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self.process.pid if self.process is not None and self.process.poll() is None else None
+
+    def spawn(self) -> None:
+        """Launch the process without waiting for it; its port is drawn anew until it has answered once."""
+        if not self._answered:
+            self.port = free_port()
+        self.process = self._launch()
+
+    def ready(self) -> bool:
+        """Whether the server takes connections. Never blocks for long."""
+        if self.pid is None or not self._answers():
+            return False
+        self._answered = True
+        return True
+
+    def start(self, timeout: float = 60.0) -> Self:
+        """Initialise, launch, and wait until the server takes connections. Raises ServerError, BinaryMissing.
+
+        `timeout` in seconds covers crash recovery. A server that exits is tried again: another process may have
+        taken the port, or the previous server's children may not have ended yet.
+        """
+        self.initialise()
+        deadline = time.monotonic() + timeout
+        for attempt in range(START_ATTEMPTS):
+            time.sleep(attempt * 0.1)
+            self.spawn()
+            while self.pid is not None:
+                if self.ready():
+                    return self
+                if time.monotonic() > deadline:
+                    self.kill()
+                    raise ServerError(f"{self.name} took no connections for {timeout:.0f} s\n{last_lines(self.log, 5)}")
+                time.sleep(0.01)
+        assert self.process is not None
+        raise ServerError(f"{self.name} ended with {ending(self.process.wait())}\n{last_lines(self.log, 5)}")
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Stop in good order; kill after `timeout` seconds. Nothing to do when it does not run."""
+        if self.pid is None or self.process is None:
+            return
+        self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """`kill -9`, as a crash would; the data stays. Nothing to do when it does not run."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def bare_environment() -> dict[str, str]:
+    """No PGPORT, PGDATA or locale of the user's may change what the servers do."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

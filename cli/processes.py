@@ -1,0 +1,148 @@
+"""Operating-system processes: start one that dies with us, recognise one later, stop it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+class Account(NamedTuple):
+    """A user of the operating system."""
+
+    uid: int
+    gid: int
+
+
+def unprivileged_account(directory: Path) -> Account | None:
+    """Who runs a server that refuses to be root: None when we are not root, else the owner of `directory` or nobody."""
+    if os.geteuid() != 0:
+        return None
+    if directory.exists() and (owner := directory.stat()).st_uid != 0:
+        return Account(owner.st_uid, owner.st_gid)
+    entry = pwd.getpwnam("nobody")
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def launch(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str],
+    death_signal: signal.Signals,
+    account: Account | None = None,
+    stdin: bytes = b"",
+) -> subprocess.Popen[bytes]:
+    """Start `command` in its own session, output appended to `log`.
+
+    On Linux the kernel sends it `death_signal` when this process dies, however it dies. The kernel ties that to the
+    *thread* that starts the process, so it is asked for only on the main thread: a worker thread that ends would
+    take a healthy server with it.
+    """
+    uid, gid = account or (-1, -1)
+    mortal = threading.current_thread() is threading.main_thread()
+    prefix = [sys.executable, "-I", "-S", LAUNCHER, uid, gid, int(death_signal) if mortal else 0, os.getpid()]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in (*prefix, *command)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            cwd="/",
+            # Ctrl-C in the terminal reaches us alone; we decide who stops when.
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(stdin)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it died at once; its exit code tells
+    return process
+
+
+def open_to(account: Account, path: Path, tell: Callable[[str], None]) -> None:
+    """Let `account` reach `path`: add the search bit for others to each directory above it that lacks it.
+
+    Nothing more than the search bit: nobody can list or read what they could not before. Raises PermissionError
+    where we may not do even that.
+    """
+    for directory in reversed(path.resolve().parents):
+        status = directory.stat()
+        if status.st_uid == account.uid or status.st_mode & stat.S_IXOTH:
+            continue
+        directory.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
+        tell(f"made {directory} searchable (chmod o+x): PostgreSQL refuses to run as root and needs to pass")
+
+
+def identity(pid: int) -> str | None:
+    """What tells the process `pid` from a later one with the same number; None when there is none (or a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, started = fields[0], fields[19]
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+        return _identity_from_ps(pid)
+    except ProcessLookupError:
+        return None
+    return None if state in "ZX" else f"started at tick {started}"
+
+
+def _identity_from_ps(pid: int) -> str | None:
+    """For systems without /proc, such as macOS."""
+    listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listed.stdout.strip() or None
+
+
+def stop_stranger(pid: int, known_identity: str, sig: signal.Signals, timeout: float) -> bool:
+    """Stop a process that is not our child, if `pid` still is the process of that identity. True when it was.
+
+    Sends `sig`, and SIGKILL when it has not ended after `timeout` seconds.
+    """
+    if identity(pid) != known_identity:
+        return False
+    for attempt in (sig, signal.SIGKILL):
+        try:
+            os.kill(pid, attempt)
+        except ProcessLookupError:
+            return True
+        deadline = time.monotonic() + timeout
+        while identity(pid) == known_identity and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if identity(pid) != known_identity:
+            return True
+    return True
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, in words: `exit code 1` or `killed by SIGKILL`."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"
+
+
+def last_lines(log: Path, count: int) -> str:
+    """The last `count` non-empty lines of a log file, for a message to a person."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 8192))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return "\n".join([line for line in lines if line.strip()][-count:])
