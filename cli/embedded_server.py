@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import random
 import secrets
-import signal
 import socket
 import subprocess
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 from cli.processes import ending, last_lines
+from cli.server import Server
 
 HOST = "127.0.0.1"
 START_ATTEMPTS = 6
@@ -48,12 +48,8 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-class EmbeddedServer(ABC):
-    """What both servers share: the process, its port, its password."""
-
-    name: ClassVar[str]
-    stop_signal: ClassVar[signal.Signals]
-    process: subprocess.Popen[bytes] | None = None
+class EmbeddedServer(Server):
+    """A server of our own: its data in a directory, on a port of its choice, behind a password."""
 
     def __init__(
         self,
@@ -89,11 +85,6 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def _answers(self) -> bool: ...
 
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self.process.pid if self.process is not None and self.process.poll() is None else None
-
     def spawn(self) -> None:
         """Launch the process without waiting for it; its port is drawn anew until it has answered once."""
         if not self._answered:
@@ -128,21 +119,10 @@ class EmbeddedServer(ABC):
         assert self.process is not None
         raise ServerError(f"{self.name} ended with {ending(self.process.wait())}\n{last_lines(self.log, 5)}")
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """Stop in good order; kill after `timeout` seconds. Nothing to do when it does not run."""
-        if self.pid is None or self.process is None:
-            return
-        self.process.send_signal(self.stop_signal)
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """`kill -9`, as a crash would; the data stays. Nothing to do when it does not run."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+    @property
+    def state(self) -> str:
+        """The last line of its log."""
+        return last_lines(self.log, 1)
 
     def __enter__(self) -> Self:
         return self.start()

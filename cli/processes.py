@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
+LOG_BYTES = 16 * 1024 * 1024
 
 
 class Account(NamedTuple):
@@ -146,3 +147,13 @@ def last_lines(log: Path, count: int) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join([line for line in lines if line.strip()][-count:])
+
+
+def open_log(directory: Path, name: str) -> Path:
+    """The log file `name`; one that has grown past 16 MiB is put aside, replacing the one put aside before."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    log = directory / f"{name}.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    log.touch(mode=0o600)
+    return log

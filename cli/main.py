@@ -1,0 +1,102 @@
+"""The `orders` command. What a command needs is imported when it runs, so that `orders --help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+app = typer.Typer(
+    help="Order management with CQRS and event sourcing on PostgreSQL and Redis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+projections = typer.Typer(help="The read models.", no_args_is_help=True)
+app.add_typer(projections, name="projections")
+
+DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
+Port = typer.Option(min=1, max=65535)
+DEFAULT_DATA_DIR = Path(".orders")
+
+
+@app.command()
+def up(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    command_port: Annotated[int, Port] = 8001,
+    query_port: Annotated[int, Port] = 8002,
+) -> None:
+    """Start the whole stack in this terminal.
+
+    Embedded PostgreSQL and Valkey, unless DATABASE_URL and REDIS_URL name others; migrations; command service,
+    projector and query service. Ctrl-C stops all of it. What dies is restarted.
+    """
+    from cli.binaries import BinaryMissing
+    from cli.up import Refused
+    from cli.up import up as start
+
+    try:
+        start(data_dir, command_port, query_port)
+    except (Refused, BinaryMissing) as error:
+        _fail(str(error), code=1)
+
+
+@app.command()
+def run(name: Annotated[Literal["command", "projector", "query"], typer.Argument(metavar="NAME")]) -> None:
+    """Run one process, NAME being command, projector or query, with its settings from the environment."""
+    from cli.run import BadSettings
+    from cli.run import run as run_process
+
+    try:
+        run_process(name)
+    except BadSettings as error:
+        _fail(str(error), code=2)
+
+
+@app.command()
+def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Bring the database to the newest schema: DATABASE_URL, or the running stack's."""
+    from cli.migrate import MigrationFailed, migrate_database
+
+    try:
+        applied = migrate_database(data_dir)
+    except MigrationFailed as error:
+        _fail(str(error), code=1)
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@app.command(
+    "import", add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def import_orders(context: typer.Context) -> None:
+    """Place real orders from an Online Retail CSV through the command API."""
+    from cli.import_orders import import_command
+
+    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    command.command()(import_command)
+    command(args=context.args, prog_name=context.command_path)
+
+
+@projections.callback()
+def _projections() -> None:
+    """Without this, Typer would take `status` for the whole of `orders projections`."""
+
+
+@projections.command()
+def status(
+    query_url: Annotated[str | None, typer.Option(help="Query service. Default: the running stack's.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """How far each read model is behind the log."""
+    from cli.projections import NoAnswer, show_status
+
+    try:
+        show_status(query_url, data_dir)
+    except NoAnswer as error:
+        _fail(str(error), code=1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"orders: {message}", err=True)
+    raise typer.Exit(code)

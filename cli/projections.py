@@ -1,0 +1,47 @@
+"""`orders projections status`: how far the read models are behind the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from cli.stack import running_stack
+
+TIMEOUT_SECONDS = 5.0
+LEVEL_STYLES = {"normal": "green", "warning": "yellow", "critical": "red", "emergency": "bold red"}
+
+
+class NoAnswer(Exception):
+    """No query service to ask, or it does not answer; the message says which."""
+
+
+def show_status(query_url: str | None, data_dir: Path) -> None:
+    """Print the lag of every read model. Raises NoAnswer."""
+    stack = running_stack(data_dir)
+    url = query_url or (stack.query_url if stack else None)
+    if url is None:
+        raise NoAnswer(f"nothing runs in {data_dir}: start a stack, or give --query-url")
+    Console().print(_table(_fetch(url)))
+
+
+def _fetch(url: str) -> list[dict[str, Any]]:
+    try:
+        answer = httpx.get(f"{url}/projections", timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NoAnswer(f"{url}: {error}") from error
+    projections: list[dict[str, Any]] = answer.json()["projections"]
+    return projections
+
+
+def _table(projections: list[dict[str, Any]]) -> Table:
+    table = Table("read model", "level", "what to do")
+    for heading in ("head", "checkpoint", "behind by", "behind for"):
+        table.add_column(heading, justify="right")
+    for row in projections:
+        table.add_row(row["name"])
+    return table

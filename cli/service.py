@@ -1,0 +1,74 @@
+"""One of our own processes (`orders run NAME`) as a child."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cli.embedded_server import HOST
+from cli.processes import launch
+from cli.server import Server
+
+PROBE_SECONDS = 1.0
+
+
+def orders_command(*arguments: str) -> list[str]:
+    """The command line of `orders ...` in this very environment, wherever it is started."""
+    return [sys.executable, "-P", "-m", "cli", *arguments]
+
+
+class Service(Server):
+    """The command service, the query service or the projector."""
+
+    def __init__(self, name: str, port: int, log: Path, environment: Mapping[str, str]) -> None:
+        """`environment` is added to ours; it names the databases and the ports."""
+        self.name = name
+        self.port = port
+        self.log = log
+        self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
+        self._state = "starting"
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def state(self) -> str:
+        """Its own words from the last probe."""
+        return self._state
+
+    def spawn(self) -> None:
+        """Launch `orders run NAME`."""
+        self._state = "starting"
+        self.process = launch(
+            orders_command("run", self.name), log=self.log, env=self._environment, death_signal=signal.SIGTERM
+        )
+
+    def ready(self) -> bool:
+        """Whether /readyz says so."""
+        if self.pid is None:
+            return False
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            self._state = _in_words(answer.read())
+        except (OSError, http.client.HTTPException):
+            return False  # not listening yet
+        finally:
+            connection.close()
+        return answer.status == http.HTTPStatus.OK
+
+
+def _in_words(body: bytes) -> str:
+    try:
+        document = json.loads(body)
+        return str(document.get("detail") or document.get("status"))
+    except (ValueError, AttributeError):
+        return body.decode(errors="replace")[:200]

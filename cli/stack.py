@@ -1,0 +1,86 @@
+"""The descriptor of a stack: how other commands find what `orders up` runs, and how its next run finds the passwords.
+
+`<data-dir>/stack.json` is readable by its owner only and replaced atomically.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+from cli.processes import identity
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process that is recognised even after its number has been given to another."""
+
+    pid: int
+    identity: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process `pid`, which runs."""
+        return cls(pid, identity(pid) or "gone")
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return identity(self.pid) == self.identity
+
+
+class Stack(msgspec.Struct, kw_only=True):
+    """What `orders up` last wrote. Addresses count only while the supervisor is alive; passwords stay."""
+
+    supervisor: Process | None = None
+    command_url: str = ""
+    query_url: str = ""
+    projector_url: str = ""
+    database_url: str = ""
+    redis_url: str = ""
+    postgres_password: str | None = None
+    valkey_password: str | None = None
+    children: dict[str, Process] = {}
+
+    def save(self, data_dir: Path) -> None:
+        """Replace the descriptor in `data_dir`."""
+        partial = data_dir / "stack.json.partial"
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(self)))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(data_dir / "stack.json")
+
+
+def load_stack(data_dir: Path) -> Stack | None:
+    """The descriptor in `data_dir`; None when there is none, or none that can be read."""
+    try:
+        return msgspec.json.decode((data_dir / "stack.json").read_bytes(), type=Stack)
+    except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
+        return None
+
+
+def running_stack(data_dir: Path) -> Stack | None:
+    """The stack that runs in `data_dir` now; None when none does."""
+    stack = load_stack(data_dir)
+    return stack if stack is not None and stack.supervisor is not None and stack.supervisor.alive else None
+
+
+class AlreadyRunning(Exception):
+    """Another `orders up` holds the data directory."""
+
+
+class DataDirLock:
+    """Held as long as the object and the process live; the kernel lets go of it however the process ends."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Raises AlreadyRunning."""
+        self._file = (data_dir / "lock").open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise AlreadyRunning from error

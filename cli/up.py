@@ -1,0 +1,191 @@
+"""`orders up`: the whole stack in one terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.embedded_server import HOST, ServerError, free_port, port_is_free
+from cli.processes import ending, last_lines, launch, open_log, stop_stranger
+from cli.service import Service, orders_command
+from cli.stack import AlreadyRunning, DataDirLock, Process, Stack, load_stack
+from cli.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
+from cli.welcome import welcome
+
+SURVIVOR_SECONDS = 30.0
+# Those that take requests first, what they need last.
+STOP_ORDER = ("migrate", "query", "command", "projector", "valkey", "postgres")
+
+
+class Refused(Exception):
+    """The stack cannot be started; the message tells a person why and what to do."""
+
+
+def up(data_dir: Path, command_port: int, query_port: int) -> None:
+    """Run the stack until Ctrl-C or SIGTERM. Raises Refused, with nothing left running."""
+    data_dir = data_dir.absolute()
+    lock = _lock(data_dir)  # noqa: F841 - held until we return
+    stack = load_stack(data_dir) or Stack()
+    _stop_survivors(stack, data_dir)
+    _refuse_taken_ports({"--command-port": command_port, "--query-port": query_port})
+    stack.command_url = f"http://{HOST}:{command_port}"
+    stack.query_url = f"http://{HOST}:{query_port}"
+    _Run(data_dir, stack).run()
+
+
+class _Run:
+    """One run of the stack."""
+
+    def __init__(self, data_dir: Path, stack: Stack) -> None:
+        self._data_dir = data_dir
+        self._logs = data_dir / "logs"
+        self._stack = stack
+        self._signals = StopSignals()
+        self._supervisor = Supervisor(self._signals, tell=say, changed=self._save)
+
+    def run(self) -> None:
+        self._stack.supervisor = Process.of(os.getpid())
+        self._save()
+        try:
+            self._start()
+            say(welcome(self._stack, self._data_dir))
+            self._supervisor.run()
+        except StopRequested:
+            say("stopping")
+        except (StartFailed, ServerError) as error:
+            raise Refused(str(error)) from error
+        finally:
+            self._stop()
+        say("stopped")
+
+    def _start(self) -> None:
+        databases = self._databases()
+        self._supervisor.start(databases)
+        self._stack.database_url = os.environ.get("DATABASE_URL") or _url(databases, "postgres")
+        self._stack.redis_url = os.environ.get("REDIS_URL") or _url(databases, "valkey")
+        services = self._services()
+        self._migrate()
+        self._supervisor.start(services)
+
+    def _databases(self) -> list[EmbeddedPostgres | EmbeddedValkey]:
+        """The servers nobody gave us the address of, ready to start."""
+        databases: list[EmbeddedPostgres | EmbeddedValkey] = []
+        stack = self._stack
+        if not os.environ.get("DATABASE_URL"):
+            postgres = EmbeddedPostgres(
+                self._data_dir / "postgres",
+                password=stack.postgres_password,
+                log=open_log(self._logs, "postgres"),
+                tell=say,
+            )
+            postgres.initialise()
+            # Known to the server by now, so it is safe to rely on from the next run on.
+            stack.postgres_password = postgres.password
+            databases.append(postgres)
+        if not os.environ.get("REDIS_URL"):
+            valkey = EmbeddedValkey(
+                self._data_dir / "valkey", password=stack.valkey_password, log=open_log(self._logs, "valkey")
+            )
+            valkey.initialise()
+            stack.valkey_password = valkey.password
+            databases.append(valkey)
+        return databases
+
+    def _services(self) -> list[Service]:
+        projector_port = free_port()
+        self._stack.projector_url = f"http://{HOST}:{projector_port}"
+        ports = {
+            "command": int(self._stack.command_url.rpartition(":")[2]),
+            "projector": projector_port,
+            "query": int(self._stack.query_url.rpartition(":")[2]),
+        }
+        environment = {
+            **self._database_environment(),
+            "HOST": HOST,
+            **{f"{name.upper()}_PORT": str(port) for name, port in ports.items()},
+        }
+        return [Service(name, port, open_log(self._logs, name), environment) for name, port in ports.items()]
+
+    def _database_environment(self) -> Mapping[str, str]:
+        return {"DATABASE_URL": self._stack.database_url, "REDIS_URL": self._stack.redis_url}
+
+    def _migrate(self) -> None:
+        """Run `orders migrate` to its end. Raises StartFailed, StopRequested."""
+        log = open_log(self._logs, "migrate")
+        environment = {**os.environ, **self._database_environment()}
+        process = launch(orders_command("migrate"), log=log, env=environment, death_signal=signal.SIGTERM)
+        try:
+            while process.poll() is None:
+                self._signals.pause(0.1)
+                self._signals.check()
+        finally:
+            _end(process)
+        if process.returncode != 0:
+            raise StartFailed(f"migrations failed: {ending(process.returncode)}\n{last_lines(log, 10)}\n(log: {log})")
+
+    def _save(self) -> None:
+        running = {server.name: server.pid for server in self._supervisor.servers}
+        self._stack.children = {name: Process.of(pid) for name, pid in running.items() if pid is not None}
+        self._stack.save(self._data_dir)
+
+    def _stop(self) -> None:
+        self._supervisor.stop(sorted(self._supervisor.servers, key=lambda server: STOP_ORDER.index(server.name)))
+        self._stack.supervisor = None
+        self._save()
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    with contextlib.suppress(OSError):  # the terminal is gone: stopping in good order matters more than saying so
+        print(text, flush=True)
+
+
+def _lock(data_dir: Path) -> DataDirLock:
+    try:
+        # As root, PostgreSQL's data belongs to another user, who must be able to pass.
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if data_dir.stat().st_uid == os.geteuid():
+            data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        return DataDirLock(data_dir)
+    except AlreadyRunning as error:
+        stack = load_stack(data_dir)
+        if stack is None or stack.supervisor is None:
+            raise Refused(f"another `orders up` is just starting or stopping in {data_dir}") from error
+        raise Refused(
+            f"already running in {data_dir} (process {stack.supervisor.pid}): commands at {stack.command_url}, "
+            f"queries at {stack.query_url}\nFor a second stack give it another --data-dir and other ports."
+        ) from error
+    except OSError as error:
+        raise Refused(f"cannot use {data_dir}: {error.strerror}. Choose another with --data-dir.") from error
+
+
+def _stop_survivors(stack: Stack, data_dir: Path) -> None:
+    """End what a supervisor that was killed has left behind, where the kernel has not done so."""
+    for name in STOP_ORDER:
+        child = stack.children.get(name)
+        stop_signal = EmbeddedPostgres.stop_signal if name == "postgres" else signal.SIGTERM
+        if child is not None and stop_stranger(child.pid, child.identity, stop_signal, SURVIVOR_SECONDS):
+            say(f"stopped {name} (process {child.pid}), left over from a run in {data_dir} that was killed")
+
+
+def _refuse_taken_ports(ports: Mapping[str, int]) -> None:
+    if len(set(ports.values())) < len(ports):
+        raise Refused(f"{' and '.join(ports)} must differ")
+    for option, port in ports.items():
+        if not port_is_free(port):
+            raise Refused(f"port {port} is in use by another program. Choose another with {option}.")
+
+
+def _url(databases: list[EmbeddedPostgres | EmbeddedValkey], name: str) -> str:
+    return next(database.url for database in databases if database.name == name)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
