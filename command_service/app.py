@@ -1,0 +1,91 @@
+"""The command service, composed: the only place that builds connections and wires them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from command_service.api.routes import router
+from command_service.appender import Appender
+from command_service.handler import Handler, Pool
+from shared import event_store
+from shared.logs import get_logger
+from shared.postgres import CONNECTION_LOST, connect, create_pool
+from shared.settings import Settings
+from shared.web import NotReady, create_api
+
+_log = get_logger()
+
+_DESCRIPTION = """\
+Commands on orders. A command is **acknowledged** (it is durable) or **refused**; it never returns order data.
+
+The acknowledgement carries a `consistency_token`. Send it as `Consistency-Token` to the query service and the answer
+includes your write. Send an `Idempotency-Key` with every command and a repeated request is carried out once.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    app = create_api(
+        title="Orders: commands",
+        description=_DESCRIPTION,
+        settings=settings,
+        lifespan=_lifespan(settings),
+        ready=lambda: _ready(app),
+        tags=[{"name": "orders", "description": "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."}],
+    )
+    app.include_router(router)
+    return app
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pool = await create_pool(settings, "command")
+        appender = Appender(
+            lambda: connect(settings, "appender"),
+            queue_size=settings.append_queue_size,
+            group_size=settings.append_group_size,
+            wait_seconds=settings.append_wait_seconds,
+            timeout_seconds=settings.append_timeout_seconds,
+        )
+        app.state.pool = pool
+        app.state.appender = appender
+        app.state.handler = Handler(
+            pool, appender, conflict_retries=settings.conflict_retries, cache_size=settings.state_cache_size
+        )
+        appender.start()
+        purge = asyncio.create_task(_purge_keys(pool, settings), name="purge-idempotency-keys")
+        try:
+            yield
+        finally:
+            purge.cancel()
+            await appender.stop()  # what was accepted is appended first
+            pool.terminate()
+
+    return lifespan
+
+
+async def _ready(app: FastAPI) -> None:
+    if not app.state.appender.healthy:
+        raise NotReady("the appender has stopped")
+    try:
+        async with asyncio.timeout(2.0):
+            await event_store.read_head(app.state.pool)
+    except CONNECTION_LOST as error:
+        raise NotReady("PostgreSQL cannot be reached") from error
+
+
+async def _purge_keys(pool: Pool, settings: Settings) -> None:
+    """Forgets old Idempotency-Keys, for ever; a database that is away is asked again next time."""
+    older_than = timedelta(days=settings.idempotency_days)
+    while True:
+        try:
+            while purged := await event_store.purge_keys(pool, older_than):
+                _log.info("idempotency keys purged", keys=purged)
+        except CONNECTION_LOST as error:
+            _log.warning("idempotency keys not purged", error=repr(error))
+        await asyncio.sleep(settings.purge_interval_seconds)

@@ -1,0 +1,49 @@
+"""When a command's events happened: the time given, or now; never in the future, never before what came before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.errors import Invalid, Rejected
+
+TOLERANCE = timedelta(minutes=1)  # clocks differ
+
+
+@dataclass
+class OccurredInTheFuture(Invalid):
+    occurred_at: datetime
+    now: datetime
+    code = "occurred-in-the-future"
+    title = "The given time has not come yet"
+
+    @property
+    def detail(self) -> str:
+        return f"occurred_at {self.occurred_at.isoformat()} is later than now ({self.now.isoformat()})."
+
+
+@dataclass
+class OccurredBeforePreviousEvent(Rejected):
+    occurred_at: datetime
+    previous: datetime
+    code = "occurred-before-previous-event"
+    title = "The given time lies before the order's previous event"
+
+    @property
+    def detail(self) -> str:
+        return (
+            f"occurred_at {self.occurred_at.isoformat()} lies before the order's previous event "
+            f"({self.previous.isoformat()})."
+        )
+
+
+def occurred_at(given: datetime | None, now: datetime, previous: datetime | None) -> datetime:
+    """The business time of the next event. Raises `OccurredInTheFuture` or `OccurredBeforePreviousEvent`."""
+    if given is None:
+        # A previous event may lie up to the tolerance ahead of our clock; time still does not run backwards.
+        return max(now, previous) if previous else now
+    if given > now + TOLERANCE:
+        raise OccurredInTheFuture(given, now)
+    if previous is not None and given < previous:
+        raise OccurredBeforePreviousEvent(given, previous)
+    return given

@@ -1,0 +1,277 @@
+"""The order: every rule that decides, every change that follows.
+
+Pure: no clock, no ids, no versions, no I/O. A state is a frozen value; `decide` answers the events that a command
+leads to (none, when the command changes nothing that has not already happened) or raises a typed error; `evolve` makes
+the next state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from command_service.domain.order_rejections import (
+    ItemNotFound,
+    OrderAlreadyPlaced,
+    OrderNeedsALine,
+    OrderNotCancellable,
+    OrderNotConfirmed,
+    OrderNotFound,
+    OrderNotPending,
+    OrderNotShipped,
+    OrderTotalTooLarge,
+    PaymentAmountMismatch,
+    TooManyLines,
+)
+from shared.events.order import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderEvent,
+    OrderItemAdded,
+    OrderItemRemoved,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    PaymentConfirmed,
+    ShippingAddressChanged,
+)
+
+MAX_LINES = 2_000
+MAX_TOTAL = 2**53 - 1  # the largest integer that every JSON reader represents exactly
+
+
+# --- state ---------------------------------------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    PENDING = "PENDING"
+    CONFIRMED = "CONFIRMED"
+    SHIPPED = "SHIPPED"
+    DELIVERED = "DELIVERED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the rules need to know. `payment`, `shipment` and `cancellation` hold the event that made them so."""
+
+    status: Status
+    items: tuple[OrderLine, ...]
+    shipping_address_id: str
+    payment: PaymentConfirmed | None = None
+    shipment: OrderShipped | None = None
+    cancellation: OrderCancelled | None = None
+
+    @property
+    def total(self) -> int:
+        return total_of(self.items)
+
+
+State = Order | None  # None: not placed yet
+
+
+def total_of(items: tuple[OrderLine, ...]) -> int:
+    return sum(line.quantity * line.unit_price for line in items)
+
+
+# --- evolve --------------------------------------------------------------------------------------------------------
+
+
+def evolve(state: State, event: OrderEvent) -> Order:
+    """The state after the event. The log is trusted: what was decided once is not judged again."""
+    if isinstance(event, OrderPlaced):
+        return Order(Status.PENDING, event.items, event.shipping_address_id)
+    assert state is not None, "an order's stream begins with OrderPlaced"
+    match event:
+        case OrderItemAdded(item):
+            return replace(state, items=(*state.items, item))
+        case OrderItemRemoved(product_id):
+            return replace(state, items=tuple(line for line in state.items if line.product_id != product_id))
+        case ShippingAddressChanged(shipping_address_id):
+            return replace(state, shipping_address_id=shipping_address_id)
+        case PaymentConfirmed():
+            return replace(state, status=Status.CONFIRMED, payment=event)
+        case OrderShipped():
+            return replace(state, status=Status.SHIPPED, shipment=event)
+        case OrderDelivered():
+            return replace(state, status=Status.DELIVERED)
+        case OrderCancelled():
+            return replace(state, status=Status.CANCELLED, cancellation=event)
+        case _:
+            assert_never(event)
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    order_id: str
+    customer_id: str
+    currency: str
+    items: tuple[OrderLine, ...]
+    shipping_address_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddOrderItem:
+    order_id: str
+    item: OrderLine
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveOrderItem:
+    order_id: str
+    product_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeShippingAddress:
+    order_id: str
+    shipping_address_id: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmPayment:
+    order_id: str
+    payment_reference: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShipOrder:
+    order_id: str
+    tracking_number: str
+    carrier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmDelivery:
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    order_id: str
+    reason: str
+
+
+OrderCommand = (
+    PlaceOrder
+    | AddOrderItem
+    | RemoveOrderItem
+    | ChangeShippingAddress
+    | ConfirmPayment
+    | ShipOrder
+    | ConfirmDelivery
+    | CancelOrder
+)
+
+
+# --- decide --------------------------------------------------------------------------------------------------------
+
+
+def decide(command: OrderCommand, state: State) -> list[OrderEvent]:
+    """The events that the command leads to. Raises what `order_rejections` lists."""
+    if isinstance(command, PlaceOrder):
+        return _place(command, state)
+    if state is None:
+        raise OrderNotFound(command.order_id)
+    match command:
+        case AddOrderItem():
+            return _add_item(command, state)
+        case RemoveOrderItem():
+            return _remove_item(command, state)
+        case ChangeShippingAddress():
+            return _change_address(command, state)
+        case ConfirmPayment():
+            return _confirm_payment(command, state)
+        case ShipOrder():
+            return _ship(command, state)
+        case ConfirmDelivery():
+            return _confirm_delivery(command, state)
+        case CancelOrder():
+            return _cancel(command, state)
+        case _:
+            assert_never(command)
+
+
+def _place(command: PlaceOrder, state: State) -> list[OrderEvent]:
+    if state is not None:
+        raise OrderAlreadyPlaced(command.order_id)
+    _check_bounds(command.order_id, command.items)
+    return [OrderPlaced(command.customer_id, command.currency, command.items, command.shipping_address_id)]
+
+
+def _add_item(command: AddOrderItem, state: Order) -> list[OrderEvent]:
+    _require_pending(command.order_id, state)
+    _check_bounds(command.order_id, (*state.items, command.item))
+    return [OrderItemAdded(command.item)]
+
+
+def _remove_item(command: RemoveOrderItem, state: Order) -> list[OrderEvent]:
+    _require_pending(command.order_id, state)
+    products = {line.product_id for line in state.items}
+    if command.product_id not in products:
+        raise ItemNotFound(command.order_id, command.product_id)
+    if products == {command.product_id}:
+        raise OrderNeedsALine(command.order_id, command.product_id)
+    return [OrderItemRemoved(command.product_id)]
+
+
+def _change_address(command: ChangeShippingAddress, state: Order) -> list[OrderEvent]:
+    _require_pending(command.order_id, state)
+    if command.shipping_address_id == state.shipping_address_id:
+        return []
+    return [ShippingAddressChanged(command.shipping_address_id, command.reason)]
+
+
+def _confirm_payment(command: ConfirmPayment, state: Order) -> list[OrderEvent]:
+    paid = PaymentConfirmed(command.payment_reference, command.amount)
+    if state.payment == paid and state.status is not Status.CANCELLED:
+        return []
+    _require_pending(command.order_id, state)
+    if command.amount != state.total:
+        raise PaymentAmountMismatch(command.order_id, state.total, command.amount)
+    return [paid]
+
+
+def _ship(command: ShipOrder, state: Order) -> list[OrderEvent]:
+    shipped = OrderShipped(command.tracking_number, command.carrier)
+    if state.shipment == shipped:
+        return []
+    if state.status is not Status.CONFIRMED:
+        raise OrderNotConfirmed(command.order_id, state.status)
+    return [shipped]
+
+
+def _confirm_delivery(command: ConfirmDelivery, state: Order) -> list[OrderEvent]:
+    if state.status is Status.DELIVERED:
+        return []
+    if state.status is not Status.SHIPPED:
+        raise OrderNotShipped(command.order_id, state.status)
+    return [OrderDelivered()]
+
+
+def _cancel(command: CancelOrder, state: Order) -> list[OrderEvent]:
+    if state.cancellation is not None and state.cancellation.reason == command.reason:
+        return []
+    if state.status not in (Status.PENDING, Status.CONFIRMED):
+        raise OrderNotCancellable(command.order_id, state.status)
+    return [OrderCancelled(command.reason, refund_amount=state.payment.amount if state.payment else 0)]
+
+
+def _require_pending(order_id: str, state: Order) -> None:
+    if state.status is not Status.PENDING:
+        raise OrderNotPending(order_id, state.status)
+
+
+def _check_bounds(order_id: str, items: tuple[OrderLine, ...]) -> None:
+    if not items:
+        raise OrderNeedsALine(order_id, None)
+    if len(items) > MAX_LINES:
+        raise TooManyLines(order_id, MAX_LINES)
+    if (total := total_of(items)) > MAX_TOTAL:
+        raise OrderTotalTooLarge(order_id, total, MAX_TOTAL)

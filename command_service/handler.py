@@ -1,0 +1,227 @@
+"""Load, decide, append, and again when somebody else was faster."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from uuid_utils.compat import uuid7
+
+from command_service.appender import Appender, LogUnavailable
+from command_service.domain import business_time, order
+from command_service.domain.order import OrderCommand, PlaceOrder
+from command_service.turns import Turns
+from shared import codec, event_store, metrics
+from shared.errors import Invalid, OrdersError, Rejected, Stale
+from shared.event_store import Append, NewEvent, Outcome, Verdict
+from shared.events.order import OrderEvent, stream_of
+from shared.postgres import CONNECTION_LOST
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+
+@dataclass
+class StaleVersion(Stale):
+    """`current` is the stream's version now."""
+
+    expected: int
+    current: int
+    code = "stale-version"
+    title = "The order has changed since"
+
+    @property
+    def detail(self) -> str:
+        return f"If-Match names version {self.expected}; the order is at version {self.current}."
+
+
+@dataclass
+class VersionConflict(Rejected):
+    attempts: int
+    code = "version-conflict"
+    title = "Others kept changing the order"
+
+    @property
+    def detail(self) -> str:
+        return f"The order was changed by others {self.attempts} times while this command was decided. Try again."
+
+
+@dataclass
+class KeyReused(Invalid):
+    code = "idempotency-key-reused"
+    title = "The Idempotency-Key was used for another request"
+
+    @property
+    def detail(self) -> str:
+        return "This Idempotency-Key came with another request before; use a fresh key for a new request."
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Everything about a command that is not the command: who relates to whom, when, on which condition."""
+
+    correlation_id: str
+    causation_id: str | None = None
+    traceparent: str | None = None
+    occurred_at: datetime | None = None
+    expected_version: int | None = None
+    key: str | None = None
+    fingerprint: bytes | None = field(default=None, repr=False)
+    command_id: UUID = field(default_factory=uuid7)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A folded stream. `version` 0: it does not exist (as far as we know)."""
+
+    state: order.State = None
+    version: int = 0
+    position: int = 0
+    last_occurred_at: datetime | None = None
+
+
+_NEW = Loaded()
+
+
+class Handler:
+    """Handles commands on orders. Safe for any number of concurrent calls and processes.
+
+    Folded states are cached: an append is checked against the expected version, so a stale entry can only cause a
+    conflict, which reloads.
+    """
+
+    def __init__(self, pool: Pool, appender: Appender, *, conflict_retries: int, cache_size: int) -> None:
+        self._pool = pool
+        self._appender = appender
+        self._conflict_retries = conflict_retries
+        self._cache_size = cache_size
+        self._cache: OrderedDict[str, Loaded] = OrderedDict()
+        self._turns = Turns()
+
+    async def handle(self, command: OrderCommand, envelope: Envelope) -> Verdict:
+        """Raises what `decide` and the appender raise, and `StaleVersion`, `VersionConflict`, `KeyReused`."""
+        name = type(command).__name__
+        stream_id = stream_of(command.order_id)
+        try:
+            # Deciding on a state that is about to change would only end in a conflict, so commands on one stream take
+            # turns within this process. Between processes the expected version decides.
+            async with self._turns.take(stream_id):
+                verdict = await self._handle(command, envelope, stream_id)
+        except OrdersError as error:
+            metrics.COMMANDS.labels(name, error.code).inc()
+            raise
+        metrics.COMMANDS.labels(name, verdict.outcome.value).inc()
+        return verdict
+
+    async def _handle(self, command: OrderCommand, envelope: Envelope, stream_id: str) -> Verdict:
+        loaded = self._cached(stream_id)
+        if isinstance(command, PlaceOrder):
+            # Usually new: assume an empty stream and let the append check that, and the key, in its one round trip.
+            loaded = loaded or _NEW
+        elif replay := await self._replay(envelope):
+            # Looked up before deciding: what was right the first time may be against the rules now.
+            return replay
+        conflicts = 0
+        while conflicts <= self._conflict_retries:
+            remembered = loaded is not None
+            loaded = loaded or await self._load(stream_id)
+            try:
+                append, after = _decide(command, envelope, stream_id, loaded)
+            except OrdersError:
+                if remembered:  # nobody is refused because of what we remember; the log may have moved on
+                    loaded = None
+                    continue
+                if replay := await self._replay(envelope):
+                    return replay  # this very request was handled while we were at it
+                raise
+            verdict = await self._appender.append(append)
+            if verdict.outcome is not Outcome.CONFLICT:
+                return self._settle(stream_id, verdict, after)
+            metrics.CONFLICTS.labels(type(command).__name__).inc()
+            self._cache.pop(stream_id, None)
+            loaded = None
+            conflicts += 1
+        raise VersionConflict(conflicts)
+
+    def _settle(self, stream_id: str, verdict: Verdict, after: Loaded) -> Verdict:
+        if verdict.outcome is Outcome.KEY_REUSED:
+            raise KeyReused
+        if verdict.outcome is Outcome.APPENDED:
+            self._remember(stream_id, replace(after, version=verdict.version, position=verdict.position))
+        return verdict
+
+    async def _replay(self, envelope: Envelope) -> Verdict | None:
+        """The first acknowledgement, where the envelope's key was seen before. Raises `KeyReused`."""
+        if envelope.key is None:
+            return None
+        try:
+            found = await event_store.find_key(self._pool, envelope.key)
+        except CONNECTION_LOST as error:
+            raise LogUnavailable from error
+        if found is None:
+            return None
+        fingerprint, verdict = found
+        if fingerprint != envelope.fingerprint:
+            raise KeyReused
+        return verdict
+
+    async def _load(self, stream_id: str) -> Loaded:
+        loaded = _NEW
+        try:
+            async for stored in event_store.read_stream(self._pool, stream_id):
+                event = codec.decode(stored.event_type, stored.schema_version, stored.data)
+                state = order.evolve(loaded.state, event)
+                loaded = Loaded(state, stored.version, stored.position, stored.occurred_at)
+        except CONNECTION_LOST as error:
+            raise LogUnavailable from error
+        return loaded
+
+    def _cached(self, stream_id: str) -> Loaded | None:
+        loaded = self._cache.get(stream_id)
+        if loaded is not None:
+            self._cache.move_to_end(stream_id)
+        return loaded
+
+    def _remember(self, stream_id: str, loaded: Loaded) -> None:
+        self._cache[stream_id] = loaded
+        self._cache.move_to_end(stream_id)
+        if len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+
+
+def _decide(command: OrderCommand, envelope: Envelope, stream_id: str, loaded: Loaded) -> tuple[Append, Loaded]:
+    """What to append, and the state after it. A command that changes nothing is appended as well, without events: its
+    expected version is then checked and its key kept like any other's."""
+    if envelope.expected_version is not None and envelope.expected_version != loaded.version:
+        raise StaleVersion(envelope.expected_version, loaded.version)
+    decided = order.decide(command, loaded.state)
+    at = business_time.occurred_at(envelope.occurred_at, datetime.now(UTC), loaded.last_occurred_at)
+    append = Append(
+        stream_id,
+        loaded.version,
+        envelope.command_id,
+        _new_events(decided, command, envelope, at),
+        envelope.key,
+        envelope.fingerprint,
+    )
+    state = loaded.state
+    for event in decided:
+        state = order.evolve(state, event)
+    return append, replace(loaded, state=state, last_occurred_at=at if decided else loaded.last_occurred_at)
+
+
+def _new_events(decided: list[OrderEvent], command: OrderCommand, envelope: Envelope, at: datetime) -> list[NewEvent]:
+    fields = {
+        "command_id": str(envelope.command_id),
+        "command": type(command).__name__,
+        "correlation_id": envelope.correlation_id,
+        "causation_id": envelope.causation_id or str(envelope.command_id),
+    }
+    if envelope.traceparent is not None:
+        fields["traceparent"] = envelope.traceparent
+    metadata = msgspec.json.encode(fields).decode()
+    return [NewEvent(uuid7(), *codec.encode(event), metadata, at) for event in decided]

@@ -1,0 +1,88 @@
+"""The outermost layer of both services: correlation id, size limit, metrics and one log line a request.
+
+Plain ASGI rather than `BaseHTTPMiddleware`, which costs a task and a stream for every request.
+"""
+
+from __future__ import annotations
+
+import re
+from time import perf_counter
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
+
+from shared.logs import get_logger
+from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+CORRELATION_HEADER = "x-correlation-id"
+_ACCEPTABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+_log = get_logger()
+
+
+class Edge:
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get(CORRELATION_HEADER, "")
+        correlation_id = given if _ACCEPTABLE_ID.fullmatch(given) else str(uuid7())
+        scope["correlation_id"] = correlation_id
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
+        echo = (CORRELATION_HEADER.encode(), correlation_id.encode())
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], echo]
+            await send(message)
+
+        try:
+            await self._app(scope, self._limited(headers, receive), send_with_id)
+        finally:
+            _observe(scope, status, perf_counter() - started)
+
+    def _limited(self, headers: Headers, receive: Receive) -> Receive:
+        """`receive` that refuses a body over the limit, announced or not, with 413.
+
+        FastAPI's own `max_body_size` answers in plain text, which would break the promise of problem details.
+        """
+        announced = headers.get("content-length", "0")
+        too_large = announced.isdigit() and int(announced) > self._max_body_bytes
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            if too_large:
+                raise self._too_large()
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return receive_limited
+
+    def _too_large(self) -> HTTPException:
+        # The unread rest of the body must not be taken for the next request on this connection.
+        return HTTPException(413, f"The body may be at most {self._max_body_bytes} bytes.", {"Connection": "close"})
+
+
+def _observe(scope: Scope, status: int, seconds: float) -> None:
+    # Label by route template, never by path: the number of time series stays bounded.
+    route = getattr(scope.get("route"), "path", "unmatched")
+    method = scope["method"] if route != "unmatched" else "any"
+    HTTP_REQUESTS.labels(method, route, status).inc()
+    HTTP_SECONDS.labels(method, route).observe(seconds)
+    _log.debug("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 2))

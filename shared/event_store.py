@@ -1,0 +1,190 @@
+"""The event log: every SQL statement on events and idempotency keys.
+
+Positions are dense and visible in commit order (the append function locks the log's head row), so a reader's cursor
+is one number, and "checkpoint = head" is an exact statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from shared.consistency import ConsistencyToken
+
+PAGE = 1_000  # events fetched at a time while streaming
+
+
+class StoredEvent(NamedTuple):
+    """One row of the log, as stored: `data` and `metadata` are the JSON texts that were hashed."""
+
+    position: int
+    stream_id: str
+    version: int
+    event_id: UUID
+    event_type: str
+    schema_version: int
+    data: str
+    metadata: str
+    occurred_at: datetime
+    recorded_at: datetime
+    hash: bytes
+
+
+class NewEvent(NamedTuple):
+    event_id: UUID
+    event_type: str
+    schema_version: int
+    data: str
+    metadata: str
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """The events of one command, to be appended where the stream is still at `expected_version` (0: no stream yet)."""
+
+    stream_id: str
+    expected_version: int
+    command_id: UUID
+    events: Sequence[NewEvent] = ()
+    key: str | None = None
+    fingerprint: bytes | None = field(default=None, repr=False)
+
+
+class Outcome(StrEnum):
+    APPENDED = "appended"
+    CONFLICT = "conflict"
+    REPLAYED = "replayed"
+    KEY_REUSED = "key_reused"
+
+
+class Verdict(NamedTuple):
+    """What became of one `Append`.
+
+    `version` and `position` are those of the stream's last event; for a replay, those of the first acknowledgement,
+    as are `command_id` and `stream_id`. `log_id` is the log that was asked.
+    """
+
+    outcome: Outcome
+    command_id: UUID
+    stream_id: str
+    version: int
+    position: int
+    log_id: UUID
+
+    @property
+    def token(self) -> ConsistencyToken:
+        return ConsistencyToken(self.log_id, self.position)
+
+
+class Head(NamedTuple):
+    """The end of the log; position 0 is the empty log."""
+
+    log_id: UUID
+    position: int
+    recorded_at: datetime | None
+
+    @property
+    def token(self) -> ConsistencyToken:
+        return ConsistencyToken(self.log_id, self.position)
+
+
+_COLUMNS = (
+    "position, stream_id, version, event_id, event_type, schema_version, data, metadata, occurred_at, recorded_at, hash"
+)
+_APPEND = "select * from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+_READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
+_READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
+_HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head"
+_FIND_KEY = (
+    "select k.fingerprint, k.command_id, k.stream_id, k.version, k.position, h.log_id"
+    " from idempotency_keys k cross join log_head h where k.key = $1"
+)
+_PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
+_UNAPPLIED_AGE = (
+    "select h.position, extract(epoch from clock_timestamp() - e.recorded_at)::float8"
+    " from log_head h left join events e on e.position = $1 + 1"
+)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]"
+
+CHANNEL = "events"  # NOTIFY: a hint that the head moved; never the only way to learn it
+
+
+async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) -> list[Verdict]:
+    """Appends a group of commands in one transaction; the verdicts come in the group's order.
+
+    Streams and keys must be distinct within the group. When the connection is lost on the way, the outcome of every
+    command in the group is unknown; that is for the caller to say.
+    """
+    events = [event for append in group for event in append.events]
+    owners = [nr for nr, append in enumerate(group, start=1) for _ in append.events]
+    columns = list(zip(*events, strict=True)) if events else [()] * len(NewEvent._fields)
+    rows = await connection.fetch(
+        _APPEND,
+        [append.stream_id for append in group],
+        [append.expected_version for append in group],
+        [append.command_id for append in group],
+        [append.key for append in group],
+        [append.fingerprint for append in group],
+        owners,
+        *columns,
+    )
+    return [Verdict(Outcome(outcome), *rest) for outcome, *rest in rows]
+
+
+async def read_stream(connection: Connection, stream_id: str, after_version: int = 0) -> AsyncIterator[StoredEvent]:
+    """The events of one stream after a version, in order. One round trip for up to `PAGE` events; no lock, no
+    transaction is held between pages."""
+    while True:
+        rows = await connection.fetch(_READ_STREAM, stream_id, after_version, PAGE)
+        for row in rows:
+            yield StoredEvent._make(row)
+        if len(rows) < PAGE:
+            return
+        after_version = rows[-1]["version"]
+
+
+async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> AsyncIterator[StoredEvent]:
+    """Every event after a position, up to where the log ended when the last page was read."""
+    while batch := await read_batch(connection, after, page):
+        for event in batch:
+            yield event
+        if len(batch) < page:
+            return
+        after = batch[-1].position
+
+
+async def read_batch(connection: Connection, after: int, limit: int) -> list[StoredEvent]:
+    """At most `limit` events after a position, in order."""
+    return [StoredEvent._make(row) for row in await connection.fetch(_READ_ALL, after, limit)]
+
+
+async def read_head(connection: Connection) -> Head:
+    row = await connection.fetchrow(_HEAD)
+    assert row is not None, "log_head has exactly one row"
+    return Head._make(row)
+
+
+async def read_lag(connection: Connection, checkpoint: int) -> tuple[int, float]:
+    """(true head, seconds since the oldest event after `checkpoint` was recorded); 0.0 when there is none."""
+    row = await connection.fetchrow(_UNAPPLIED_AGE, checkpoint)
+    assert row is not None, "log_head has exactly one row"
+    return row[0], max(0.0, row[1] or 0.0)
+
+
+async def find_key(connection: Connection, key: str) -> tuple[bytes, Verdict] | None:
+    """(fingerprint, first acknowledgement) of an Idempotency-Key that is still remembered."""
+    row = await connection.fetchrow(_FIND_KEY, key)
+    return None if row is None else (row["fingerprint"], Verdict(Outcome.REPLAYED, *row[1:]))
+
+
+async def purge_keys(connection: Connection, older_than: timedelta, at_most: int = 10_000) -> int:
+    """Forgets Idempotency-Keys older than that; returns how many."""
+    return int(await connection.fetchval(_PURGE_KEYS, older_than, at_most))

@@ -1,0 +1,40 @@
+"""Types of request values that both services check in the same way."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
+
+ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+PRODUCT_ID_PATTERN = r"^[A-Za-z0-9._-](?:[A-Za-z0-9._ -]{0,62}[A-Za-z0-9._-])?$"
+
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, max_length=64)]
+ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, max_length=64)]
+
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)",
+    re.ASCII,
+)
+
+
+def _only_rfc3339(value: object) -> object:
+    # Pydantic would also take numbers, dates and times without seconds; the contract says RFC 3339.
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
+        raise ValueError("should be an RFC 3339 time with an offset, such as 2026-01-31T14:30:00Z")
+    # PostgreSQL keeps microseconds; digits beyond that are cut, not refused.
+    return re.sub(r"(\.\d{6})\d+", r"\1", value)
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("should lie in the years 1 to 9999 in UTC") from None
+
+
+Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_only_rfc3339), AfterValidator(_in_utc)]

@@ -1,0 +1,56 @@
+"""Connections to PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from shared.settings import Settings
+
+# What a lost or refused connection looks like. Whether a statement had taken effect is for the caller to say.
+CONNECTION_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+CONNECT_SECONDS = 3.0
+
+
+def _server_settings(role: str) -> dict[str, str]:
+    return {
+        "application_name": f"orders-{role}",
+        "jit": "off",  # compiling costs more than these short statements take
+        "timezone": "UTC",
+        # A peer that vanished without a word must not hold a lock for two hours.
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    }
+
+
+async def connect(settings: Settings, role: str) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection, for whoever needs a session of its own. `role` shows as the application's name."""
+    return await asyncpg.connect(
+        settings.database_url.get_secret_value(),
+        timeout=CONNECT_SECONDS,
+        server_settings=_server_settings(role),
+    )
+
+
+async def create_pool(
+    settings: Settings, role: str, *, min_size: int = 0, max_size: int = 8
+) -> asyncpg.Pool[asyncpg.Record]:
+    """A pool of connections; with `min_size` 0 it connects when first used and so starts without the server."""
+    return await asyncpg.create_pool(
+        settings.database_url.get_secret_value(),
+        min_size=min_size,
+        max_size=max_size,
+        command_timeout=30.0,
+        timeout=CONNECT_SECONDS,
+        server_settings=_server_settings(role),
+    )

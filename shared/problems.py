@@ -1,0 +1,180 @@
+"""Errors as `application/problem+json` (RFC 9457), and how OpenAPI shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shared import errors
+from shared.logs import get_logger
+
+MEDIA_TYPE = "application/problem+json"
+
+_log = get_logger()
+
+# Which branch of the error tree is which status. Looked up along the class's bases, so a leaf needs no entry.
+STATUS: dict[type[errors.OrdersError], int] = {
+    errors.Malformed: 400,
+    errors.NotFound: 404,
+    errors.Rejected: 409,
+    errors.Stale: 412,
+    errors.Invalid: 422,
+    errors.Unavailable: 503,
+    errors.OutcomeUnknown: 504,
+    errors.Corrupt: 500,
+    errors.OrdersError: 500,
+}
+
+# Codes of what the framework refuses before any of our code runs.
+_CODES = {400: "malformed-request", 404: "no-such-route", 405: "method-not-allowed", 413: "body-too-large"}
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    instance: str,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    body = {
+        "type": f"urn:orders:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "code": code,
+        **(extra or {}),
+    }
+    return Response(msgspec.json.encode(body, enc_hook=str), status, headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Every error that leaves the app is a problem document, the framework's own included."""
+    app.add_exception_handler(errors.OrdersError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def status_of(error: errors.OrdersError) -> int:
+    return next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.OrdersError)
+    status = status_of(error)
+    headers = {}
+    if isinstance(error, errors.Unavailable):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if status >= 500:
+        _log.warning(error.code, detail=error.detail, path=request.url.path)
+    data = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+    reserved = {"type", "title", "status", "detail", "instance", "code", "retry_after"}
+    extra = {name: value for name, value in data.items() if name not in reserved}
+    return problem(status, error.code, error.title, error.detail, request.url.path, headers, extra)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(e["type"] == "json_invalid" for e in found):
+        where = next(e for e in found if e["type"] == "json_invalid")
+        reason = where.get("ctx", {}).get("error", "")
+        detail = f"The body is not valid JSON: {reason} at character {where['loc'][-1]}."
+        return problem(400, "malformed-json", "The body is not valid JSON", detail, request.url.path)
+    listed = [{"pointer": _pointer(e["loc"]), "detail": e["msg"]} for e in found[:100]]
+    detail = f"{len(found)} {'value is' if len(found) == 1 else 'values are'} not acceptable; see errors."
+    return problem(
+        422, "invalid-request", "The request is not acceptable", detail, request.url.path, extra={"errors": listed}
+    )
+
+
+def _pointer(loc: Sequence[str | int]) -> str:
+    """A JSON Pointer into the body (`#/items/0/quantity`), or `query/limit`, `path/order_id`, `header/if-match`."""
+    place, *rest = loc
+    steps = [str(step).replace("~", "~0").replace("/", "~1") for step in rest]
+    return "/".join(["#" if place == "body" else str(place), *steps])
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    code = _CODES.get(error.status_code, title.lower().replace(" ", "-"))
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}; /docs lists what there is."
+    elif error.status_code == 405:
+        detail = f"{request.method} is not offered at {request.url.path}."
+    return problem(error.status_code, code, title, detail, request.url.path, error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    # The traceback goes to the log, never to the client.
+    _log.error("unexpected error", path=request.url.path, exc_info=error)
+    detail = "This is a defect of the service. The log has it under this request's X-Correlation-ID."
+    return problem(500, "internal-error", "Internal error", detail, request.url.path)
+
+
+# --- OpenAPI -------------------------------------------------------------------------------------------------------
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "type": "object",
+    "description": "RFC 9457 problem details. `code` is stable; some codes add fields of their own.",
+    "required": ["type", "title", "status", "detail", "instance", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "code": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def responses(*described: tuple[int, str, str]) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route: (status, code, when it happens). Codes of one status are listed together."""
+    out: dict[int | str, dict[str, Any]] = {}
+    for status, code, when in described:
+        example = {
+            "summary": code,
+            "value": {
+                "type": f"urn:orders:problem:{code}",
+                "title": HTTPStatus(status).phrase,
+                "status": status,
+                "detail": when,
+                "instance": "/orders/42",
+                "code": code,
+            },
+        }
+        entry = out.setdefault(
+            status,
+            {
+                "description": "",
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        entry["description"] = f"{entry['description']}\n\n`{code}`: {when}".strip()
+        entry["content"][MEDIA_TYPE]["examples"][code] = example
+        if status in (429, 503):
+            entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    return out

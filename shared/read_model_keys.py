@@ -1,0 +1,116 @@
+"""Where the read models live in Redis: every key, field and member, for the projector that writes and the query
+service that reads.
+
+All keys of one partition of a projection share a hash tag, so they live on one node of a Redis Cluster and one script
+may touch them all:
+
+    {orders.0}:meta         hash         the checkpoint and who wrote it, see `Checkpoint`
+    {orders.0}:heartbeat    hash         the worker's last sign of life
+    {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version
+    {orders.0}:<index>      sorted set   the documents of an index, as places, see `place_of`
+    {orders.0}:checkpoints  channel      each new checkpoint, as an encoded consistency token
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from shared.consistency import ConsistencyToken
+
+
+class OrderStatus(StrEnum):
+    PENDING = "PENDING"
+    CONFIRMED = "CONFIRMED"
+    SHIPPED = "SHIPPED"
+    DELIVERED = "DELIVERED"
+    CANCELLED = "CANCELLED"
+
+
+class PartitionKeys:
+    """The keys of one partition of a projection."""
+
+    def __init__(self, projection: str, partition: int = 0) -> None:
+        self.prefix = f"{{{projection}.{partition}}}:"
+        self.meta = self.prefix + "meta"
+        self.heartbeat = self.prefix + "heartbeat"
+        self.channel = self.prefix + "checkpoints"
+        self.documents = self.prefix + "doc:"
+
+    def document(self, document_id: str) -> str:
+        return self.documents + document_id
+
+    def index(self, name: str) -> str:
+        return self.prefix + name
+
+
+class Checkpoint(NamedTuple):
+    """How far a read model is: it equals the fold of log `log_id` up to `position`.
+
+    A rebuilt model answers no query before it reaches `serve_from`, the end of the log when the rebuild began: until
+    then an order it does not know may well exist.
+    """
+
+    log_id: UUID
+    position: int
+    serve_from: int
+    generation: int
+
+    @property
+    def token(self) -> ConsistencyToken:
+        return ConsistencyToken(self.log_id, self.position)
+
+    @property
+    def rebuilding(self) -> bool:
+        return self.position < self.serve_from
+
+    @classmethod
+    def parse(cls, values: Sequence[bytes | None]) -> Checkpoint | None:
+        """From the values of `CHECKPOINT_FIELDS`; None where there is no read model (yet)."""
+        log_id, position, serve_from, generation = values
+        if log_id is None or position is None or serve_from is None or generation is None:
+            return None
+        return cls(UUID(log_id.decode()), int(position), int(serve_from), int(generation))
+
+
+# Of the hash `meta`; the Lua scripts name them too.
+CHECKPOINT_FIELDS = ("log_id", "position", "serve_from", "generation")
+
+# Indexes of the orders. Ids hold no colon, so the names cannot collide.
+ALL = "all"
+
+
+def with_status(status: OrderStatus) -> str:
+    return f"status:{status}"
+
+
+def of_customer(customer_id: str) -> str:
+    return f"customer:{customer_id}"
+
+
+def of_customer_with_status(customer_id: str, status: OrderStatus) -> str:
+    return f"customer:{customer_id}:status:{status}"
+
+
+# A sorted set whose scores are all equal is ordered by its members' bytes (ZRANGE … BYLEX,
+# https://redis.io/docs/latest/commands/zrange/), and a member may then start with its sort key: "Lexicographical
+# indexes" in https://redis.io/docs/latest/develop/clients/patterns/indexes/. So a member *is* a place in a total order:
+# a page starts exactly after its cursor however many orders share an instant or arrive meanwhile, which neither
+# offsets nor scores (doubles, with ties) can promise.
+PLACE_TIME_DIGITS = 15
+_PLACE = re.compile(rf"[0-9a-f]{{{PLACE_TIME_DIGITS}}}[A-Za-z0-9._-]{{1,64}}", re.ASCII)
+_YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def place_of(at: datetime, document_id: str) -> str:
+    """Sorts by time, then by id. Microseconds since year 1, which are never negative, in hexadecimal."""
+    return f"{(at - _YEAR_ONE) // _MICROSECOND:0{PLACE_TIME_DIGITS}x}{document_id}"
+
+
+def is_place(text: str) -> bool:
+    return _PLACE.fullmatch(text) is not None

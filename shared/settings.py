@@ -1,0 +1,53 @@
+"""Every setting of every process, read from the environment.
+
+One flat namespace, so that docker-compose, the embedded stack and a shell set the same names. A secret is a
+`SecretStr`: it does not appear in logs, tracebacks or `repr`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings
+
+
+class Settings(BaseSettings):
+    """Settings shared by all processes; the field name in capitals is the environment variable."""
+
+    database_url: SecretStr = Field(description="PostgreSQL URL of the event log")
+    redis_url: SecretStr = Field(description="Redis or Valkey URL of the read models")
+    host: str = Field("127.0.0.1", description="address the HTTP servers bind to")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    command_port: int = Field(8001, ge=1, le=65535)
+    query_port: int = Field(8002, ge=1, le=65535)
+    projector_port: int = Field(8003, ge=1, le=65535, description="the projector's health and metrics")
+
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="larger request bodies are answered 413")
+    shutdown_seconds: float = Field(10.0, gt=0, description="how long a stopping server finishes what it accepted")
+
+    append_queue_size: int = Field(2_000, ge=1, description="commands waiting to be appended before 503")
+    append_group_size: int = Field(256, ge=1, description="most commands in one append_events call")
+    append_wait_seconds: float = Field(5.0, gt=0, description="longest wait in the queue before 503")
+    append_timeout_seconds: float = Field(10.0, gt=0, description="longest append_events call before 504")
+    conflict_retries: int = Field(8, ge=0, description="times a command is decided again after a version conflict")
+    state_cache_size: int = Field(10_000, ge=0, description="folded aggregates kept in memory")
+    idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is remembered")
+    purge_interval_seconds: float = Field(600.0, gt=0, description="time between purges of old Idempotency-Keys")
+
+    projector_batch_size: int = Field(1_000, ge=1, description="most events folded into one atomic apply")
+    projector_poll_seconds: float = Field(0.25, gt=0, description="longest sleep without a NOTIFY")
+    heartbeat_seconds: float = Field(1.0, gt=0, description="time between projector heartbeats and lag measurements")
+    heartbeat_stale_seconds: float = Field(10.0, gt=0, description="heartbeat age at which the query side is not ready")
+
+    token_wait_seconds: float = Field(2.0, ge=0, description="wait for a Consistency-Token without Prefer: wait")
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings, read once.
+
+    Raises `pydantic.ValidationError` naming the variable when one is missing or out of range.
+    """
+    return Settings()  # pyright: ignore[reportCallIssue]
