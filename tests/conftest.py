@@ -1,0 +1,119 @@
+"""Real servers for every test: one PostgreSQL and one Valkey a session, a fresh database a test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+import uvloop
+from redis.asyncio import Redis
+
+from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from shared.migrations import migrate
+from shared.settings import Settings
+from tests.running import free_ports, running_command_service, running_stack
+
+_numbers = itertools.count(1)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}  # as in production
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    directory: Path = tmp_path_factory.mktemp("servers") / "postgres"
+    with EmbeddedPostgres(directory, flush_initial_files=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(tmp_path_factory.mktemp("servers") / "valkey") as server:
+        yield server
+
+
+@pytest.fixture
+async def database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """An empty, migrated database of the test's own."""
+    name = f"test_{next(_numbers)}"
+    server = await asyncpg.connect(postgres.url)
+    try:
+        await server.execute(f"create database {name}")
+        url = urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
+        await migrate(url)
+        yield url
+        await server.execute(f"drop database {name} with (force)")
+    finally:
+        await server.close()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def redis_url(valkey: EmbeddedValkey) -> AsyncIterator[str]:
+    """An empty Valkey."""
+    async with Redis.from_url(valkey.url) as client:
+        await client.flushall()
+    yield valkey.url
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> Settings:
+    command, query, projector = free_ports(3)
+    return Settings.model_validate(
+        {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "command_port": command,
+            "query_port": query,
+            "projector_port": projector,
+            "projector_poll_seconds": 0.05,
+            "heartbeat_seconds": 0.1,
+        }
+    )
+
+
+@pytest.fixture
+async def command_url(settings: Settings) -> AsyncIterator[str]:
+    """A running command service."""
+    async with running_command_service(settings) as url:
+        yield url
+
+
+@pytest.fixture
+async def commands(command_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=command_url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def stack(settings: Settings) -> AsyncIterator[Settings]:
+    """Command service, projector and query service, running together."""
+    async with running_stack(settings):
+        yield settings
+
+
+@pytest.fixture
+def query_url(stack: Settings) -> str:
+    return f"http://{stack.host}:{stack.query_port}"
+
+
+@pytest.fixture
+async def shop(stack: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """(commands, queries): clients of a running stack."""
+    commands = httpx.AsyncClient(base_url=f"http://{stack.host}:{stack.command_port}", timeout=30)
+    queries = httpx.AsyncClient(base_url=f"http://{stack.host}:{stack.query_port}", timeout=30)
+    async with commands, queries:
+        yield commands, queries

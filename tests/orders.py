@@ -1,0 +1,44 @@
+"""Orders for tests: events, commands and request bodies with everything but the point of the test filled in."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from shared.events.order import OrderLine, OrderPlaced, OrderShipped, PaymentConfirmed
+
+_numbers = itertools.count(1)
+
+MUG = OrderLine("MUG", 2, 450, "Mug")
+LAMP = OrderLine("LAMP", 1, 2_599, "Lamp")
+TOTAL = 2 * 450 + 2_599
+
+
+def new_order_id() -> str:
+    return f"test-order-{next(_numbers)}"
+
+
+def placed(*items: OrderLine, customer_id: str = "alice", currency: str = "GBP") -> OrderPlaced:
+    return OrderPlaced(customer_id, currency, items or (MUG, LAMP), "home")
+
+
+def paid(amount: int = TOTAL) -> PaymentConfirmed:
+    return PaymentConfirmed("pay-1", amount)
+
+
+def shipped() -> OrderShipped:
+    return OrderShipped("track-1", "Royal Mail")
+
+
+def order_body(**changes: Any) -> dict[str, Any]:
+    """A valid body of POST /orders."""
+    return {
+        "customer_id": "alice",
+        "currency": "GBP",
+        "items": [
+            {"product_id": "MUG", "product_name": "Mug", "quantity": 2, "unit_price": 450},
+            {"product_id": "LAMP", "product_name": "Lamp", "quantity": 1, "unit_price": 2_599},
+        ],
+        "shipping_address_id": "home",
+        **changes,
+    }

@@ -1,0 +1,93 @@
+"""Runs the real applications inside a test, on real ports, and waits for conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
+from typing import TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+
+from cli.embedded_server import free_port
+from command_service.app import create_app as create_command_app
+from shared.settings import Settings
+
+T = TypeVar("T")
+
+
+def free_ports(count: int) -> list[int]:
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)
+
+
+async def eventually(condition: Callable[[], T | Awaitable[T]], seconds: float = 10.0) -> T:
+    """The condition's first true answer; fails the test when there is none within the time."""
+    deadline = monotonic() + seconds
+    while True:
+        answer = condition()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
+        assert monotonic() < deadline, f"not within {seconds} s: {inspect.getsource(condition).strip()}"
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running_app(app: FastAPI, port: int) -> AsyncIterator[str]:
+    """The application on 127.0.0.1:port, as `shared.web.serve` runs it."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, http="httptools", lifespan="on", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    try:
+        await eventually(lambda: server.started or task.done())
+        assert server.started, "the server did not start"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def running_command_service(settings: Settings) -> AsyncIterator[str]:
+    async with running_app(create_command_app(settings), settings.command_port) as url:
+        yield url
+
+
+@asynccontextmanager
+async def running_stack(settings: Settings) -> AsyncIterator[None]:
+    # Imported here: tests of one side must not need the other.
+    from projector.__main__ import run as run_projector
+    from query_service.app import create_app as create_query_app
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(running_command_service(settings))
+        projector = asyncio.create_task(run_projector(settings))
+        stack.push_async_callback(_cancelled, projector)
+        url = await stack.enter_async_context(running_app(create_query_app(settings), settings.query_port))
+        await _answering(f"{url}/readyz")
+        yield
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _answering(url: str) -> None:
+    import httpx
+
+    async with httpx.AsyncClient() as client:
+
+        async def ready() -> bool:
+            return (await client.get(url)).status_code == 200
+
+        await eventually(ready)
