@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cli.online_retail import Invoices, NotOnlineRetail, Reject, read_invoices
 from cli.placing import Placer, Tally
+from cli.stack import running_stack
 
 DEFAULT_COMMAND_URL = "http://127.0.0.1:8001"
 REJECTS_HEADER = ["invoice", "lines", "reason", "explanation", "raw"]
@@ -42,7 +43,8 @@ def import_command(
     Exit code 0: every invoice is in the log or in the rejects file. 1: the outcome of some orders is not known yet.
     2: the arguments or the file make no sense.
     """
-    url = _service_url(command_url or _running_stack(data_dir) or DEFAULT_COMMAND_URL)
+    stack = running_stack(data_dir)
+    url = _service_url(command_url or (stack and stack.command_url) or DEFAULT_COMMAND_URL)
     invoices = _read(file)
     rejects_file = rejects or Path(_stem(file) + ".rejects.csv")
     if rejects_file.resolve() == file.resolve():
@@ -72,10 +74,6 @@ def _service_url(url: str) -> str:
     if not valid:
         raise typer.BadParameter(f"{url!r} is not an http(s) address", param_hint="--command-url")
     return url
-
-
-def _running_stack(data_dir: Path) -> str | None:
-    return None
 
 
 def _read(file: Path) -> Invoices:

@@ -1,0 +1,237 @@
+"""No container engine is at hand here, so what docker-compose.yml claims is held against the code it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from shared.settings import Settings
+from tests.running import eventually, free_ports
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+# What each of our services runs, and the setting that holds its port.
+PORT_SETTINGS = {"command": "command_port", "query": "query_port", "projector": "projector_port"}
+OURS = [*PORT_SETTINGS, "migrate"]
+STORES = ["postgres", "redis"]
+LONG_RUNNING = [*STORES, *PORT_SETTINGS]
+
+# Where the official images keep their data, and the variables they read.
+DATA_PATHS = {"postgres": "/var/lib/postgresql", "redis": "/data"}
+POSTGRES_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
+
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::-(?P<default>[^}]*)|:\?[^}]*)?\}")
+
+
+def interpolated(text: str) -> str:
+    """As compose fills it in when only the password is set."""
+    return VARIABLE.sub(lambda match: match["default"] or "s3cret", text)
+
+
+def port_of(service: str) -> int:
+    default = Settings.model_fields[PORT_SETTINGS[service]].default
+    assert isinstance(default, int)
+    return default
+
+
+def seconds(duration: str) -> int:
+    assert duration.endswith("s")
+    return int(duration.removesuffix("s"))
+
+
+def test_the_stack_consists_of_the_processes_of_the_architecture() -> None:
+    assert set(SERVICES) == {*LONG_RUNNING, "migrate"}
+
+
+def test_all_our_services_share_one_image_which_is_built_once_and_never_pulled() -> None:
+    assert len({SERVICES[name]["image"] for name in OURS}) == 1
+    assert [name for name in SERVICES if "build" in SERVICES[name]] == ["migrate"]
+    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_foreign_image_is_pinned_to_a_patch_version(name: str) -> None:
+    assert re.fullmatch(r"[a-z/]+:\d+\.\d+(\.\d+)?-[a-z0-9.]+", SERVICES[name]["image"])
+
+
+def test_the_stores_are_of_the_generations_the_project_is_made_for() -> None:
+    assert SERVICES["postgres"]["image"].startswith("postgres:18.")
+    assert SERVICES["redis"]["image"].startswith("valkey/valkey:9.")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_is_one_the_orders_program_knows(name: str, tmp_path: Path) -> None:
+    """Without settings each gets as far as asking for DATABASE_URL; an unknown command or process does not."""
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_URL")}
+    answer = subprocess.run(
+        [sys.executable, "-m", "cli", *SERVICES[name]["command"]],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert answer.returncode in (1, 2)
+    assert "DATABASE_URL" in answer.stderr
+
+
+@pytest.mark.parametrize("name", PORT_SETTINGS)
+def test_a_service_runs_the_process_of_its_name(name: str) -> None:
+    assert SERVICES[name]["command"] == ["run", name]
+
+
+@pytest.mark.parametrize("name", PORT_SETTINGS)
+def test_a_service_is_published_on_the_loopback_at_its_default_port(name: str) -> None:
+    port = port_of(name)
+    assert [interpolated(published) for published in SERVICES[name]["ports"]] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_the_stores_are_not_published() -> None:
+    assert not [name for name in [*STORES, "migrate"] if "ports" in SERVICES[name]]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_of_ours_is_a_setting_and_makes_valid_settings(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
+    assert set(environment) <= {field.upper() for field in Settings.model_fields}
+    for field in Settings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    assert Settings().host == "0.0.0.0"
+
+
+def test_every_variable_of_postgres_is_one_its_image_reads() -> None:
+    assert set(SERVICES["postgres"]["environment"]) == POSTGRES_VARIABLES
+
+
+def test_the_addresses_lead_to_the_stores() -> None:
+    postgres = SERVICES["postgres"]["environment"]
+    for name in OURS:
+        database = urlsplit(interpolated(SERVICES[name]["environment"]["DATABASE_URL"]))
+        assert (database.hostname, database.port) == ("postgres", 5432)
+        assert (database.username, database.path) == (postgres["POSTGRES_USER"], "/" + postgres["POSTGRES_DB"])
+        redis = urlsplit(SERVICES[name]["environment"]["REDIS_URL"])
+        assert (redis.hostname, redis.port) == ("redis", 6379)
+        assert "stores" in SERVICES[name]["networks"]
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_every_long_running_service_has_a_health_check_and_is_started_again(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", PORT_SETTINGS)
+def test_a_health_check_asks_its_own_service_whether_it_is_ready(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]["test"]
+    assert check[1:3] == ["python", "-c"]
+    assert "'/readyz'" in check[3]
+    assert check[4:] == [str(port_of(name))]
+
+
+async def test_the_health_checks_find_the_running_services_ready_and_a_missing_one_not(stack: Settings) -> None:
+    async def exit_code(service: str, port: int) -> int:
+        [_, _, *arguments, _] = SERVICES[service]["healthcheck"]["test"]
+        return await (
+            await asyncio.create_subprocess_exec(sys.executable, *arguments, str(port), stderr=DEVNULL)
+        ).wait()
+
+    for service, setting in PORT_SETTINGS.items():
+
+        async def healthy(service: str = service, port: int = getattr(stack, setting)) -> bool:
+            return await exit_code(service, port) == 0
+
+        await eventually(healthy)
+        assert await exit_code(service, free_ports(1)[0]) != 0
+
+
+@pytest.mark.parametrize("name", PORT_SETTINGS)
+def test_a_service_gets_the_time_to_finish_what_it_accepted(name: str) -> None:
+    assert seconds(SERVICES[name]["stop_grace_period"]) > Settings.model_fields["shutdown_seconds"].default
+
+
+def test_each_service_starts_when_what_it_needs_is_ready() -> None:
+    healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    assert {name: SERVICES[name]["depends_on"] for name in OURS} == {
+        "migrate": {"postgres": healthy},
+        "command": {"postgres": healthy, "migrate": done},
+        "projector": {"postgres": healthy, "redis": healthy, "migrate": done},
+        "query": {"redis": healthy, "projector": healthy},
+    }
+
+
+def test_the_migration_runs_once() -> None:
+    assert SERVICES["migrate"]["restart"] == "no"
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_keeps_its_data_in_a_named_volume_where_its_image_really_writes(name: str) -> None:
+    [mount] = SERVICES[name]["volumes"]
+    volume, path = mount.split(":")
+    assert volume in COMPOSE["volumes"]
+    assert path == DATA_PATHS[name]
+
+
+def test_every_declared_volume_and_network_is_used() -> None:
+    mounts = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])]
+    assert sorted(mounts) == sorted(COMPOSE["volumes"])
+    assert {network for service in SERVICES.values() for network in service["networks"]} == set(COMPOSE["networks"])
+
+
+def test_the_stores_can_be_reached_by_our_services_only() -> None:
+    assert COMPOSE["networks"]["stores"]["internal"] is True
+    assert {name: SERVICES[name]["networks"] for name in STORES} == {name: ["stores"] for name in STORES}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_is_root_or_can_change_its_own_files_or_gain_rights(name: str) -> None:
+    service = SERVICES[name]
+    user, group = map(int, service["user"].split(":"))
+    assert user > 0
+    assert group > 0
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_bounds(name: str) -> None:
+    assert set(SERVICES[name]["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
+
+
+def test_postgres_can_write_its_socket() -> None:
+    assert any(mount.startswith("/var/run/postgresql:") for mount in SERVICES["postgres"]["tmpfs"])
+
+
+def test_no_password_stands_in_the_files_and_none_has_a_default() -> None:
+    files = (ROOT / "docker-compose.yml").read_text(), (ROOT / ".env.example").read_text()
+    for text in files:
+        assert not re.search(r"(?i)(password|secret|token)[a-z_]*[ \t]*[:=][ \t]*(?!\$\{)[^\s#]", text)
+        assert not re.search(r"://[^/\s:]+:(?!\$\{)[^@\s]+@", text)
+    assert {match.group() for match in VARIABLE.finditer(files[0]) if match["name"] == "POSTGRES_PASSWORD"} == {
+        "${POSTGRES_PASSWORD:?set POSTGRES_PASSWORD, in the shell or in .env}"
+    }
+
+
+def test_the_example_names_every_variable_the_compose_file_asks_for() -> None:
+    asked = {match["name"] for match in VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())}
+    offered = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert offered == asked
