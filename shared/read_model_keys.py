@@ -17,8 +17,10 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from redis.asyncio import Redis
 
 from shared.consistency import ConsistencyToken
 
@@ -69,16 +71,22 @@ class Checkpoint(NamedTuple):
         return self.position < self.serve_from
 
     @classmethod
-    def parse(cls, values: Sequence[bytes | None]) -> Checkpoint | None:
-        """From the values of `CHECKPOINT_FIELDS`; None where there is no read model (yet)."""
-        log_id, position, serve_from, generation = values
-        if log_id is None or position is None or serve_from is None or generation is None:
+    def parse(cls, values: Sequence[Any]) -> Checkpoint | None:
+        """From the values (bytes or None) of `CHECKPOINT_FIELDS`; None where there is no read model (yet)."""
+        if None in values:
             return None
+        log_id, position, serve_from, generation = values
         return cls(UUID(log_id.decode()), int(position), int(serve_from), int(generation))
 
 
 # Of the hash `meta`; the Lua scripts name them too.
 CHECKPOINT_FIELDS = ("log_id", "position", "serve_from", "generation")
+
+
+async def read_checkpoint(redis: Redis, keys: PartitionKeys) -> Checkpoint | None:
+    """Where the read model is now. Raises `shared.redis.REDIS_DOWN`."""
+    return Checkpoint.parse(await redis.hmget(keys.meta, CHECKPOINT_FIELDS))
+
 
 # Indexes of the orders. Ids hold no colon, so the names cannot collide.
 ALL = "all"

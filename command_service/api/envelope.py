@@ -36,34 +36,42 @@ class MalformedHeader(Malformed):
         return f"{self.header} should be {self.expected}."
 
 
-class Headers:
-    """The request headers that every command understands (a FastAPI dependency)."""
+async def request_headers(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 visible ASCII characters. The same key and request: the first acknowledgement "
+            "again. Kept 7 days unless set otherwise.",
+            examples=["b6f1c0de-7c11-4d1d-9a0e-3f1d1f6c9a55"],
+        ),
+    ] = None,
+    _correlation_id: Annotated[  # read in shared/edge.py; named here for the documentation
+        str | None,
+        Header(alias="X-Correlation-ID", description="Kept in the events' metadata and in our logs; echoed."),
+    ] = None,
+    traceparent: Annotated[str | None, Header(description="W3C trace context; kept in the metadata.")] = None,
+) -> Headers:
+    """The request headers that every command understands.
 
-    def __init__(
-        self,
-        request: Request,
-        idempotency_key: Annotated[
-            str | None,
-            Header(
-                alias="Idempotency-Key",
-                description="1 to 255 visible ASCII characters. The same key and request: the first acknowledgement "
-                "again. Kept 7 days unless set otherwise.",
-                examples=["b6f1c0de-7c11-4d1d-9a0e-3f1d1f6c9a55"],
-            ),
-        ] = None,
-        _correlation_id: Annotated[  # read in shared/edge.py; named here for the documentation
-            str | None,
-            Header(alias="X-Correlation-ID", description="Kept in the events' metadata and in our logs; echoed."),
-        ] = None,
-        traceparent: Annotated[str | None, Header(description="W3C trace context; kept in the metadata.")] = None,
-    ) -> None:
-        if idempotency_key is not None and _KEY.fullmatch(idempotency_key) is None:
-            raise MalformedHeader("Idempotency-Key", "1 to 255 visible ASCII characters")
-        _require_json(request)
-        self.request = request
-        self.key = idempotency_key
-        # A trace header that is not one is ignored, as the W3C specification asks.
-        self.traceparent = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+    This and `expected_version` are coroutines although they wait for nothing: FastAPI would run a plain function in a
+    thread, which costs more than all the rest of a command.
+    """
+    if idempotency_key is not None and _KEY.fullmatch(idempotency_key) is None:
+        raise MalformedHeader("Idempotency-Key", "1 to 255 visible ASCII characters")
+    _require_json(request)
+    # A trace header that is not one is ignored, as the W3C specification asks.
+    return Headers(
+        request, idempotency_key, traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    request: Request
+    key: str | None
+    traceparent: str | None
 
     def envelope(
         self, body: BaseModel | None, occurred_at: datetime | None, expected_version: int | None = None
@@ -85,13 +93,13 @@ class Headers:
         return sha256("\n".join(parts).encode() + b"\n" + meaning).digest()
 
 
-def expected_version(
+async def expected_version(
     if_match: Annotated[
         str | None,
         Header(alias="If-Match", description="The version you decided on, quoted, as in the ETag.", examples=['"3"']),
     ] = None,
 ) -> int | None:
-    """The version in If-Match; None where any will do (a FastAPI dependency)."""
+    """The version in If-Match; None where any will do."""
     if if_match is None or if_match == "*":
         return None
     match = _ETAG.fullmatch(if_match)

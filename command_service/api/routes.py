@@ -18,7 +18,7 @@ from command_service.api.bodies import (
     PlaceOrderBody,
     ShipOrderBody,
 )
-from command_service.api.envelope import Headers, acknowledge, expected_version
+from command_service.api.envelope import Headers, acknowledge, expected_version, request_headers
 from command_service.domain import order
 from command_service.handler import Handler
 from shared.fields import Id, ProductId
@@ -70,7 +70,7 @@ def _describe(*refusals: tuple[int, str, str], status: int = 200) -> dict[str, A
 
 
 ExpectedVersion = Annotated[int | None, Depends(expected_version)]
-RequestHeaders = Annotated[Headers, Depends()]
+RequestHeaders = Annotated[Headers, Depends(request_headers)]
 
 
 async def _handle(
