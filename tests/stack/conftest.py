@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from cli.processes import Account
+from tests.stack.orders_up import OrdersUp
+
+
+class StartUp(Protocol):
+    """Starts `orders up` on a data directory; it is stopped after the test."""
+
+    def __call__(self, data_dir: Path, account: Account | None = None, **environment: str) -> OrdersUp: ...
+
+
+@pytest.fixture
+def start_up(tmp_path: Path) -> Iterator[StartUp]:
+    started: list[OrdersUp] = []
+
+    def start(data_dir: Path, account: Account | None = None, **environment: str) -> OrdersUp:
+        started.append(OrdersUp(data_dir, tmp_path / f"terminal-{len(started)}", account, **environment))
+        return started[-1]
+
+    yield start
+    for stack in started:
+        stack.stop()
+
+
+@pytest.fixture(scope="package")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersUp]:
+    """A stack that is ready, shared by the tests that leave it as they found it."""
+    directory = tmp_path_factory.mktemp("running")
+    stack = OrdersUp(directory / "data", directory / "terminal")
+    try:
+        yield stack.until_ready()
+    finally:
+        stack.stop()

@@ -1,0 +1,118 @@
+"""`orders up` as a person runs it: a process, its terminal, its children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+
+from cli.embedded_server import free_port
+from cli.processes import Account
+from cli.stack import Stack, load_stack
+from tests.stack.waiting import wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def environment(**added: str) -> dict[str, str]:
+    """Ours, less what would point a stack to other servers."""
+    ours = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    return {**ours, "PYTHONPATH": str(REPOSITORY), **added}
+
+
+def orders(*arguments: str, **added: str) -> subprocess.CompletedProcess[str]:
+    """Run `orders ...` to its end."""
+    command = [sys.executable, "-P", "-m", "cli", *arguments]
+    return subprocess.run(
+        command,
+        env=environment(COLUMNS="200", **added),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+class OrdersUp:
+    """A stack in `data_dir`, on ports of its own; what it prints goes to the file `terminal`."""
+
+    def __init__(self, data_dir: Path, terminal: Path, account: Account | None = None, **added: str) -> None:
+        self.data_dir = data_dir
+        self.command_url = f"http://127.0.0.1:{free_port()}"
+        self.query_url = f"http://127.0.0.1:{free_port()}"
+        self._terminal = terminal
+        uid, gid = account or (None, None)
+        with terminal.open("w") as screen:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "cli", "up", *self.arguments],
+                env=environment(**added),
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+                user=uid,
+                group=gid,
+                extra_groups=None if uid is None else [],
+                start_new_session=True,
+            )
+
+    @property
+    def arguments(self) -> list[str]:
+        command_port, query_port = self.command_url.rpartition(":")[2], self.query_url.rpartition(":")[2]
+        return ["--data-dir", str(self.data_dir), "--command-port", command_port, "--query-port", query_port]
+
+    @property
+    def terminal(self) -> str:
+        return self._terminal.read_text()
+
+    @property
+    def descriptor(self) -> Stack:
+        stack = load_stack(self.data_dir)
+        assert stack is not None
+        return stack
+
+    def until_ready(self) -> OrdersUp:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.terminal
+            return "\nready\n" in self.terminal
+
+        wait_until(ready, "orders up prints ready", seconds=40)
+        return self
+
+    def until_it_says(self, text: str, seconds: float = 20.0) -> None:
+        wait_until(lambda: text in self.terminal, f"orders up says {text!r}", seconds)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process below it, and it."""
+        supervisor = psutil.Process(self.process.pid)
+        return [supervisor, *supervisor.children(recursive=True)]
+
+    def place_order(self) -> tuple[str, str]:
+        """(order id, consistency token) of an order that was acknowledged."""
+        order = {
+            "customer_id": "17850",
+            "currency": "GBP",
+            "items": [{"product_id": "85123A", "quantity": 6, "unit_price": 255}],
+            "shipping_address_id": "address-1",
+        }
+        answer = httpx.post(f"{self.command_url}/orders", json=order)
+        assert answer.status_code == httpx.codes.CREATED, answer.text
+        return answer.json()["aggregate_id"], answer.json()["consistency_token"]
+
+    def order_total(self, order_id: str, token: str) -> int:
+        """What the query service says, once it has seen `token`."""
+        headers = {"Consistency-Token": token, "Prefer": "wait=20"}
+        answer = httpx.get(f"{self.query_url}/orders/{order_id}", headers=headers, timeout=30)
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return int(answer.json()["total_amount"])
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
+        """Send `sig` to it alone; its exit code."""
+        self.process.send_signal(sig)
+        return self.process.wait(40)

@@ -1,0 +1,68 @@
+"""What the `orders` command says when it cannot do what it was asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.embedded_server import free_port
+from tests.stack.orders_up import environment, orders
+
+
+@pytest.mark.parametrize("process", ["command", "projector", "query"])
+def test_run_names_every_setting_that_is_missing(process: str) -> None:
+    refused = orders("run", process)
+    assert (refused.returncode, refused.stdout) == (2, "orders: DATABASE_URL is not set; REDIS_URL is not set\n")
+
+
+def test_run_names_a_setting_that_is_out_of_range() -> None:
+    refused = orders("run", "query", DATABASE_URL="postgresql://", REDIS_URL="redis://", QUERY_PORT="70000")
+    assert refused.returncode == 2
+    assert refused.stdout.startswith("orders: QUERY_PORT: ")
+    assert refused.stdout.count("\n") == 1
+
+
+def test_migrate_wants_a_database(tmp_path: Path) -> None:
+    refused = orders("migrate", "--data-dir", str(tmp_path))
+    assert refused.returncode == 1
+    assert refused.stdout == f"orders: no database: set DATABASE_URL, or start a stack (nothing runs in {tmp_path})\n"
+
+
+def test_migrate_tells_in_words_that_the_database_does_not_answer() -> None:
+    refused = orders("migrate", DATABASE_URL=f"postgresql://orders@127.0.0.1:{free_port()}/orders")
+    assert refused.returncode == 1
+    assert refused.stdout.startswith("orders: ")
+    assert "Traceback" not in refused.stdout
+
+
+def test_projections_status_wants_a_query_service(tmp_path: Path) -> None:
+    refused = orders("projections", "status", "--data-dir", str(tmp_path))
+    assert refused.returncode == 1
+    assert "--query-url" in refused.stdout
+
+
+def test_projections_status_tells_in_words_that_the_query_service_does_not_answer() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    refused = orders("projections", "status", "--query-url", url)
+    assert refused.returncode == 1
+    assert refused.stdout.startswith(f"orders: {url}: ")
+    assert "Traceback" not in refused.stdout
+
+
+def test_help_lists_every_command_without_loading_what_they_need() -> None:
+    listed = orders("--help").stdout
+    for command in ("up", "run", "migrate", "import", "projections"):
+        assert f" {command} " in listed
+    loaded = subprocess.check_output(
+        [sys.executable, "-c", "import cli.main, sys; print('asyncpg' in sys.modules, 'fastapi' in sys.modules)"],
+        env=environment(),
+        text=True,
+    )
+    assert loaded == "False False\n"
+
+
+def test_import_has_its_own_help() -> None:
+    assert "--rejects" in orders("import", "--help").stdout

@@ -1,0 +1,142 @@
+"""`orders up` when something dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from cli.embedded_server import free_port
+from cli.processes import Account, open_to, unprivileged_account
+from cli.stack import Process, Stack
+from tests.stack.conftest import StartUp
+from tests.stack.orders_up import REPOSITORY, OrdersUp, orders
+from tests.stack.waiting import wait_until
+
+
+@pytest.mark.parametrize("name", ["command", "query", "projector", "valkey", "postgres"])
+def test_a_child_that_dies_is_restarted_where_it_was(name: str, running: OrdersUp) -> None:
+    before = running.descriptor
+    messages = len(running.terminal)
+    os.kill(before.children[name].pid, signal.SIGKILL)
+    wait_until(lambda: f"{name} is back" in running.terminal[messages:], f"{name} is back")
+    assert f"{name} died: killed by SIGKILL. Restarting in" in running.terminal[messages:]
+    after = running.descriptor
+    assert after.children[name].pid != before.children[name].pid
+    assert (after.database_url, after.redis_url, after.projector_url) == (
+        before.database_url,
+        before.redis_url,
+        before.projector_url,
+    )
+    for url in (running.command_url, running.query_url):
+        wait_until(lambda url=url: httpx.get(f"{url}/readyz").is_success, f"{url} is ready again")  # type: ignore[misc]
+    assert running.order_total(*running.place_order()) == 1530
+
+
+def test_kill_9_leaves_no_process_and_the_next_start_has_every_order(tmp_path: Path, start_up: StartUp) -> None:
+    stack = start_up(tmp_path / "data").until_ready()
+    order_id, token = stack.place_order()
+    processes = stack.processes()
+    stack.stop(signal.SIGKILL)
+    restarted = start_up(tmp_path / "data").until_ready()
+    assert [process for process in processes if process.is_running()] == []
+    assert restarted.order_total(order_id, token) == 1530
+
+
+def test_kill_9_of_everything_at_once_loses_no_acknowledged_order(tmp_path: Path, start_up: StartUp) -> None:
+    stack = start_up(tmp_path / "data").until_ready()
+    order_id, token = stack.place_order()
+    for process in stack.processes():
+        process.kill()
+    stack.process.wait()
+    assert start_up(tmp_path / "data").until_ready().order_total(order_id, token) == 1530
+
+
+def test_children_of_a_killed_run_end_by_themselves(tmp_path: Path, start_up: StartUp) -> None:
+    stack = start_up(tmp_path / "data").until_ready()
+    processes = stack.processes()
+    stack.stop(signal.SIGKILL)
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert alive == []
+
+
+def test_survivors_of_a_killed_run_are_stopped_and_strangers_are_left_alone(tmp_path: Path) -> None:
+    """What happens where the kernel does not end the children of a dead process."""
+    with sleeper() as survivor, sleeper() as stranger:
+        stack = Stack(
+            children={
+                "valkey": Process.of(survivor.pid),
+                "postgres": Process(stranger.pid, "an earlier process of the same number"),
+            }
+        )
+        stack.save(tmp_path)
+        refused = orders("up", "--data-dir", str(tmp_path), "--command-port", "8001", "--query-port", "8001")
+        assert f"stopped valkey (process {survivor.pid})" in refused.stdout
+        assert survivor.wait(5) == -signal.SIGTERM
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def sleeper() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def test_a_service_that_cannot_start_is_given_up_with_the_end_of_its_log(tmp_path: Path, start_up: StartUp) -> None:
+    stack = start_up(tmp_path / "data", LOG_LEVEL="LOUD")
+    assert stack.process.wait(30) == 1
+    assert "does not start: exit code 2" in stack.terminal
+    assert "LOG_LEVEL" in stack.terminal
+    assert "Traceback" not in stack.terminal
+
+
+def test_it_waits_for_a_server_that_is_not_there_yet_and_says_so(tmp_path: Path, start_up: StartUp) -> None:
+    stack = start_up(tmp_path / "data", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    stack.until_it_says("waiting for query: ")
+    assert stack.stop() == 0
+
+
+@pytest.fixture
+def ordinary_user(tmp_path: Path) -> Iterator[Account | None]:
+    """Whom to run as in order not to be root; can reach the interpreter and the code while the test runs."""
+    account = unprivileged_account(tmp_path)
+    if account is None:
+        yield None
+        return
+    code = [Path(sys.prefix) / "bin", Path(sys.base_prefix) / "bin", REPOSITORY / "cli", tmp_path]
+    modes = {parent: parent.stat().st_mode for path in code for parent in path.resolve().parents}
+    for path in code:
+        open_to(account, path, lambda _line: None)
+    os.chown(tmp_path, *account)
+    try:
+        yield account
+    finally:
+        for parent, mode in modes.items():
+            parent.chmod(mode)
+
+
+def test_it_runs_as_an_ordinary_user(tmp_path: Path, start_up: StartUp, ordinary_user: Account | None) -> None:
+    stack = start_up(tmp_path / "data", ordinary_user, HOME=str(tmp_path)).until_ready()
+    user = os.geteuid() if ordinary_user is None else ordinary_user.uid
+    assert {process.uids().real for process in stack.processes()} == {user}
+    assert "searchable" not in stack.terminal
+    order = stack.place_order()
+    stack.stop(signal.SIGKILL)
+    assert start_up(tmp_path / "data", ordinary_user, HOME=str(tmp_path)).until_ready().order_total(*order) == 1530
+
+
+def test_a_directory_that_cannot_be_written_is_refused_in_words(
+    tmp_path: Path, start_up: StartUp, ordinary_user: Account | None
+) -> None:
+    (tmp_path / "read-only").mkdir()
+    (tmp_path / "read-only").chmod(0o555)
+    stack = start_up(tmp_path / "read-only" / "data", ordinary_user)
+    assert stack.process.wait(20) == 1
+    assert "Permission denied. Choose another with --data-dir." in stack.terminal
+    assert "Traceback" not in stack.terminal

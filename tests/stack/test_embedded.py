@@ -1,0 +1,132 @@
+"""PostgreSQL and Valkey of our own."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+import redis
+
+from cli.embedded import EmbeddedPostgres, EmbeddedValkey, ServerError
+from cli.processes import open_to, unprivileged_account
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedded")
+
+
+async def ask(postgres: EmbeddedPostgres, statement: str) -> object:
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def test_a_killed_postgres_starts_again_on_the_same_port_with_what_was_committed(directory: Path) -> None:
+    with EmbeddedPostgres(directory / "postgres", flush_initial_files=False) as postgres:
+        await ask(postgres, "create table kept as select 42 as answer")
+        url = postgres.url
+        postgres.kill()
+        assert postgres.start().url == url
+        assert await ask(postgres, "select answer from kept") == 42
+
+
+async def test_postgres_is_as_durable_as_in_production(directory: Path) -> None:
+    with EmbeddedPostgres(directory / "postgres", flush_initial_files=False) as postgres:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes", "data_checksums"):
+            assert await ask(postgres, f"show {setting}") == "on"
+
+
+async def test_postgres_takes_no_connection_without_its_password(directory: Path) -> None:
+    with EmbeddedPostgres(directory / "postgres", flush_initial_files=False) as postgres:
+        guess = postgres.url.replace(postgres.password, "guess")
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(guess)
+
+
+async def test_a_lost_password_is_replaced_and_the_data_kept(directory: Path) -> None:
+    with EmbeddedPostgres(directory / "again", flush_initial_files=False) as postgres:
+        await ask(postgres, "create table kept as select 42 as answer")
+        first_password = postgres.password
+    with EmbeddedPostgres(directory / "again") as postgres:
+        assert postgres.password != first_password
+        assert await ask(postgres, "select answer from kept") == 42
+
+
+def test_a_first_start_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
+    unfinished = tmp_path / "postgres.unfinished"
+    unfinished.mkdir()
+    (unfinished / "PG_VERSION").write_text("half a cluster")
+    with EmbeddedPostgres(tmp_path / "postgres", flush_initial_files=False):
+        assert not unfinished.exists()
+    assert not (tmp_path / "postgres.password").exists()
+
+
+def test_data_of_another_major_version_is_refused_with_both_versions(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(ServerError, match=r"written by PostgreSQL 9\.6, but this is postgres \(PostgreSQL\) \d+"):
+        EmbeddedPostgres(tmp_path / "postgres").start()
+
+
+def test_a_process_number_that_was_given_to_another_program_does_not_stop_postgres(tmp_path: Path) -> None:
+    postgres = EmbeddedPostgres(tmp_path / "postgres", flush_initial_files=False).start()
+    try:
+        pid_file = tmp_path / "postgres" / "postmaster.pid"
+        lines = pid_file.read_text().splitlines()
+        postgres.kill()
+        pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
+        postgres.start()
+    finally:
+        postgres.stop()
+
+
+def test_a_killed_valkey_starts_again_on_the_same_port_with_its_data(directory: Path) -> None:
+    with EmbeddedValkey(directory / "valkey") as valkey, redis.Redis.from_url(valkey.url) as client:
+        client.set("kept", "42")
+        client.waitaof(1, 0, 5000)
+        valkey.kill()
+        valkey.start()
+        assert client.get("kept") == b"42"
+
+
+def test_valkey_never_evicts_and_wants_its_password(directory: Path) -> None:
+    with EmbeddedValkey(directory / "valkey") as valkey:
+        with redis.Redis.from_url(valkey.url) as client:
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        with redis.Redis(port=valkey.port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+
+
+def test_a_directory_may_hold_spaces_and_quotes(tmp_path: Path) -> None:
+    directory = tmp_path / """it's a "new" place"""
+    with EmbeddedPostgres(directory / "postgres", flush_initial_files=False), EmbeddedValkey(directory / "valkey"):
+        assert (directory / "valkey" / "appendonlydir").is_dir()
+
+
+def test_both_are_gone_after_stop(directory: Path) -> None:
+    postgres = EmbeddedPostgres(directory / "postgres", flush_initial_files=False).start()
+    valkey = EmbeddedValkey(directory / "valkey").start()
+    processes = psutil.Process().children(recursive=True)
+    valkey.stop()
+    postgres.stop()
+    assert [process for process in processes if process.is_running()] == []
+
+
+def test_a_directory_is_opened_for_passing_through_and_for_nothing_else(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    (private / "data").mkdir(parents=True)
+    private.chmod(0o700)
+    said: list[str] = []
+    account = unprivileged_account(tmp_path)
+    if account is None:
+        return  # an ordinary user's PostgreSQL runs as that user: nothing to open
+    open_to(account, private / "data", said.append)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o701
+    assert any(str(private) in line for line in said)

@@ -1,0 +1,43 @@
+"""The commands of the README."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.stack.orders_up import REPOSITORY
+
+
+def dry_run(*arguments: str) -> str:
+    """What make would run."""
+    make = ["make", "--dry-run", "--always-make", "PYTHON=python3", *arguments]
+    return subprocess.check_output(make, cwd=REPOSITORY, text=True)
+
+
+def test_every_target_sets_up_first() -> None:
+    for target, command in {"up": "orders up", "test": "python -m pytest", "check": "ruff check"}.items():
+        commands = dry_run(target)
+        assert commands.index("--require-hashes -r requirements/dev.lock") < commands.index(f".venv/bin/{command}")
+
+
+def test_arguments_reach_the_command() -> None:
+    assert ".venv/bin/orders up --data-dir elsewhere" in dry_run("up", "ARGS=--data-dir elsewhere")
+    assert "-m pytest -k stack" in dry_run("test", "ARGS=-k stack")
+
+
+def test_the_interpreter_can_be_chosen() -> None:
+    assert "python9.9 -m venv" in dry_run("setup", "PYTHON=python9.9")
+
+
+def test_the_lock_has_a_hash_for_everything_and_names_no_address() -> None:
+    for lock in (REPOSITORY / "requirements").glob("*.lock"):
+        text = lock.read_text()
+        requirements = [line for line in text.splitlines() if line and line[0] not in " #"]
+        assert requirements
+        assert all(line.endswith("\\") for line in requirements)
+        assert "://" not in text
+
+
+def test_ci_runs_the_checks_and_the_tests() -> None:
+    script = (REPOSITORY / ".ci" / "run").read_text()
+    assert "make check" in script
+    assert "make test" in script

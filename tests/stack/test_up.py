@@ -1,0 +1,126 @@
+"""`orders up` while all is well."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.embedded import EmbeddedValkey
+from cli.embedded_server import free_port
+from tests.stack.conftest import StartUp
+from tests.stack.orders_up import OrdersUp, orders
+
+
+def test_it_prints_ready_once_both_services_answer(running: OrdersUp) -> None:
+    for url in (running.command_url, running.query_url):
+        assert url in running.terminal
+        for path in ("/livez", "/readyz", "/docs"):
+            assert httpx.get(url + path).status_code == httpx.codes.OK
+
+
+def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp) -> None:
+    place, read = (line for line in running.terminal.splitlines() if line.startswith("curl"))
+    for _ in range(2):
+        assert '"consistency_token"' in subprocess.check_output(["sh", "-c", place], text=True)
+        assert '"total_amount":3564' in subprocess.check_output(["sh", "-c", read], text=True)
+
+
+def test_a_second_one_on_the_same_data_is_refused_and_told_where_the_first_is(running: OrdersUp) -> None:
+    second = orders("up", "--data-dir", str(running.data_dir), "--command-port", str(free_port()))
+    assert second.returncode == 1
+    assert f"process {running.process.pid}" in second.stdout
+    assert running.command_url in second.stdout
+    assert "Traceback" not in second.stdout
+
+
+@pytest.mark.parametrize("option", ["--command-port", "--query-port"])
+def test_a_taken_port_is_refused_before_anything_starts(option: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other_program:
+        port = other_program.getsockname()[1]
+        refused = orders("up", "--data-dir", str(tmp_path / "data"), option, str(port))
+    assert refused.returncode == 1
+    assert refused.stdout == f"orders: port {port} is in use by another program. Choose another with {option}.\n"
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
+def test_no_secret_shows_in_the_process_list_or_the_logs(running: OrdersUp) -> None:
+    stack = running.descriptor
+    assert stack.postgres_password
+    assert stack.valkey_password
+    shown = [shlex.join(process.cmdline()) for process in running.processes()]
+    shown += [log.read_text() for log in (running.data_dir / "logs").iterdir()]
+    shown.append(running.terminal)
+    for text in shown:
+        assert stack.postgres_password not in text
+        assert stack.valkey_password not in text
+
+
+def test_what_holds_secrets_is_for_the_owner_only(running: OrdersUp) -> None:
+    for path in (running.data_dir / "stack.json", *(running.data_dir / "logs").iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not stat.S_IMODE(running.data_dir.stat().st_mode) & 0o066
+
+
+def test_each_process_writes_its_own_log(running: OrdersUp) -> None:
+    logs = {log.name for log in (running.data_dir / "logs").iterdir()}
+    names = ("command", "query", "projector", "migrate", "postgres", "valkey")
+    assert logs == {f"{name}.log" for name in names}
+    assert str(running.data_dir / "logs") in running.terminal
+
+
+def test_other_commands_find_the_running_stack_by_its_data_dir(running: OrdersUp) -> None:
+    migrated = orders("migrate", "--data-dir", str(running.data_dir))
+    assert (migrated.returncode, migrated.stdout) == (0, "nothing to apply\n")
+
+
+def test_projections_status_tells_how_far_each_read_model_is_behind(running: OrdersUp) -> None:
+    status = orders("projections", "status", "--data-dir", str(running.data_dir))
+    assert status.returncode == 0, status.stdout
+    assert re.search(r"orders .*\b(normal|warning|critical|emergency)\b", status.stdout)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_signal_stops_everything_in_good_order(sig: signal.Signals, tmp_path: Path, start_up: StartUp) -> None:
+    stack = start_up(tmp_path / "data").until_ready()
+    processes = stack.processes()
+    assert len(processes) > 6  # ourselves, three services, Valkey, PostgreSQL and its workers
+    assert stack.stop(sig) == 0
+    assert stack.terminal.endswith("stopping\nstopped\n")
+    assert [process for process in processes if process.is_running()] == []
+    assert "database system is shut down" in (tmp_path / "data" / "logs" / "postgres.log").read_text()
+
+
+def test_a_stop_signal_during_the_start_leaves_nothing_behind(tmp_path: Path, start_up: StartUp) -> None:
+    stack = start_up(tmp_path / "data")
+    log = tmp_path / "data" / "logs" / "postgres.log"
+    while not (log.exists() and log.stat().st_size):
+        assert stack.process.poll() is None
+    processes = stack.processes()
+    assert stack.stop() == 0
+    assert [process for process in processes if process.is_running()] == []
+    assert "ready" not in stack.terminal
+
+
+def test_a_server_that_is_named_is_used_instead_of_an_embedded_one(tmp_path: Path, start_up: StartUp) -> None:
+    with EmbeddedValkey(tmp_path / "valkey") as valkey:
+        stack = start_up(tmp_path / "data", REDIS_URL=valkey.url).until_ready()
+        assert sorted(stack.descriptor.children) == ["command", "postgres", "projector", "query"]
+        assert stack.descriptor.redis_url == valkey.url
+        stack.stop()
+
+
+def test_an_unreachable_database_is_told_in_words(tmp_path: Path, start_up: StartUp) -> None:
+    url = f"postgresql://orders:secret@127.0.0.1:{free_port()}/orders"
+    stack = start_up(tmp_path / "data", DATABASE_URL=url)
+    assert stack.process.wait(20) == 1
+    assert "migrations failed" in stack.terminal
+    assert "Traceback" not in stack.terminal
+    assert "secret" not in stack.terminal
