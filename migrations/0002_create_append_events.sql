@@ -1,16 +1,22 @@
--- The hash of one event. Fixed-width fields are written in network byte order as PostgreSQL's binary protocol does
--- (times: microseconds since 2000-01-01 UTC); each text is preceded by its length, so no two events share an encoding.
+-- The hash of one event: SHA-256 over the previous hash and the event's columns in the table's order, each as its length
+-- (int4) and its value in PostgreSQL's binary format, just as COPY ... (FORMAT binary) writes them. So no two events
+-- share an encoding, and a verifier hashes what it is sent without decoding it. Text is UTF-8 whatever the client says.
 create function event_hash(
     previous bytea, "position" bigint, stream_id text, version integer, event_id uuid, event_type text,
     schema_version integer, data text, metadata text, occurred_at timestamptz, recorded_at timestamptz
 ) returns bytea language sql immutable parallel safe
 return sha256(
-    previous || int8send(position) || int4send(version) || uuid_send(event_id) || int4send(schema_version)
-    || timestamptz_send(occurred_at) || timestamptz_send(recorded_at)
+    previous
+    || '\x00000008'::bytea || int8send(position)
     || int4send(octet_length(stream_id)) || convert_to(stream_id, 'UTF8')
+    || '\x00000004'::bytea || int4send(version)
+    || '\x00000010'::bytea || uuid_send(event_id)
     || int4send(octet_length(event_type)) || convert_to(event_type, 'UTF8')
+    || '\x00000004'::bytea || int4send(schema_version)
     || int4send(octet_length(data)) || convert_to(data, 'UTF8')
     || int4send(octet_length(metadata)) || convert_to(metadata, 'UTF8')
+    || '\x00000008'::bytea || timestamptz_send(occurred_at)
+    || '\x00000008'::bytea || timestamptz_send(recorded_at)
 );
 
 -- The only way into the log. Takes a group of commands, so that many of them share one lock and one fsync, and judges
