@@ -21,11 +21,12 @@ from pathlib import Path
 
 from cli.binaries import BinaryMissing, postgres_binary, valkey_binary
 from cli.embedded_server import HOST, EmbeddedServer, ServerError, bare_environment
-from cli.processes import ending, identity, launch, open_to, unprivileged_account
+from cli.processes import command_line, ending, launch, open_to, unprivileged_account
 
 __all__ = ["BinaryMissing", "EmbeddedPostgres", "EmbeddedServer", "EmbeddedValkey", "ServerError"]
 
 DATABASE = ROLE = "orders"
+IMPOSSIBLE_PID = "4194305"  # Linux counts to 4,194,304, other systems not as far
 
 
 class EmbeddedPostgres(EmbeddedServer):
@@ -66,6 +67,7 @@ class EmbeddedPostgres(EmbeddedServer):
         else:
             self._check_version(binary)
             if not self._password_known:
+                self._disown_pid_file()
                 self._single_user(self.directory, f"ALTER ROLE {ROLE} PASSWORD '{self.password}'")
         self._password_known = True
 
@@ -126,7 +128,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return ended.stdout
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        self._disown_recycled_pid()
+        self._disown_pid_file()
         settings = {
             "listen_addresses": HOST,
             "port": str(self.port),
@@ -150,24 +152,27 @@ class EmbeddedPostgres(EmbeddedServer):
         lines = self._pid_file_lines()
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
+    def survivor(self) -> int | None:
+        """The process id of a server that an earlier run left running in this directory."""
+        lines = self._pid_file_lines()
+        return int(lines[0]) if lines and str(self.directory) in command_line(int(lines[0])) else None
+
     def _pid_file_lines(self) -> list[str]:
         try:
             return (self.directory / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return []
 
-    def _disown_recycled_pid(self) -> None:
-        """Let PostgreSQL start when the process id of its crashed predecessor belongs to something else by now.
+    def _disown_pid_file(self) -> None:
+        """Let PostgreSQL start although the process id of its crashed predecessor is taken.
 
-        It would refuse, as in a restarted container where every number is used again. Only the number is changed,
-        to one no process can have: the rest of the file is how PostgreSQL notices children that still run.
+        By another program, as in a restarted container where every number is used again, or by the predecessor itself,
+        dead but not yet noticed by its parent: PostgreSQL would refuse. Only the number is changed, to one
+        no process can have: the rest of the file is how PostgreSQL notices children that still run.
         """
         lines = self._pid_file_lines()
-        if not lines or not lines[0].isdigit() or identity(int(lines[0])) is None:
-            return
-        command_line = Path(f"/proc/{lines[0]}/cmdline")
-        if command_line.exists() and str(self.directory).encode() not in command_line.read_bytes():
-            (self.directory / "postmaster.pid").write_text("\n".join(["4194305", *lines[1:]]) + "\n")
+        if lines and self.survivor() is None:
+            (self.directory / "postmaster.pid").write_text("\n".join([IMPOSSIBLE_PID, *lines[1:]]) + "\n")
 
 
 class EmbeddedValkey(EmbeddedServer):

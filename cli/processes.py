@@ -95,16 +95,24 @@ def identity(pid: int) -> str | None:
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None
-        return _identity_from_ps(pid)
+        return _ps("lstart", pid) or None
     except ProcessLookupError:
         return None
     return None if state in "ZX" else f"started at tick {started}"
 
 
-def _identity_from_ps(pid: int) -> str | None:
+def command_line(pid: int) -> str:
+    """The arguments of the process `pid`, as far as the system tells; empty when there is none (or a zombie)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return "" if Path("/proc/self/stat").exists() else _ps("command", pid)
+
+
+def _ps(column: str, pid: int) -> str:
     """For systems without /proc, such as macOS."""
-    listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return listed.stdout.strip() or None
+    listed = subprocess.run(["ps", "-o", f"{column}=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listed.stdout.strip()
 
 
 def stop_stranger(pid: int, known_identity: str, sig: signal.Signals, timeout: float) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.stack import running_stack
 
@@ -31,17 +32,29 @@ def show_status(query_url: str | None, data_dir: Path) -> None:
 def _fetch(url: str) -> list[dict[str, Any]]:
     try:
         answer = httpx.get(f"{url}/projections", timeout=TIMEOUT_SECONDS)
-        answer.raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        document = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoAnswer(f"{url}: {error}") from error
-    projections: list[dict[str, Any]] = answer.json()["projections"]
+    if not answer.is_success:
+        raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)}")
+    projections: list[dict[str, Any]] = document["projections"]
     return projections
 
 
 def _table(projections: list[dict[str, Any]]) -> Table:
-    table = Table("read model", "level", "what to do")
+    table = Table("read model", "level")
     for heading in ("head", "checkpoint", "behind by", "behind for"):
         table.add_column(heading, justify="right")
+    table.add_column("what to do")
     for row in projections:
-        table.add_row(row["name"])
+        level = row["level"]
+        table.add_row(
+            f"{row['name']} (generation {row['generation']})",
+            Text(level, LEVEL_STYLES.get(level, "")),
+            f"{row['head']:,}",
+            f"{row['checkpoint']:,}",
+            f"{row['position_lag']:,} events",
+            f"{row['time_lag_ms'] / 1000:,.3f} s",
+            row["recommended_action"],
+        )
     return table

@@ -10,6 +10,7 @@ from typing import Any, Literal, assert_never
 import uvloop
 from pydantic import ValidationError
 
+from shared.logs import configure_logs
 from shared.settings import Settings, settings
 
 ProcessName = Literal["command", "projector", "query"]
@@ -25,6 +26,7 @@ def run(name: ProcessName) -> None:
         configuration = settings()
     except ValidationError as error:
         raise BadSettings(_in_words(error)) from error
+    configure_logs(name, configuration.log_level)
     # The server stops in good order at a signal and then raises it again: by then there is nothing left to end.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):

@@ -166,8 +166,11 @@ def _lock(data_dir: Path) -> DataDirLock:
 
 def _stop_survivors(stack: Stack, data_dir: Path) -> None:
     """End what a supervisor that was killed has left behind, where the kernel has not done so."""
+    survivors = dict(stack.children)
+    if (pid := EmbeddedPostgres(data_dir / "postgres").survivor()) is not None:
+        survivors["postgres"] = Process.of(pid)  # also when the descriptor is lost
     for name in STOP_ORDER:
-        child = stack.children.get(name)
+        child = survivors.get(name)
         stop_signal = EmbeddedPostgres.stop_signal if name == "postgres" else signal.SIGTERM
         if child is not None and stop_stranger(child.pid, child.identity, stop_signal, SURVIVOR_SECONDS):
             say(f"stopped {name} (process {child.pid}), left over from a run in {data_dir} that was killed")

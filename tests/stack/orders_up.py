@@ -12,7 +12,7 @@ import httpx
 import psutil
 
 from cli.embedded_server import free_port
-from cli.processes import Account
+from cli.processes import Account, identity
 from cli.stack import Stack, load_stack
 from tests.stack.waiting import wait_until
 
@@ -38,6 +38,11 @@ def orders(*arguments: str, **added: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run. A zombie does not: it is only waiting for its parent to notice."""
+    return [process for process in processes if identity(process.pid) is not None and process.is_running()]
 
 
 class OrdersUp:

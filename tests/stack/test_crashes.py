@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from cli.embedded_server import free_port
 from cli.processes import Account, open_to, unprivileged_account
 from cli.stack import Process, Stack
 from tests.stack.conftest import StartUp
-from tests.stack.orders_up import REPOSITORY, OrdersUp, orders
+from tests.stack.orders_up import REPOSITORY, OrdersUp, living, orders
 from tests.stack.waiting import wait_until
 
 
@@ -46,7 +45,7 @@ def test_kill_9_leaves_no_process_and_the_next_start_has_every_order(tmp_path: P
     processes = stack.processes()
     stack.stop(signal.SIGKILL)
     restarted = start_up(tmp_path / "data").until_ready()
-    assert [process for process in processes if process.is_running()] == []
+    assert living(processes) == []
     assert restarted.order_total(order_id, token) == 1530
 
 
@@ -63,8 +62,7 @@ def test_children_of_a_killed_run_end_by_themselves(tmp_path: Path, start_up: St
     stack = start_up(tmp_path / "data").until_ready()
     processes = stack.processes()
     stack.stop(signal.SIGKILL)
-    _, alive = psutil.wait_procs(processes, timeout=20)
-    assert alive == []
+    wait_until(lambda: not living(processes), "every process has ended")
 
 
 def test_survivors_of_a_killed_run_are_stopped_and_strangers_are_left_alone(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from cli.embedded import EmbeddedValkey
 from cli.embedded_server import free_port
 from tests.stack.conftest import StartUp
-from tests.stack.orders_up import OrdersUp, orders
+from tests.stack.orders_up import OrdersUp, living, orders
 
 
 def test_it_prints_ready_once_both_services_answer(running: OrdersUp) -> None:
@@ -94,7 +94,7 @@ def test_a_stop_signal_stops_everything_in_good_order(sig: signal.Signals, tmp_p
     assert len(processes) > 6  # ourselves, three services, Valkey, PostgreSQL and its workers
     assert stack.stop(sig) == 0
     assert stack.terminal.endswith("stopping\nstopped\n")
-    assert [process for process in processes if process.is_running()] == []
+    assert living(processes) == []
     assert "database system is shut down" in (tmp_path / "data" / "logs" / "postgres.log").read_text()
 
 
@@ -105,7 +105,7 @@ def test_a_stop_signal_during_the_start_leaves_nothing_behind(tmp_path: Path, st
         assert stack.process.poll() is None
     processes = stack.processes()
     assert stack.stop() == 0
-    assert [process for process in processes if process.is_running()] == []
+    assert living(processes) == []
     assert "ready" not in stack.terminal
 
 
