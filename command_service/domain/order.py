@@ -1,14 +1,13 @@
-"""The order: every rule that decides, every change that follows.
+"""The order: every rule that decides.
 
-Pure: no clock, no ids, no versions, no I/O. A state is a frozen value; `decide` answers the events that a command
-leads to (none, when the command changes nothing that has not already happened) or raises a typed error; `evolve` makes
-the next state.
+Pure: no clock, no ids, no versions, no I/O. `decide` answers the events that a command leads to (none, when the command
+changes nothing that has not already happened) or raises a typed error. State and `evolve` are in
+`shared/aggregates/order.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import assert_never
 
 from command_service.domain.order_rejections import (
@@ -24,6 +23,7 @@ from command_service.domain.order_rejections import (
     PaymentAmountMismatch,
     TooManyLines,
 )
+from shared.aggregates.order import Order, State, Status, evolve, total_of
 from shared.events.order import (
     OrderCancelled,
     OrderDelivered,
@@ -37,69 +37,10 @@ from shared.events.order import (
     ShippingAddressChanged,
 )
 
+__all__ = ["Order", "State", "Status", "decide", "evolve", "total_of"]  # one import for all of the aggregate
+
 MAX_LINES = 2_000
 MAX_TOTAL = 2**53 - 1  # the largest integer that every JSON reader represents exactly
-
-
-# --- state ---------------------------------------------------------------------------------------------------------
-
-
-class Status(StrEnum):
-    PENDING = "PENDING"
-    CONFIRMED = "CONFIRMED"
-    SHIPPED = "SHIPPED"
-    DELIVERED = "DELIVERED"
-    CANCELLED = "CANCELLED"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the rules need to know. `payment`, `shipment` and `cancellation` hold the event that made them so."""
-
-    status: Status
-    items: tuple[OrderLine, ...]
-    shipping_address_id: str
-    payment: PaymentConfirmed | None = None
-    shipment: OrderShipped | None = None
-    cancellation: OrderCancelled | None = None
-
-    @property
-    def total(self) -> int:
-        return total_of(self.items)
-
-
-State = Order | None  # None: not placed yet
-
-
-def total_of(items: tuple[OrderLine, ...]) -> int:
-    return sum(line.quantity * line.unit_price for line in items)
-
-
-# --- evolve --------------------------------------------------------------------------------------------------------
-
-
-def evolve(state: State, event: OrderEvent) -> Order:
-    """The state after the event. The log is trusted: what was decided once is not judged again."""
-    if isinstance(event, OrderPlaced):
-        return Order(Status.PENDING, event.items, event.shipping_address_id)
-    assert state is not None, "an order's stream begins with OrderPlaced"
-    match event:
-        case OrderItemAdded(item):
-            return replace(state, items=(*state.items, item))
-        case OrderItemRemoved(product_id):
-            return replace(state, items=tuple(line for line in state.items if line.product_id != product_id))
-        case ShippingAddressChanged(shipping_address_id):
-            return replace(state, shipping_address_id=shipping_address_id)
-        case PaymentConfirmed():
-            return replace(state, status=Status.CONFIRMED, payment=event)
-        case OrderShipped():
-            return replace(state, status=Status.SHIPPED, shipment=event)
-        case OrderDelivered():
-            return replace(state, status=Status.DELIVERED)
-        case OrderCancelled():
-            return replace(state, status=Status.CANCELLED, cancellation=event)
-        case _:
-            assert_never(event)
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
