@@ -5,7 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from shared.events.order import OrderLine, OrderPlaced, OrderShipped, PaymentConfirmed
+from shared.events.order import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    PaymentConfirmed,
+)
 
 _numbers = itertools.count(1)
 
@@ -28,6 +35,14 @@ def paid(amount: int = TOTAL) -> PaymentConfirmed:
 
 def shipped() -> OrderShipped:
     return OrderShipped("track-1", "Royal Mail")
+
+
+def delivered() -> OrderDelivered:
+    return OrderDelivered()
+
+
+def cancelled(refund_amount: int = 0, reason: str = "ordered twice") -> OrderCancelled:
+    return OrderCancelled(reason, refund_amount)
 
 
 def order_body(**changes: Any) -> dict[str, Any]:

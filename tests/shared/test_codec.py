@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from shared import codec
+from shared.codec import UnknownEventType, UnknownSchemaVersion, UnreadablePayload
+from shared.events.order import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderEvent,
+    OrderItemAdded,
+    OrderItemRemoved,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    PaymentConfirmed,
+    ShippingAddressChanged,
+)
+from tests.orders import placed
+
+# What JSON in UTF-8 can hold: any text but lone surrogates.
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+AMOUNTS = st.integers(0, 2**53 - 1)
+LINES = st.builds(OrderLine, TEXT, AMOUNTS, AMOUNTS, st.none() | TEXT)
+EVENTS: st.SearchStrategy[OrderEvent] = st.one_of(
+    st.builds(OrderPlaced, TEXT, TEXT, st.lists(LINES).map(tuple), TEXT),
+    st.builds(OrderItemAdded, LINES),
+    st.builds(OrderItemRemoved, TEXT),
+    st.builds(ShippingAddressChanged, TEXT, st.none() | TEXT),
+    st.builds(PaymentConfirmed, TEXT, AMOUNTS),
+    st.builds(OrderShipped, TEXT, st.none() | TEXT),
+    st.builds(OrderDelivered),
+    st.builds(OrderCancelled, TEXT, AMOUNTS),
+)
+TYPES: list[type[OrderEvent]] = list(get_args(OrderEvent))
+PLACED_V1 = {"customer_id": "a", "items": [{"product_id": "M", "quantity": 1, "unit_price": 2}]} | {
+    "shipping_address_id": "h"
+}
+
+
+@for_all(EVENTS)
+def test_decoding_gives_back_the_event_that_was_encoded(event: OrderEvent) -> None:
+    event_type, version, data = codec.encode(event)
+    assert codec.decode(event_type, version, data) == event
+    assert codec.decode(event_type, version, data.encode()) == event
+
+
+@for_all(EVENTS)
+def test_an_event_is_stored_as_a_plain_json_object_named_by_its_class(event: OrderEvent) -> None:
+    event_type, version, data = codec.encode(event)
+    assert event_type == type(event).__name__
+    assert version >= 1
+    assert json.loads(data) == json.loads(json.dumps(msgspec.to_builtins(event)))
+
+
+def test_every_event_type_is_generated_above() -> None:
+    seen: set[str] = set()
+    for_all(EVENTS)(lambda event: seen.add(type(event).__name__))()
+    assert seen == {event_type.__name__ for event_type in TYPES}
+
+
+@for_all(EVENTS, st.dictionaries(TEXT.map("added_later_{}".format), TEXT | st.integers() | st.none()))
+def test_a_field_added_by_a_later_program_is_ignored(event: OrderEvent, added: dict[str, Any]) -> None:
+    event_type, version, data = codec.encode(event)
+    assert codec.decode(event_type, version, json.dumps({**json.loads(data), **added})) == event
+
+
+@pytest.mark.parametrize(
+    ("event_type", "data", "event"),
+    [
+        ("ShippingAddressChanged", '{"shipping_address_id":"home"}', ShippingAddressChanged("home", None)),
+        ("OrderShipped", '{"tracking_number":"t"}', OrderShipped("t", None)),
+        (
+            "OrderItemAdded",
+            '{"item":{"product_id":"M","quantity":1,"unit_price":2}}',
+            OrderItemAdded(OrderLine("M", 1, 2, None)),
+        ),
+    ],
+)
+def test_a_missing_optional_field_takes_its_default(event_type: str, data: str, event: OrderEvent) -> None:
+    assert codec.decode(event_type, 1, data) == event
+
+
+def test_a_type_of_a_newer_program_stops_the_reader() -> None:
+    with pytest.raises(UnknownEventType, match="OrderGiftWrapped") as stop:
+        codec.decode("OrderGiftWrapped", 1, "{}")
+    assert stop.value.event_type == "OrderGiftWrapped"
+
+
+@pytest.mark.parametrize("event_type", [event_type.__name__ for event_type in TYPES])
+def test_a_version_of_a_newer_program_or_none_at_all_stops_the_reader(event_type: str) -> None:
+    current = codec.CURRENT_VERSIONS.get(event_type, 1)
+    for version in (current + 1, 0, -1, 2**31 - 1):
+        with pytest.raises(UnknownSchemaVersion, match=f"versions 1 to {current}") as stop:
+            codec.decode(event_type, version, "{}")
+        assert (stop.value.event_type, stop.value.schema_version) == (event_type, version)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    "data",
+    ["", "nonsense", "[]", "null", "1", '"text"', "{", "{}", '{"customer_id": 1}', b"\xff", b"\x00"],
+)
+def test_what_does_not_fit_stops_the_reader(version: int, data: str | bytes) -> None:
+    with pytest.raises(UnreadablePayload, match=f"OrderPlaced version {version}") as stop:
+        codec.decode("OrderPlaced", version, data)
+    assert stop.value.reason
+
+
+@pytest.mark.parametrize("quantity", ["true", '"1"', "1.5", "null"])
+def test_a_number_is_not_guessed(quantity: str) -> None:
+    data = f'{{"item":{{"product_id":"M","quantity":{quantity},"unit_price":2}}}}'
+    with pytest.raises(UnreadablePayload, match="quantity"):
+        codec.decode("OrderItemAdded", 1, data)
+
+
+def test_orders_of_before_there_were_currencies_were_in_pounds() -> None:
+    event = codec.decode("OrderPlaced", 1, json.dumps(PLACED_V1))
+    assert event == OrderPlaced("a", "GBP", (OrderLine("M", 1, 2),), "h")
+
+
+def test_an_upcaster_does_not_overrule_what_was_written() -> None:
+    event = codec.decode("OrderPlaced", 1, json.dumps({**PLACED_V1, "currency": "EUR"}))
+    assert isinstance(event, OrderPlaced)
+    assert event.currency == "EUR"
+
+
+def test_what_is_written_today_is_the_current_version() -> None:
+    assert codec.encode(placed())[:2] == ("OrderPlaced", 2)
+
+
+def test_there_is_an_upcaster_from_every_older_version() -> None:
+    needed = {(name, old) for name, current in codec.CURRENT_VERSIONS.items() for old in range(1, current)}
+    assert set(codec.UPCASTERS) == needed

@@ -1,0 +1,101 @@
+"""History stays readable: every shape that was ever written is kept in `tests/stored_events/` and still folds.
+
+When an event class changes, the last test here says what to do. In short: old events stay as they are in the log, so
+the new shape is a new version, with an upcaster from the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from shared import codec
+from shared.aggregates.order import Order, Status
+from shared.events.order import OrderEvent, OrderLine, OrderPlaced, OrderShipped, PaymentConfirmed
+from tests.given_when_then import fold
+
+DIRECTORY = Path(__file__).parents[1] / "stored_events"
+SCHEMAS = DIRECTORY / "schemas.json"
+TYPES: list[type[OrderEvent]] = list(get_args(OrderEvent))
+STORED = sorted(path.name for path in DIRECTORY.glob("*.v*.json"))
+
+
+def read(name: str) -> OrderEvent:
+    """The stored payload `<type>.v<version>.json` as today's event."""
+    event_type, version, _ = name.split(".")
+    return codec.decode(event_type, int(version.removeprefix("v")), (DIRECTORY / name).read_bytes())
+
+
+def schema_of(event_type: type[OrderEvent]) -> dict[str, Any]:
+    """The shape of an event class, without its docstrings."""
+
+    def bare(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: bare(value) for key, value in node.items() if key not in ("title", "description")}
+        return [bare(item) for item in node] if isinstance(node, list) else node
+
+    schema: dict[str, Any] = bare(msgspec.json.schema(event_type))
+    return schema
+
+
+def test_there_is_a_stored_payload_of_every_version_of_every_type() -> None:
+    versions = {event.__name__: codec.CURRENT_VERSIONS.get(event.__name__, 1) for event in TYPES}
+    assert (
+        sorted(f"{name}.v{old}.json" for name, current in versions.items() for old in range(1, current + 1)) == STORED
+    )
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_stored_payload_is_still_understood(name: str) -> None:
+    event = read(name)
+    assert type(event).__name__ == name.split(".", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("placed", ["OrderPlaced.v1.json", "OrderPlaced.v2.json"])
+def test_a_stored_life_still_folds(placed: str) -> None:
+    life = ["OrderItemAdded", "OrderItemRemoved", "ShippingAddressChanged", "PaymentConfirmed", "OrderShipped"]
+    assert fold(read(placed), *[read(f"{name}.v1.json") for name in [*life, "OrderDelivered"]]) == Order(
+        Status.DELIVERED,
+        "17850",
+        "GBP",
+        (OrderLine("85123A", 6, 255, "WHITE HANGING HEART T-LIGHT HOLDER"),),
+        "address-2",
+        payment=PaymentConfirmed("pay-20260131-7", 1530),
+        shipment=OrderShipped("RM123456789GB", "Royal Mail"),
+    )
+
+
+def test_a_stored_cancellation_still_folds() -> None:
+    state = fold(read("OrderPlaced.v2.json"), read("PaymentConfirmed.v1.json"), read("OrderCancelled.v1.json"))
+    assert state is not None
+    assert state.status is Status.CANCELLED
+    assert state.cancellation is not None
+    assert state.cancellation.refund_amount == 1530
+
+
+def test_what_was_written_before_there_were_currencies_is_in_pounds() -> None:
+    event = read("OrderPlaced.v1.json")
+    assert isinstance(event, OrderPlaced)
+    assert event.currency == "GBP"
+
+
+@pytest.mark.parametrize("event_type", TYPES, ids=lambda event_type: event_type.__name__)
+def test_an_event_class_changes_only_with_its_version(event_type: type[OrderEvent]) -> None:
+    name = event_type.__name__
+    version = codec.CURRENT_VERSIONS.get(name, 1)
+    committed: dict[str, Any] = json.loads(SCHEMAS.read_text())
+    assert committed.get(f"{name}.v{version}") == schema_of(event_type), f"""
+The shape of {name} is no longer the one committed as version {version}, and the log holds events of that shape.
+
+1. In shared/codec.py set CURRENT_VERSIONS["{name}"] = {version + 1} and add UPCASTERS[("{name}", {version})], which
+   turns a version {version} payload into a version {version + 1} one.
+2. Leave {DIRECTORY.name}/{name}.v{version}.json as it is; add {name}.v{version + 1}.json as it is written now.
+3. Add to {DIRECTORY.name}/{SCHEMAS.name}:
+   "{name}.v{version + 1}": {json.dumps(schema_of(event_type))}
+
+(If {name} was never deployed in its old shape, edit the entry of version {version} instead.)
+"""
