@@ -16,6 +16,7 @@ from shared import event_store
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
 from shared.settings import Settings
+from shared.snapshots import SnapshotPolicy
 from shared.web import NotReady, create_api
 
 _log = get_logger()
@@ -54,8 +55,12 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         )
         app.state.pool = pool
         app.state.appender = appender
-        app.state.handler = Handler(
-            pool, appender, conflict_retries=settings.conflict_retries, cache_size=settings.state_cache_size
+        handler = app.state.handler = Handler(
+            pool,
+            appender,
+            SnapshotPolicy.of(settings),
+            conflict_retries=settings.conflict_retries,
+            cache_size=settings.state_cache_size,
         )
         appender.start()
         purge = asyncio.create_task(_purge_keys(pool, settings), name="purge-idempotency-keys")
@@ -64,6 +69,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         finally:
             purge.cancel()
             await appender.stop()  # what was accepted is appended first
+            await handler.close()
             pool.terminate()
 
     return lifespan

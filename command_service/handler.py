@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,11 +17,15 @@ from command_service.appender import Appender, LogUnavailable
 from command_service.domain import business_time, order
 from command_service.domain.order import OrderCommand, PlaceOrder
 from command_service.turns import Turns
-from shared import codec, event_store, metrics
+from shared import codec, event_store, metrics, snapshots
 from shared.errors import Invalid, OrdersError, Rejected, Stale
 from shared.event_store import Append, NewEvent, Outcome, Verdict
 from shared.events.order import OrderEvent, stream_of
+from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
+from shared.snapshots import Loaded, SnapshotPolicy
+
+_log = get_logger()
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -74,16 +79,6 @@ class Envelope:
     command_id: UUID = field(default_factory=uuid7)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A folded stream. `version` 0: it does not exist (as far as we know)."""
-
-    state: order.State = None
-    version: int = 0
-    position: int = 0
-    last_occurred_at: datetime | None = None
-
-
 _NEW = Loaded()
 
 
@@ -94,13 +89,21 @@ class Handler:
     conflict, which reloads.
     """
 
-    def __init__(self, pool: Pool, appender: Appender, *, conflict_retries: int, cache_size: int) -> None:
+    def __init__(
+        self, pool: Pool, appender: Appender, policy: SnapshotPolicy, *, conflict_retries: int, cache_size: int
+    ) -> None:
         self._pool = pool
         self._appender = appender
+        self._policy = policy
         self._conflict_retries = conflict_retries
         self._cache_size = cache_size
         self._cache: OrderedDict[str, Loaded] = OrderedDict()
         self._turns = Turns()
+        self._keeping: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Waits for the snapshots that are being kept."""
+        await asyncio.gather(*self._keeping.values())
 
     async def handle(self, command: OrderCommand, envelope: Envelope) -> Verdict:
         """Raises what `decide` and the appender raise, and `StaleVersion`, `VersionConflict`, `KeyReused`."""
@@ -151,8 +154,23 @@ class Handler:
         if verdict.outcome is Outcome.KEY_REUSED:
             raise KeyReused
         if verdict.outcome is Outcome.APPENDED:
-            self._remember(stream_id, replace(after, version=verdict.version, position=verdict.position))
+            appended = verdict.version - after.version
+            after = replace(after, version=verdict.version, position=verdict.position)
+            if self._policy.is_due(after, appended, datetime.now(UTC)) and stream_id not in self._keeping:
+                # In the background: a snapshot is never worth a client's time.
+                self._keeping[stream_id] = asyncio.create_task(self._keep(stream_id, after))
+                after = after.kept(datetime.now(UTC))
+            self._remember(stream_id, after)
         return verdict
+
+    async def _keep(self, stream_id: str, loaded: Loaded) -> None:
+        try:
+            await snapshots.save(self._pool, stream_id, loaded)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            # Nothing is lost: the log has the events, and the next command that makes a snapshot due tries again.
+            _log.warning("snapshot not kept", stream_id=stream_id, version=loaded.version, error=repr(error))
+        finally:
+            del self._keeping[stream_id]
 
     async def _replay(self, envelope: Envelope) -> Verdict | None:
         """The first acknowledgement, where the envelope's key was seen before. Raises `KeyReused`."""
@@ -170,15 +188,10 @@ class Handler:
         return verdict
 
     async def _load(self, stream_id: str) -> Loaded:
-        loaded = _NEW
         try:
-            async for stored in event_store.read_stream(self._pool, stream_id):
-                event = codec.decode(stored.event_type, stored.schema_version, stored.data)
-                state = order.evolve(loaded.state, event)
-                loaded = Loaded(state, stored.version, stored.position, stored.occurred_at)
+            return await snapshots.load(self._pool, stream_id)
         except CONNECTION_LOST as error:
             raise LogUnavailable from error
-        return loaded
 
     def _cached(self, stream_id: str) -> Loaded | None:
         loaded = self._cache.get(stream_id)

@@ -1,4 +1,4 @@
-"""The event log: every SQL statement on events and idempotency keys.
+"""The event log: every SQL statement on events, idempotency keys and snapshots.
 
 Positions are dense and visible in commit order (the append function locks the log's head row), so a reader's cursor
 is one number, and "checkpoint = head" is an exact statement.
@@ -83,6 +83,16 @@ class Verdict(NamedTuple):
         return ConsistencyToken(self.log_id, self.position)
 
 
+class Snapshot(NamedTuple):
+    """A folded state: of `version`, whose event stands at `position` and happened at `occurred_at`."""
+
+    version: int
+    position: int
+    occurred_at: datetime
+    taken_at: datetime
+    state: str
+
+
 class Head(NamedTuple):
     """The end of the log; position 0 is the empty log."""
 
@@ -110,6 +120,22 @@ _PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
 _UNAPPLIED_AGE = (
     "select h.position, extract(epoch from clock_timestamp() - e.recorded_at)::float8"
     " from log_head h left join events e on e.position = $1 + 1"
+)
+
+_LOAD = """
+with snapshot as materialized (
+    select version, position, occurred_at, taken_at, state from snapshots where stream_id = $1 and fingerprint = $2
+)
+select position, stream_id, version, event_id, event_type, schema_version, data, metadata,
+       occurred_at, recorded_at, hash
+from events where stream_id = $1 and version > coalesce((select version from snapshot), 0)
+union all
+select position, null, version, null, null, null, state, null, occurred_at, taken_at, null from snapshot
+order by version limit $3
+"""
+_SAVE_SNAPSHOT = "select save_snapshot($1, $2, $3, $4, $5, $6)"
+_GROWN = (
+    "select stream_id from events where position > $1 and position <= $2 group by stream_id having max(version) >= $3"
 )
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]"
@@ -149,6 +175,41 @@ async def read_stream(connection: Connection, stream_id: str, after_version: int
         if len(rows) < PAGE:
             return
         after_version = rows[-1]["version"]
+
+
+async def load_stream(
+    connection: Connection, stream_id: str, fingerprint: bytes
+) -> tuple[Snapshot | None, list[StoredEvent]]:
+    """The latest snapshot of that shape and the events after it (at most `PAGE`), in one round trip."""
+    rows = await connection.fetch(_LOAD, stream_id, fingerprint, PAGE + 1)
+    if rows and rows[0]["event_id"] is None:  # the snapshot sorts first: its version is below all that follow
+        first = rows.pop(0)
+        snapshot = Snapshot(
+            first["version"], first["position"], first["occurred_at"], first["recorded_at"], first["data"]
+        )
+        return snapshot, [StoredEvent._make(row) for row in rows]
+    return None, [StoredEvent._make(row) for row in rows[:PAGE]]
+
+
+async def save_snapshot(
+    connection: Connection, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str
+) -> None:
+    """Keeps the state unless a later one is kept already."""
+    await connection.execute(_SAVE_SNAPSHOT, stream_id, fingerprint, version, position, at, state)
+
+
+async def compacted_position(connection: Connection) -> int:
+    return int(await connection.fetchval("select position from snapshot_compaction"))
+
+
+async def grown_streams(connection: Connection, after: int, up_to: int, at_least: int) -> list[str]:
+    """Streams with events in (after, up_to] that have reached `at_least` events there."""
+    return [row["stream_id"] for row in await connection.fetch(_GROWN, after, up_to, at_least)]
+
+
+async def finish_compaction(connection: Connection, up_to: int, fingerprint: bytes, keep: timedelta) -> int:
+    """Notes how far the compactor came; forgets snapshots of other shapes older than `keep`; returns how many."""
+    return int(await connection.fetchval("select finish_compaction($1, $2, $3)", up_to, fingerprint, keep))
 
 
 async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> AsyncIterator[StoredEvent]:

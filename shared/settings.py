@@ -36,6 +36,13 @@ class Settings(BaseSettings):
     idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is remembered")
     purge_interval_seconds: float = Field(600.0, gt=0, description="time between purges of old Idempotency-Keys")
 
+    snapshot_every_events: int = Field(100, ge=0, description="events after which a stream's state is kept; 0: never")
+    snapshot_max_age_seconds: float = Field(0, ge=0, description="age at which a kept state is renewed; 0: never")
+    snapshot_command_events: int = Field(0, ge=0, description="keep the state after a command of so many events; 0: no")
+    compact_interval_seconds: float = Field(
+        300.0, ge=0, description="time between background compactions in the projector process; 0: none"
+    )
+
     projector_batch_size: int = Field(1_000, ge=1, description="most events folded into one atomic apply")
     projector_poll_seconds: float = Field(0.25, gt=0, description="longest sleep without a NOTIFY")
     heartbeat_seconds: float = Field(1.0, gt=0, description="time between projector heartbeats and lag measurements")

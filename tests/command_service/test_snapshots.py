@@ -1,0 +1,144 @@
+"""Snapshots bound what a load reads, and are never trusted more than the log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import httpx
+import pytest
+
+from command_service.app import create_app
+from shared import event_store, snapshots
+from shared.settings import Settings
+from shared.snapshots import Loaded, SnapshotPolicy
+from tests.orders import order_body
+from tests.running import eventually, free_ports, running_app
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+
+
+class TestAStateIsKept:
+    def test_every_so_many_events(self) -> None:
+        policy = SnapshotPolicy(every_events=10)
+        assert not policy.is_due(Loaded(version=9), 1, NOW)
+        assert policy.is_due(Loaded(version=10), 1, NOW)
+        assert not policy.is_due(Loaded(version=19, snapshot_version=10), 1, NOW)
+
+    def test_after_a_command_of_many_events(self) -> None:
+        policy = SnapshotPolicy(every_events=0, command_events=5)
+        assert not policy.is_due(Loaded(version=4), 4, NOW)
+        assert policy.is_due(Loaded(version=5), 5, NOW)
+
+    def test_when_the_last_one_is_old(self) -> None:
+        policy = SnapshotPolicy(every_events=0, max_age=timedelta(hours=1))
+        kept = Loaded(version=3, snapshot_version=2, snapshot_taken_at=NOW)
+        assert not policy.is_due(kept, 1, NOW + timedelta(minutes=59))
+        assert policy.is_due(kept, 1, NOW + timedelta(hours=1))
+
+    def test_never_when_nothing_changed_since(self) -> None:
+        policy = SnapshotPolicy(every_events=1, max_age=timedelta(seconds=1), command_events=1)
+        unchanged = Loaded(version=3, snapshot_version=3, snapshot_taken_at=NOW)
+        assert not policy.is_due(unchanged, 0, NOW + timedelta(days=1))
+
+
+async def _change_address(client: httpx.AsyncClient, order_id: str, times: int) -> None:
+    for number in range(times):
+        body = {"shipping_address_id": f"address-{number}"}
+        answer = await client.put(f"/orders/{order_id}/shipping-address", json=body)
+        assert answer.status_code == 200
+
+
+async def _order_of(client: httpx.AsyncClient, events: int, name: str) -> str:
+    await client.post("/orders", json=order_body(order_id=name))
+    await _change_address(client, name, events - 1)
+    return f"order-{name}"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"snapshot_every_events": 20})
+
+
+async def _snapshot(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> event_store.Snapshot | None:
+    return (await event_store.load_stream(connection, stream_id, snapshots.fingerprint()))[0]
+
+
+async def test_a_long_life_leaves_a_snapshot_and_a_short_tail(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    stream_id = await _order_of(commands, 50, "long")
+    await eventually(lambda: _snapshot(connection, stream_id))
+    snapshot, tail = await event_store.load_stream(connection, stream_id, snapshots.fingerprint())
+    assert snapshot is not None
+    assert snapshot.version == 40
+    assert [stored.version for stored in tail] == list(range(41, 51))
+
+
+async def test_a_load_from_a_snapshot_equals_the_fold_of_the_whole_stream(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    stream_id = await _order_of(commands, 45, "equal")
+    await eventually(lambda: _snapshot(connection, stream_id))
+    from_snapshot = await snapshots.load(connection, stream_id)
+    await connection.execute("delete from snapshots")
+    from_start = await snapshots.load(connection, stream_id)
+    assert from_snapshot.state == from_start.state
+    assert (from_snapshot.version, from_snapshot.position) == (from_start.version, from_start.position)
+    assert from_snapshot.last_occurred_at == from_start.last_occurred_at
+
+
+async def test_a_restarted_service_goes_on_from_the_snapshot(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record], settings: Settings
+) -> None:
+    stream_id = await _order_of(commands, 25, "restart")
+    await eventually(lambda: _snapshot(connection, stream_id))
+    (port,) = free_ports(1)
+    async with running_app(create_app(settings), port) as url, httpx.AsyncClient(base_url=url) as other:
+        answer = await other.put("/orders/restart/shipping-address", json={"shipping_address_id": "elsewhere"})
+    assert answer.json()["version"] == 26
+
+
+async def test_a_snapshot_of_another_shape_is_not_read(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    stream_id = await _order_of(commands, 30, "shape")
+    await eventually(lambda: _snapshot(connection, stream_id))
+    await connection.execute("update snapshots set fingerprint = sha256('another shape'), state = '{\"old\": true}'")
+    loaded = await snapshots.load(connection, stream_id)
+    assert (loaded.version, loaded.snapshot_version) == (30, 0)
+
+
+async def test_a_snapshot_that_cannot_be_read_is_passed_over(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    stream_id = await _order_of(commands, 30, "broken")
+    await eventually(lambda: _snapshot(connection, stream_id))
+    await connection.execute("update snapshots set state = '{\"status\": \"NO SUCH\"}'")
+    loaded = await snapshots.load(connection, stream_id)
+    assert (loaded.version, loaded.snapshot_version) == (30, 0)
+
+
+async def test_an_older_state_never_replaces_a_later_one(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    stream_id = await _order_of(commands, 20, "later")
+    await eventually(lambda: _snapshot(connection, stream_id))
+    loaded = await snapshots.load(connection, stream_id)
+    await snapshots.save(connection, stream_id, Loaded(loaded.state, 5, 5, loaded.last_occurred_at))
+    kept = await _snapshot(connection, stream_id)
+    assert kept is not None
+    assert kept.version == 20
+
+
+async def test_the_compactor_keeps_every_stream_that_grew_and_only_once(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    for name in ("one", "two"):
+        await _order_of(commands, 15, name)
+    await _order_of(commands, 3, "short")
+    assert await snapshots.compact(connection, 10, slice_events=7) == 2
+    assert await snapshots.compact(connection, 10) == 0
+    assert await snapshots.compact(connection, 10, from_start=True) == 0
+    await _change_address(commands, "one", 4)
+    assert await snapshots.compact(connection, 4) == 1
