@@ -86,7 +86,7 @@ class EmbeddedPostgres(EmbeddedServer):
             # fmt: off
             self._run(
                 postgres_binary("initdb"), "-D", unfinished, "--username", ROLE, "--pwfile", password_file,
-                "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-instructions",
+                "--auth", "scram-sha-256", "--data-checksums", "--encoding", "UTF8", "--locale", "C", "--no-instructions",
                 *([] if self._flush else ["--no-sync"]),
             )
             # fmt: on

@@ -10,9 +10,12 @@ import asyncpg
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey, ServerError
 from cli.processes import open_to, unprivileged_account
+from tests.stack.orders_up import living
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,8 @@ def test_valkey_never_evicts_and_wants_its_password(directory: Path) -> None:
     with EmbeddedValkey(directory / "valkey") as valkey:
         with redis.Redis.from_url(valkey.url) as client:
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        with redis.Redis(port=valkey.port) as stranger, pytest.raises(redis.AuthenticationError):
+        no_retry = Retry(NoBackoff(), 0)
+        with redis.Redis(port=valkey.port, retry=no_retry) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
 
 
@@ -113,10 +117,11 @@ def test_a_directory_may_hold_spaces_and_quotes(tmp_path: Path) -> None:
 def test_both_are_gone_after_stop(directory: Path) -> None:
     postgres = EmbeddedPostgres(directory / "postgres", flush_initial_files=False).start()
     valkey = EmbeddedValkey(directory / "valkey").start()
-    processes = psutil.Process().children(recursive=True)
+    processes = [psutil.Process(valkey.pid), psutil.Process(postgres.pid)]
+    processes += processes[1].children()
     valkey.stop()
     postgres.stop()
-    assert [process for process in processes if process.is_running()] == []
+    assert living(processes) == []
 
 
 def test_a_directory_is_opened_for_passing_through_and_for_nothing_else(tmp_path: Path) -> None:
