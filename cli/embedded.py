@@ -86,8 +86,8 @@ class EmbeddedPostgres(EmbeddedServer):
             # fmt: off
             self._run(
                 postgres_binary("initdb"), "-D", unfinished, "--username", ROLE, "--pwfile", password_file,
-                "--auth", "scram-sha-256", "--data-checksums", "--encoding", "UTF8", "--locale", "C", "--no-instructions",
-                *([] if self._flush else ["--no-sync"]),
+                "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--data-checksums",
+                "--no-instructions", *([] if self._flush else ["--no-sync"]),
             )
             # fmt: on
             self._single_user(unfinished, f"CREATE DATABASE {DATABASE}")

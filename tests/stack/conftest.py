@@ -21,7 +21,7 @@ def start_up(tmp_path: Path) -> Iterator[StartUp]:
     started: list[OrdersUp] = []
 
     def start(data_dir: Path, account: Account | None = None, **environment: str) -> OrdersUp:
-        started.append(OrdersUp(data_dir, tmp_path / f"terminal-{len(started)}", account, **environment))
+        started.append(OrdersUp(data_dir, account, terminal=tmp_path / f"terminal-{len(started)}", **environment))
         return started[-1]
 
     yield start
@@ -32,8 +32,7 @@ def start_up(tmp_path: Path) -> Iterator[StartUp]:
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersUp]:
     """A stack that is ready, shared by the tests that leave it as they found it."""
-    directory = tmp_path_factory.mktemp("running")
-    stack = OrdersUp(directory / "data", directory / "terminal")
+    stack = OrdersUp(tmp_path_factory.mktemp("running") / "data")
     try:
         yield stack.until_ready()
     finally:

@@ -46,15 +46,17 @@ def living(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 class OrdersUp:
-    """A stack in `data_dir`, on ports of its own; what it prints goes to the file `terminal`."""
+    """A stack in `data_dir`, on ports of its own; what it prints goes to a file, beside that unless given."""
 
-    def __init__(self, data_dir: Path, terminal: Path, account: Account | None = None, **added: str) -> None:
+    def __init__(
+        self, data_dir: Path, account: Account | None = None, *, terminal: Path | None = None, **added: str
+    ) -> None:
         self.data_dir = data_dir
+        self._terminal = terminal or data_dir.with_name(data_dir.name + ".terminal")
         self.command_url = f"http://127.0.0.1:{free_port()}"
         self.query_url = f"http://127.0.0.1:{free_port()}"
-        self._terminal = terminal
         uid, gid = account or (None, None)
-        with terminal.open("w") as screen:
+        with self._terminal.open("w") as screen:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "cli", "up", *self.arguments],
                 env=environment(**added),
