@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey
 from shared.migrations import migrate
 from shared.settings import Settings
+from tests.roles import PASSWORDS
 from tests.running import free_ports, running_command_service, running_stack
 
 _numbers = itertools.count(1)
@@ -47,7 +48,7 @@ async def database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
     try:
         await server.execute(f"create database {name}")
         url = urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
-        await migrate(url)
+        await migrate(url, PASSWORDS)
         yield url
         await server.execute(f"drop database {name} with (force)")
     finally:
@@ -62,11 +63,11 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyn
 
 
 @pytest.fixture
-async def redis_url(valkey: EmbeddedValkey) -> AsyncIterator[str]:
+async def redis_url(valkey: EmbeddedValkey) -> str:
     """An empty Valkey."""
     async with Redis.from_url(valkey.url) as client:
         await client.flushall()
-    yield valkey.url
+    return valkey.url
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
-from typing import TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,8 +14,7 @@ from fastapi import FastAPI
 from cli.embedded_server import free_port
 from command_service.app import create_app as create_command_app
 from shared.settings import Settings
-
-T = TypeVar("T")
+from tests.roles import settings_of
 
 
 def free_ports(count: int) -> list[int]:
@@ -26,15 +24,15 @@ def free_ports(count: int) -> list[int]:
     return list(ports)
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], seconds: float = 10.0) -> T:
-    """The condition's first true answer; fails the test when there is none within the time."""
+async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Returns once the condition (or what it awaits) is true; fails the test when it is not within the time."""
     deadline = monotonic() + seconds
     while True:
         answer = condition()
         if inspect.isawaitable(answer):
             answer = await answer
         if answer:
-            return answer
+            return
         assert monotonic() < deadline, f"not within {seconds} s: {inspect.getsource(condition).strip()}"
         await asyncio.sleep(0.005)
 
@@ -58,7 +56,7 @@ async def running_app(app: FastAPI, port: int) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running_command_service(settings: Settings) -> AsyncIterator[str]:
-    async with running_app(create_command_app(settings), settings.command_port) as url:
+    async with running_app(create_command_app(settings_of(settings, "orders_command")), settings.command_port) as url:
         yield url
 
 
@@ -70,9 +68,11 @@ async def running_stack(settings: Settings) -> AsyncIterator[None]:
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running_command_service(settings))
-        projector = asyncio.create_task(run_projector(settings))
+        projector = asyncio.create_task(run_projector(settings_of(settings, "orders_projector")))
         stack.push_async_callback(_cancelled, projector)
-        url = await stack.enter_async_context(running_app(create_query_app(settings), settings.query_port))
+        url = await stack.enter_async_context(
+            running_app(create_query_app(settings_of(settings, "orders_auditor")), settings.query_port)
+        )
         await _answering(f"{url}/readyz")
         yield
 
