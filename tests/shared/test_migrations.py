@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from cli.embedded import EmbeddedPostgres
+from shared import migrations
+from shared.migrations import ChangedMigrationError, migrate
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+NAMES = [name for name, _ in migrations.migrations()]
+
+
+@pytest.fixture
+async def empty_database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A database that was never migrated."""
+    server = await asyncpg.connect(postgres.url)
+    await server.execute("create database test_migrations")
+    yield urlsplit(postgres.url)._replace(path="/test_migrations").geturl()
+    await server.execute("drop database test_migrations with (force)")
+    await server.close()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def applied(url: str) -> list[str]:
+    async with connected(url) as connection:
+        return [row["name"] for row in await connection.fetch("select name from schema_migrations order by name")]
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The migrations, for a test to change."""
+    files = migrations.migrations()
+    monkeypatch.setattr(migrations, "migrations", lambda: files)
+    return files
+
+
+def test_are_numbered_without_a_gap_and_named_as_the_convention_says() -> None:
+    assert [int(name[:4]) for name in NAMES] == list(range(1, len(NAMES) + 1))
+
+
+async def test_are_applied_once_and_in_order(empty_database_url: str) -> None:
+    assert await migrate(empty_database_url) == NAMES
+    assert await migrate(empty_database_url) == []
+    assert await applied(empty_database_url) == NAMES
+
+
+async def test_by_two_migrators_at_once_are_applied_by_one(empty_database_url: str) -> None:
+    answers = await asyncio.gather(*[migrate(empty_database_url) for _ in range(3)])
+    assert sorted(answers) == [[], [], NAMES]
+
+
+async def test_an_edited_one_is_refused_before_anything_is_touched(
+    empty_database_url: str, files: list[tuple[str, str]]
+) -> None:
+    await migrate(empty_database_url)
+    files[0] = (files[0][0], files[0][1] + "-- edited")
+    files.append(("9999_add_nothing.sql", "select 1"))
+    with pytest.raises(ChangedMigrationError, match=files[0][0]):
+        await migrate(empty_database_url)
+    assert await applied(empty_database_url) == NAMES
+
+
+async def test_one_that_fails_leaves_nothing_of_itself_and_can_be_applied_once_mended(
+    empty_database_url: str, files: list[tuple[str, str]]
+) -> None:
+    files.append(("9999_add_table.sql", "create table half (); select 1 / 0"))
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(empty_database_url)
+    assert await applied(empty_database_url) == NAMES
+    files[-1] = ("9999_add_table.sql", "create table half ()")
+    assert await migrate(empty_database_url) == ["9999_add_table.sql"]
+
+
+async def test_a_newer_one_of_another_program_does_not_disturb(
+    empty_database_url: str, files: list[tuple[str, str]]
+) -> None:
+    """While a new version is rolled out, old processes meet a database that is ahead of them."""
+    await migrate(empty_database_url)
+    files.pop()
+    assert await migrate(empty_database_url) == []
