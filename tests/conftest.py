@@ -31,7 +31,16 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     directory: Path = tmp_path_factory.mktemp("servers") / "postgres"
     with EmbeddedPostgres(directory, flush_initial_files=False) as server:
+        asyncio.run(_stop_waiting_for_the_disk(server.url))
         yield server
+
+
+async def _stop_waiting_for_the_disk(url: str) -> None:
+    """A database a test would otherwise spend its time in fsync. Tests that crash servers bring their own."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("alter system set fsync = off")
+    await connection.execute("select pg_reload_conf()")
+    await connection.close()
 
 
 @pytest.fixture(scope="session")
