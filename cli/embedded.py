@@ -121,6 +121,7 @@ class EmbeddedPostgres(EmbeddedServer):
             user=uid,
             group=gid,
             extra_groups=None if uid is None else [],
+            start_new_session=True,  # Ctrl-C is for us alone
             check=False,
         )
         if ended.returncode != 0:

@@ -34,11 +34,6 @@ class Service(Server):
         self._state = "starting"
 
     @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://{HOST}:{self.port}"
-
-    @property
     def state(self) -> str:
         """Its own words from the last probe."""
         return self._state

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -73,14 +75,12 @@ class AlreadyRunning(Exception):
     """Another `orders up` holds the data directory."""
 
 
-class DataDirLock:
-    """Held as long as the object and the process live; the kernel lets go of it however the process ends."""
-
-    def __init__(self, data_dir: Path) -> None:
-        """Raises AlreadyRunning."""
-        self._file = (data_dir / "lock").open("a")
+@contextmanager
+def data_dir_lock(data_dir: Path) -> Iterator[None]:
+    """Holds `data_dir` for one `orders up`, until the process ends, however it ends. Raises AlreadyRunning."""
+    with (data_dir / "lock").open("a") as file:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self._file.close()
             raise AlreadyRunning from error
+        yield

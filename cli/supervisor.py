@@ -17,7 +17,7 @@ TICK_SECONDS = 0.05
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 30.0  # a server that ran this long starts over with the shortest pause
-DEATHS_BEFORE_READY = 4  # in a row; then a start is given up
+DEATHS_BEFORE_READY = 3  # in a row; then a start is given up
 PATIENCE_SECONDS = 5.0  # between two messages about what is being waited for
 STOP_SECONDS = 20.0  # longer than a service's own `shutdown_seconds`
 
@@ -93,8 +93,8 @@ class Supervisor:
 
         Raises StopRequested, StartFailed. What was started stays: the caller stops it.
         """
-        self._watches += [watch := _Watch(server) for server in servers]
-        for watch in self._watches[-len(servers) :]:
+        for server in servers:
+            self._watches.append(watch := _Watch(server))
             self._spawn(watch)
         told_at = time.monotonic()
         while waiting := [watch for watch in self._watches if not watch.was_ready]:

@@ -13,7 +13,7 @@ from cli.embedded import EmbeddedPostgres, EmbeddedValkey
 from cli.embedded_server import HOST, ServerError, free_port, port_is_free
 from cli.processes import ending, last_lines, launch, open_log, stop_stranger
 from cli.service import Service, orders_command
-from cli.stack import AlreadyRunning, DataDirLock, Process, Stack, load_stack
+from cli.stack import AlreadyRunning, Process, Stack, data_dir_lock, load_stack
 from cli.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
 from cli.welcome import welcome
 
@@ -27,15 +27,21 @@ class Refused(Exception):
 
 
 def up(data_dir: Path, command_port: int, query_port: int) -> None:
-    """Run the stack until Ctrl-C or SIGTERM. Raises Refused, with nothing left running."""
+    """Run the stack until Ctrl-C or SIGTERM. Raises Refused, BinaryMissing, with nothing left running."""
     data_dir = data_dir.absolute()
-    lock = _lock(data_dir)  # noqa: F841 - held until we return
-    stack = load_stack(data_dir) or Stack()
-    _stop_survivors(stack, data_dir)
-    _refuse_taken_ports({"--command-port": command_port, "--query-port": query_port})
-    stack.command_url = f"http://{HOST}:{command_port}"
-    stack.query_url = f"http://{HOST}:{query_port}"
-    _Run(data_dir, stack).run()
+    try:
+        _make(data_dir)
+        with data_dir_lock(data_dir):
+            stack = load_stack(data_dir) or Stack()
+            _stop_survivors(stack, data_dir)
+            _refuse_taken_ports({"--command-port": command_port, "--query-port": query_port})
+            stack.command_url = f"http://{HOST}:{command_port}"
+            stack.query_url = f"http://{HOST}:{query_port}"
+            _Run(data_dir, stack).run()
+    except AlreadyRunning as error:
+        raise Refused(_who_runs(data_dir)) from error
+    except OSError as error:
+        raise Refused(f"cannot use {data_dir}: {error.strerror}. Choose another with --data-dir.") from error
 
 
 class _Run:
@@ -145,23 +151,21 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def _lock(data_dir: Path) -> DataDirLock:
-    try:
+def _make(data_dir: Path) -> None:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if data_dir.stat().st_uid == os.geteuid():
         # As root, PostgreSQL's data belongs to another user, who must be able to pass.
-        data_dir.mkdir(parents=True, exist_ok=True)
-        if data_dir.stat().st_uid == os.geteuid():
-            data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        return DataDirLock(data_dir)
-    except AlreadyRunning as error:
-        stack = load_stack(data_dir)
-        if stack is None or stack.supervisor is None:
-            raise Refused(f"another `orders up` is just starting or stopping in {data_dir}") from error
-        raise Refused(
-            f"already running in {data_dir} (process {stack.supervisor.pid}): commands at {stack.command_url}, "
-            f"queries at {stack.query_url}\nFor a second stack give it another --data-dir and other ports."
-        ) from error
-    except OSError as error:
-        raise Refused(f"cannot use {data_dir}: {error.strerror}. Choose another with --data-dir.") from error
+        data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
+def _who_runs(data_dir: Path) -> str:
+    stack = load_stack(data_dir)
+    if stack is None or stack.supervisor is None:
+        return f"another `orders up` is just starting or stopping in {data_dir}"
+    return (
+        f"already running in {data_dir} (process {stack.supervisor.pid}): commands at {stack.command_url}, "
+        f"queries at {stack.query_url}\nFor a second stack give it another --data-dir and other ports."
+    )
 
 
 def _stop_survivors(stack: Stack, data_dir: Path) -> None:

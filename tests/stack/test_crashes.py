@@ -41,28 +41,20 @@ def test_a_child_that_dies_is_restarted_where_it_was(name: str, running: OrdersU
 
 def test_kill_9_leaves_no_process_and_the_next_start_has_every_order(tmp_path: Path, start_up: StartUp) -> None:
     stack = start_up(tmp_path / "data").until_ready()
-    order_id, token = stack.place_order()
+    order = stack.place_order()
     processes = stack.processes()
     stack.stop(signal.SIGKILL)
-    restarted = start_up(tmp_path / "data").until_ready()
-    assert living(processes) == []
-    assert restarted.order_total(order_id, token) == 1530
+    wait_until(lambda: not living(processes), "every process has ended by itself")
+    assert start_up(tmp_path / "data").until_ready().order_total(*order) == 1530
 
 
 def test_kill_9_of_everything_at_once_loses_no_acknowledged_order(tmp_path: Path, start_up: StartUp) -> None:
     stack = start_up(tmp_path / "data").until_ready()
-    order_id, token = stack.place_order()
+    order = stack.place_order()
     for process in stack.processes():
         process.kill()
     stack.process.wait()
-    assert start_up(tmp_path / "data").until_ready().order_total(order_id, token) == 1530
-
-
-def test_children_of_a_killed_run_end_by_themselves(tmp_path: Path, start_up: StartUp) -> None:
-    stack = start_up(tmp_path / "data").until_ready()
-    processes = stack.processes()
-    stack.stop(signal.SIGKILL)
-    wait_until(lambda: not living(processes), "every process has ended")
+    assert start_up(tmp_path / "data").until_ready().order_total(*order) == 1530
 
 
 def test_survivors_of_a_killed_run_are_stopped_and_strangers_are_left_alone(tmp_path: Path) -> None:
@@ -124,9 +116,7 @@ def test_it_runs_as_an_ordinary_user(tmp_path: Path, start_up: StartUp, ordinary
     user = os.geteuid() if ordinary_user is None else ordinary_user.uid
     assert {process.uids().real for process in stack.processes()} == {user}
     assert "searchable" not in stack.terminal
-    order = stack.place_order()
-    stack.stop(signal.SIGKILL)
-    assert start_up(tmp_path / "data", ordinary_user, HOME=str(tmp_path)).until_ready().order_total(*order) == 1530
+    assert stack.order_total(*stack.place_order()) == 1530
 
 
 def test_a_directory_that_cannot_be_written_is_refused_in_words(

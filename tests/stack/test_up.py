@@ -87,7 +87,7 @@ def test_projections_status_tells_how_far_each_read_model_is_behind(running: Ord
     assert re.search(r"orders .*\b(normal|warning|critical|emergency)\b", status.stdout)
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_stops_everything_in_good_order(sig: signal.Signals, tmp_path: Path, start_up: StartUp) -> None:
     stack = start_up(tmp_path / "data").until_ready()
     processes = stack.processes()
