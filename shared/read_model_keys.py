@@ -37,6 +37,7 @@ class PartitionKeys:
     """The keys of one partition of a projection."""
 
     def __init__(self, projection: str, partition: int = 0) -> None:
+        self.projection = projection
         self.prefix = f"{{{projection}.{partition}}}:"
         self.meta = self.prefix + "meta"
         self.heartbeat = self.prefix + "heartbeat"

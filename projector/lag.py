@@ -1,0 +1,64 @@
+"""Measures how far the read model is behind, and says that the projector lives.
+
+In a task of its own: a projector that is stuck must be seen to fall behind, not to stand still at its last figure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+from projector.stores.redis import RedisStore
+from projector.worker import State, Worker
+from shared import event_store
+from shared.logs import get_logger
+from shared.metrics import PROJECTION_CHECKPOINT, PROJECTION_HEAD, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS
+from shared.postgres import CONNECTION_LOST
+from shared.redis import REDIS_DOWN
+
+_log = get_logger()
+
+
+class Monitor:
+    def __init__(
+        self, name: str, store: RedisStore, log: asyncpg.Pool[asyncpg.Record], worker: Worker[Any], seconds: float
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._worker = worker
+        self._seconds = seconds
+        self._position = 0
+        self._checkpoint = PROJECTION_CHECKPOINT.labels(name)
+        self._lag_events = PROJECTION_LAG_EVENTS.labels(name)
+        self._lag_seconds = PROJECTION_LAG_SECONDS.labels(name)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.beat()
+            await asyncio.sleep(self._seconds)
+
+    async def beat(self) -> None:
+        """One heartbeat and one measurement. A server that is away leaves its part out."""
+        try:
+            checkpoint = await self._store.checkpoint()
+            self._position = 0 if checkpoint is None else checkpoint.position
+            await self._say_alive()
+        except REDIS_DOWN as error:
+            _log.warning("no heartbeat, Redis is away", error=str(error))
+        try:
+            head, age = await event_store.read_lag(self._log, self._position)
+        except CONNECTION_LOST as error:
+            _log.warning("lag not measured, PostgreSQL is away", error=str(error))
+            return
+        PROJECTION_HEAD.set(head)
+        self._checkpoint.set(self._position)
+        self._lag_events.set(max(0, head - self._position))
+        self._lag_seconds.set(age)
+
+    async def _say_alive(self) -> None:
+        # Who stands by says nothing: the heartbeat is the active projector's.
+        if self._worker.epoch is not None and self._worker.state is not State.STANDBY:
+            await self._store.heartbeat(self._worker.epoch, self._worker.name, self._worker.state)

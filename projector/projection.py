@@ -1,0 +1,67 @@
+"""What a projection is: pure functions from events to documents. Nothing here knows of stores, checkpoints or retries.
+
+An author writes one module in `projector/projections/` and adds it to the registry there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from shared.codec import Event
+from shared.errors import Corrupt
+
+
+class Recorded(NamedTuple):
+    """An event and where it stands: `version` in its stream, `position` in the log; when it happened."""
+
+    event: Event
+    version: int
+    position: int
+    occurred_at: datetime
+
+
+class IndexEntry(NamedTuple):
+    """The document is listed in the sorted set `name` at `place` (see `shared.read_model_keys.place_of`)."""
+
+    name: str
+    place: str
+
+
+@dataclass
+class OutOfOrder(Corrupt):
+    """The log promises versions 1, 2, 3 … of a stream in order; what was read broke that promise."""
+
+    document_id: str
+    document_version: int
+    event_version: int
+    code = "event-out-of-order"
+    title = "An event does not continue its stream"
+
+    @property
+    def detail(self) -> str:
+        return f"Version {self.event_version} of {self.document_id!r} cannot follow version {self.document_version}."
+
+
+class Versioned(Protocol):
+    @property
+    def version(self) -> int: ...
+
+
+D = TypeVar("D", bound=Versioned)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection(Generic[D]):
+    name: str
+    document: type[D]
+    document_id: Callable[[str], str | None]  # of a stream; None: this projection does not read that stream
+    apply: Callable[
+        [str, D | None, Recorded], D
+    ]  # (document id, document so far, event); raises to stop the projection
+    index_entries: Callable[[D], frozenset[IndexEntry]]
+    summary: Callable[[D], msgspec.Struct]  # what lists show of it

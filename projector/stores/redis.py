@@ -1,0 +1,129 @@
+"""Read models in Redis or Valkey. Every step that must not be torn apart is one Lua script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from itertools import chain
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from projector.stores import Batch, Fenced, Moved, Verdict
+from shared.consistency import ConsistencyToken
+from shared.read_model_keys import Checkpoint, PartitionKeys, read_checkpoint
+
+GENERATION = 1
+_WIPE_KEYS = 500  # removed in one step, so that other clients wait no longer than that
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Standing(NamedTuple):
+    """Where the read model stands, and the log's hash there."""
+
+    checkpoint: Checkpoint
+    hash: bytes
+
+
+class RedisStore:
+    """One partition of one read model. Every method raises `shared.redis.REDIS_DOWN` when the server is away."""
+
+    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._claim = _script(redis, "claim")
+        self._load = _script(redis, "load")
+        self._apply = _script(redis, "apply")
+        self._wipe = _script(redis, "wipe")
+        self._begin = _script(redis, "begin")
+        self._heartbeat = _script(redis, "heartbeat")
+
+    async def claim(self, epoch: int) -> Standing | None:
+        """Fences every lower epoch; where the read model stands, None when there is none. Raises `Fenced`."""
+        claimed, *stored = await self._claim([self._keys.meta], [epoch])
+        if not claimed:
+            raise Fenced(stored[0])
+        checkpoint = Checkpoint.parse(stored[:-1])
+        return None if checkpoint is None else Standing(checkpoint, bytes.fromhex((stored[-1] or b"").decode()))
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """Where the read model is; None when there is none."""
+        return await read_checkpoint(self._redis, self._keys)
+
+    async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
+        """The documents (JSON) that there are of those ids, all as of the expected checkpoint. Raises `Moved`."""
+        if not document_ids:
+            return {}
+        keys = [self._keys.meta, *map(self._keys.document, document_ids)]
+        log_id, position, *documents = await self._load(keys)
+        if log_id != expected.log_id.hex.encode() or position != b"%d" % expected.position:
+            raise Moved
+        found = zip(document_ids, documents, strict=True)
+        return {document_id: document for document_id, document in found if document is not None}
+
+    async def apply(self, batch: Batch, epoch: int) -> Verdict:
+        """Writes the batch and moves the checkpoint, or changes nothing and says why.
+
+        Sending it twice, as the client does when a connection breaks, is harmless: the second time has `MOVED`.
+        """
+        changes = batch.changes
+        packed = _pack(
+            (
+                self._keys.prefix,
+                str(epoch),
+                batch.expected.log_id.hex,
+                str(batch.expected.position),
+                str(batch.position),
+                batch.hash.hex(),
+                self._keys.channel,
+                ConsistencyToken(batch.expected.log_id, batch.position).encode(),
+                list(changes.removed.items()),
+                [(index, [part for place in places for part in (0, place)]) for index, places in changes.added.items()],
+                [
+                    (self._keys.document(document_id).removeprefix(self._keys.prefix), [*chain(*fields.items())])
+                    for document_id, fields in changes.documents.items()
+                ],
+            )
+        )
+        return Verdict((await self._apply([self._keys.meta], [packed])).decode())
+
+    async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
+        """Removes whatever is there, also what another log left behind, and begins at position 0 of `log_id`.
+
+        No query is answered from it before it reaches `serve_from`. Raises `Moved` when another projector claimed
+        the read model or Redis was emptied meanwhile; then nothing of the other's is touched.
+        """
+        keep = {self._keys.meta.encode(), self._keys.heartbeat.encode()}
+        await self._wipe_keys(epoch, [])
+        chunk: list[bytes] = []
+        async for key in self._redis.scan_iter(match=_glob_literal(self._keys.prefix) + "*", count=_WIPE_KEYS):
+            if key not in keep:
+                chunk.append(key)
+            if len(chunk) == _WIPE_KEYS:
+                await self._wipe_keys(epoch, chunk)
+                chunk = []
+        await self._wipe_keys(epoch, chunk)
+        if not await self._begin([self._keys.meta], [epoch, log_id.hex, serve_from, GENERATION]):
+            raise Moved
+        return Checkpoint(log_id, 0, serve_from, GENERATION)
+
+    async def _wipe_keys(self, epoch: int, keys: list[bytes]) -> None:
+        if not await self._wipe([self._keys.meta, *keys], [epoch]):
+            raise Moved
+
+    async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
+        """Says that `worker` lives; a projector with a higher epoch has the last word."""
+        await self._heartbeat([self._keys.heartbeat], [epoch, worker, state])
+
+
+def _script(redis: Redis, name: str) -> AsyncScript:
+    # Called by its hash; redis-py loads it again when the server has forgotten it.
+    return redis.register_script((files("projector.stores") / f"{name}.lua").read_text("utf-8"))
+
+
+def _glob_literal(text: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)

@@ -1,0 +1,12 @@
+#!lua flags=allow-oom
+-- Removes keys of a read model that is being reset; only whoever claimed it last may. The checkpoint goes first, so
+-- that no query and no projector takes a half-removed model for a whole one.
+-- KEYS: meta, keys to remove ...    ARGV: epoch
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
+  return 0
+end
+redis.call('HDEL', KEYS[1], 'log_id', 'position', 'serve_from', 'generation', 'hash')
+for i = 2, #KEYS do
+  redis.call('UNLINK', KEYS[i])
+end
+return 1

@@ -1,0 +1,135 @@
+"""Keeps one read model up to date for as long as the process lives: standby, active, or stuck and trying again.
+
+Nothing that goes wrong outside ends it: it lets go of the lease, so that another projector may do better, waits
+a little longer each time and starts over from what the read model's own checkpoint says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from enum import StrEnum
+from typing import Generic
+
+import asyncpg
+
+from projector import lease
+from projector.engine import Engine
+from projector.folding import PoisonEvent
+from projector.projection import D, Projection
+from projector.stores import Fenced
+from projector.stores.redis import RedisStore
+from shared.logs import get_logger
+from shared.postgres import CONNECTION_LOST
+from shared.redis import REDIS_DOWN
+from shared.settings import Settings
+from shared.web import NotReady
+
+STANDBY_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 5.0
+LAST_POISON_RETRY_SECONDS = 30.0
+
+_log = get_logger()
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    STANDBY = "standby"  # another projector is active
+    ACTIVE = "active"
+    STUCK = "stuck"  # `Worker.reason` says why
+
+
+class Worker(Generic[D]):
+    def __init__(self, settings: Settings, projection: Projection[D], store: RedisStore, lease_name: str) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.state = State.STARTING
+        self.reason = "The projector has not connected yet."
+        self.epoch: int | None = None  # of its last lease
+        self._settings = settings
+        self._projection = projection
+        self._store = store
+        self._lease_name = lease_name
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._failures = 0
+
+    async def ready(self) -> None:
+        """Raises `NotReady` unless the projector is doing its work or stands by for the one that does."""
+        if self.state not in (State.ACTIVE, State.STANDBY):
+            raise NotReady(self.reason)
+
+    def stop(self) -> None:
+        """Lets `run` return after the batch in hand."""
+        self._stop.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                async with lease.connect(self._settings, self._wake.set) as connection:
+                    await self._take_part(connection)
+            except Exception as error:  # noqa: BLE001 - told apart, logged and tried again below; never skipped
+                await self._recover_from(error)
+
+    async def _take_part(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        while not self._stop.is_set():
+            if held := await lease.try_acquire(connection, self._lease_name):
+                await self._project(held)
+            else:
+                if self.state is not State.STANDBY:
+                    _log.info("standing by, another projector is active")
+                self.state, self._failures = State.STANDBY, 0
+                await _wait_for(self._stop, STANDBY_SECONDS)
+
+    async def _project(self, held: lease.Lease) -> None:
+        engine = Engine(self._projection, self._store, held, self._settings.projector_batch_size)
+        while not self._stop.is_set():
+            # Cleared before reading: a hint that comes while we read is kept for the sleep below.
+            self._wake.clear()
+            more = await engine.step()
+            if self.state is not State.ACTIVE:
+                _log.info("projecting", projection=self._projection.name, epoch=held.epoch)
+            self.state, self.epoch, self._failures = State.ACTIVE, held.epoch, 0
+            if not more:
+                # Polling is always enough: a hint may be lost.
+                await _wait_for(self._wake, self._settings.projector_poll_seconds)
+
+    async def _recover_from(self, error: Exception) -> None:
+        longest = LAST_RETRY_SECONDS
+        match error:
+            case PoisonEvent(event=event):
+                longest = LAST_POISON_RETRY_SECONDS
+                self.reason = f"Stopped before an event that cannot be applied: {error}"
+                _log.error(
+                    "stopped before an event that cannot be applied; nothing is skipped",
+                    projection=self._projection.name,
+                    position=event.position,
+                    stream_id=event.stream_id,
+                    event_type=event.event_type,
+                    schema_version=event.schema_version,
+                    error=str(error.__cause__),
+                    exc_info=error.__cause__,
+                )
+            case Fenced():
+                self.reason = "Another projector has taken over."
+                _log.warning("another projector has taken over; going back to standby", epoch=self.epoch)
+            case _ if isinstance(error, (*CONNECTION_LOST, *REDIS_DOWN)):
+                self.reason = f"PostgreSQL or Redis is away or refuses: {type(error).__name__}: {error}"
+                _log.warning("PostgreSQL or Redis is away or refuses; trying again", error=repr(error))
+            case _:
+                self.reason = f"{type(error).__name__}: {error}"
+                _log.error("the projector failed; trying again", exc_info=error)
+        self.state = State.STUCK
+        delay = min(longest, FIRST_RETRY_SECONDS * 2**self._failures)
+        self._failures += 1
+        await _wait_for(self._stop, delay)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Returns when the event is set or the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

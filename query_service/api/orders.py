@@ -1,0 +1,142 @@
+"""Queries for orders."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from query_service.api.models import Order, OrderPage
+from query_service.api.requests import (
+    IF_NONE_MATCH,
+    NOT_MODIFIED,
+    TOKEN_HEADERS,
+    answer_headers,
+    decode_cursor,
+    encode_cursor,
+    matches,
+    refuse_query,
+)
+from query_service.api.side import answer, query_side
+from query_service.reader import Page
+from shared import problems
+from shared.fields import Id
+from shared.read_model_keys import OrderStatus
+
+router = APIRouter(tags=["orders"])
+
+_NOT_NOW = (
+    (400, "malformed-token", "The Consistency-Token is not one of ours."),
+    (400, "unknown-log", "The Consistency-Token belongs to another event log."),
+    (503, "projection-lagging", "The read model did not reach the Consistency-Token in time."),
+    (503, "projection-rebuilding", "The read model is being built from the log."),
+    (503, "read-model-unavailable", "Redis does not answer."),
+    (503, "log-unavailable", "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
+    (503, "too-many-waiting", "Too many queries wait for their token."),
+    (503, "too-many-reads", "Too many queries wait for Redis."),
+)
+_INVALID = (422, "invalid-request", "A parameter is not acceptable or unknown.")
+
+OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
+CustomerId = Annotated[Id, Path(examples=["17850"])]
+
+
+class Listing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    status: OrderStatus | None = Field(None, description="only orders in this status")
+    limit: int = Field(20, ge=1, le=100, description="orders on a page")
+    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before")
+
+
+@router.get(
+    "/orders/{order_id}",
+    summary="One order",
+    description="The order as the read model shows it. With the token of a command's acknowledgement, the answer"
+    " contains what that command did.",
+    response_model=Order,
+    responses={
+        200: {"description": "The order", "headers": answer_headers('"3"')},
+        **NOT_MODIFIED,
+        **problems.responses(
+            *_NOT_NOW, _INVALID, (404, "order-not-found", "There is no such order; Consistency-Token says as of when.")
+        ),
+    },
+    openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
+)
+async def get_order(request: Request, order_id: OrderId) -> Response:
+    refuse_query(request)
+    side = query_side(request)
+    _, document, headers = await answer(side, request, lambda: side.orders.one(order_id))
+    if document.body is None or document.version is None:
+        detail = f"There is no order {order_id!r}."
+        return problems.problem(404, "order-not-found", "There is no such order", detail, request.url.path, headers)
+    return _unless_known(request, document.body, f'"{document.version.decode()}"', headers)
+
+
+@router.get(
+    "/orders",
+    summary="All orders, newest first",
+    description="By the time they were placed, then by id, both descending. Following `next_cursor` neither repeats"
+    " nor misses an order, whatever is placed meanwhile.",
+    response_model=OrderPage,
+    responses={
+        200: {"description": "A page of orders", "headers": answer_headers('"c0ffee"')},
+        **NOT_MODIFIED,
+        **problems.responses(*_NOT_NOW, _INVALID, (400, "malformed-cursor", "The cursor is not one of ours.")),
+    },
+    openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
+)
+async def list_orders(request: Request, listing: Annotated[Listing, Query()]) -> Response:
+    return await _list(request, None, listing)
+
+
+@router.get(
+    "/customers/{customer_id}/orders",
+    summary="A customer's orders, newest first",
+    description="As `GET /orders`, of one customer. A customer who has not ordered has an empty list.",
+    response_model=OrderPage,
+    responses={
+        200: {"description": "A page of orders", "headers": answer_headers('"c0ffee"')},
+        **NOT_MODIFIED,
+        **problems.responses(*_NOT_NOW, _INVALID, (400, "malformed-cursor", "The cursor is not one of ours.")),
+    },
+    openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
+)
+async def list_customer_orders(
+    request: Request, customer_id: CustomerId, listing: Annotated[Listing, Query()]
+) -> Response:
+    return await _list(request, customer_id, listing)
+
+
+async def _list(request: Request, customer_id: str | None, listing: Listing) -> Response:
+    after = None if listing.cursor is None else decode_cursor(listing.cursor)
+    side = query_side(request)
+    _, page, headers = await answer(
+        side, request, lambda: side.orders.newest(customer_id, listing.status, after, listing.limit)
+    )
+    cursor = None if page.next_place is None else encode_cursor(page.next_place.decode())
+    if cursor is not None:
+        headers["Link"] = f'<{_next_page(request, cursor)}>; rel="next"'
+    body = _render(page, cursor)
+    return _unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
+
+
+def _render(page: Page, cursor: str | None) -> bytes:
+    next_cursor = b"null" if cursor is None else b'"%b"' % cursor.encode()
+    return b'{"orders":[%b],"next_cursor":%b}' % (b",".join(page.summaries), next_cursor)
+
+
+def _next_page(request: Request, cursor: str) -> str:
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{request.url.path}?{urlencode([*kept, ('cursor', cursor)])}"
+
+
+def _unless_known(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
+    headers["ETag"] = etag
+    if (known := request.headers.get("if-none-match")) is not None and matches(known, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")

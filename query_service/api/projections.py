@@ -1,0 +1,79 @@
+"""How far the read models are behind the log."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from query_service.api.models import LagLevel, Projections, ProjectionStatus
+from query_service.api.requests import refuse_query
+from query_service.api.side import QuerySide, query_side
+from query_service.heartbeat import Heartbeat, read_heartbeat
+from query_service.reader import ReadModelUnavailable
+from shared import problems
+from shared.read_model_keys import Checkpoint, read_checkpoint
+from shared.redis import REDIS_DOWN
+
+router = APIRouter(tags=["projections"])
+
+# Lag of at most so many milliseconds -> how bad that is and what to do.
+_LEVELS = (
+    (200, LagLevel.NORMAL, "None."),
+    (2_000, LagLevel.WARNING, "Look at the projector: its log, its load and that of Redis."),
+    (30_000, LagLevel.CRITICAL, "Page someone; find what the projector waits for or add projector workers."),
+    (None, LagLevel.EMERGENCY, 'Show orders as "being processed" and throttle commands until it has caught up.'),
+)
+
+
+@router.get(
+    "/projections",
+    summary="Lag of the read models",
+    description="Measured from the true end of the log, so a projector that is stuck is seen to fall behind.",
+    response_model=Projections,
+    responses={
+        200: {"description": "Every read model", "headers": {"Consistency-Token": {"schema": {"type": "string"}}}},
+        **problems.responses(
+            (422, "invalid-request", "There are no parameters."),
+            (503, "log-unavailable", "PostgreSQL does not answer, so the true end of the log is unknown."),
+            (503, "read-model-unavailable", "Redis does not answer."),
+        ),
+    },
+)
+async def get_projections(request: Request) -> Response:
+    refuse_query(request)
+    side = query_side(request)
+    try:
+        checkpoint = await read_checkpoint(side.redis, side.keys)
+        heartbeat = await read_heartbeat(side.redis, side.keys)
+    except REDIS_DOWN as error:
+        raise ReadModelUnavailable from error
+    status = await _status(side, checkpoint, heartbeat)
+    headers = {} if checkpoint is None else {"Consistency-Token": checkpoint.token.encode()}
+    return Response(Projections(projections=[status]).model_dump_json(), headers=headers, media_type="application/json")
+
+
+async def _status(side: QuerySide, checkpoint: Checkpoint | None, heartbeat: Heartbeat | None) -> ProjectionStatus:
+    log_id = (await side.log.head()).log_id
+    known = checkpoint is not None and checkpoint.log_id == log_id
+    position = checkpoint.position if checkpoint is not None and known else 0
+    head, lag_seconds = await side.log.lag(position)
+    level, action = level_of(lag_seconds * 1_000)
+    return ProjectionStatus(
+        name=side.keys.projection,
+        generation=1 if checkpoint is None else checkpoint.generation,
+        rebuilding=checkpoint is None or not known or checkpoint.rebuilding,
+        head=head,
+        checkpoint=position,
+        position_lag=max(0, head - position),
+        time_lag_ms=round(lag_seconds * 1_000),
+        level=level,
+        recommended_action=action,
+        heartbeat_age_ms=None if heartbeat is None else round(heartbeat.age_seconds * 1_000),
+        projector=None if heartbeat is None else heartbeat.worker,
+        projector_state=None if heartbeat is None else heartbeat.state,
+    )
+
+
+def level_of(lag_ms: float) -> tuple[LagLevel, str]:
+    """How bad a lag is, and what to do about it."""
+    return next((level, action) for most, level, action in _LEVELS if most is None or lag_ms <= most)

@@ -1,0 +1,117 @@
+"""What queries may say: headers, cursors, and nothing that we would silently ignore."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+
+from shared.errors import Malformed
+from shared.read_model_keys import is_place
+
+LONGEST_WAIT_SECONDS = 30
+
+_WAIT = re.compile(r'\s*wait\s*=\s*(?:"(\d{1,9})"|(\d{1,9}))\s*(?:;.*)?', re.ASCII | re.IGNORECASE)
+_ETAG = re.compile(r'\s*(?:W/)?("[\x21\x23-\x7e]*")\s*(?:,|$)')
+
+
+@dataclass
+class MalformedCursor(Malformed):
+    code = "malformed-cursor"
+    title = "The cursor cannot be read"
+
+    @property
+    def detail(self) -> str:
+        return "The cursor is not one of ours; send next_cursor exactly as it was received."
+
+
+def encode_cursor(place: str) -> str:
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> str:
+    """The place that the cursor names. Raises `MalformedCursor`."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        place = base64.b64decode(padded, altchars="-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise MalformedCursor from None
+    if not is_place(place):
+        raise MalformedCursor
+    return place
+
+
+def preferred_wait(prefer: str | None) -> int | None:
+    """Seconds of `Prefer: wait=<seconds>`, at most 30. What is not understood counts as absent (RFC 7240): None."""
+    if prefer is None:
+        return None
+    for preference in prefer.split(","):
+        if match := _WAIT.fullmatch(preference):
+            return min(LONGEST_WAIT_SECONDS, int(match[1] or match[2]))
+    return None
+
+
+def matches(if_none_match: str, etag: str) -> bool:
+    """Whether the client already has it: RFC 9110's weak comparison with a list of entity tags, or `*`."""
+    return if_none_match.strip() == "*" or etag in _ETAG.findall(if_none_match)
+
+
+def refuse_query(request: Request) -> None:
+    """Raises 422 for any query parameter: one that is ignored would be a promise not kept."""
+    if request.scope["query_string"]:
+        unknown = [
+            {"type": "extra_forbidden", "loc": ("query", name), "msg": "Extra inputs are not permitted", "input": value}
+            for name, value in request.query_params.multi_items()
+        ]
+        if unknown:
+            raise RequestValidationError(unknown)
+
+
+def _header(name: str, description: str, example: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
+# Read straight from the request, where that costs less than FastAPI's parameters; documented here.
+TOKEN_HEADERS = [
+    _header(
+        "Consistency-Token",
+        "Answer only from a read model that has reached this token, from a command's acknowledgement or an earlier"
+        " answer.",
+        "9f0c2a3b4d5e6f708192a3b4c5d6e7f8-1234",
+    ),
+    _header(
+        "Prefer",
+        f"`wait=<seconds>`: how long to wait for the token, at most {LONGEST_WAIT_SECONDS}; 2 unless set otherwise.",
+        "wait=5",
+    ),
+]
+IF_NONE_MATCH = _header("If-None-Match", "The ETag that the client has: 304 when it is still the current one.", '"3"')
+
+
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has the current state already."}}
+
+
+def answer_headers(etag_example: str | None = None) -> dict[str, Any]:
+    """How OpenAPI describes the headers of a 200."""
+    headers: dict[str, Any] = {
+        "Consistency-Token": {
+            "description": "Handed back with the next query, reads never go backwards.",
+            "schema": {"type": "string"},
+        },
+        "Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}},
+    }
+    if etag_example is not None:
+        headers["ETag"] = {"schema": {"type": "string"}, "example": etag_example}
+    return headers
