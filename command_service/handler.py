@@ -212,7 +212,9 @@ def _decide(command: OrderCommand, envelope: Envelope, stream_id: str, loaded: L
     if envelope.expected_version is not None and envelope.expected_version != loaded.version:
         raise StaleVersion(envelope.expected_version, loaded.version)
     decided = order.decide(command, loaded.state)
-    at = business_time.occurred_at(envelope.occurred_at, datetime.now(UTC), loaded.last_occurred_at)
+    # Where nothing happens, nothing happens too early: a repeated command may carry its first time.
+    previous = loaded.last_occurred_at if decided else None
+    at = business_time.occurred_at(envelope.occurred_at, datetime.now(UTC), previous)
     append = Append(
         stream_id,
         loaded.version,
