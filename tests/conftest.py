@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -15,12 +13,8 @@ import uvloop
 from redis.asyncio import Redis
 
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey
-from shared.migrations import migrate
 from shared.settings import Settings
-from tests.roles import PASSWORDS
-from tests.running import free_ports, running_command_service, running_stack
-
-_numbers = itertools.count(1)
+from tests.running import fresh_database, running_command_service, running_stack, settings_for
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -52,16 +46,8 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
 @pytest.fixture
 async def database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
     """An empty, migrated database of the test's own."""
-    name = f"test_{next(_numbers)}"
-    server = await asyncpg.connect(postgres.url)
-    try:
-        await server.execute(f"create database {name}")
-        url = urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
-        await migrate(url, PASSWORDS)
+    async with fresh_database(postgres.url) as url:
         yield url
-        await server.execute(f"drop database {name} with (force)")
-    finally:
-        await server.close()
 
 
 @pytest.fixture
@@ -81,18 +67,7 @@ async def redis_url(valkey: EmbeddedValkey) -> str:
 
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> Settings:
-    command, query, projector = free_ports(3)
-    return Settings.model_validate(
-        {
-            "database_url": database_url,
-            "redis_url": redis_url,
-            "command_port": command,
-            "query_port": query,
-            "projector_port": projector,
-            "projector_poll_seconds": 0.05,
-            "heartbeat_seconds": 0.1,
-        }
-    )
+    return settings_for(database_url, redis_url)
 
 
 @pytest.fixture

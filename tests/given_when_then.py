@@ -117,7 +117,8 @@ class Request:
     body: Any
     headers: dict[str, str] = field(default_factory=dict)
 
-    async def _answer(self) -> httpx.Response:
+    async def answer(self) -> httpx.Response:
+        """Whatever the service answers."""
         if self.past:
             await put_in_log(self.orders.connection, stream_of(self.order_id), *self.past, at=self.past_at)
         client = self.orders.client
@@ -126,7 +127,7 @@ class Request:
 
     async def then_acknowledged(self, *events: OrderEvent) -> httpx.Response:
         """200, and exactly these events were added to the order."""
-        answer = await self._answer()
+        answer = await self.answer()
         assert answer.status_code == 200, answer.text
         history = await stored(self.orders.connection, self.order_id)
         assert [codec.decode(*event[4:7]) for event in history] == [*self.past, *events]
@@ -135,7 +136,7 @@ class Request:
 
     async def then_refused(self, status: int, code: str, **members: object) -> dict[str, Any]:
         """The problem, and nothing was added to the order."""
-        answer = await self._answer()
+        answer = await self.answer()
         body = problem(answer, status, code)
         assert {name: body.get(name) for name in members} == members
         assert await events_of(self.orders.connection, self.order_id) == [*self.past]

@@ -4,17 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
+from urllib.parse import urlsplit
 
+import asyncpg
 import uvicorn
 from fastapi import FastAPI
 
 from cli.embedded_server import free_port
 from command_service.app import create_app as create_command_app
+from shared.migrations import migrate
 from shared.settings import Settings
-from tests.roles import settings_of
+from tests.roles import PASSWORDS, settings_of
+
+_numbers = itertools.count(1)
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str) -> AsyncIterator[str]:
+    """An empty, migrated database on the server, dropped at the end."""
+    name = f"test_{next(_numbers)}"
+    server = await asyncpg.connect(server_url)
+    try:
+        await server.execute(f"create database {name}")
+        url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+        await migrate(url, PASSWORDS)
+        yield url
+        await server.execute(f"drop database {name} with (force)")
+    finally:
+        await server.close()
+
+
+def settings_for(database_url: str, redis_url: str, **changes: object) -> Settings:
+    """Settings of a stack on free ports."""
+    command, query, projector = free_ports(3)
+    return Settings.model_validate(
+        {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "command_port": command,
+            "query_port": query,
+            "projector_port": projector,
+            "projector_poll_seconds": 0.05,
+            "heartbeat_seconds": 0.1,
+            **changes,
+        }
+    )
 
 
 def free_ports(count: int) -> list[int]:

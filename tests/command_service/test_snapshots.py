@@ -114,7 +114,7 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(
 ) -> None:
     stream_id = await _order_of(commands, 30, "broken")
     await eventually(lambda: _snapshot(connection, stream_id))
-    await connection.execute("update snapshots set state = '{\"status\": \"NO SUCH\"}'")
+    await connection.execute('update snapshots set state = \'{"status": "NO SUCH"}\'')
     loaded = await snapshots.load(connection, stream_id)
     assert (loaded.version, loaded.snapshot_version) == (30, 0)
 

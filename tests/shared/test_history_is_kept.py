@@ -1,4 +1,4 @@
-"""The log is append-only, and `append_events` is the only way in."""
+"""The log is append-only, even for whoever owns it. What each role may do is in `test_roles.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 
 from shared import event_store
-from shared.event_store import Outcome
 from tests.shared.test_event_store import append, whole_log
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -25,14 +24,6 @@ REWRITES = [
     "merge into events e using log_head h on true when matched then delete",
     "with gone as (delete from events returning 1) select count(*) from gone",
 ]
-WAYS_AROUND = [
-    "insert into events select * from events",
-    "update log_head set position = 0",
-    "insert into idempotency_keys select * from idempotency_keys",
-    "delete from idempotency_keys",
-    "alter table events disable trigger all",
-    "drop table events",
-]
 
 
 @pytest.mark.parametrize("replication_role", ["origin", "replica"])
@@ -44,32 +35,6 @@ async def test_not_even_the_owner_rewrites_history(connection: Connection, repli
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match=r"append-only: (UPDATE|DELETE|TRUNCATE) refused"):
             await connection.execute(statement)
         assert await whole_log(connection) == before, statement
-
-
-@pytest.fixture
-async def as_command_service(connection: Connection) -> Connection:
-    await event_store.append_group(connection, [append("order-0")])
-    await connection.execute("set role orders_command")
-    return connection
-
-
-async def test_the_command_service_appends_through_the_function(as_command_service: Connection) -> None:
-    [verdict] = await event_store.append_group(as_command_service, [append("order-1", events=2, key="key")])
-    assert verdict.outcome is Outcome.APPENDED
-
-
-async def test_the_command_service_has_no_other_way_in(as_command_service: Connection) -> None:
-    before = await whole_log(as_command_service)
-    for statement in [*REWRITES, *WAYS_AROUND]:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await as_command_service.execute(statement)
-        assert await whole_log(as_command_service) == before, statement
-
-
-async def test_the_functions_are_not_for_everybody(connection: Connection) -> None:
-    public = "select has_function_privilege('pg_monitor', oid, 'execute') from pg_proc where proname = $1"
-    assert await connection.fetchval(public, "append_events") is False
-    assert await connection.fetchval(public, "purge_idempotency_keys") is False
 
 
 async def test_a_planted_function_or_table_does_not_change_what_the_append_does(connection: Connection) -> None:
