@@ -33,12 +33,12 @@ ready
 
 Place an order:
 
-curl -sS {stack.command_url}/orders -H 'Content-Type: application/json' -H 'Idempotency-Key: {order_id}' \
+curl -sS -w '\\n' {stack.command_url}/orders -H 'Content-Type: application/json' -H 'Idempotency-Key: {order_id}' \
 -d '{json.dumps(order)}' | tee {acknowledgement}
 
 Read it back, with the token of its acknowledgement:
 
-curl -sS {stack.query_url}/orders/{order_id} -H "Consistency-Token: {token}"
+curl -sS -w '\\n' {stack.query_url}/orders/{order_id} -H "Consistency-Token: {token}"
 
 Ctrl-C stops everything; the data stays in {data_dir}
 """

@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.embedded_server import free_port
 from cli.processes import Account, open_to, unprivileged_account
 from cli.stack import Process, Stack
 from tests.stack.conftest import StartUp
@@ -86,12 +85,6 @@ def test_a_service_that_cannot_start_is_given_up_with_the_end_of_its_log(tmp_pat
     assert "Traceback" not in stack.terminal
 
 
-def test_it_waits_for_a_server_that_is_not_there_yet_and_says_so(tmp_path: Path, start_up: StartUp) -> None:
-    stack = start_up(tmp_path / "data", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    stack.until_it_says("waiting for query: ")
-    assert stack.stop() == 0
-
-
 @pytest.fixture
 def ordinary_user(tmp_path: Path) -> Iterator[Account | None]:
     """Whom to run as in order not to be root; can reach the interpreter and the code while the test runs."""
@@ -111,12 +104,17 @@ def ordinary_user(tmp_path: Path) -> Iterator[Account | None]:
             parent.chmod(mode)
 
 
-def test_it_runs_as_an_ordinary_user(tmp_path: Path, start_up: StartUp, ordinary_user: Account | None) -> None:
+def test_it_runs_as_an_ordinary_user_until_ctrl_c(
+    tmp_path: Path, start_up: StartUp, ordinary_user: Account | None
+) -> None:
     stack = start_up(tmp_path / "data", ordinary_user, HOME=str(tmp_path)).until_ready()
     user = os.geteuid() if ordinary_user is None else ordinary_user.uid
-    assert {process.uids().real for process in stack.processes()} == {user}
+    processes = stack.processes()
+    assert {process.uids().real for process in processes} == {user}
     assert "searchable" not in stack.terminal
     assert stack.order_total(*stack.place_order()) == 1530
+    assert stack.stop(signal.SIGINT) == 0
+    assert living(processes) == []
 
 
 def test_a_directory_that_cannot_be_written_is_refused_in_words(
