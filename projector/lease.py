@@ -16,6 +16,9 @@ import asyncpg
 from shared import event_store, postgres
 from shared.settings import Settings
 
+# The server ends a session that asks nothing for so long, and with it the lease of a process that is paused: its
+# kernel would keep the connection alive for ever. An active projector polls far more often than that.
+IDLE_SECONDS = 10.0
 _ASK_SECONDS = 10.0  # the longest that a lease statement may take before the connection counts as dead
 
 # Asked for again and again rather than waited for: a statement waiting for a lock keeps its snapshot, and with it
@@ -43,11 +46,12 @@ class Lease:
 
 @asynccontextmanager
 async def connect(
-    settings: Settings, on_event: Callable[[], None]
+    settings: Settings, on_event: Callable[[], None], idle_seconds: float = IDLE_SECONDS
 ) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """A connection that calls `on_event` when the log may have grown, and when the connection is lost."""
     connection = await postgres.connect(settings, "projector")
     try:
+        await connection.execute(f"set idle_session_timeout = {round(idle_seconds * 1_000)}", timeout=_ASK_SECONDS)
         connection.add_termination_listener(lambda *_: on_event())
         await connection.add_listener(event_store.CHANNEL, lambda *_: on_event())
         yield connection

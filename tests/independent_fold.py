@@ -1,0 +1,154 @@
+"""What the read models must hold, recomputed from the log's rows by plain Python that shares nothing with the product.
+
+Slow and simple on purpose. Times are compared as PostgreSQL prints them, key names are spelled out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+
+Document = dict[str, Any]
+
+
+async def assert_read_models_equal_the_log(database_url: str, redis_url: str, seconds: float = 30.0) -> None:
+    """Fails with the first differences unless Redis holds exactly the fold of the log, and nothing else.
+
+    Nobody may append meanwhile; the projector is given the time to catch up.
+    """
+    connection = await asyncpg.connect(database_url)
+    try:
+        # One snapshot: the log may grow meanwhile, the comparison is of what was there.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            rows = await connection.fetch(
+                "select position, stream_id, version, event_type, schema_version, data::text, occurred_at"
+                " from events order by position"
+            )
+            head = await connection.fetchrow("select log_id, position from log_head")
+            assert head is not None
+    finally:
+        await connection.close()
+    assert [row["position"] for row in rows] == list(range(1, head["position"] + 1)), "the log has gaps"
+    documents = fold(rows)
+    async with Redis.from_url(redis_url, decode_responses=True) as redis:
+        await _catch_up(redis, [head["log_id"].hex, str(head["position"])], seconds)
+        await _compare_documents(redis, documents)
+        await _compare_indexes(redis, documents)
+
+
+async def _catch_up(redis: Redis, head: list[str], seconds: float) -> None:
+    deadline = monotonic() + seconds
+    while (meta := await redis.hmget("{orders.0}:meta", ["log_id", "position"])) != head:
+        assert monotonic() < deadline, f"the read model is at {meta}, not at {head}"
+        await asyncio.sleep(0.01)
+
+
+def fold(rows: list[Any]) -> dict[str, Document]:
+    """Order id -> the document after all rows."""
+    documents: dict[str, Document] = {}
+    for row in rows:
+        order_id = row["stream_id"].removeprefix("order-")
+        data = json.loads(row["data"])
+        if row["event_type"] == "OrderPlaced":
+            assert order_id not in documents
+            documents[order_id] = {
+                "order_id": order_id,
+                "customer_id": data["customer_id"],
+                "status": "PENDING",
+                "currency": data.get("currency", "GBP"),
+                "items": [_line(item) for item in data["items"]],
+                "shipping_address_id": data["shipping_address_id"],
+                "tracking_number": None,
+                "placed_at": _time(row["occurred_at"]),
+                "version": 0,
+            }
+        document = documents[order_id]
+        _change(document, row["event_type"], data)
+        assert row["version"] == document["version"] + 1
+        document["version"] += 1
+        document["last_event_at"] = _time(row["occurred_at"])
+        document["item_count"] = len(document["items"])
+        document["total_amount"] = sum(item["line_total"] for item in document["items"])
+    return documents
+
+
+def _change(document: Document, event_type: str, data: dict[str, Any]) -> None:
+    if event_type == "OrderItemAdded":
+        document["items"].append(_line(data["item"]))
+    elif event_type == "OrderItemRemoved":
+        document["items"] = [item for item in document["items"] if item["product_id"] != data["product_id"]]
+    elif event_type == "ShippingAddressChanged":
+        document["shipping_address_id"] = data["shipping_address_id"]
+    elif event_type == "OrderShipped":
+        document["status"] = "SHIPPED"
+        document["tracking_number"] = data["tracking_number"]
+    else:
+        statuses = {
+            "OrderPlaced": "PENDING",
+            "PaymentConfirmed": "CONFIRMED",
+            "OrderDelivered": "DELIVERED",
+            "OrderCancelled": "CANCELLED",
+        }
+        document["status"] = statuses[event_type]
+
+
+def _line(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "product_id": item["product_id"],
+        "product_name": item.get("product_name"),
+        "quantity": item["quantity"],
+        "unit_price": item["unit_price"],
+        "line_total": item["quantity"] * item["unit_price"],
+    }
+
+
+def _time(value: datetime) -> str:
+    value = value.astimezone(UTC)
+    return value.isoformat().replace("+00:00", "Z")
+
+
+async def _compare_documents(redis: Redis, documents: dict[str, Document]) -> None:
+    stored: dict[str, Any] = {}
+    keys = [key async for key in redis.scan_iter(match="{orders.0\\}:doc:*", count=1_000)]
+    for key in keys:
+        stored[key.removeprefix("{orders.0}:doc:")] = await redis.hgetall(key)
+    assert stored.keys() == documents.keys(), _difference(stored.keys(), documents.keys())
+    for order_id, document in documents.items():
+        assert json.loads(stored[order_id]["document"]) == document, order_id
+        details = ("items", "shipping_address_id", "tracking_number")
+        summary = {name: value for name, value in document.items() if name not in details}
+        assert json.loads(stored[order_id]["summary"]) == summary, order_id
+        assert stored[order_id]["version"] == str(document["version"]), order_id
+
+
+async def _compare_indexes(redis: Redis, documents: dict[str, Document]) -> None:
+    expected: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for order_id, document in documents.items():
+        placed = (document["placed_at"], order_id)
+        customer = f"customer:{document['customer_id']}"
+        for index in ("all", f"status:{document['status']}", customer, f"{customer}:status:{document['status']}"):
+            expected["{orders.0}:" + index].append(placed)
+    others = {"{orders.0}:meta", "{orders.0}:heartbeat"}
+    keys = {key async for key in redis.scan_iter(match="{orders.0\\}:*", count=1_000)}
+    indexes = {key for key in keys if ":doc:" not in key} - others
+    assert indexes == expected.keys(), _difference(indexes, expected.keys())
+    for key, orders in expected.items():
+        in_order = [order_id for _, order_id in sorted(orders, key=lambda order: (_moment(order[0]), order[1]))]
+        # What precedes the id in a member is a sort key of fixed width; it shows in the order.
+        assert [member[15:] for member in await redis.zrange(key, 0, -1)] == in_order, key
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _difference(found: Any, expected: Any) -> str:
+    missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    return f"missing {missing[:5]} of {len(missing)}, surplus {surplus[:5]} of {len(surplus)}"

@@ -1,0 +1,66 @@
+"""Random histories of a few orders, as the log would hold them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from shared import codec
+from shared.event_store import StoredEvent
+from shared.events.order import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderEvent,
+    OrderItemAdded,
+    OrderItemRemoved,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    PaymentConfirmed,
+    ShippingAddressChanged,
+    stream_of,
+)
+
+# Few values, so that they meet.
+_lines = st.builds(
+    OrderLine, st.sampled_from(["MUG", "LAMP"]), st.integers(1, 3), st.integers(0, 9), st.none() | st.just("Größe")
+)
+_placings = st.builds(
+    OrderPlaced,
+    st.sampled_from(["alice", "bob"]),
+    st.just("GBP"),
+    st.lists(_lines, min_size=1, max_size=3).map(tuple),
+    st.just("home"),
+)
+_later: st.SearchStrategy[OrderEvent] = st.one_of(
+    st.builds(OrderItemAdded, _lines),
+    st.builds(OrderItemRemoved, st.sampled_from(["MUG", "LAMP"])),
+    st.builds(ShippingAddressChanged, st.sampled_from(["home", "office"])),
+    st.builds(PaymentConfirmed, st.just("pay-1"), st.integers(0, 100)),
+    st.builds(OrderShipped, st.just("track-1")),
+    st.just(OrderDelivered()),
+    st.builds(OrderCancelled, st.just("mistake"), st.integers(0, 100)),
+)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[StoredEvent]:
+    """The projection does not judge, so any event may follow any other, once the order is placed."""
+    orders = draw(st.lists(st.sampled_from(["a", "b", "c"]), max_size=20))
+    versions: Counter[str] = Counter()
+    log = []
+    for position, order_id in enumerate(orders, start=1):
+        event = draw(_placings if versions[order_id] == 0 else _later)
+        versions[order_id] += 1
+        log.append(stored(event, order_id, versions[order_id], position))
+    return log
+
+
+def stored(event: OrderEvent, order_id: str, version: int, position: int) -> StoredEvent:
+    at = datetime(2011, 1, 1, tzinfo=UTC) + timedelta(seconds=position // 3)
+    return StoredEvent(
+        position, stream_of(order_id), version, UUID(int=position), *codec.encode(event), "{}", at, at, bytes(32)
+    )

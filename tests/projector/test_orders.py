@@ -1,0 +1,170 @@
+"""The orders projection: given a document and an event, then this document and these index entries."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from projector.projection import IndexEntry, OutOfOrder, Recorded
+from projector.projections.orders import ORDERS, OrderDocument, OrderItem
+from shared.events.order import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderEvent,
+    OrderItemAdded,
+    OrderItemRemoved,
+    OrderLine,
+    ShippingAddressChanged,
+)
+from shared.read_model_keys import OrderStatus, is_place, place_of
+from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
+
+NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
+
+
+def after(*events: OrderEvent) -> OrderDocument:
+    """The document of order 42 after the events, an hour apart from noon on."""
+    document: OrderDocument | None = None
+    for version, event in enumerate(events, start=1):
+        at = NOON + timedelta(hours=version - 1)
+        document = ORDERS.apply("42", document, Recorded(event, version, position=100 + version, occurred_at=at))
+    assert document is not None
+    return document
+
+
+def test_a_placed_order_is_pending_with_its_lines_and_total() -> None:
+    assert after(placed()) == OrderDocument(
+        order_id="42",
+        customer_id="alice",
+        status=OrderStatus.PENDING,
+        currency="GBP",
+        total_amount=TOTAL,
+        item_count=2,
+        items=(OrderItem("MUG", "Mug", 2, 450, 900), OrderItem("LAMP", "Lamp", 1, 2_599, 2_599)),
+        shipping_address_id="home",
+        tracking_number=None,
+        placed_at=NOON,
+        last_event_at=NOON,
+        version=1,
+    )
+
+
+def test_the_document_has_the_fields_of_the_contract_in_its_order() -> None:
+    document = msgspec.json.decode(msgspec.json.encode(after(placed(MUG))))
+
+    assert list(document.items()) == [
+        ("order_id", "42"),
+        ("customer_id", "alice"),
+        ("status", "PENDING"),
+        ("currency", "GBP"),
+        ("total_amount", 900),
+        ("item_count", 1),
+        (
+            "items",
+            [{"product_id": "MUG", "product_name": "Mug", "quantity": 2, "unit_price": 450, "line_total": 900}],
+        ),
+        ("shipping_address_id", "home"),
+        ("tracking_number", None),
+        ("placed_at", "2011-01-04T12:00:00Z"),
+        ("last_event_at", "2011-01-04T12:00:00Z"),
+        ("version", 1),
+    ]
+
+
+def test_the_summary_is_the_document_without_its_details() -> None:
+    document = after(placed(), paid(), shipped())
+
+    details = {"items", "shipping_address_id", "tracking_number"}
+    whole = msgspec.to_builtins(document)
+    assert msgspec.to_builtins(ORDERS.summary(document)) == {k: v for k, v in whole.items() if k not in details}
+
+
+def test_an_added_line_counts_even_when_the_product_is_there_already() -> None:
+    document = after(placed(MUG), OrderItemAdded(OrderLine("MUG", 1, 500)))
+
+    assert document.items == (OrderItem("MUG", "Mug", 2, 450, 900), OrderItem("MUG", None, 1, 500, 500))
+    assert (document.item_count, document.total_amount) == (2, 1_400)
+
+
+def test_removing_a_product_takes_every_line_of_it() -> None:
+    document = after(placed(MUG, LAMP), OrderItemAdded(MUG), OrderItemRemoved("MUG"))
+
+    assert [item.product_id for item in document.items] == ["LAMP"]
+    assert (document.item_count, document.total_amount) == (1, 2_599)
+
+
+def test_the_shipping_address_changes() -> None:
+    assert after(placed(), ShippingAddressChanged("office", "moved")).shipping_address_id == "office"
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        ((paid(),), OrderStatus.CONFIRMED),
+        ((paid(), shipped()), OrderStatus.SHIPPED),
+        ((paid(), shipped(), OrderDelivered()), OrderStatus.DELIVERED),
+        ((OrderCancelled("changed my mind", 0),), OrderStatus.CANCELLED),
+    ],
+)
+def test_the_status_follows_the_events(events: tuple[OrderEvent, ...], status: OrderStatus) -> None:
+    assert after(placed(), *events).status == status
+
+
+def test_shipping_gives_the_tracking_number() -> None:
+    assert after(placed(), paid(), shipped()).tracking_number == "track-1"
+
+
+def test_every_event_moves_version_and_time_but_not_when_it_was_placed() -> None:
+    document = after(placed(), paid(), shipped())
+
+    assert document.version == 3
+    assert document.placed_at == NOON
+    assert document.last_event_at == NOON + timedelta(hours=2)
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_an_event_that_does_not_continue_the_stream_stops_the_projection(version: int) -> None:
+    with pytest.raises(OutOfOrder):
+        ORDERS.apply("42", after(placed()), Recorded(paid(), version, 102, NOON))
+
+
+def test_a_stream_that_does_not_begin_with_its_placing_stops_the_projection() -> None:
+    with pytest.raises(OutOfOrder):
+        ORDERS.apply("42", None, Recorded(paid(), 1, 101, NOON))
+
+
+def test_an_order_placed_twice_stops_the_projection() -> None:
+    with pytest.raises(OutOfOrder):
+        ORDERS.apply("42", after(placed()), Recorded(placed(), 2, 102, NOON))
+
+
+def test_other_streams_are_not_read() -> None:
+    assert ORDERS.document_id("order-42") == "42"
+    assert ORDERS.document_id("customer-42") is None
+
+
+def test_an_order_is_listed_by_customer_by_status_and_among_all() -> None:
+    place = place_of(NOON, "42")
+
+    assert ORDERS.index_entries(after(placed(), paid())) == {
+        IndexEntry("all", place),
+        IndexEntry("status:CONFIRMED", place),
+        IndexEntry("customer:alice", place),
+        IndexEntry("customer:alice:status:CONFIRMED", place),
+    }
+
+
+def test_places_sort_by_time_and_then_by_id_as_text() -> None:
+    moments = [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        NOON,
+        NOON + timedelta(microseconds=1),
+        datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    ]
+    places = [place_of(at, order_id) for at in moments for order_id in ("10", "9", "a", "aa")]
+
+    assert sorted(places) == places
+    assert all(map(is_place, places))

@@ -1,0 +1,204 @@
+"""The projector process from outside: what it does to Redis, what it says of itself, how it lives through failures."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from cli.embedded import EmbeddedValkey
+from projector.__main__ import create_app
+from shared.settings import Settings
+from tests.independent_fold import assert_read_models_equal_the_log
+from tests.orders import new_order_id, paid, placed
+from tests.recording import Recorder
+from tests.running import eventually, free_ports, running_app
+
+
+@asynccontextmanager
+async def projecting(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A running projector, which this is a client of."""
+    (port,) = free_ports(1)
+    async with running_app(create_app(settings), port) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+def ready(projector: httpx.AsyncClient) -> Callable[[], Awaitable[bool]]:
+    async def is_ready() -> bool:
+        return (await projector.get("/readyz")).status_code == 200
+
+    return is_ready
+
+
+def position_is(redis: Redis, position: int) -> Callable[[], Awaitable[bool]]:
+    async def reached() -> bool:
+        return await redis.hget("{orders.0}:meta", "position") == str(position)
+
+    return reached
+
+
+async def metric(projector: httpx.AsyncClient, name: str) -> float:
+    text = (await projector.get("/metrics")).text
+    match = re.search(rf'^{name}(?:{{projection="orders"}})? (\S+)$', text, re.MULTILINE)
+    assert match is not None, f"no metric {name}"
+    return float(match[1])
+
+
+async def assert_equal_to_the_log(settings: Settings) -> None:
+    await assert_read_models_equal_the_log(
+        settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+    )
+
+
+async def test_it_follows_the_log(projector_settings: Settings, recorder: Recorder, settings: Settings) -> None:
+    await recorder.record(new_order_id(), placed(), paid())
+    async with projecting(projector_settings) as projector:
+        await eventually(ready(projector))
+        await recorder.record(new_order_id(), placed(), paid())
+        await assert_equal_to_the_log(settings)
+
+
+async def test_polling_suffices_when_every_notification_is_lost(
+    projector_settings: Settings, recorder: Recorder, redis: Redis
+) -> None:
+    async with projecting(projector_settings) as projector:
+        await eventually(ready(projector))
+        await recorder.connection.execute(
+            "create or replace function pg_catalog.pg_notify(text, text) returns void language sql as ''"
+        )
+        await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
+
+
+async def test_notifications_are_enough_to_be_quick(
+    projector_settings: Settings, recorder: Recorder, redis: Redis
+) -> None:
+    slow_polling = projector_settings.model_copy(update={"projector_poll_seconds": 8.0})
+    async with projecting(slow_polling) as projector:
+        await eventually(ready(projector))
+        await eventually(position_is(redis, await recorder.record(new_order_id(), placed())), seconds=2)
+
+
+async def test_one_is_active_and_another_stands_by_until_it_is_needed(
+    projector_settings: Settings, recorder: Recorder, settings: Settings, redis: Redis
+) -> None:
+    async with projecting(projector_settings) as second:
+        async with projecting(projector_settings) as first:
+            await eventually(ready(first))
+            await eventually(ready(second))
+            await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
+        await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
+    await assert_equal_to_the_log(settings)
+
+
+async def test_a_poison_event_stops_it_visibly_and_nothing_is_skipped(
+    projector_settings: Settings, recorder: Recorder, redis: Redis
+) -> None:
+    async with projecting(projector_settings) as projector:
+        await eventually(ready(projector))
+        last_good = await recorder.record(new_order_id(), placed())
+        await recorder.record_raw(new_order_id(), "OrderTeleported", 1, "{}")
+        await recorder.record(new_order_id(), placed())
+
+        await eventually(position_is(redis, last_good))
+
+        async def stuck() -> bool:
+            return (await projector.get("/readyz")).status_code == 503
+
+        await eventually(stuck)
+        assert "OrderTeleported" in (await projector.get("/readyz")).json()["detail"]
+        await _lag_grows(projector)
+        beat = await redis.hget("{orders.0}:heartbeat", "at")
+        await eventually(lambda: _changed(redis, "at", beat))
+        assert await redis.hget("{orders.0}:heartbeat", "state") == "stuck"
+        assert await position_is(redis, last_good)()
+
+
+async def _lag_grows(projector: httpx.AsyncClient) -> None:
+    async def two_events_behind() -> bool:
+        return await metric(projector, "orders_projection_lag_events") == 2
+
+    await eventually(two_events_behind)
+    before = await metric(projector, "orders_projection_lag_seconds")
+
+    async def later() -> bool:
+        return await metric(projector, "orders_projection_lag_seconds") > before
+
+    await eventually(later)
+
+
+async def _changed(redis: Redis, field: str, before: str | None) -> bool:
+    return await redis.hget("{orders.0}:heartbeat", field) != before
+
+
+async def test_lag_is_zero_once_it_has_caught_up(
+    projector_settings: Settings, recorder: Recorder, redis: Redis
+) -> None:
+    async with projecting(projector_settings) as projector:
+        head = await recorder.record(new_order_id(), placed(), paid())
+        await eventually(position_is(redis, head))
+
+        async def caught_up() -> bool:
+            return await metric(projector, "orders_projection_checkpoint_position") == head
+
+        await eventually(caught_up)
+        assert await metric(projector, "orders_log_head_position") == head
+        assert await metric(projector, "orders_projection_lag_events") == 0
+        assert await metric(projector, "orders_projection_lag_seconds") == 0
+
+
+async def test_it_lives_through_the_loss_of_its_database_sessions(
+    projector_settings: Settings, recorder: Recorder, settings: Settings
+) -> None:
+    async with projecting(projector_settings) as projector:
+        await eventually(ready(projector))
+        await recorder.connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'orders-projector%'"
+        )
+        await recorder.record(new_order_id(), placed())
+        await assert_equal_to_the_log(settings)
+        await eventually(ready(projector))
+
+
+async def test_it_lives_through_a_restart_of_redis(
+    projector_settings: Settings, recorder: Recorder, settings: Settings, valkey: EmbeddedValkey
+) -> None:
+    async with projecting(projector_settings) as projector:
+        await recorder.record(new_order_id(), placed())
+        await eventually(ready(projector))
+        valkey.kill()
+        await recorder.record(new_order_id(), placed())
+        await asyncio.to_thread(valkey.start)
+        await assert_equal_to_the_log(settings)
+        await eventually(ready(projector))
+
+
+async def test_an_emptied_redis_is_built_again_without_anyone_asking(
+    projector_settings: Settings, recorder: Recorder, settings: Settings, redis: Redis
+) -> None:
+    async with projecting(projector_settings) as projector:
+        await recorder.record(new_order_id(), placed(), paid())
+        await eventually(ready(projector))
+        await redis.flushall()
+        await assert_equal_to_the_log(settings)
+
+
+async def test_it_starts_before_the_database_is_migrated(
+    projector_settings: Settings, connection: asyncpg.Connection[asyncpg.Record], recorder: Recorder, redis: Redis
+) -> None:
+    await connection.execute("alter sequence projector_epochs rename to not_there_yet")
+    async with projecting(projector_settings) as projector:
+        assert (await projector.get("/readyz")).status_code == 503
+        await connection.execute("alter sequence not_there_yet rename to projector_epochs")
+        await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))

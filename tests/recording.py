@@ -1,0 +1,37 @@
+"""Writes events into the log directly, for tests of whoever reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import asyncpg
+
+from shared import codec, event_store
+from shared.event_store import Append, NewEvent, Outcome
+from shared.events.order import OrderEvent, stream_of
+
+
+class Recorder:
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.connection = connection
+        self._versions: Counter[str] = Counter()
+
+    async def record(self, order_id: str, *events: OrderEvent, occurred_at: datetime | None = None) -> int:
+        """Appends events to an order's stream; the position of the last one."""
+        at = occurred_at or datetime.now(UTC)
+        return await self._append(order_id, [NewEvent(uuid4(), *codec.encode(event), "{}", at) for event in events])
+
+    async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:
+        """Appends what today's program would not write."""
+        event = NewEvent(uuid4(), event_type, schema_version, data, "{}", datetime.now(UTC))
+        return await self._append(order_id, [event])
+
+    async def _append(self, order_id: str, events: list[NewEvent]) -> int:
+        stream_id = stream_of(order_id)
+        append = Append(stream_id, self._versions[stream_id], uuid4(), events)
+        (verdict,) = await event_store.append_group(self.connection, [append])
+        assert verdict.outcome is Outcome.APPENDED
+        self._versions[stream_id] = verdict.version
+        return verdict.position
