@@ -8,11 +8,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 
-ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
-PRODUCT_ID_PATTERN = r"^[A-Za-z0-9._-](?:[A-Za-z0-9._ -]{0,62}[A-Za-z0-9._-])?$"
+# Not of dots alone: clients and proxies take `/orders/..` for `/`, so nothing could address such an order.
+ID_PATTERN = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+PRODUCT_ID_PATTERN = (
+    r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$"  # no space at either end
+)
 
-Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, max_length=64)]
-ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, max_length=64)]
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=64)]
+ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, min_length=1, max_length=64)]
 
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)",
