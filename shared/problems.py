@@ -34,7 +34,7 @@ STATUS: dict[type[errors.OrdersError], int] = {
 }
 
 # Codes of what the framework refuses before any of our code runs.
-_CODES = {400: "malformed-request", 404: "no-such-route", 405: "method-not-allowed", 413: "body-too-large"}
+_CODES = {400: "malformed-json", 404: "no-such-route", 405: "method-not-allowed", 413: "body-too-large"}
 
 
 def problem(
@@ -113,6 +113,8 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == 404:
         detail = f"There is nothing at {request.url.path}; /docs lists what there is."
+    elif error.status_code == 400:  # FastAPI's only one; its own words would not help anybody
+        detail = "The body is not JSON that can be read: not UTF-8, nested too deeply, or with a number too long."
     elif error.status_code == 405:
         detail = f"{request.method} is not offered at {request.url.path}."
     return problem(error.status_code, code, title, detail, request.url.path, error.headers)
