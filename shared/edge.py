@@ -5,7 +5,9 @@ Plain ASGI rather than `BaseHTTPMiddleware`, which costs a task and a stream for
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from time import perf_counter
 
 import structlog
@@ -18,6 +20,8 @@ from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 CORRELATION_HEADER = "x-correlation-id"
+_DISCARD_BYTES = 16 * 1024 * 1024
+_DISCARD_SECONDS = 2.0
 _ACCEPTABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 _log = get_logger()
@@ -60,23 +64,38 @@ class Edge:
         """
         announced = headers.get("content-length", "0")
         too_large = announced.isdigit() and int(announced) > self._max_body_bytes
+        waits_for_us = "expect" in headers  # 100-continue: told now, it sends nothing at all
         received = 0
 
         async def receive_limited() -> Message:
             nonlocal received
-            if too_large:
-                raise self._too_large()
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
-                raise self._too_large()
-            return message
+            if not too_large:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if received <= self._max_body_bytes:
+                    return message
+            if not (too_large and waits_for_us):
+                await _discard(receive)
+            raise self._too_large()
 
         return receive_limited
 
     def _too_large(self) -> HTTPException:
         # The unread rest of the body must not be taken for the next request on this connection.
         return HTTPException(413, f"The body may be at most {self._max_body_bytes} bytes.", {"Connection": "close"})
+
+
+async def _discard(receive: Receive) -> None:
+    """Takes in the rest of a body, within bounds: a connection that is closed on unread bytes is reset, and a client
+    that is still sending would never see our answer."""
+    discarded = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while discarded < _DISCARD_BYTES:
+                message = await receive()
+                discarded += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:
