@@ -7,6 +7,8 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from cli.audit import audit
+
 app = typer.Typer(
     help="Order management with CQRS and event sourcing on PostgreSQL and Redis.",
     no_args_is_help=True,
@@ -15,6 +17,7 @@ app = typer.Typer(
 )
 projections = typer.Typer(help="The read models.", no_args_is_help=True)
 app.add_typer(projections, name="projections")
+app.add_typer(audit, name="audit")
 
 DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
 Port = typer.Option(min=1, max=65535)

@@ -1,0 +1,102 @@
+"""The log as PostgreSQL hands it out: read-only, in the order of positions.
+
+Every statement takes a snapshot of its own. One snapshot for the whole walk would keep every version of log_head alive
+meanwhile, and each append reads through all of them. It would prove no more: what was once at or before the head never
+changes, and the head is read in one statement with the last position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import NamedTuple, TypeAlias
+
+import asyncpg
+
+from cli.auditing.errors import CannotAudit
+from cli.auditing.finding import Head
+from cli.auditing.rows import COLUMNS, Row, RowDecoder
+
+STRIDE = 100_000  # positions read with one statement
+CONNECT_SECONDS = 10.0
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+# The binary form: 64-bit microseconds, as in the rows, infinity included.
+_TIP = """
+    select array(select row(log_id, position, hash, timestamptz_send(recorded_at)) from public.log_head
+                 where log_head is not null),
+           (select max(position) from public.events)
+"""
+_NEXT = "select min(position) from public.events where position > $1"
+_HASHES = "select position, hash from public.events where position = any($1)"
+_ROWS = f"select {', '.join(COLUMNS)} from public.events where position {{}} and position <= {{}} order by position"  # noqa: S608 - constants only
+
+
+class Tip(NamedTuple):
+    """The end of the log at one instant: the rows of log_head (one, unless tampered with) and the last position."""
+
+    heads: list[Head]
+    last: int
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """A connection that can only read. What goes wrong on it, now or later, is raised as CannotAudit."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await asyncpg.connect(
+                url, server_settings={"default_transaction_read_only": "on", "statement_timeout": "0"}
+            )
+        try:
+            yield connection
+        finally:
+            await connection.close()
+    except TimeoutError as error:
+        raise CannotAudit(f"the database does not answer within {CONNECT_SECONDS:.0f} s") from error
+    except asyncpg.UndefinedTableError as error:
+        raise CannotAudit(f"this database holds no event log: {error}") from error
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise CannotAudit(f"the database cannot be read: {error}") from error
+
+
+async def read_tip(connection: Connection) -> Tip:
+    row = await connection.fetchrow(_TIP)
+    assert row is not None, "a select without a table has one row"
+    heads = [
+        Head(log_id, position, digest, int.from_bytes(recorded_at, signed=True))
+        for log_id, position, digest, recorded_at in row[0]
+    ]
+    return Tip(heads, row[1] or 0)
+
+
+async def read_hashes(connection: Connection, positions: Iterable[int]) -> dict[int, bytes]:
+    """The stored hashes at those of the positions that are in the log."""
+    rows = await connection.fetch(_HASHES, sorted(set(positions)))
+    return {row["position"]: row["hash"] for row in rows}
+
+
+async def read_rows(
+    connection: Connection, after: int | None, last: int, take: Callable[[Iterable[Row]], object]
+) -> None:
+    """Hands `take` the rows after a position (None: from wherever they begin) up to `last`, as they arrive."""
+    while after is None or after < last:
+        upto = min((after or 0) + STRIDE, last)
+        if not await _copy(connection, after, upto, take):
+            # A hole, however long, is passed at once.
+            upcoming = await connection.fetchval(_NEXT, upto)
+            upto = last if upcoming is None else max(upto, upcoming - 1)
+        after = upto
+
+
+async def _copy(connection: Connection, after: int | None, upto: int, take: Callable[[Iterable[Row]], object]) -> int:
+    """How many rows there were."""
+    decoder = RowDecoder()
+
+    async def sink(chunk: bytes) -> None:
+        take(decoder.feed(chunk))
+
+    query = _ROWS.format("is not null" if after is None else f"> {after}", upto)
+    status: str = await connection.copy_from_query(query, output=sink, format="binary")
+    return int(status.removeprefix("COPY "))
