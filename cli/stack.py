@@ -10,10 +10,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from cli.processes import identity
+
+Role = Literal["command", "projector", "auditor"]
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -44,7 +48,16 @@ class Stack(msgspec.Struct, kw_only=True):
     redis_url: str = ""
     postgres_password: str | None = None
     valkey_password: str | None = None
+    role_passwords: dict[str, str] = {}
     children: dict[str, Process] = {}
+
+    def database_url_of(self, role: Role) -> str:
+        """The database as that role; as whoever DATABASE_URL names where the database is not ours."""
+        if role not in self.role_passwords:
+            return self.database_url
+        url = urlsplit(self.database_url)
+        netloc = f"orders_{role}:{self.role_passwords[role]}@{url.hostname}:{url.port}"
+        return url._replace(netloc=netloc).geturl()
 
     def save(self, data_dir: Path) -> None:
         """Replace the descriptor in `data_dir`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -13,13 +14,18 @@ from cli.embedded import EmbeddedPostgres, EmbeddedValkey
 from cli.embedded_server import HOST, ServerError, free_port, port_is_free
 from cli.processes import ending, last_lines, launch, open_log, stop_stranger
 from cli.service import Service, orders_command
-from cli.stack import AlreadyRunning, Process, Stack, data_dir_lock, load_stack
+from cli.stack import AlreadyRunning, Process, Role, Stack, data_dir_lock, load_stack
 from cli.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
 from cli.welcome import welcome
 
 SURVIVOR_SECONDS = 30.0
 # Those that take requests first, what they need last.
 STOP_ORDER = ("migrate", "query", "command", "projector", "valkey", "postgres")
+
+
+# Each process with no more rights in the database than it needs (migrations/0005_create_roles.sql).
+CONNECTS_AS: dict[str, Role] = {"command": "command", "projector": "projector", "query": "auditor"}
+ROLES: tuple[Role, ...] = ("command", "projector", "auditor")
 
 
 class Refused(Exception):
@@ -92,6 +98,7 @@ class _Run:
             postgres.initialise()
             # Known to the server by now, so it is safe to rely on from the next run on.
             stack.postgres_password = postgres.password
+            stack.role_passwords = {role: secrets.token_urlsafe(24) for role in ROLES}
             databases.append(postgres)
         if not os.environ.get("REDIS_URL"):
             valkey = EmbeddedValkey(
@@ -110,20 +117,26 @@ class _Run:
             "projector": projector_port,
             "query": int(self._stack.query_url.rpartition(":")[2]),
         }
-        environment = {
-            **self._database_environment(),
+        common = {
+            "REDIS_URL": self._stack.redis_url,
             "HOST": HOST,
             **{f"{name.upper()}_PORT": str(port) for name, port in ports.items()},
         }
-        return [Service(name, port, open_log(self._logs, name), environment) for name, port in ports.items()]
-
-    def _database_environment(self) -> Mapping[str, str]:
-        return {"DATABASE_URL": self._stack.database_url, "REDIS_URL": self._stack.redis_url}
+        return [
+            Service(
+                name,
+                port,
+                open_log(self._logs, name),
+                {**common, "DATABASE_URL": self._stack.database_url_of(CONNECTS_AS[name])},
+            )
+            for name, port in ports.items()
+        ]
 
     def _migrate(self) -> None:
         """Run `orders migrate` to its end. Raises StartFailed, StopRequested."""
         log = open_log(self._logs, "migrate")
-        environment = {**os.environ, **self._database_environment()}
+        passwords = {f"{role.upper()}_PASSWORD": password for role, password in self._stack.role_passwords.items()}
+        environment = {**os.environ, **passwords, "DATABASE_URL": self._stack.database_url}
         process = launch(orders_command("migrate"), log=log, env=environment, death_signal=signal.SIGTERM)
         try:
             while process.poll() is None:

@@ -16,6 +16,9 @@ class Settings(BaseSettings):
     """Settings shared by all processes; the field name in capitals is the environment variable."""
 
     database_url: SecretStr = Field(description="PostgreSQL URL of the event log")
+    history_database_url: SecretStr | None = Field(
+        None, description="PostgreSQL URL for history and time travel, such as a replica's; default: database_url"
+    )
     redis_url: SecretStr = Field(description="Redis or Valkey URL of the read models")
     host: str = Field("127.0.0.1", description="address the HTTP servers bind to")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -58,3 +61,16 @@ def settings() -> Settings:
     Raises `pydantic.ValidationError` naming the variable when one is missing or out of range.
     """
     return Settings()  # pyright: ignore[reportCallIssue]
+
+
+class RolePasswords(BaseSettings):
+    """Passwords that `orders migrate` gives the database roles; a role without one cannot log in. ASCII only."""
+
+    migrator_password: SecretStr | None = None
+    command_password: SecretStr | None = None
+    projector_password: SecretStr | None = None
+    auditor_password: SecretStr | None = None
+
+    def by_role(self) -> dict[str, str]:
+        given = {name.removesuffix("_password"): password for name, password in self}
+        return {f"orders_{name}": password.get_secret_value() for name, password in given.items() if password}

@@ -101,23 +101,18 @@ async def running_command_service(settings: Settings) -> AsyncIterator[str]:
 @asynccontextmanager
 async def running_stack(settings: Settings) -> AsyncIterator[None]:
     # Imported here: tests of one side must not need the other.
-    from projector.__main__ import run as run_projector
+    from projector.__main__ import create_app as create_projector_app
     from query_service.app import create_app as create_query_app
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running_command_service(settings))
-        projector = asyncio.create_task(run_projector(settings_of(settings, "orders_projector")))
-        stack.push_async_callback(_cancelled, projector)
+        projector = create_projector_app(settings_of(settings, "orders_projector"))
+        await stack.enter_async_context(running_app(projector, settings.projector_port))
         url = await stack.enter_async_context(
             running_app(create_query_app(settings_of(settings, "orders_auditor")), settings.query_port)
         )
         await _answering(f"{url}/readyz")
         yield
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _answering(url: str) -> None:

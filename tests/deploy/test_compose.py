@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from shared.settings import Settings
+from shared.settings import RolePasswords, Settings
 from tests.running import eventually, free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -108,12 +108,19 @@ def test_every_variable_of_ours_is_a_setting_and_makes_valid_settings(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
-    assert set(environment) <= {field.upper() for field in Settings.model_fields}
-    for field in Settings.model_fields:
-        monkeypatch.delenv(field.upper(), raising=False)
+    settings = RolePasswords if name == "migrate" else Settings
+    known = {field.upper() for field in settings.model_fields} | {"DATABASE_URL"}
+    assert set(environment) <= known
+    for field in known:
+        monkeypatch.delenv(field, raising=False)
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    assert Settings().host == "0.0.0.0"
+    settings()
+
+
+@pytest.mark.parametrize("name", PORT_SETTINGS)
+def test_a_service_can_be_reached_from_outside_its_container(name: str) -> None:
+    assert SERVICES[name]["environment"]["HOST"] == "0.0.0.0"
 
 
 def test_every_variable_of_postgres_is_one_its_image_reads() -> None:
@@ -125,10 +132,21 @@ def test_the_addresses_lead_to_the_stores() -> None:
     for name in OURS:
         database = urlsplit(interpolated(SERVICES[name]["environment"]["DATABASE_URL"]))
         assert (database.hostname, database.port) == ("postgres", 5432)
-        assert (database.username, database.path) == (postgres["POSTGRES_USER"], "/" + postgres["POSTGRES_DB"])
+        assert database.path == "/" + postgres["POSTGRES_DB"]
+        assert "stores" in SERVICES[name]["networks"]
+    for name in PORT_SETTINGS:
         redis = urlsplit(SERVICES[name]["environment"]["REDIS_URL"])
         assert (redis.hostname, redis.port) == ("redis", 6379)
-        assert "stores" in SERVICES[name]["networks"]
+
+
+def test_each_process_connects_as_its_own_role_with_the_password_that_migrate_gave_it() -> None:
+    given = {key: interpolated(value) for key, value in SERVICES["migrate"]["environment"].items()}
+    for name, role in {"command": "command", "projector": "projector", "query": "auditor"}.items():
+        database = urlsplit(interpolated(SERVICES[name]["environment"]["DATABASE_URL"]))
+        assert database.username == f"orders_{role}"
+        assert database.password == given[f"{role.upper()}_PASSWORD"]
+    owner = urlsplit(given["DATABASE_URL"])
+    assert owner.username == SERVICES["postgres"]["environment"]["POSTGRES_USER"]
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
