@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -85,30 +87,40 @@ def test_a_service_that_cannot_start_is_given_up_with_the_end_of_its_log(tmp_pat
     assert "Traceback" not in stack.terminal
 
 
+class OrdinaryUser(NamedTuple):
+    """Somebody who is not root; `account` is None when that is us."""
+
+    account: Account | None
+    environment: dict[str, str]
+
+
 @pytest.fixture
-def ordinary_user(tmp_path: Path) -> Iterator[Account | None]:
-    """Whom to run as in order not to be root; can reach the interpreter and the code while the test runs."""
+def ordinary_user(tmp_path: Path) -> Iterator[OrdinaryUser]:
+    """Can reach the interpreter while the test runs, and a copy of the code, whoever may read the original."""
     account = unprivileged_account(tmp_path)
     if account is None:
-        yield None
+        yield OrdinaryUser(None, {})
         return
-    code = [Path(sys.prefix) / "bin", Path(sys.base_prefix) / "bin", REPOSITORY / "cli", tmp_path]
-    modes = {parent: parent.stat().st_mode for path in code for parent in path.resolve().parents}
-    for path in code:
+    for package in ("cli", "shared", "migrations", "command_service", "query_service", "projector"):
+        shutil.copytree(REPOSITORY / package, tmp_path / "code" / package)
+    subprocess.run(["chmod", "-R", "a+rX", tmp_path / "code"], check=True)
+    needed = [Path(sys.prefix) / "bin", Path(sys.base_prefix) / "bin", tmp_path]
+    modes = {parent: parent.stat().st_mode for path in needed for parent in path.resolve().parents}
+    for path in needed:
         open_to(account, path, lambda _line: None)
     os.chown(tmp_path, *account)
     try:
-        yield account
+        yield OrdinaryUser(account, {"PYTHONPATH": str(tmp_path / "code"), "HOME": str(tmp_path)})
     finally:
         for parent, mode in modes.items():
             parent.chmod(mode)
 
 
 def test_it_runs_as_an_ordinary_user_until_ctrl_c(
-    tmp_path: Path, start_up: StartUp, ordinary_user: Account | None
+    tmp_path: Path, start_up: StartUp, ordinary_user: OrdinaryUser
 ) -> None:
-    stack = start_up(tmp_path / "data", ordinary_user, HOME=str(tmp_path)).until_ready()
-    user = os.geteuid() if ordinary_user is None else ordinary_user.uid
+    stack = start_up(tmp_path / "data", ordinary_user.account, **ordinary_user.environment).until_ready()
+    user = os.geteuid() if ordinary_user.account is None else ordinary_user.account.uid
     processes = stack.processes()
     assert {process.uids().real for process in processes} == {user}
     assert "searchable" not in stack.terminal
@@ -118,11 +130,11 @@ def test_it_runs_as_an_ordinary_user_until_ctrl_c(
 
 
 def test_a_directory_that_cannot_be_written_is_refused_in_words(
-    tmp_path: Path, start_up: StartUp, ordinary_user: Account | None
+    tmp_path: Path, start_up: StartUp, ordinary_user: OrdinaryUser
 ) -> None:
     (tmp_path / "read-only").mkdir()
     (tmp_path / "read-only").chmod(0o555)
-    stack = start_up(tmp_path / "read-only" / "data", ordinary_user)
+    stack = start_up(tmp_path / "read-only" / "data", ordinary_user.account, **ordinary_user.environment)
     assert stack.process.wait(20) == 1
     assert "Permission denied. Choose another with --data-dir." in stack.terminal
     assert "Traceback" not in stack.terminal
