@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from shared.consistency import ConsistencyToken
 
@@ -110,12 +111,14 @@ _COLUMNS = (
 )
 _APPEND = "select * from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
+_READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
 _HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head"
 _FIND_KEY = (
     "select k.fingerprint, k.command_id, k.stream_id, k.version, k.position, h.log_id"
     " from idempotency_keys k cross join log_head h where k.key = $1"
 )
+_RECORDED_BEFORE = "select recorded_at < $2 from events where position = $1"
 _PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
 _UNAPPLIED_AGE = (
     "select h.position, extract(epoch from clock_timestamp() - e.recorded_at)::float8"
@@ -138,7 +141,9 @@ _GROWN = (
     "select stream_id from events where position > $1 and position <= $2 group by stream_id having max(version) >= $3"
 )
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+)
 
 CHANNEL = "events"  # NOTIFY: a hint that the head moved; never the only way to learn it
 
@@ -169,12 +174,22 @@ async def read_stream(connection: Connection, stream_id: str, after_version: int
     """The events of one stream after a version, in order. One round trip for up to `PAGE` events; no lock, no
     transaction is held between pages."""
     while True:
-        rows = await connection.fetch(_READ_STREAM, stream_id, after_version, PAGE)
-        for row in rows:
-            yield StoredEvent._make(row)
-        if len(rows) < PAGE:
+        events = await read_stream_page(connection, stream_id, after_version, PAGE)
+        for event in events:
+            yield event
+        if len(events) < PAGE:
             return
-        after_version = rows[-1]["version"]
+        after_version = events[-1].version
+
+
+async def read_stream_page(connection: Connection, stream_id: str, after_version: int, limit: int) -> list[StoredEvent]:
+    """At most `limit` events of one stream after a version, in order."""
+    return [StoredEvent._make(row) for row in await connection.fetch(_READ_STREAM, stream_id, after_version, limit)]
+
+
+async def read_version(connection: Connection, stream_id: str) -> int:
+    """The version of a stream's last event; 0 when there is no such stream."""
+    return int(await connection.fetchval(_READ_VERSION, stream_id))
 
 
 async def load_stream(
@@ -225,6 +240,19 @@ async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> 
 async def read_batch(connection: Connection, after: int, limit: int) -> list[StoredEvent]:
     """At most `limit` events after a position, in order."""
     return [StoredEvent._make(row) for row in await connection.fetch(_READ_ALL, after, limit)]
+
+
+async def count_recorded_before(connection: Connection, at: datetime, head: int) -> int:
+    """How many of the first `head` events were recorded before `at`, in a few look-ups: the time never decreases with
+    the position."""
+    low, high = 0, head
+    while low < high:
+        middle = (low + high + 1) // 2
+        if await connection.fetchval(_RECORDED_BEFORE, middle, at):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 async def read_head(connection: Connection) -> Head:

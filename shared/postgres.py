@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncpg
+from pydantic import SecretStr
 
 from shared.settings import Settings
 
@@ -12,6 +13,7 @@ CONNECTION_LOST = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver's state machine, surprised by a server that was killed
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -43,11 +45,12 @@ async def connect(settings: Settings, role: str) -> asyncpg.Connection[asyncpg.R
 
 
 async def create_pool(
-    settings: Settings, role: str, *, min_size: int = 0, max_size: int = 8
+    settings: Settings, role: str, *, min_size: int = 0, max_size: int = 8, url: SecretStr | None = None
 ) -> asyncpg.Pool[asyncpg.Record]:
-    """A pool of connections; with `min_size` 0 it connects when first used and so starts without the server."""
+    """A pool of connections, to `database_url` unless another is given; with `min_size` 0 it connects when first used
+    and so starts without the server."""
     return await asyncpg.create_pool(
-        settings.database_url.get_secret_value(),
+        (url or settings.database_url).get_secret_value(),
         min_size=min_size,
         max_size=max_size,
         command_timeout=30.0,
