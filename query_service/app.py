@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from query_service.api import orders, projections
+from query_service.api import history, orders, projections
 from query_service.api.side import QuerySide
 from query_service.freshness import Freshness
 from query_service.heartbeat import read_heartbeat
+from query_service.history import open_history
 from query_service.log import Log
 from query_service.news import News
 from query_service.read_models.orders import Orders
@@ -32,8 +33,9 @@ acknowledgement, and what you read never goes backwards.
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _query_side(settings) as side:
+        async with _query_side(settings) as side, open_history(settings) as past:
             app.state.query_side = side
+            app.state.history = past
             yield
 
     async def ready() -> None:
@@ -47,10 +49,12 @@ def create_app(settings: Settings) -> FastAPI:
         ready=ready,
         tags=[
             {"name": "orders", "description": "What customers see."},
+            {"name": "history", "description": "What happened to an order, from the log itself. Needs no Redis."},
             {"name": "projections", "description": "How current it is."},
         ],
     )
     app.include_router(orders.router)
+    app.include_router(history.router)
     app.include_router(projections.router)
     return app
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -44,6 +45,35 @@ _ORDER_EXAMPLE: dict[str, Any] = {
     "version": 1,
 }
 
+_HISTORY_EXAMPLE: dict[str, Any] = {
+    "order_id": "536365",
+    "events": [
+        {
+            "version": 1,
+            "position": 1_234,
+            "event_id": "01977f6e-5c3a-7d21-9f0b-2f6f0c1f7a55",
+            "event_type": "OrderPlaced",
+            "schema_version": 2,
+            "occurred_at": "2010-12-01T08:26:00Z",
+            "recorded_at": "2026-01-31T14:30:00.123456Z",
+            "data": {
+                "customer_id": "17850",
+                "currency": "GBP",
+                "items": [{"product_id": "71053", "quantity": 6, "unit_price": 339, "product_name": None}],
+                "shipping_address_id": "united-kingdom",
+            },
+            "metadata": {
+                "command_id": "01977f6e-5c39-7b02-8c11-55a1f0d3b9aa",
+                "command": "PlaceOrder",
+                "correlation_id": "01977f6e-5c38-7f6a-a5b4-0d9d4b7c1e21",
+                "causation_id": "01977f6e-5c39-7b02-8c11-55a1f0d3b9aa",
+            },
+            "hash": "9a0f0c4f2d0b7d5b9d0c2d6a3f6b1e8f7a5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e",
+        }
+    ],
+    "next_after_version": None,
+}
+
 
 class Item(BaseModel):
     product_id: str
@@ -77,6 +107,26 @@ class OrderPage(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": {"orders": [_SUMMARY_EXAMPLE], "next_cursor": None}})
     orders: list[OrderSummary]
     next_cursor: str | None = Field(description="hand it back as `cursor`; null on the last page")
+
+
+class StoredEvent(BaseModel):
+    version: int = Field(description="1, 2, 3 … within the order")
+    position: int = Field(description="1, 2, 3 … within the log")
+    event_id: UUID
+    event_type: str
+    schema_version: int = Field(description="of the shape of `data`, which is not brought up to date here")
+    occurred_at: AwareDatetime = Field(description="when it happened, in business time")
+    recorded_at: AwareDatetime = Field(description="when the log learned of it; never decreases with `position`")
+    data: dict[str, Any] = Field(description="the JSON that was stored and hashed, verbatim")
+    metadata: dict[str, Any] = Field(description="who and what led to it, verbatim: command, correlation, causation")
+    hash: str = Field(description="SHA-256 over the hash before it and every stored field, in hexadecimal")
+
+
+class OrderHistory(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": _HISTORY_EXAMPLE})
+    order_id: str
+    events: list[StoredEvent]
+    next_after_version: int | None = Field(description="hand it back as `after_version`; null on the last page")
 
 
 class LagLevel(StrEnum):

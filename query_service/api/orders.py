@@ -10,16 +10,17 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from query_service.api.history import TIME_IN_THE_FUTURE, TIMES, answer_order_then
 from query_service.api.models import Order, OrderPage
 from query_service.api.requests import (
     IF_NONE_MATCH,
     NOT_MODIFIED,
     TOKEN_HEADERS,
+    OrderId,
     answer_headers,
     decode_cursor,
     encode_cursor,
-    matches,
-    refuse_query,
+    unless_known,
 )
 from query_service.api.side import answer, query_side
 from query_service.reader import Page
@@ -41,7 +42,6 @@ _NOT_NOW = (
 )
 _INVALID = (422, "invalid-request", "A parameter is not acceptable or unknown.")
 
-OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 CustomerId = Annotated[Id, Path(examples=["17850"])]
 
 
@@ -54,27 +54,34 @@ class Listing(BaseModel):
 
 @router.get(
     "/orders/{order_id}",
-    summary="One order",
+    summary="One order, now or at an earlier time",
     description="The order as the read model shows it. With the token of a command's acknowledgement, the answer"
-    " contains what that command did.",
+    " contains what that command did.\n\n"
+    "With `as_of`, `known_at` or both: the same document as it was then, folded from the log itself. `as_of` asks what"
+    " had happened by then, `known_at` what had been recorded by then, both together what was believed at `known_at`"
+    " about `as_of`.",
     response_model=Order,
     responses={
         200: {"description": "The order", "headers": answer_headers('"3"')},
         **NOT_MODIFIED,
         **problems.responses(
-            *_NOT_NOW, _INVALID, (404, "order-not-found", "There is no such order; Consistency-Token says as of when.")
+            *_NOT_NOW,
+            _INVALID,
+            TIME_IN_THE_FUTURE,
+            (404, "order-not-found", "There is no such order, or was none then; Consistency-Token says as of when."),
         ),
     },
-    openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
+    openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
 )
 async def get_order(request: Request, order_id: OrderId) -> Response:
-    refuse_query(request)
+    if request.scope["query_string"] and request.query_params:
+        return await answer_order_then(request, order_id)
     side = query_side(request)
     _, document, headers = await answer(side, request, lambda: side.orders.one(order_id))
     if document.body is None or document.version is None:
         detail = f"There is no order {order_id!r}."
         return problems.problem(404, "order-not-found", "There is no such order", detail, request.url.path, headers)
-    return _unless_known(request, document.body, f'"{document.version.decode()}"', headers)
+    return unless_known(request, document.body, f'"{document.version.decode()}"', headers)
 
 
 @router.get(
@@ -122,7 +129,7 @@ async def _list(request: Request, customer_id: str | None, listing: Listing) -> 
     if cursor is not None:
         headers["Link"] = f'<{_next_page(request, cursor)}>; rel="next"'
     body = _render(page, cursor)
-    return _unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
+    return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
 
 
 def _render(page: Page, cursor: str | None) -> bytes:
@@ -133,10 +140,3 @@ def _render(page: Page, cursor: str | None) -> bytes:
 def _next_page(request: Request, cursor: str) -> str:
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
     return f"{request.url.path}?{urlencode([*kept, ('cursor', cursor)])}"
-
-
-def _unless_known(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
-    headers["ETag"] = etag
-    if (known := request.headers.get("if-none-match")) is not None and matches(known, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")

@@ -6,13 +6,17 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Path, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.responses import Response
 
 from shared.errors import Malformed
+from shared.fields import Id
 from shared.read_model_keys import is_place
+
+OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 
 LONGEST_WAIT_SECONDS = 30
 
@@ -59,6 +63,14 @@ def preferred_wait(prefer: str | None) -> int | None:
 def matches(if_none_match: str, etag: str) -> bool:
     """Whether the client already has it: RFC 9110's weak comparison with a list of entity tags, or `*`."""
     return if_none_match.strip() == "*" or etag in _ETAG.findall(if_none_match)
+
+
+def unless_known(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
+    """The JSON `body`, or 304 where the client has that state already."""
+    headers["ETag"] = etag
+    if (known := request.headers.get("if-none-match")) is not None and matches(known, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
 
 
 def refuse_query(request: Request) -> None:
