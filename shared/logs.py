@@ -23,7 +23,8 @@ _SHARED: list[structlog.typing.Processor] = [
 def configure_logs(process: str, level: str) -> None:
     """Once per process, before anything is logged. Libraries' own records take the same form."""
     render: list[structlog.typing.Processor] = [
-        structlog.processors.dict_tracebacks,
+        # Without the frames' variables: those hold addresses with passwords and customers' data.
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_to_json),
     ]
