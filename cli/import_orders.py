@@ -120,7 +120,7 @@ def _report(tally: Tally, unsettled: int, refused: list[Reject], rejects_file: P
     """Say what happened, the stable summary last on stdout, and end with the exit code that fits."""
     if refused:
         print(f"the reasons are in {rejects_file}")
-    if not (tally.accepted or unsettled):
+    if tally.already_there and not (tally.accepted or unsettled):
         print("nothing changed: every order was already there")
     print(f"accepted {tally.accepted}, rejected {len(refused)}, already there {tally.already_there}", flush=True)
     if not unsettled:

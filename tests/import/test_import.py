@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import gzip
+import os
 import re
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import asyncpg
 import httpx
 import pytest
 
+from cli.stack import Process as StackProcess
+from cli.stack import Stack
 from shared.settings import Settings
 from tests.running import eventually, free_ports, running_command_service
 
@@ -135,11 +138,11 @@ async def test_what_the_query_api_answers_after_an_import_is_what_the_csv_says(
     run = await orders_import(tmp_path, SAMPLE, command_address)
     assert (run.exit_code, run.summary) == (0, (len(expected), 29, 0)), run.stderr
 
-    async def listed() -> list[dict[str, Any]] | None:
-        orders = await all_pages(queries, "/orders")
-        return orders if len(orders) == len(expected) else None
+    async def all_listed() -> bool:
+        return len(await all_pages(queries, "/orders")) == len(expected)
 
-    orders = await eventually(listed)
+    await eventually(all_listed)
+    orders = await all_pages(queries, "/orders")
     assert {order["order_id"] for order in orders} == set(expected)
     assert [order["placed_at"] for order in orders] == sorted((e.placed_at for e in expected.values()), reverse=True)
     assert sum(order["total_amount"] for order in orders) == sum(order.pence for order in expected.values())
@@ -253,6 +256,52 @@ async def test_an_interrupted_import_says_how_to_resume_and_the_next_run_places_
     assert placed_now + already_there == count
     assert already_there >= accepted
     assert await connection.fetchval("select position from log_head") == count
+
+
+async def run_command_service(settings: Settings) -> Process:
+    """A process of its own, so that it can be killed."""
+    environment = {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "COMMAND_PORT": str(settings.command_port),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "cli", "run", "command"]
+    return await asyncio.create_subprocess_exec(*command, env=environment, stdout=DEVNULL, stderr=DEVNULL)
+
+
+async def test_an_import_outlives_a_killed_command_service_and_places_every_order_once(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    count = 1_000
+    file = csv_file(tmp_path, *(one_line(str(invoice)) for invoice in range(count)))
+    service = await run_command_service(settings)
+    try:
+        process = await start_import(tmp_path, file, f"http://127.0.0.1:{settings.command_port}", "--concurrency", "8")
+        await eventually(lambda: connection.fetchval("select position >= 50 from log_head"))
+        service.kill()
+        await service.wait()
+        service = await run_command_service(settings)
+        run = await finish(process)
+    finally:
+        service.terminate()
+        await service.wait()
+    accepted, _, already_there = run.summary
+    assert run.exit_code == 0, run.stderr
+    assert accepted + already_there == count
+    assert await connection.fetchval("select position from log_head") == count
+
+
+async def test_without_an_address_the_running_stack_is_found_by_its_data_directory(
+    command_url: str, tmp_path: Path
+) -> None:
+    Stack(supervisor=StackProcess.of(os.getpid()), command_url=command_url).save(tmp_path)
+    file = csv_file(tmp_path, one_line("1"))
+    command = [sys.executable, "-m", "cli", "import", str(file), "--data-dir", str(tmp_path)]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, stdout=PIPE, stderr=PIPE
+    )
+    assert (await finish(process)).summary == (1, 0, 0)
 
 
 @pytest.mark.parametrize(
