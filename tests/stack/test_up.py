@@ -42,11 +42,12 @@ def test_a_second_one_on_the_same_data_is_refused_and_told_where_the_first_is(ru
     assert "Traceback" not in second.stdout
 
 
-@pytest.mark.parametrize("option", ["--command-port", "--query-port"])
-def test_a_taken_port_is_refused_before_anything_starts(option: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("option", "other"), [("--command-port", "--query-port"), ("--query-port", "--command-port")])
+def test_a_taken_port_is_refused_before_anything_starts(option: str, other: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other_program:
         port = other_program.getsockname()[1]
-        refused = orders("up", "--data-dir", str(tmp_path / "data"), option, str(port))
+        ports = [option, str(port), other, str(free_port())]
+        refused = orders("up", "--data-dir", str(tmp_path / "data"), *ports)
     assert refused.returncode == 1
     assert refused.stdout == f"orders: port {port} is in use by another program. Choose another with {option}.\n"
     assert not (tmp_path / "data" / "postgres").exists()
