@@ -1,0 +1,86 @@
+"""The README's tour is true: its commands are run as they stand, its answers compared with what comes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.orders_up import OrdersUp, environment
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersUp]:
+    stack = OrdersUp(tmp_path_factory.mktemp("readme") / ".orders")
+    try:
+        yield stack.until_ready()
+    finally:
+        stack.stop()
+
+
+def _steps(block: str) -> Iterator[tuple[str, str]]:
+    """(command, expected output); a command begins with `$ ` and goes on while lines are indented."""
+    for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        lines = step.splitlines()
+        end = next((n for n, line in enumerate(lines) if n and not line.startswith("  ")), len(lines))
+        yield "\n".join(lines[:end]), "\n".join(lines[end:])
+
+
+def _expected(output: str) -> str:
+    """As a pattern: `…` is anything, white space is any white space."""
+    parts = [re.sub(r"(\\\s|\s)+", r"\\s+", re.escape(part)) for part in output.strip().split("…")]
+    return ".*".join(parts)
+
+
+def _stand_in_for_curl(directory: Path) -> None:
+    """A machine with Python and make need not have curl."""
+    if shutil.which("curl") is None:
+        script = directory / "curl"
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/system/curl.py" "$@"\n')
+        script.chmod(0o755)
+
+
+def test_the_tour(up: OrdersUp, tmp_path: Path) -> None:
+    _stand_in_for_curl(tmp_path)
+    (tmp_path / ".orders").symlink_to(up.data_dir)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    orders = tmp_path / ".venv" / "bin" / "orders"
+    orders.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m cli "$@"\n')
+    orders.chmod(0o755)
+    command_port, query_port = (url.rpartition(":")[2] for url in (up.command_url, up.query_url))
+    assert len(BLOCKS) > 5
+    token = ""
+    for block in BLOCKS:
+        for command, output in _steps(block):
+            script = command.replace("localhost:8001", f"localhost:{command_port}")
+            script = script.replace("localhost:8002", f"localhost:{query_port}")
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{token}\n{script}"],
+                cwd=tmp_path,
+                env=environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", COLUMNS="200"),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            if command.startswith("TOKEN="):
+                token = command
+            said = (done.stdout + done.stderr).strip()
+            assert re.fullmatch(_expected(output), said, re.DOTALL), f"$ {command}\n{said}\n\nnot\n{output}"
+
+
+def test_every_file_the_readme_names_is_there() -> None:
+    named = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
