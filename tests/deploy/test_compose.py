@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from asyncio.subprocess import DEVNULL
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -166,9 +165,8 @@ def test_a_health_check_asks_its_own_service_whether_it_is_ready(name: str) -> N
 async def test_the_health_checks_find_the_running_services_ready_and_a_missing_one_not(stack: Settings) -> None:
     async def exit_code(service: str, port: int) -> int:
         [_, _, *arguments, _] = SERVICES[service]["healthcheck"]["test"]
-        return await (
-            await asyncio.create_subprocess_exec(sys.executable, *arguments, str(port), stderr=DEVNULL)
-        ).wait()
+        command = [sys.executable, *arguments, str(port)]
+        return (await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)).returncode
 
     for service, setting in PORT_SETTINGS.items():
 

@@ -8,8 +8,8 @@ import gzip
 import os
 import re
 import signal
+import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ import pytest
 from cli.stack import Process as StackProcess
 from cli.stack import Stack
 from shared.settings import Settings
+from tests.roles import settings_of
 from tests.running import eventually, free_ports, running_command_service
 
 SAMPLE = Path(__file__).parents[1] / "data" / "online_retail_sample.csv.gz"
@@ -48,21 +49,29 @@ class Run:
         return accepted, rejected, already_there
 
 
-async def start_import(cwd: Path, file: Path, url: str, *options: str) -> Process:
-    command = [sys.executable, "-m", "cli", "import", str(file), "--command-url", url, *options]
-    return await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, env={"PYTHONPATH": str(ROOT)}, stdout=PIPE, stderr=PIPE
+def start(cwd: Path, *arguments: str, output: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
+    """`orders` in a process of its own. Not one of asyncio's: after those, closing uvloop's loop hung at times."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), **environment},
+        stdout=output,
+        stderr=output,
+        text=True,
     )
 
 
-async def finish(process: Process) -> Run:
-    stdout, stderr = await process.communicate()
-    assert process.returncode is not None
-    return Run(process.returncode, stdout.decode(), stderr.decode())
+def start_import(cwd: Path, file: Path, url: str, *options: str) -> subprocess.Popen[str]:
+    return start(cwd, "import", str(file), "--command-url", url, *options)
+
+
+async def finish(process: subprocess.Popen[str]) -> Run:
+    stdout, stderr = await asyncio.to_thread(process.communicate)
+    return Run(process.returncode, stdout, stderr)
 
 
 async def orders_import(cwd: Path, file: Path, url: str, *options: str) -> Run:
-    return await finish(await start_import(cwd, file, url, *options))
+    return await finish(start_import(cwd, file, url, *options))
 
 
 def csv_file(folder: Path, *rows: str) -> Path:
@@ -221,7 +230,7 @@ async def test_without_a_service_nothing_is_guessed_and_the_exit_code_says_so(tm
 
 async def test_an_import_waits_for_a_service_that_is_not_up_yet(settings: Settings, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{settings.command_port}"
-    process = await start_import(tmp_path, csv_file(tmp_path, *(one_line(str(i)) for i in range(50))), url)
+    process = start_import(tmp_path, csv_file(tmp_path, *(one_line(str(i)) for i in range(50))), url)
     await eventually((tmp_path / "orders.rejects.csv").exists)
     async with running_command_service(settings):
         run = await finish(process)
@@ -239,7 +248,7 @@ async def test_an_interrupted_import_says_how_to_resume_and_the_next_run_places_
 ) -> None:
     count = 1_000
     file = csv_file(tmp_path, *(one_line(str(invoice)) for invoice in range(count)))
-    process = await start_import(tmp_path, file, command_url, "--concurrency", "2")
+    process = start_import(tmp_path, file, command_url, "--concurrency", "2")
     await eventually(lambda: connection.fetchval("select position from log_head"))
     process.send_signal(signal.SIGINT)
     interrupted = await finish(process)
@@ -258,16 +267,14 @@ async def test_an_interrupted_import_says_how_to_resume_and_the_next_run_places_
     assert await connection.fetchval("select position from log_head") == count
 
 
-async def run_command_service(settings: Settings) -> Process:
+def start_command_service(cwd: Path, settings: Settings) -> subprocess.Popen[str]:
     """A process of its own, so that it can be killed."""
-    environment = {
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "COMMAND_PORT": str(settings.command_port),
-        "PYTHONPATH": str(ROOT),
+    own = settings_of(settings, "orders_command")
+    urls = {
+        "DATABASE_URL": own.database_url.get_secret_value(),
+        "REDIS_URL": own.redis_url.get_secret_value(),
     }
-    command = [sys.executable, "-m", "cli", "run", "command"]
-    return await asyncio.create_subprocess_exec(*command, env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    return start(cwd, "run", "command", output=subprocess.DEVNULL, COMMAND_PORT=str(own.command_port), **urls)
 
 
 async def test_an_import_outlives_a_killed_command_service_and_places_every_order_once(
@@ -275,17 +282,17 @@ async def test_an_import_outlives_a_killed_command_service_and_places_every_orde
 ) -> None:
     count = 1_000
     file = csv_file(tmp_path, *(one_line(str(invoice)) for invoice in range(count)))
-    service = await run_command_service(settings)
+    service = start_command_service(tmp_path, settings)
     try:
-        process = await start_import(tmp_path, file, f"http://127.0.0.1:{settings.command_port}", "--concurrency", "8")
+        process = start_import(tmp_path, file, f"http://127.0.0.1:{settings.command_port}", "--concurrency", "8")
         await eventually(lambda: connection.fetchval("select position >= 50 from log_head"))
         service.kill()
-        await service.wait()
-        service = await run_command_service(settings)
+        service.wait()
+        service = start_command_service(tmp_path, settings)
         run = await finish(process)
     finally:
         service.terminate()
-        await service.wait()
+        service.wait()
     accepted, _, already_there = run.summary
     assert run.exit_code == 0, run.stderr
     assert accepted + already_there == count
@@ -297,10 +304,7 @@ async def test_without_an_address_the_running_stack_is_found_by_its_data_directo
 ) -> None:
     Stack(supervisor=StackProcess.of(os.getpid()), command_url=command_url).save(tmp_path)
     file = csv_file(tmp_path, one_line("1"))
-    command = [sys.executable, "-m", "cli", "import", str(file), "--data-dir", str(tmp_path)]
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, stdout=PIPE, stderr=PIPE
-    )
+    process = start(tmp_path, "import", str(file), "--data-dir", str(tmp_path))
     assert (await finish(process)).summary == (1, 0, 0)
 
 
