@@ -19,6 +19,9 @@ projections = typer.Typer(help="The read models.", no_args_is_help=True)
 app.add_typer(projections, name="projections")
 app.add_typer(audit, name="audit")
 
+snapshots = typer.Typer(help="Folded states that shorten loading.", no_args_is_help=True)
+app.add_typer(snapshots, name="snapshots")
+
 DataDir = Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")]
 Port = typer.Option(min=1, max=65535)
 DEFAULT_DATA_DIR = Path(".orders")
@@ -79,6 +82,28 @@ def import_orders(context: typer.Context) -> None:
     command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     command.command()(import_command)
     command(args=context.args, prog_name=context.command_path)
+
+
+@snapshots.callback()
+def _snapshots() -> None:
+    """Without this, Typer would take `compact` for the whole of `orders snapshots`."""
+
+
+@snapshots.command()
+def compact(
+    every: Annotated[int, typer.Option(min=1, help="Keep orders that grew by so many events.")] = 100,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Look at the whole log again.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Keep a snapshot of every order that grew since its last one. The projector does this in the background."""
+    from cli.database import NoDatabase, find_database
+    from cli.snapshots import CompactionFailed, compact_snapshots
+
+    try:
+        kept = compact_snapshots(find_database(data_dir, "projector"), every, from_start=from_start)
+    except (NoDatabase, CompactionFailed) as error:
+        _fail(str(error), code=1)
+    print(f"kept {kept} snapshots")
 
 
 @projections.callback()

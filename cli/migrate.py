@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import asyncpg
 
-from cli.stack import running_stack
+from cli.database import NoDatabase, find_database
 from shared.migrations import ChangedMigrationError, migrate
+from shared.postgres import CONNECTION_LOST
 from shared.settings import RolePasswords
 
 
@@ -20,11 +20,14 @@ class MigrationFailed(Exception):
 def migrate_database(data_dir: Path) -> list[str]:
     """Migrate DATABASE_URL, else the stack that runs in `data_dir`, and set the roles' passwords that are in the
     environment. The names applied. Raises MigrationFailed."""
-    stack = running_stack(data_dir)
-    url = os.environ.get("DATABASE_URL") or (stack.database_url if stack else None)
-    if not url:
-        raise MigrationFailed(f"no database: set DATABASE_URL, or start a stack (nothing runs in {data_dir})")
     try:
-        return asyncio.run(migrate(url, RolePasswords().by_role()))
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, ChangedMigrationError) as error:
+        return asyncio.run(migrate(find_database(data_dir), RolePasswords().by_role()))
+    except (
+        NoDatabase,
+        OSError,
+        ValueError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        ChangedMigrationError,
+    ) as error:
         raise MigrationFailed(str(error)) from error

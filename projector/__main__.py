@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import uvloop
 from fastapi import FastAPI
 
+from projector.compactor import compact_for_ever
 from projector.lag import Monitor
 from projector.projections import PROJECTIONS
 from projector.stores.redis import RedisStore
@@ -31,16 +32,18 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        log = await create_pool(settings, "projector-lag", max_size=1)
+        log = await create_pool(settings, "projector-lag", max_size=2)
         monitor = Monitor(projection.name, store, log, worker, settings.heartbeat_seconds)
         working = asyncio.create_task(worker.run(), name="projector")
         monitoring = asyncio.create_task(monitor.run(), name="projector-lag")
+        compacting = asyncio.create_task(compact_for_ever(log, settings), name="compactor")
         try:
             yield
         finally:
             worker.stop()
             monitoring.cancel()
-            await asyncio.wait([working, monitoring])
+            compacting.cancel()
+            await asyncio.wait([working, monitoring, compacting])
             log.terminate()
             await redis.aclose()
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app as orders
 from command_service.app import create_app
+from projector.__main__ import create_app as create_projector_app
 from shared import event_store, snapshots
 from shared.settings import Settings
 from shared.snapshots import Loaded, SnapshotPolicy
 from tests.orders import order_body
+from tests.roles import settings_of, url_of
 from tests.running import eventually, free_ports, running_app
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -142,3 +147,27 @@ async def test_the_compactor_keeps_every_stream_that_grew_and_only_once(
     assert await snapshots.compact(connection, 10, from_start=True) == 0
     await _change_address(commands, "one", 4)
     assert await snapshots.compact(connection, 4) == 1
+
+
+async def test_the_projector_process_compacts_in_the_background(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record], settings: Settings
+) -> None:
+    await _order_of(commands, 15, "background")
+    often = settings.model_copy(update={"snapshot_every_events": 10, "compact_interval_seconds": 0.05})
+    projector = create_projector_app(settings_of(often, "orders_projector"))
+    async with running_app(projector, settings.projector_port):
+        await eventually(lambda: _snapshot(connection, "order-background"))
+
+
+async def test_the_command_line_compacts_once(
+    commands: httpx.AsyncClient,
+    connection: asyncpg.Connection[asyncpg.Record],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await _order_of(commands, 15, "by-hand")
+    monkeypatch.setenv("DATABASE_URL", url_of(database_url, "orders_projector"))
+    command = ["snapshots", "compact", "--every", "10"]
+    said = [(await asyncio.to_thread(CliRunner().invoke, orders, command)).output for _ in range(2)]
+    assert said == ["kept 1 snapshots\n", "kept 0 snapshots\n"]
+    assert await _snapshot(connection, "order-by-hand") is not None
