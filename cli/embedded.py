@@ -4,8 +4,7 @@
         connect(postgres.url, valkey.url)
 
 A server keeps its port and its password for the life of the object, so `kill()` and `start()` again is a crash and a
-recovery that its clients see through. Blocking, a fraction of a second each. Start them on the main thread: only then
-does the kernel end them with us (`cli.processes.launch`).
+recovery that its clients see through. Blocking, a fraction of a second each. They end with us, however we end.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,13 +48,30 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """Start `command` in its own session, output appended to `log`.
 
-    On Linux the kernel sends it `death_signal` when this process dies, however it dies. The kernel ties that to the
-    *thread* that starts the process, so it is asked for only on the main thread: a worker thread that ends would
-    take a healthy server with it.
+    On Linux the kernel sends it `death_signal` when this process dies, however it dies.
     """
+    if threading.current_thread() is threading.main_thread():
+        return _launch(command, log, env, death_signal, account, stdin)
+    # The kernel takes the *thread* that starts a process for its parent: a worker thread that ends would take a
+    # healthy server with it.
+    return _lasting_thread().submit(_launch, command, log, env, death_signal, account, stdin).result()
+
+
+@cache
+def _lasting_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="launcher")
+
+
+def _launch(
+    command: Sequence[str | Path],
+    log: Path,
+    env: Mapping[str, str],
+    death_signal: signal.Signals,
+    account: Account | None,
+    stdin: bytes,
+) -> subprocess.Popen[bytes]:
     uid, gid = account or (-1, -1)
-    mortal = threading.current_thread() is threading.main_thread()
-    prefix = [sys.executable, "-I", "-S", LAUNCHER, uid, gid, int(death_signal) if mortal else 0, os.getpid()]
+    prefix = [sys.executable, "-I", "-S", LAUNCHER, uid, gid, int(death_signal), os.getpid()]
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(part) for part in (*prefix, *command)],

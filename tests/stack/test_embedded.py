@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +17,8 @@ from redis.retry import Retry
 
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey, ServerError
 from cli.processes import open_to, unprivileged_account
-from tests.stack.orders_up import living
+from tests.stack.orders_up import environment, living
+from tests.stack.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,27 @@ def test_a_directory_is_opened_for_passing_through_and_for_nothing_else(tmp_path
     open_to(account, private / "data", said.append)
     assert stat.S_IMODE(private.stat().st_mode) == 0o701
     assert any(str(private) in line for line in said)
+
+
+def test_a_server_outlives_the_thread_that_started_it_but_not_the_process(tmp_path: Path) -> None:
+    program = """
+import os, sys, threading
+from pathlib import Path
+from cli.embedded import EmbeddedValkey
+
+valkey = EmbeddedValkey(Path(sys.argv[1]))
+starter = threading.Thread(target=valkey.start)
+starter.start()
+starter.join()
+print(valkey.pid, valkey.ready(), flush=True)
+sys.stdin.read()
+os._exit(1)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "valkey")]
+    with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pid, answered = process.stdout.readline().split()
+        assert answered == b"True"
+        server = psutil.Process(int(pid))
+        assert server.is_running()
+    wait_until(lambda: not living([server]), "Valkey has ended")
