@@ -1,0 +1,113 @@
+"""Random lives of orders, as the decider allows them, at random times."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from uuid import UUID, uuid4
+
+import asyncpg
+from hypothesis import strategies as st
+
+from command_service.domain.order import (
+    AddOrderItem,
+    CancelOrder,
+    ChangeShippingAddress,
+    ConfirmDelivery,
+    ConfirmPayment,
+    OrderCommand,
+    PlaceOrder,
+    RemoveOrderItem,
+    ShipOrder,
+    State,
+    decide,
+    evolve,
+)
+from shared import codec, event_store
+from shared.errors import OrdersError
+from shared.event_store import Append, NewEvent, Outcome, StoredEvent
+from shared.events.order import OrderEvent, OrderLine, stream_of
+
+ID = "42"
+EPOCH = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_PRODUCTS = st.sampled_from(["MUG", "LAMP", "PEN"])
+_NAMES = st.sampled_from(["a", "b"])
+_LINES = st.builds(OrderLine, _PRODUCTS, st.integers(1, 3), st.integers(0, 500), st.none() | _NAMES)
+_PLACE = st.builds(
+    PlaceOrder, st.just(ID), _NAMES, st.just("GBP"), st.lists(_LINES, min_size=1, max_size=3).map(tuple), _NAMES
+)
+_COMMANDS: st.SearchStrategy[OrderCommand] = st.one_of(
+    st.builds(AddOrderItem, st.just(ID), _LINES),
+    st.builds(RemoveOrderItem, st.just(ID), _PRODUCTS),
+    st.builds(ChangeShippingAddress, st.just(ID), _NAMES, st.none() | _NAMES),
+    st.builds(ConfirmPayment, st.just(ID), _NAMES, st.just(-1)),  # the amount follows from the order
+    st.builds(ShipOrder, st.just(ID), _NAMES, st.none() | _NAMES),
+    st.builds(ConfirmDelivery, st.just(ID)),
+    st.builds(CancelOrder, st.just(ID), _NAMES),
+)
+# Often none at all: events of one instant are where boundaries are.
+_STEPS = st.sampled_from([0, 0, 1, 2, 60_000_000]).map(lambda count: count * _MICROSECOND)
+
+
+@dataclass(frozen=True)
+class Happening:
+    event: OrderEvent
+    occurred_at: datetime
+    recorded_at: datetime  # in a log that is made up; a real one has its own clock
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Happening]:
+    """The events of one order. Both times only ever grow, independently of each other."""
+    life: list[Happening] = []
+    state: State = None
+    occurred_at = recorded_at = EPOCH
+    for command in itertools.chain([draw(_PLACE)], draw(st.lists(_COMMANDS, max_size=12))):
+        events = _decided(command, state)
+        occurred_at, recorded_at = occurred_at + draw(_STEPS), recorded_at + draw(_STEPS)
+        life += [Happening(event, occurred_at, recorded_at) for event in events]
+        state = reduce(evolve, events, state)
+    return life
+
+
+def _decided(command: OrderCommand, state: State) -> list[OrderEvent]:
+    if isinstance(command, ConfirmPayment) and state is not None:
+        command = ConfirmPayment(command.order_id, command.payment_reference, state.total)
+    try:
+        return decide(command, state)
+    except OrdersError:
+        return []
+
+
+def as_rows(life: list[Happening]) -> list[StoredEvent]:
+    """The rows of a log that is made up."""
+    return [
+        StoredEvent(
+            number,
+            stream_of(ID),
+            number,
+            UUID(int=number),
+            *codec.encode(happening.event),
+            "{}",
+            happening.occurred_at,
+            happening.recorded_at,
+            bytes(32),
+        )
+        for number, happening in enumerate(life, start=1)
+    ]
+
+
+async def put_in_log(
+    connection: asyncpg.Connection[asyncpg.Record], order_id: str, life: list[Happening]
+) -> list[StoredEvent]:
+    """Records what happened, one append each, so that each has a time of its own; answers the rows."""
+    for version, happening in enumerate(life):
+        event = NewEvent(uuid4(), *codec.encode(happening.event), "{}", happening.occurred_at)
+        append = Append(stream_of(order_id), version, uuid4(), [event])
+        [verdict] = await event_store.append_group(connection, [append])
+        assert verdict.outcome is Outcome.APPENDED
+    return [event async for event in event_store.read_stream(connection, stream_of(order_id))]
