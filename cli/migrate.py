@@ -22,12 +22,5 @@ def migrate_database(data_dir: Path) -> list[str]:
     environment. The names applied. Raises MigrationFailed."""
     try:
         return asyncio.run(migrate(find_database(data_dir), RolePasswords().by_role()))
-    except (
-        NoDatabase,
-        OSError,
-        ValueError,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        ChangedMigrationError,
-    ) as error:
+    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, NoDatabase, ChangedMigrationError) as error:
         raise MigrationFailed(str(error)) from error
