@@ -123,7 +123,7 @@ class Worker(Generic[D]):
                 self.reason = f"{type(error).__name__}: {error}"
                 _log.error("the projector failed; trying again", exc_info=error)
         self.state = State.STUCK
-        delay = min(longest, FIRST_RETRY_SECONDS * 2**self._failures)
+        delay = min(longest, FIRST_RETRY_SECONDS * 2 ** min(self._failures, 20))
         self._failures += 1
         await _wait_for(self._stop, delay)
 
