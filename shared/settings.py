@@ -21,10 +21,10 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(description="Redis or Valkey URL of the read models")
     host: str = Field("127.0.0.1", description="address the HTTP servers bind to")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG adds one line a request")
 
-    command_port: int = Field(8001, ge=1, le=65535)
-    query_port: int = Field(8002, ge=1, le=65535)
+    command_port: int = Field(8001, ge=1, le=65535, description="the command service")
+    query_port: int = Field(8002, ge=1, le=65535, description="the query service")
     projector_port: int = Field(8003, ge=1, le=65535, description="the projector's health and metrics")
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="larger request bodies are answered 413")

@@ -1,0 +1,47 @@
+"""docs/operations.md lists every setting and every metric, with the words of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from shared import metrics
+from shared.settings import RolePasswords, Settings
+
+PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+
+
+def settings_table() -> str:
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def metrics_table() -> str:
+    rows = ["| metric | labels | |", "|---|---|---|"]
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            described = metric.describe()[0]
+            suffix = "_total" if described.type == "counter" else ""
+            labels = ", ".join(metric._labelnames)
+            rows.append(f"| `{described.name}{suffix}` ({described.type}) | {labels} | {described.documentation} |")
+    return "\n".join(rows)
+
+
+def test_the_page_lists_every_setting() -> None:
+    assert settings_table() in PAGE.read_text(), f"docs/operations.md should hold:\n{settings_table()}"
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_page_names_every_password_of_a_role() -> None:
+    assert [name for name in RolePasswords.model_fields if f"`{name.upper()}`" not in PAGE.read_text()] == []
+
+
+def test_the_page_lists_every_metric() -> None:
+    assert metrics_table() in PAGE.read_text(), f"docs/operations.md should hold:\n{metrics_table()}"
