@@ -24,7 +24,7 @@ def metrics_table() -> str:
     rows = ["| metric | labels | |", "|---|---|---|"]
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
-            described = metric.describe()[0]
+            (described,) = metric.describe()
             suffix = "_total" if described.type == "counter" else ""
             labels = ", ".join(metric._labelnames)
             rows.append(f"| `{described.name}{suffix}` ({described.type}) | {labels} | {described.documentation} |")
