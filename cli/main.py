@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -72,15 +73,29 @@ def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
 
 
-@app.command(
-    "import", add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-)
+# A command that brings its own options: they are only known once it is imported.
+_OWN_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command("import", add_help_option=False, context_settings=_OWN_OPTIONS)
 def import_orders(context: typer.Context) -> None:
     """Place real orders from an Online Retail CSV through the command API."""
     from cli.import_orders import import_command
 
+    _hand_over(context, import_command)
+
+
+@app.command(add_help_option=False, context_settings=_OWN_OPTIONS)
+def replay(context: typer.Context) -> None:
+    """Show the life of one order, or fold a function of your own over all of history."""
+    from cli.replay import replay_command
+
+    _hand_over(context, replay_command)
+
+
+def _hand_over(context: typer.Context, function: Callable[..., None]) -> None:
     command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    command.command()(import_command)
+    command.command()(function)
     command(args=context.args, prog_name=context.command_path)
 
 

@@ -7,7 +7,7 @@ told by then (`recorded_at`, the log's clock). A backdated order had happened lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +16,10 @@ from shared import codec
 from shared.aggregates.order import Order, evolve
 from shared.event_store import StoredEvent
 from shared.events.order import OrderLine
+
+# How far ahead of us a time may lie that is asked for. As much as a command's occurred_at, so that whatever an order
+# shows as `last_event_at` can be asked for; beyond it, nobody can know yet.
+TOLERANCE = timedelta(minutes=1)
 
 
 class Moment(NamedTuple):

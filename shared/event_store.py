@@ -118,7 +118,7 @@ _FIND_KEY = (
     "select k.fingerprint, k.command_id, k.stream_id, k.version, k.position, h.log_id"
     " from idempotency_keys k cross join log_head h where k.key = $1"
 )
-_RECORDED_BEFORE = "select recorded_at < $2 from events where position = $1"
+_RECORDED_BY = "select recorded_at < $2 or ($3 and recorded_at = $2) from events where position = $1"
 _PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
 _UNAPPLIED_AGE = (
     "select h.position, extract(epoch from clock_timestamp() - e.recorded_at)::float8"
@@ -242,13 +242,13 @@ async def read_batch(connection: Connection, after: int, limit: int) -> list[Sto
     return [StoredEvent._make(row) for row in await connection.fetch(_READ_ALL, after, limit)]
 
 
-async def count_recorded_before(connection: Connection, at: datetime, head: int) -> int:
-    """How many of the first `head` events were recorded before `at`, in a few look-ups: the time never decreases with
-    the position."""
+async def count_recorded(connection: Connection, at: datetime, head: int, *, inclusive: bool) -> int:
+    """How many of the first `head` events were recorded before `at`, or at it when `inclusive`. Takes a few look-ups:
+    the time never decreases with the position."""
     low, high = 0, head
     while low < high:
         middle = (low + high + 1) // 2
-        if await connection.fetchval(_RECORDED_BEFORE, middle, at):
+        if await connection.fetchval(_RECORDED_BY, middle, at, inclusive):
             low = middle
         else:
             high = middle - 1

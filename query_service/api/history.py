@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -28,15 +28,13 @@ from query_service.api.requests import (
 )
 from query_service.api.side import query_side
 from query_service.history import History
-from query_service.time_travel import Moment, rfc3339
+from query_service.time_travel import TOLERANCE, Moment, rfc3339
 from shared import problems
 from shared.consistency import ConsistencyToken
 from shared.errors import Invalid
 from shared.event_store import Head, StoredEvent
 from shared.fields import Rfc3339
 
-# As much as a command's occurred_at may be ahead of us: whatever an order shows as `last_event_at` can be asked for.
-TOLERANCE = timedelta(minutes=1)
 _LAST_VERSION = 2**31 - 1
 
 T = TypeVar("T")

@@ -1,0 +1,55 @@
+"""Reading the log from the command line: which database, and one read-only snapshot of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from cli.stack import running_stack
+from shared import event_store
+from shared.event_store import Head
+from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
+
+Connection = event_store.Connection
+
+
+class NoHistory(Exception):
+    """No database to read, or it does not let us; the message says which, for a person."""
+
+
+class ReplayFailed(Exception):
+    """The replay stopped at an event, or its result cannot be shown; the message says where and why."""
+
+
+def history_url(given: str | None, data_dir: Path) -> str:
+    """The database that was given, else DATABASE_URL, else that of the stack that runs in `data_dir`, as its auditor.
+    Raises NoHistory."""
+    stack = running_stack(data_dir)
+    url = given or os.environ.get("DATABASE_URL") or (stack.database_url_of("auditor") if stack else None)
+    if not url:
+        raise NoHistory(
+            f"no database: give --database-url, set DATABASE_URL, or start a stack (nothing runs in {data_dir})"
+        )
+    return url
+
+
+@asynccontextmanager
+async def snapshot(url: str) -> AsyncIterator[tuple[Connection, Head]]:
+    """A read-only snapshot of the log, which shows no later event however long it is held. Raises NoHistory."""
+    try:
+        connection = await asyncpg.connect(
+            url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-replay", "jit": "off"}
+        )
+    except (*CONNECTION_LOST, ValueError, asyncpg.PostgresError) as error:
+        raise NoHistory(f"cannot connect: {error}") from error
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection, await event_store.read_head(connection)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise NoHistory(f"cannot read the log: {error}") from error
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS)
