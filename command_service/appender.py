@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from time import monotonic
 from typing import TypeAlias
 
@@ -108,7 +110,7 @@ class Appender:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="appender")
+        self._task = asyncio.create_task(self._serve(), name="appender")
 
     async def stop(self) -> None:
         """Appends what was accepted, then closes the connection."""
@@ -132,8 +134,18 @@ class Appender:
             raise AppendQueueFull(len(self._queue))
         waiting = _Waiting(append, asyncio.get_running_loop().create_future(), monotonic())
         self._queue.append(waiting)
+        metrics.APPEND_QUEUE.set(len(self._queue))
         self._wake.set()
         return await waiting.verdict
+
+    async def _serve(self) -> None:
+        try:
+            await self._run()
+        finally:
+            # Ended by a defect, it leaves nobody waiting for a task that is gone; `healthy` tells the orchestrator.
+            self._stopping = True
+            self._give_up(len(self._queue), ShuttingDown)
+            self._disconnect()
 
     async def _run(self) -> None:
         while not (self._stopping and not self._queue):
@@ -142,10 +154,13 @@ class Appender:
                 await self._wake.wait()
                 continue
             connection = await self._connected()
+            if not self._stopping:
+                self._give_up(self._late(), lambda: AppendQueueFull(len(self._queue)))
             if connection is not None and (group := self._next_group()):
                 await self._append_group(connection, group)
         if self._connection is not None:
-            await self._connection.close(timeout=1.0)
+            with suppress(*CONNECTION_LOST):
+                await self._connection.close(timeout=1.0)
 
     def _next_group(self) -> list[_Waiting]:
         """The longest-waiting commands, at most one a stream and one a key: the append function judges a group against
@@ -189,6 +204,10 @@ class Appender:
             _log.error("append refused", commands=len(group), error=repr(error))
             for waiting in group:
                 _settle(waiting, LogUnavailable() if isinstance(error, _FOR_NOW) else error)
+        except BaseException:  # a defect of ours; the task ends with it, but nobody waits for ever
+            for waiting in group:
+                _settle(waiting, AppendOutcomeUnknown(str(waiting.append.command_id)))
+            raise
         else:
             metrics.APPEND_SECONDS.observe(monotonic() - started)
             metrics.APPEND_GROUP_COMMANDS.observe(len(group))
@@ -202,9 +221,9 @@ class Appender:
             try:
                 self._connection = await self._connect()
                 _log.info("appender connected")
-            except CONNECTION_LOST as error:
+            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:  # away, or there and not letting us in
                 _log.warning("event log unreachable", error=repr(error))
-                self._give_up_on_the_late()
+                self._give_up(len(self._queue) if self._stopping else self._late(), LogUnavailable)
                 if not self._queue:
                     return None
                 await asyncio.sleep(pause)
@@ -216,10 +235,15 @@ class Appender:
             self._connection.terminate()
             self._connection = None
 
-    def _give_up_on_the_late(self) -> None:
+    def _late(self) -> int:
+        """How many have waited for as long as was promised."""
         late = monotonic() - self._wait_seconds
-        while self._queue and (self._stopping or self._queue[0].since <= late):
-            _settle(self._queue.popleft(), LogUnavailable())
+        return sum(1 for _ in takewhile(lambda waiting: waiting.since <= late, self._queue))
+
+    def _give_up(self, count: int, refusal: Callable[[], Exception]) -> None:
+        for _ in range(count):
+            _settle(self._queue.popleft(), refusal())
+        metrics.APPEND_QUEUE.set(len(self._queue))
 
 
 def _settle(waiting: _Waiting, outcome: Verdict | Exception) -> None:

@@ -90,15 +90,23 @@ class Handler:
     """
 
     def __init__(
-        self, pool: Pool, appender: Appender, policy: SnapshotPolicy, *, conflict_retries: int, cache_size: int
+        self,
+        pool: Pool,
+        appender: Appender,
+        policy: SnapshotPolicy,
+        *,
+        conflict_retries: int,
+        cache_size: int,
+        longest_turn: float,
     ) -> None:
+        """`longest_turn` is how many seconds a command waits for those before it on the same order."""
         self._pool = pool
         self._appender = appender
         self._policy = policy
         self._conflict_retries = conflict_retries
         self._cache_size = cache_size
         self._cache: OrderedDict[str, Loaded] = OrderedDict()
-        self._turns = Turns()
+        self._turns = Turns(longest_turn)
         self._keeping: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
