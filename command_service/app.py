@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
+import asyncpg
 from fastapi import FastAPI
 
 from command_service.api.routes import router
@@ -61,6 +62,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             SnapshotPolicy.of(settings),
             conflict_retries=settings.conflict_retries,
             cache_size=settings.state_cache_size,
+            longest_turn=settings.append_wait_seconds,
         )
         appender.start()
         purge = asyncio.create_task(_purge_keys(pool, settings), name="purge-idempotency-keys")
@@ -83,6 +85,8 @@ async def _ready(app: FastAPI) -> None:
             await event_store.read_head(app.state.pool)
     except CONNECTION_LOST as error:
         raise NotReady("PostgreSQL cannot be reached") from error
+    except asyncpg.PostgresError as error:
+        raise NotReady("the event log cannot be read; has `orders migrate` been run?") from error
 
 
 async def _purge_keys(pool: Pool, settings: Settings) -> None:
@@ -92,6 +96,6 @@ async def _purge_keys(pool: Pool, settings: Settings) -> None:
         try:
             while purged := await event_store.purge_keys(pool, older_than):
                 _log.info("idempotency keys purged", keys=purged)
-        except CONNECTION_LOST as error:
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             _log.warning("idempotency keys not purged", error=repr(error))
         await asyncio.sleep(settings.purge_interval_seconds)
