@@ -124,7 +124,9 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     # The traceback goes to the log, never to the client.
     _log.error("unexpected error", path=request.url.path, exc_info=error)
     detail = "This is a defect of the service. The log has it under this request's X-Correlation-ID."
-    return problem(500, "internal-error", "Internal error", detail, request.url.path)
+    # Answered outside of `Edge`, which gives every other answer its id.
+    headers = {"X-Correlation-ID": request.scope.get("correlation_id", "")}
+    return problem(500, "internal-error", "Internal error", detail, request.url.path, headers)
 
 
 # --- OpenAPI -------------------------------------------------------------------------------------------------------
