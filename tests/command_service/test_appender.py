@@ -1,0 +1,309 @@
+"""The bounded queue in front of the log, and what clients are told when the log is slow, cut off or away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from cli.embedded import EmbeddedPostgres
+from cli.embedded_server import port_is_free
+from shared import event_store
+from shared.migrations import migrate
+from shared.settings import Settings
+from tests.command_service.proxy import Proxy
+from tests.command_service.test_operations import samples
+from tests.given_when_then import events_of, problem, stored
+from tests.orders import order_body, placed
+from tests.roles import PASSWORDS
+from tests.running import eventually, free_ports, fresh_database, running_command_service, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@dataclass
+class Shop:
+    """A command service of the test's own, its log, and a second connection that can stand in its way."""
+
+    settings: Settings
+    client: httpx.AsyncClient
+    connection: Connection
+    rival: Connection
+
+    async def place(self, order_id: str | None = None, key: str | None = None) -> httpx.Response:
+        headers = {"Idempotency-Key": key} if key else {}
+        body = order_body(order_id=order_id) if order_id else order_body()
+        return await self.client.post("/orders", json=body, headers=headers)
+
+    @asynccontextmanager
+    async def log_locked(self) -> AsyncIterator[None]:
+        """Nobody can append in the meantime."""
+        async with self.rival.transaction():
+            await self.rival.execute("select from log_head for update")
+            yield
+
+    async def appender_waits_for_the_lock(self) -> None:
+        query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        await eventually(lambda: self.connection.fetchval(query))
+
+    async def cut_connections(self) -> None:
+        """As an administrator does it; returns when the server has let go of them."""
+        ours = "from pg_stat_activity where datname = current_database() and application_name like 'orders-%'"
+        await self.connection.execute(f"select pg_terminate_backend(pid) {ours}")
+
+        async def gone() -> bool:
+            return not await self.connection.fetchval(f"select count(*) {ours}")
+
+        await eventually(gone)
+
+    async def queued(self, commands: int) -> None:
+        """Returns once so many wait in the queue."""
+
+        async def there() -> bool:
+            return samples((await self.client.get("/metrics")).text)["orders_append_queue_commands"] == commands
+
+        await eventually(there)
+
+    async def log(self) -> list[event_store.StoredEvent]:
+        return [event async for event in event_store.read_all(self.connection)]
+
+
+@asynccontextmanager
+async def running_shop(database_url: str, through: str | None = None, **changes: object) -> AsyncIterator[Shop]:
+    """`through` is the address by which the service reaches the database, where that is another."""
+    settings = settings_for(through or database_url, "redis://127.0.0.1:1/0", **changes)
+    connection, rival = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    url, as_many_as_wanted = f"http://127.0.0.1:{settings.command_port}", httpx.Limits(max_connections=None)
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=30, limits=as_many_as_wanted) as client,
+        running_command_service(settings),
+    ):
+        yield Shop(settings, client, connection, rival)
+    connection.terminate()
+    rival.terminate()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    async with fresh_database(postgres.url) as url:
+        yield url
+
+
+class TestTheQueue:
+    async def test_is_bounded_and_says_when_to_come_back(self, database: str) -> None:
+        async with running_shop(database, append_queue_size=5) as shop:
+            async with shop.log_locked():
+                first = asyncio.create_task(shop.place())
+                await shop.appender_waits_for_the_lock()
+                more = [asyncio.create_task(shop.place()) for _ in range(20)]
+                await eventually(lambda: sum(task.done() for task in more) == 15)
+                for refused in [task.result() for task in more if task.done()]:
+                    assert problem(refused, 503, "overloaded")["waiting"] == 5
+            accepted = [answer for answer in await asyncio.gather(first, *more) if answer.status_code == 201]
+            assert len(accepted) == 6
+            assert len(await shop.log()) == 6
+
+    async def test_is_shown_while_it_grows(self, database: str) -> None:
+        async with running_shop(database) as shop:
+            async with shop.log_locked():
+                first = asyncio.create_task(shop.place())
+                await shop.appender_waits_for_the_lock()
+                more = [asyncio.create_task(shop.place()) for _ in range(7)]
+                await shop.queued(7)
+            await asyncio.gather(first, *more)
+            await shop.queued(0)
+
+    async def test_becomes_groups_that_share_one_append(self, database: str) -> None:
+        async with running_shop(database) as shop:
+            await shop.place()
+            before = samples((await shop.client.get("/metrics")).text)
+            async with shop.log_locked():
+                first = asyncio.create_task(shop.place())
+                await shop.appender_waits_for_the_lock()
+                more = [asyncio.create_task(shop.place()) for _ in range(100)]
+                await shop.queued(100)
+            answers = await asyncio.gather(first, *more)
+            assert {answer.status_code for answer in answers} == {201}
+            after = samples((await shop.client.get("/metrics")).text)
+            grown = {
+                name: after[f"orders_append_group_commands_{name}"] - before[f"orders_append_group_commands_{name}"]
+                for name in ("count", "sum")
+            }
+            assert grown == {"count": 2, "sum": 101}
+            assert len({event.recorded_at for event in (await shop.log())[2:]}) == 1, "one append, one time"
+
+    async def test_lets_nobody_wait_longer_than_promised(self, database: str) -> None:
+        bounds = {"append_wait_seconds": 0.3, "append_timeout_seconds": 0.6}
+        async with running_shop(database, None, append_group_size=1, **bounds) as shop, shop.log_locked():
+            started = monotonic()
+            answers = await asyncio.gather(*[shop.place() for _ in range(8)])
+            assert monotonic() - started < 2.5
+            assert sorted(answer.status_code for answer in answers) == [503] * 7 + [504]
+
+    async def test_of_one_order_lets_nobody_wait_longer_than_promised(self, database: str) -> None:
+        bounds = {"append_wait_seconds": 0.3, "append_timeout_seconds": 0.6}
+        async with running_shop(database, None, **bounds) as shop:
+            await shop.place("hot")
+            move = {"shipping_address_id": "office"}
+            async with shop.log_locked():
+                started = monotonic()
+                answers = await asyncio.gather(
+                    *[shop.client.put("/orders/hot/shipping-address", json=move) for _ in range(8)]
+                )
+                assert monotonic() - started < 2.5
+                assert {answer.status_code for answer in answers} == {503, 504}
+
+
+class TestAConnectionThatIsLost:
+    async def test_while_idle_is_made_anew_unnoticed(self, database: str) -> None:
+        async with running_shop(database) as shop:
+            await shop.place("before")
+            await shop.client.post("/orders/before/delivery", json={})
+            await shop.cut_connections()
+            assert (await shop.place("after")).status_code == 201
+            assert (await shop.client.post("/orders/before/delivery", json={})).status_code == 409
+            assert (await shop.client.get("/readyz")).status_code == 200
+
+    async def test_during_an_append_leaves_the_outcome_unknown_and_the_key_tells_it(self, database: str) -> None:
+        async with running_shop(database) as shop:
+            async with shop.log_locked():
+                cut = asyncio.create_task(shop.place("1", key="key"))
+                await shop.appender_waits_for_the_lock()
+                await shop.cut_connections()
+                body = problem(await cut, 504, "outcome-unknown")
+                assert "Idempotency-Key" in body["detail"]
+                assert body["command_id"]
+            answer = await shop.place("1", key="key")
+            assert answer.status_code == 201
+            assert "idempotent-replayed" not in answer.headers, "it had not taken effect"
+            assert await events_of(shop.connection, "1") == [placed()]
+
+    async def test_after_the_commit_leaves_the_outcome_unknown_and_the_key_tells_it(self, database: str) -> None:
+        [port] = free_ports(1)
+        address = urlsplit(database)
+        through = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{port}").geturl()
+        assert address.port is not None
+        async with Proxy(port, address.port) as proxy, running_shop(database, through) as shop:
+            await shop.place("0")
+            proxy.cut_before_the_answer_to = b"the-key"
+            problem(await shop.place("1", key="the-key"), 504, "outcome-unknown")
+            proxy.cut_before_the_answer_to = None
+            [event] = await stored(shop.connection, "1")
+            answer = await shop.place("1", key="the-key")
+            assert (answer.status_code, answer.headers["idempotent-replayed"]) == (201, "true")
+            assert answer.json()["position"] == event.position
+            assert len(await stored(shop.connection, "1")) == 1
+
+    async def test_by_a_log_too_slow_leaves_the_outcome_unknown_and_the_key_tells_it(self, database: str) -> None:
+        async with running_shop(database, append_timeout_seconds=0.3) as shop:
+            async with shop.log_locked():
+                problem(await shop.place("1", key="key"), 504, "outcome-unknown")
+            answer = await shop.place("1", key="key")
+            assert answer.status_code == 201
+            assert await events_of(shop.connection, "1") == [placed()]
+
+    async def test_because_the_database_takes_none_is_said_so_and_made_anew(
+        self, database: str, postgres: EmbeddedPostgres
+    ) -> None:
+        server = await asyncpg.connect(postgres.url)
+        name = urlsplit(database).path.removeprefix("/")
+        async with running_shop(database, append_wait_seconds=0.3) as shop:
+            await shop.place("1")
+            await server.execute(f"alter database {name} allow_connections false")
+            await shop.cut_connections()
+            problem(await shop.place(), 503, "log-unavailable")
+            problem(await shop.client.post("/orders/1/delivery", json={}), 503, "log-unavailable")
+            problem(await shop.client.get("/readyz"), 503, "not-ready")
+            await server.execute(f"alter database {name} allow_connections true")
+            assert (await shop.place()).status_code == 201
+            assert (await shop.client.get("/readyz")).status_code == 200
+        await server.close()
+
+
+@pytest.fixture(scope="module")
+def mortal_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A server of this module's own, to be killed."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("mortal") / "postgres", flush_initial_files=False) as server:
+        yield server
+
+
+class TestPostgresAway:
+    async def test_is_said_in_time_and_its_return_needs_no_restart(self, mortal_postgres: EmbeddedPostgres) -> None:
+        url = mortal_postgres.url
+        await migrate(url, PASSWORDS)
+        async with running_shop(url, append_wait_seconds=0.5) as shop:
+            await shop.place("1", key="key")
+            mortal_postgres.kill()
+            started = monotonic()
+            answers = await asyncio.gather(
+                *[shop.place() for _ in range(20)],
+                *[shop.client.put("/orders/1/shipping-address", json={"shipping_address_id": "x"}) for _ in range(20)],
+                shop.client.post("/orders/2/delivery", json={}),
+                shop.client.post("/orders/1/delivery", json={}, headers={"Idempotency-Key": "other"}),
+            )
+            assert monotonic() - started < 3
+            for answer in answers:
+                problem(answer, 503, "overloaded" if "overloaded" in answer.text else "log-unavailable")
+            assert sum("log-unavailable" in answer.text for answer in answers) > 20
+            problem(await shop.client.get("/readyz"), 503, "not-ready")
+            assert (await shop.client.get("/livez")).status_code == 200
+
+            waiting = asyncio.create_task(shop.place())
+            await asyncio.to_thread(mortal_postgres.start)
+            await waiting
+            await eventually(lambda: is_ready(shop))
+            assert (await shop.place()).status_code == 201
+            assert (await shop.place("1", key="key")).headers["idempotent-replayed"] == "true"
+
+
+async def is_ready(shop: Shop) -> bool:
+    return (await shop.client.get("/readyz")).status_code == 200
+
+
+class TestStopping:
+    async def test_finishes_what_was_accepted(self, database: str) -> None:
+        async def release_once_it_takes_no_more(shop: Shop) -> None:
+            async with shop.log_locked():
+                locked.set()
+                await eventually(lambda: port_is_free(shop.settings.command_port))
+
+        locked = asyncio.Event()
+        async with running_shop(database) as shop:
+            releasing = asyncio.create_task(release_once_it_takes_no_more(shop))
+            await locked.wait()
+            placing = [asyncio.create_task(shop.place(f"{number}")) for number in range(100)]
+            await shop.appender_waits_for_the_lock()
+
+            async def accepted() -> bool:
+                now = samples((await shop.client.get("/metrics")).text)
+                return now["orders_append_queue_commands"] + now["orders_append_wait_seconds_count"] >= 100
+
+            await eventually(accepted)
+        await releasing
+        answers = await asyncio.gather(*placing)
+        assert {answer.status_code for answer in answers} == {201}
+        connection = await asyncpg.connect(database)
+        log = [event async for event in event_store.read_all(connection)]
+        await connection.close()
+        assert sorted(event.stream_id for event in log) == sorted(f"order-{number}" for number in range(100))
+
+    async def test_without_postgres_does_not_wait_for_it(self, database: str) -> None:
+        [nobody] = free_ports(1)
+        away = urlsplit(database)._replace(netloc=f"orders:orders@127.0.0.1:{nobody}").geturl()
+        started = monotonic()
+        async with running_shop(database, away, append_wait_seconds=1) as shop:
+            placing = asyncio.create_task(shop.place())
+            await shop.queued(1)
+        assert monotonic() - started < 5
+        problem(await placing, 503, "log-unavailable")
