@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.recording import Recorder
+from tests.roles import url_of
+from tests.stack.orders_up import environment
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Runs `orders replay` to its end, from `directory`, as an auditor."""
+
+    directory: Path
+    database_url: str
+
+    async def __call__(self, *arguments: str, **added: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-P", "-m", "cli", "replay", *arguments],
+            cwd=self.directory,
+            env=environment(**{"DATABASE_URL": url_of(self.database_url, "orders_auditor"), **added}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    async def refused(self, code: int, *arguments: str, **added: str) -> str:
+        """What it says on standard error when it ends with this code, having printed nothing else."""
+        ended = await self(*arguments, **added)
+        assert (ended.returncode, ended.stdout) == (code, ""), ended
+        assert ended.stderr.startswith("orders: ")
+        return ended.stderr
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+
+@pytest.fixture
+def replay(database_url: str, tmp_path: Path) -> Replay:
+    assert "AUDITOR_DATABASE_URL" not in os.environ
+    return Replay(tmp_path, database_url)
+
+
+@pytest.fixture
+def recorder(connection: asyncpg.Connection[asyncpg.Record]) -> Recorder:
+    return Recorder(connection)

@@ -1,0 +1,163 @@
+"""orders replay ORDER_ID: the life of one order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+
+from cli.embedded_server import free_port
+from cli.stack import Process, Stack
+from shared.events.order import OrderItemAdded, OrderItemRemoved, OrderLine, ShippingAddressChanged
+from tests.orders import LAMP, MUG, cancelled, paid, placed, shipped
+from tests.recording import Recorder
+from tests.replay.conftest import Replay
+from tests.roles import PASSWORDS
+
+EPOCH = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+async def test_shows_a_row_for_each_event_with_what_it_changed(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("another", placed())
+    await recorder.record("42", placed(MUG, LAMP), occurred_at=EPOCH)
+    await recorder.record("42", OrderItemAdded(OrderLine("MUG", 1_000, 450)), occurred_at=EPOCH + MINUTE)
+    await recorder.record("42", OrderItemRemoved("MUG"), occurred_at=EPOCH + MINUTE)
+    await recorder.record("42", ShippingAddressChanged("office"), paid(2_599), shipped(), occurred_at=EPOCH + MINUTE)
+
+    life = await replay("42")
+
+    assert (life.returncode, life.stderr) == (0, "")
+    assert _cells(life.stdout) == [
+        ["1", "2", "2026-01-31T14:30:00Z", "OrderPlaced", "customer_id: alice"],
+        ["status: PENDING"],
+        ["currency: GBP"],
+        ["total_amount: 3,499"],
+        ["items: + 2 x MUG Mug at 450 = 900"],
+        ["items: + 1 x LAMP Lamp at 2,599 = 2,599"],
+        ["shipping_address_id: home"],
+        ["2", "3", "2026-01-31T14:31:00Z", "OrderItemAdded", "total_amount: 3,499 → 453,499"],
+        ["items: + 1,000 x MUG at 450 = 450,000"],
+        ["3", "4", "2026-01-31T14:31:00Z", "OrderItemRemoved", "total_amount: 453,499 → 2,599"],
+        ["items: - 2 x MUG Mug at 450 = 900"],
+        ["items: - 1,000 x MUG at 450 = 450,000"],
+        ["4", "5", "2026-01-31T14:31:00Z", "ShippingAddressChanged", "shipping_address_id: home → office"],
+        ["5", "6", "2026-01-31T14:31:00Z", "PaymentConfirmed", "status: PENDING → CONFIRMED"],
+        ["6", "7", "2026-01-31T14:31:00Z", "OrderShipped", "status: CONFIRMED → SHIPPED"],
+        ["tracking_number: nothing → track-1"],
+    ]
+
+
+def _cells(table: str) -> list[list[str]]:
+    """What stands in the table's rows, without the time of recording, which is the log's own."""
+    lines = [line for line in table.splitlines() if line.startswith("│")]
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    return [[cell for number, cell in enumerate(row) if cell and number != 3] for row in rows]
+
+
+async def test_two_lines_that_are_alike_come_and_go_one_by_one(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(MUG, MUG, LAMP), OrderItemAdded(MUG), OrderItemRemoved("MUG"))
+    life = (await replay("42")).stdout
+    assert life.count("items: + 2 x MUG") == 3
+    assert life.count("items: - 2 x MUG") == 3
+    assert life.count("LAMP") == 1
+
+
+async def test_ends_where_the_times_say(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(), occurred_at=EPOCH)
+    await recorder.record("42", paid(), occurred_at=EPOCH + MINUTE)
+    recorded_at = await recorder.connection.fetchval("select recorded_at from events where version = 2")
+    await recorder.record("42", cancelled(3_499), occurred_at=EPOCH + MINUTE)
+    at_once = EPOCH.isoformat(), (EPOCH + MINUTE).isoformat(), recorded_at.isoformat()
+
+    lives = await asyncio.gather(
+        replay("42", "--as-of", at_once[0]),
+        replay("42", "--as-of", at_once[1]),
+        replay("42", "--known-at", at_once[2]),
+        replay("42", "--as-of", at_once[0], "--known-at", at_once[2]),
+    )
+
+    events = ["OrderPlaced", "PaymentConfirmed", "OrderCancelled"]
+    assert [[event in life.stdout for event in events] for life in lives] == [
+        [True, False, False],
+        [True, True, True],
+        [True, True, False],
+        [True, False, False],
+    ]
+    assert "Order 42 as of 2026-01-31T14:30:00Z" in lives[0].stdout
+
+
+async def test_an_order_that_is_not_there_is_said_in_words(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(), occurred_at=EPOCH)
+    never, not_yet, not_known = await asyncio.gather(
+        replay.refused(1, "43"),
+        replay.refused(1, "42", "--as-of", "2026-01-31T14:29:59Z"),
+        replay.refused(1, "42", "--known-at", "2026-01-31T14:30:00Z"),
+    )
+    assert never == "orders: there is no order '43'\n"
+    assert not_yet == "orders: there was no order '42' as of 2026-01-31T14:29:59Z\n"
+    assert not_known == "orders: there was no order '42' known at 2026-01-31T14:30:00Z\n"
+
+
+async def test_arguments_that_make_no_sense_end_with_2(replay: Replay) -> None:
+    said = await asyncio.gather(
+        replay.refused(2, "42", "--as-of", "yesterday"),
+        replay.refused(2, "42", "--known-at", "2026-01-31T14:30:00"),
+        replay.refused(2, "42", "--as-of", "2999-01-01T00:00:00Z"),
+        replay.refused(2),
+        replay.refused(2, "42", "--projection", "a:b"),
+        replay.refused(2, "42", "--from", "1"),
+    )
+    for text, expected in zip(
+        said,
+        [
+            "--as-of: 'yesterday' is not an RFC 3339 time",
+            "--known-at: '2026-01-31T14:30:00' is not an RFC 3339 time",
+            "--as-of: 2999-01-01T00:00:00Z is in the future",
+            "give either an ORDER_ID or --projection",
+            "give either an ORDER_ID or --projection",
+            "--from goes with --projection",
+        ],
+        strict=True,
+    ):
+        assert text.startswith(f"orders: {expected}")
+
+
+async def test_what_the_log_holds_cannot_command_the_terminal(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(OrderLine("MUG", 1, 1, "\x1b[2J[red]Käse\x07")))
+    life = (await replay("42")).stdout
+    assert r"'\x1b[2J[red]K\xe4se\x07'" in life
+    assert "\x1b" not in life
+
+
+async def test_an_event_that_cannot_be_read_stops_it_and_is_named(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed())
+    await recorder.record_raw("42", "OrderPlaced", 3, "{}")
+    said = await replay.refused(1, "42")
+    assert said == (
+        "orders: stopped at position 2: unknown-schema-version: "
+        "OrderPlaced version 3 is unknown here, which reads versions 1 to 2.\n"
+    )
+
+
+async def test_it_says_which_database_it_misses(replay: Replay) -> None:
+    nobody = f"postgresql://orders@127.0.0.1:{free_port()}/orders"
+    none, away = await asyncio.gather(
+        replay.refused(1, "42", DATABASE_URL=""), replay.refused(1, "42", "--database-url", nobody)
+    )
+    assert none.startswith("orders: no database: give --database-url, set DATABASE_URL, or start a stack")
+    assert away.startswith("orders: cannot connect: ")
+
+
+async def test_it_finds_the_running_stack_and_reads_as_its_auditor(replay: Replay, recorder: Recorder) -> None:
+    """The test stands in for `orders up`: it is alive, and its descriptor names the database."""
+    await recorder.record("42", placed())
+    password = PASSWORDS["orders_auditor"]
+    (replay.directory / ".orders").mkdir()
+    Stack(
+        supervisor=Process.of(os.getpid()), database_url=replay.database_url, role_passwords={"auditor": password}
+    ).save(replay.directory / ".orders")
+
+    life = await replay("42", DATABASE_URL="")
+
+    assert "OrderPlaced" in life.stdout, life.stderr
