@@ -22,6 +22,7 @@ DatabaseUrl = Annotated[
 ]
 DataDir = Annotated[Path, typer.Option(help="Data directory of the running stack.")]
 DEFAULT_DATA_DIR = Path(".orders")
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 @audit.command()
@@ -113,9 +114,11 @@ def export(
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Ends with 2 and a sentence when an audit cannot be made."""
+    """Ends with 2 and a sentence when an audit cannot be made. Not with 1 when interrupted: that is a finding."""
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise typer.Exit(INTERRUPTED) from error
     except CannotAudit as error:
         typer.echo(f"orders: {error}", err=True)
         raise typer.Exit(2) from error

@@ -5,12 +5,11 @@ Needs Python 3.11+ and, for seals, the package `cryptography`. Both files must c
 log grows. With psql:
 
     export PGCLIENTENCODING=UTF8 PGOPTIONS='-c datestyle=ISO -c bytea_output=hex'
-    psql "$DATABASE_URL" -v ON_ERROR_STOP=1 <<'SQL'
-    begin isolation level repeatable read read only;
-    \\copy (select * from events order by position) to 'events.csv' with (format csv, header)
-    \\copy (select * from log_head) to 'head.csv' with (format csv, header)
-    commit;
-    SQL
+    psql "$DATABASE_URL" -v ON_ERROR_STOP=1 \\
+        -c "begin isolation level repeatable read read only" \\
+        -c "\\copy (select * from events order by position) to 'events.csv' with (format csv, header)" \\
+        -c "\\copy (select * from log_head) to 'head.csv' with (format csv, header)" \\
+        -c "commit"
 
     python verify_log.py events.csv --head head.csv --log-id ID --seals seals.jsonl --public-key seal.pub.pem
 
@@ -146,7 +145,8 @@ def read_events(path: str) -> Iterator[Event]:
         except ValueError as error:
             if "" not in values or not position:
                 raise Unusable(f"{path} line {line}, position {position}: {error}") from error
-            yield Event(int(position), stream, 0, 0, b"", b"")  # no append wrote a NULL: fits nowhere
+            # No append wrote a NULL; with nothing to hash the event fits nowhere.
+            yield Event(int(position), stream, 0, 0, b"", _hex(digest) if digest else b"")
 
 
 def read_head(path: str) -> Head:
@@ -316,8 +316,6 @@ def compare_with_seals(seals: list[dict[str, Any]], head: Head, stored: dict[int
     agreed = 0
     for nr, seal in sorted(enumerate(seals, start=1), key=lambda numbered: int(numbered[1]["position"])):
         position = seal["position"]
-        if seal["log_id"] != str(head.log_id):
-            return Bad(1, "another log", f"this is {head.log_id}, the seal on line {nr} is of {seal['log_id']}")
         if position > head.position:
             detail = f"the seal on line {nr} is for {position}, the log ends at {head.position}"
             return Bad(max(head.position, 0) + 1, "truncated tail", detail)
@@ -338,6 +336,9 @@ def verify(arguments: argparse.Namespace) -> tuple[Head, int]:
     head = read_head(arguments.head)
     if arguments.log_id not in (None, head.log_id):
         raise Bad(1, "another log", f"this is {head.log_id}, not {arguments.log_id}")
+    for nr, seal in enumerate(seals, start=1):
+        if seal["log_id"] != str(head.log_id):
+            raise Bad(1, "another log", f"this is {head.log_id}, the seal on line {nr} is of {seal['log_id']}")
     stored = {int(seal["position"]): b"" for seal in seals}  # empty: not met
     events = read_events(arguments.events)
     broken: Bad | None = None

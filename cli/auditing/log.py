@@ -43,20 +43,28 @@ class Tip(NamedTuple):
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection that can only read. What goes wrong on it, now or later, is raised as CannotAudit."""
+    """A connection that can only read. What the database refuses, now or later, is raised as CannotAudit."""
+    connection = await _connect(url)
+    try:
+        yield connection
+    except BaseException as error:
+        connection.terminate()  # to close it in good order would be to wait for what it still sends
+        if isinstance(error, asyncpg.UndefinedTableError):
+            raise CannotAudit(f"this database holds no event log: {error}") from error
+        if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | ConnectionResetError):
+            raise CannotAudit(f"the database cannot be read: {error}") from error
+        raise
+    await connection.close()
+
+
+async def _connect(url: str) -> Connection:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await asyncpg.connect(
+            return await asyncpg.connect(
                 url, server_settings={"default_transaction_read_only": "on", "statement_timeout": "0"}
             )
-        try:
-            yield connection
-        finally:
-            await connection.close()
     except TimeoutError as error:
         raise CannotAudit(f"the database does not answer within {CONNECT_SECONDS:.0f} s") from error
-    except asyncpg.UndefinedTableError as error:
-        raise CannotAudit(f"this database holds no event log: {error}") from error
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise CannotAudit(f"the database cannot be read: {error}") from error
 

@@ -39,7 +39,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One line. Times are RFC 3339 UTC, bytes are hex; `key_id` is the SHA-256 of the public key."""
 
     log_id: _Uuid
-    position: Annotated[int, msgspec.Meta(ge=1, lt=2**63)]
+    position: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
     hash: _Hash
     recorded_at: _Time
     sealed_at: _Time

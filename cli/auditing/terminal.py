@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import BinaryIO
@@ -66,18 +66,19 @@ def _report(verdict: Verdict, seconds: float) -> None:
 
 async def export_to(path: Path | None, url: str, first: int, last: int | None) -> None:
     """Write to the file, or to standard output. Raises CannotAudit."""
-    async with connected(url) as connection:
-        if path is None:
-            with suppress(BrokenPipeError):
-                await export(connection, first, last, sys.stdout.buffer)
-                sys.stdout.flush()
-                return
-            # Whoever read it has enough; keep the interpreter from flushing once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+    if path is not None:
         with _whole_file(path) as file:
-            count = await export(connection, first, last, file)
-    print(f"{count:,} events in {path}")
+            async with connected(url) as connection:
+                count = await export(connection, first, last, file)
+        print(f"{count:,} events in {path}")
+        return
+    try:
+        async with connected(url) as connection:
+            await export(connection, first, last, sys.stdout.buffer)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it has enough. Keep the interpreter from flushing once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -41,6 +41,8 @@ async def verify(
     if log_id not in (None, head.log_id):
         return Verdict(head, 0, Finding(1, Kind.FOREIGN, f"this log is {head.log_id}, not {log_id}"))
     sealed = contradiction(seals, head, await read_hashes(connection, (seal.position for seal in seals)))
+    if sealed is not None and sealed.kind is Kind.FOREIGN:
+        return Verdict(head, 0, sealed)
     last_seal = max(seals, key=lambda seal: seal.position) if from_last_seal and seals and not sealed else None
     start = genesis(head.log_id) if last_seal is None else last_seal.start()
     walk = Walk(start)
@@ -52,5 +54,5 @@ async def verify(
 
     await read_rows(connection, None if last_seal is None else start.position, tip.last, take)
     found = [finding for finding in (walk.conclude(head), sealed) if finding is not None]
-    # Where both speak of one position, the chain knows better what happened there.
+    # Of one position, the chain knows better what happened there.
     return Verdict(head, walk.walked, min(found, key=lambda finding: finding.position, default=None))

@@ -1,0 +1,172 @@
+"""`orders audit verify` as an auditor meets it."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from cli.auditing import log as auditing_log
+from cli.auditing.finding import Kind
+from cli.auditing.log import connected
+from cli.auditing.rows import RowDecoder
+from cli.auditing.verify import verify
+from cli.embedded_server import free_port
+from tests.audit.evidence import TOOL, Connection, Log, append_orders, audit, verify_log
+from tests.audit.tampering import HEAD_FOLLOWS, LAST, rehash, shift
+
+
+def test_an_intact_log_is_answered_with_its_head(log: Log) -> None:
+    answer = audit("verify", "--database-url", log.url, *log.seal_options)
+    assert answer.exit_code == 0
+    assert re.fullmatch(
+        r"log       [-0-9a-f]{36}\n"
+        r"position  60\n"
+        r"hash      [0-9a-f]{64}\n"
+        r"recorded  \d{4}-\d\d-\d\dT[0-9:]{8}\.\d{6}Z\n"
+        r"verified  60 events in \S+ s \(\S+ events/s\)\n"
+        r"seals     2 agree, the newest of \S+Z at position 60\n",
+        answer.output,
+    )
+
+
+def test_both_verifiers_answer_with_the_same_head(log: Log) -> None:
+    events, head = log.exported()
+    ours, theirs = audit("verify", "--database-url", log.url), verify_log(events, "--head", head)
+    assert ours.output.splitlines()[:3] == theirs.output.splitlines()[:3]
+
+
+async def test_an_empty_log_is_intact(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        verdict = await verify(connection)
+    assert (verdict.finding, verdict.walked) == (None, 0)
+
+
+@pytest.mark.parametrize("stride", [1, 7, 60])
+def test_it_does_not_matter_how_many_events_are_read_at_a_time(
+    log: Log, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing_log, "STRIDE", stride)
+    assert audit("verify", "--database-url", log.url).verdict is None
+    log.execute("update events set data = '{}' where position = 57")
+    assert audit("verify", "--database-url", log.url).verdict == (57, Kind.CHANGED)
+    log.execute("delete from events where position between 9 and 55")
+    assert audit("verify", "--database-url", log.url).verdict == (9, Kind.MISSING)
+    log.execute(*shift(56, 2**62))
+    assert audit("verify", "--database-url", log.url).verdict == (9, Kind.MISSING)
+
+
+async def test_it_does_not_matter_where_the_stream_of_rows_is_cut(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await append_orders(connection, 1, 4)
+    stream = bytearray()
+
+    async def collect(chunk: bytes) -> None:
+        stream.extend(chunk)
+
+    await connection.copy_from_query("select * from events order by position", output=collect, format="binary")
+    await connection.close()
+    whole = list(RowDecoder().feed(bytes(stream)))
+    for size in (1, 2, 19, 100):
+        decoder = RowDecoder()
+        pieces = [bytes(stream[at : at + size]) for at in range(0, len(stream), size)]
+        assert [row for piece in pieces for row in decoder.feed(piece)] == whole
+    assert [row.position for row in whole] == list(range(1, 13))
+
+
+async def test_a_log_that_grows_meanwhile_is_intact(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing_log, "STRIDE", 5)
+    await append_orders(connection, 1, 20)
+    growing = asyncio.create_task(append_orders(connection, 21, 400))
+    rounds = 0
+    async with connected(database_url) as auditor:
+        while not growing.done():
+            verdict = await verify(auditor)
+            assert verdict.finding is None
+            rounds += 1
+    await growing
+    assert rounds > 1
+
+
+async def test_the_auditor_can_only_read(database_url: str) -> None:
+    async with connected(database_url) as auditor:
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await auditor.execute("delete from idempotency_keys")
+
+
+def test_from_the_last_seal_on_only_what_came_later_is_walked(log: Log) -> None:
+    log.seals.write_bytes(log.seals.read_bytes().splitlines(keepends=True)[0])
+    options = ("verify", "--database-url", log.url, *log.seal_options, "--from-last-seal")
+    assert "verified  30 events" in audit(*options).output
+    log.execute("update events set data = '{}' where position = 31")
+    assert audit(*options).verdict == (31, Kind.CHANGED)
+
+
+def test_from_the_last_seal_on_a_rewritten_past_is_still_a_contradiction(log: Log) -> None:
+    log.execute("update events set data = '{}' where position = 2", rehash(1), HEAD_FOLLOWS)
+    answer = audit("verify", "--database-url", log.url, *log.seal_options, "--from-last-seal")
+    assert answer.verdict == (30, Kind.SEAL)
+    assert "from position 1 to 30" in answer.output
+
+
+def test_a_terminal_is_shown_progress(log: Log) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "cli", "audit", "verify", "--database-url", log.url]
+    subprocess.run(command, stdout=theirs, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"})
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "verifying" in shown
+    assert f"{LAST}/{LAST}" in shown
+
+
+def test_the_database_may_be_named_by_the_environment(log: Log, tmp_path: Path) -> None:
+    for name in ("AUDITOR_DATABASE_URL", "DATABASE_URL"):
+        assert audit("verify", "--data-dir", tmp_path, **{name: log.url}).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"postgresql://auditor@127.0.0.1:{free_port()}/orders", "the database cannot be read: "),
+        ("nonsense", "the database cannot be read: "),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_said_in_words(url: str, words: str) -> None:
+    answer = audit("verify", "--database-url", url)
+    assert answer.exit_code == 2
+    assert answer.output.startswith(f"orders: {words}")
+
+
+def test_a_database_without_a_log_is_said_in_words(disposable: Log) -> None:
+    disposable.execute("alter table events rename to hidden")
+    answer = audit("verify", "--database-url", disposable.url)
+    assert answer.exit_code == 2
+    assert answer.output.startswith("orders: this database holds no event log")
+
+
+def test_without_a_database_it_says_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AUDITOR_DATABASE_URL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    answer = audit("verify", "--data-dir", tmp_path)
+    assert (answer.exit_code, answer.output[:20]) == (2, "orders: no database:")
+
+
+def test_the_stand_alone_verifier_shares_no_code_with_the_services() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(TOOL.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported - sys.stdlib_module_names == {"cryptography"}
