@@ -76,6 +76,7 @@ def create_api(
 def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
     @app.get("/livez", tags=["operations"], summary="Is the process alive?", response_model=Health)
     async def livez() -> Response:
+        """The process answers, whatever it depends on. Where this fails, start it again."""
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     @app.get(
@@ -86,6 +87,7 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         responses=problems.responses((503, "not-ready", "A server it depends on is missing; the detail names it.")),
     )
     async def readyz() -> Response:
+        """Everything it depends on answers. Where this fails, send it no requests; starting it again does not help."""
         await ready()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
@@ -97,6 +99,7 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format"}},
     )
     async def metrics() -> Response:
+        """Every metric of this process, in Prometheus' text format."""
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
