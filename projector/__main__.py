@@ -41,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             worker.stop()
+            monitor.stop()
             monitoring.cancel()
             compacting.cancel()
             await asyncio.wait([working, monitoring, compacting])

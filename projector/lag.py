@@ -6,6 +6,7 @@ In a task of its own: a projector that is stuck must be seen to fall behind, not
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -30,15 +31,21 @@ class Monitor:
         self._worker = worker
         self._seconds = seconds
         self._position = 0
+        self._stop = asyncio.Event()
         self._checkpoint = PROJECTION_CHECKPOINT.labels(name)
         self._lag_events = PROJECTION_LAG_EVENTS.labels(name)
         self._lag_seconds = PROJECTION_LAG_SECONDS.labels(name)
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
+        """Until cancelled after `stop`. A cancellation alone may be lost in a client library's error handling."""
+        while not self._stop.is_set():
             await self.beat()
-            await asyncio.sleep(self._seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._stop.wait()
+
+    def stop(self) -> None:
+        self._stop.set()
 
     async def beat(self) -> None:
         """One heartbeat and one measurement. A server that is away leaves its part out."""

@@ -46,6 +46,7 @@ class News:
         self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
         self._wanted: list[int] = []  # heap of the positions in `_waiting`, and some that nobody wants any more
         self._number_waiting = 0
+        self._closing = False
         self._listening: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -53,6 +54,7 @@ class News:
         self._listening = asyncio.create_task(self._listen(), name="news")
 
     async def close(self) -> None:
+        self._closing = True  # a cancellation alone may be lost in the client library's error handling
         for task in (self._listening, self._looking):
             if task is not None:
                 task.cancel()
@@ -107,7 +109,7 @@ class News:
                     told.set_result(None)
 
     async def _listen(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 async with self._redis.pubsub() as subscription:
                     await subscription.subscribe(self._keys.channel)
@@ -119,7 +121,7 @@ class News:
     async def _receive(self, subscription: PubSub) -> None:
         """Until the subscription has been silent for too long, even when asked."""
         asked = False
-        while True:
+        while not self._closing:
             message = await subscription.get_message(timeout=SILENCE_SECONDS)
             if message is None:
                 if asked:
@@ -133,7 +135,7 @@ class News:
     async def _look(self) -> None:
         """Covers lost publications, as long as somebody waits."""
         try:
-            while self._number_waiting:
+            while self._number_waiting and not self._closing:
                 with suppress(*REDIS_DOWN):  # whoever waits learns it from the next read or from the deadline
                     checkpoint = await read_checkpoint(self._redis, self._keys)
                     if checkpoint is not None and checkpoint.position != self._position:

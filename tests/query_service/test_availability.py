@@ -1,0 +1,160 @@
+"""What queries say while a server is away, and that they recover without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from cli.embedded import EmbeddedValkey
+from query_service.api.models import LagLevel
+from query_service.api.projections import level_of
+from query_service.app import create_app
+from shared.settings import Settings
+from tests.orders import placed
+from tests.query_service.reading import get, token_now
+from tests.recording import Recorder
+from tests.running import eventually, free_ports, running_app
+
+
+async def test_ready_with_redis_a_read_model_and_a_projector_that_lives(queries: httpx.AsyncClient) -> None:
+    assert (await queries.get("/readyz")).status_code == 200
+
+
+async def test_not_ready_without_a_read_model(queries_alone: httpx.AsyncClient) -> None:
+    answer = await queries_alone.get("/readyz")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "not-ready")
+
+
+async def test_not_ready_when_the_projector_has_been_silent_for_too_long(
+    queries_alone: httpx.AsyncClient, redis: Redis
+) -> None:
+    meta: dict[Any, Any] = {"log_id": "0" * 32, "position": 0, "serve_from": 0, "generation": 1}
+    await redis.hset("{orders.0}:meta", mapping=meta)
+    assert "sign of life" in (await queries_alone.get("/readyz")).json()["detail"]
+
+    seconds, _ = await redis.time()
+    await redis.hset("{orders.0}:heartbeat", mapping={"at": (seconds - 60) * 1_000, "worker": "w", "state": "active"})
+    assert re.search("6[0-9] s old", (await queries_alone.get("/readyz")).json()["detail"])
+
+    await redis.hset("{orders.0}:heartbeat", "at", seconds * 1_000)
+    assert (await queries_alone.get("/readyz")).status_code == 200
+
+
+async def test_without_redis_queries_are_503_until_it_is_back(
+    queries: httpx.AsyncClient, recorder: Recorder, valkey: EmbeddedValkey
+) -> None:
+    await recorder.record("42", placed())
+    assert (await get(queries, "/orders/42", recorder)).status_code == 200
+
+    valkey.kill()
+    for path in ("/orders/42", "/orders", "/customers/alice/orders", "/projections"):
+        answer = await queries.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (503, "read-model-unavailable"), path
+        assert int(answer.headers["retry-after"]) >= 1
+    assert (await queries.get("/readyz")).status_code == 503
+    assert (await queries.get("/livez")).status_code == 200
+    await asyncio.to_thread(valkey.start)
+
+    headers = {"Consistency-Token": await token_now(recorder)}
+
+    async def answered() -> bool:
+        return (await queries.get("/orders/42", headers=headers)).status_code == 200
+
+    await eventually(answered)
+
+
+async def test_the_scripts_are_loaded_again_when_redis_has_forgotten_them(
+    queries: httpx.AsyncClient, redis: Redis
+) -> None:
+    await redis.script_flush()
+
+    assert (await queries.get("/orders")).status_code == 200
+
+
+async def test_projections_tell_head_checkpoint_and_lag(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    head = await recorder.record("42", placed())
+    await get(queries, "/orders/42", recorder)
+
+    (status,) = (await queries.get("/projections")).json()["projections"]
+
+    beat = status.pop("heartbeat_age_ms")
+    assert 0 <= beat < 5_000
+    assert status.pop("projector")
+    assert status == {
+        "name": "orders",
+        "generation": 1,
+        "rebuilding": False,
+        "head": head,
+        "checkpoint": head,
+        "position_lag": 0,
+        "time_lag_ms": 0,
+        "level": "normal",
+        "recommended_action": "None.",
+        "projector_state": "active",
+    }
+
+
+async def test_projections_show_the_lag_of_a_projector_that_is_not_there(
+    queries_alone: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    await recorder.record("42", placed())
+
+    async def lags() -> bool:
+        (status,) = (await queries_alone.get("/projections")).json()["projections"]
+        assert (status["head"], status["checkpoint"], status["position_lag"]) == (1, 0, 1)
+        assert (status["rebuilding"], status["heartbeat_age_ms"]) == (True, None)
+        return bool(status["time_lag_ms"] > 200 and status["level"] == "warning")
+
+    await eventually(lags)
+
+
+async def test_without_postgresql_orders_are_served_and_only_the_lag_is_unknown(
+    queries: httpx.AsyncClient, settings: Settings
+) -> None:
+    port, nobody_there = free_ports(2)
+    cut_off = settings.model_copy(update={"database_url": SecretStr(f"postgresql://x:y@127.0.0.1:{nobody_there}/x")})
+    async with running_app(create_app(cut_off), port) as url, httpx.AsyncClient(base_url=url) as client:
+        answer = await client.get("/projections")
+        assert (answer.status_code, answer.json()["code"]) == (503, "log-unavailable")
+        assert (await client.get("/orders")).json() == (await queries.get("/orders")).json()
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "level"),
+    [
+        (0, LagLevel.NORMAL),
+        (200, LagLevel.NORMAL),
+        (200.1, LagLevel.WARNING),
+        (2_000, LagLevel.WARNING),
+        (2_001, LagLevel.CRITICAL),
+        (30_000, LagLevel.CRITICAL),
+        (30_001, LagLevel.EMERGENCY),
+    ],
+)
+def test_levels_are_those_of_the_field(lag_ms: float, level: LagLevel) -> None:
+    assert level_of(lag_ms)[0] == level
+
+
+async def test_requests_that_come_together_share_their_round_trips(
+    queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
+) -> None:
+    for number in range(20):
+        await recorder.record(str(number), placed())
+    await get(queries, "/orders", recorder)
+
+    async def reads() -> int:
+        """Round trips of the query service: the projector's scripts that read run as `evalsha` too, a few a second."""
+        return int((await redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+    before = await reads()
+    answers = await asyncio.gather(*(queries.get(f"/orders/{number % 20}") for number in range(400)))
+
+    assert [answer.json()["order_id"] for answer in answers] == [str(number % 20) for number in range(400)]
+    assert await reads() - before < 300

@@ -1,0 +1,184 @@
+"""Consistency tokens: an answer is never older than the token, and the wait costs no polling."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from redis.asyncio import Redis
+
+from projector.__main__ import create_app as create_projector
+from shared.consistency import ConsistencyToken
+from shared.event_store import read_head
+from shared.settings import Settings
+from tests.orders import paid, placed
+from tests.query_service.reading import token_now
+from tests.recording import Recorder
+from tests.roles import settings_of
+from tests.running import eventually, free_ports, running_app
+
+
+async def test_an_answer_to_a_token_shows_what_the_token_stands_for(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    for number in range(200):
+        order_id = str(number)
+        await recorder.record(order_id, placed())
+        answer = await queries.get(f"/orders/{order_id}", headers={"Consistency-Token": await token_now(recorder)})
+        assert answer.status_code == 200
+
+
+async def test_the_token_of_an_answer_never_makes_reads_go_backwards(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    token, versions = await token_now(recorder), []
+    await recorder.record("42", placed())
+    writing = asyncio.create_task(_pay_slowly(recorder))
+    while not writing.done():
+        answer = await queries.get("/orders/42", headers={"Consistency-Token": token})
+        if answer.status_code == 200:
+            versions.append(answer.json()["version"])
+        token = answer.headers["consistency-token"]
+
+    assert versions == sorted(versions)
+
+
+async def _pay_slowly(recorder: Recorder) -> None:
+    for _ in range(50):
+        await recorder.record("42", paid())
+
+
+async def test_a_token_that_is_not_reached_in_time_is_503(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    await recorder.record("42", placed())
+    head = await read_head(recorder.connection)
+    headers = {"Consistency-Token": ConsistencyToken(head.log_id, head.position + 1).encode(), "Prefer": "wait=1"}
+
+    started = monotonic()
+    paths = ("/orders/42", "/orders", "/customers/alice/orders")
+    answers = await asyncio.gather(*(queries.get(path, headers=headers) for path in paths))
+
+    assert 1 <= monotonic() - started < 5
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (503, "projection-lagging")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_query_that_waits_is_answered_when_the_read_model_gets_there(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    head = await read_head(recorder.connection)
+    token = ConsistencyToken(head.log_id, head.position + 1).encode()
+    headers = {"Consistency-Token": token, "Prefer": "wait=20"}
+
+    waiting = [asyncio.create_task(queries.get("/orders/42", headers=headers)) for _ in range(50)]
+    await asyncio.sleep(0.05)  # most of them wait by now; the others make no difference
+    await recorder.record("42", placed())
+
+    for answer in await asyncio.gather(*waiting):
+        assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=20")
+
+
+async def test_the_wait_that_was_granted_is_said(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    token = await token_now(recorder)
+    for prefer, applied in (("wait=5", "wait=5"), ("wait=31", "wait=30"), ("wait=soon", None)):
+        answer = await queries.get("/orders", headers={"Consistency-Token": token, "Prefer": prefer})
+        assert (answer.status_code, answer.headers.get("preference-applied")) == (200, applied)
+
+
+async def test_a_token_that_is_malformed_or_of_another_log_is_refused_at_once(queries: httpx.AsyncClient) -> None:
+    foreign = ConsistencyToken(uuid4(), 0).encode()
+    for path in ("/orders/42", "/orders", "/customers/alice/orders"):
+        for token, code in (("", "malformed-token"), ("x", "malformed-token"), (foreign, "unknown-log")):
+            answer = await queries.get(path, headers={"Consistency-Token": token})
+            assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+async def test_without_a_read_model_nothing_is_claimed_about_orders(queries_alone: httpx.AsyncClient) -> None:
+    for path in ("/orders/42", "/orders", "/customers/alice/orders"):
+        answer = await queries_alone.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (503, "projection-rebuilding")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_token_of_this_log_is_not_unknown_while_redis_still_shows_another(
+    queries_alone: httpx.AsyncClient, recorder: Recorder, redis: Redis
+) -> None:
+    other: dict[Any, Any] = {"log_id": uuid4().hex, "position": 7, "serve_from": 0, "generation": 1}
+    await redis.hset("{orders.0}:meta", mapping=other)
+    headers = {"Consistency-Token": await token_now(recorder), "Prefer": "wait=0"}
+
+    answer = await queries_alone.get("/orders/42", headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "projection-rebuilding")
+
+
+async def test_a_read_model_that_is_catching_up_says_so_and_serves_who_waits(
+    queries_alone: httpx.AsyncClient, recorder: Recorder, redis: Redis, settings: Settings
+) -> None:
+    await recorder.record("42", placed())
+    log_id = (await read_head(recorder.connection)).log_id
+    begun: dict[Any, Any] = {"log_id": log_id.hex, "position": 0, "serve_from": 1, "generation": 1, "hash": ""}
+    await redis.hset("{orders.0}:meta", mapping=begun)
+    assert (await queries_alone.get("/orders/42")).json()["code"] == "projection-rebuilding"
+
+    headers = {"Consistency-Token": ConsistencyToken(log_id, 0).encode(), "Prefer": "wait=20"}
+    waiting = asyncio.create_task(queries_alone.get("/orders/42", headers=headers))
+    (port,) = free_ports(1)
+    async with running_app(create_projector(settings_of(settings, "orders_projector")), port):
+        assert (await waiting).status_code == 200
+
+
+async def test_a_lost_publication_delays_but_does_not_strand_who_waits(
+    queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
+) -> None:
+    head = await read_head(recorder.connection)
+    token = ConsistencyToken(head.log_id, head.position + 1).encode()
+    waiting = asyncio.create_task(queries.get("/orders/42", headers={"Consistency-Token": token, "Prefer": "wait=20"}))
+    await redis.client_kill_filter(_type="pubsub")
+
+    await recorder.record("42", placed())
+
+    assert (await asyncio.wait_for(waiting, 5)).status_code == 200
+
+
+async def test_a_redis_that_was_rolled_back_is_not_believed_to_be_where_it_was(
+    queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
+) -> None:
+    """The news was that position 1 is there; then it is not any more."""
+    await recorder.record("42", placed())
+    token = await token_now(recorder)
+    headers = {"Consistency-Token": token, "Prefer": "wait=20"}
+    assert (await queries.get("/orders/42", headers=headers)).status_code == 200
+
+    await redis.flushall()
+
+    # Built again by the projector: until then no answer, in particular no 404.
+    assert (await queries.get("/orders/42", headers=headers)).status_code == 200
+
+
+async def test_waiting_does_not_poll_per_request(queries: httpx.AsyncClient, recorder: Recorder, redis: Redis) -> None:
+    head = await read_head(recorder.connection)
+    token = ConsistencyToken(head.log_id, head.position + 1).encode()
+    headers = {"Consistency-Token": token, "Prefer": "wait=1"}
+
+    async def reads() -> int:
+        return int((await redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+    before = await reads()
+    answers = await asyncio.gather(*(queries.get("/orders/42", headers=headers) for _ in range(100)))
+
+    assert {answer.status_code for answer in answers} == {503}
+    # One look each before waiting, coalesced; what the projector does meanwhile is in the figure as well.
+    assert await reads() - before < 100
+
+
+async def test_the_metrics_tell_how_waits_ended(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    await queries.get("/orders", headers={"Consistency-Token": await token_now(recorder)})
+
+    async def counted() -> bool:
+        return 'orders_token_waits_total{outcome="immediate"}' in (await queries.get("/metrics")).text
+
+    await eventually(counted)

@@ -1,0 +1,165 @@
+"""GET /orders and GET /customers/{customer_id}/orders."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from random import Random
+
+import httpx
+
+from shared.events.order import OrderCancelled
+from tests.orders import LAMP, paid, placed
+from tests.query_service.reading import get, pages
+from tests.recording import Recorder
+
+NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
+
+
+async def test_a_summary_is_the_order_without_its_details(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    await recorder.record("42", placed(LAMP), paid(), occurred_at=NOON)
+
+    answer = await get(queries, "/orders", recorder)
+
+    assert answer.json() == {
+        "orders": [
+            {
+                "order_id": "42",
+                "customer_id": "alice",
+                "status": "CONFIRMED",
+                "currency": "GBP",
+                "total_amount": 2_599,
+                "item_count": 1,
+                "placed_at": "2011-01-04T12:00:00Z",
+                "last_event_at": "2011-01-04T12:00:00Z",
+                "version": 2,
+            }
+        ],
+        "next_cursor": None,
+    }
+
+
+async def test_orders_come_newest_first_and_by_id_where_times_are_equal(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    await recorder.record("old", placed(), occurred_at=NOON)
+    for order_id in ("2", "10", "1"):
+        await recorder.record(order_id, placed(), occurred_at=NOON + timedelta(microseconds=1))
+    await recorder.record("older", placed(), occurred_at=datetime(1969, 1, 1, tzinfo=UTC))
+
+    assert await pages(queries, "/orders", recorder) == [["2", "10", "1", "old", "older"]]
+
+
+async def test_a_list_holds_the_orders_of_the_customer_and_status_asked_for(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    await recorder.record("a1", placed(customer_id="alice"), occurred_at=NOON)
+    await recorder.record("a2", placed(customer_id="alice"), paid(), occurred_at=NOON)
+    await recorder.record("b1", placed(customer_id="bob"), paid(), occurred_at=NOON)
+    await recorder.record("b2", placed(customer_id="bob"), OrderCancelled("mistake", 0), occurred_at=NOON)
+
+    assert await pages(queries, "/customers/alice/orders", recorder) == [["a2", "a1"]]
+    assert await pages(queries, "/customers/bob/orders", recorder, status="CONFIRMED") == [["b1"]]
+    assert await pages(queries, "/orders", recorder, status="CONFIRMED") == [["b1", "a2"]]
+    assert await pages(queries, "/orders", recorder, status="DELIVERED") == [[]]
+
+
+async def test_a_customer_without_orders_has_an_empty_list(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    answer = await get(queries, "/customers/nobody/orders", recorder)
+
+    assert (answer.status_code, answer.json()) == (200, {"orders": [], "next_cursor": None})
+
+
+async def test_pages_together_hold_every_order_once_in_order(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    for number in range(6):
+        await recorder.record(str(number), placed(), occurred_at=NOON + timedelta(seconds=number // 2))
+
+    for limit in (1, 2, 3, 6, 100):
+        found = await pages(queries, "/orders", recorder, limit=limit)
+
+        assert list(chain(*found)) == ["5", "4", "3", "2", "1", "0"]
+        assert len(found) == -(-6 // limit)
+
+
+async def test_without_a_limit_a_page_holds_20(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    for number in range(21):
+        await recorder.record(str(number), placed())
+
+    assert [len(page) for page in await pages(queries, "/orders", recorder)] == [20, 1]
+
+
+async def test_the_next_page_keeps_the_parameters(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    for order_id in ("1", "2", "3"):
+        await recorder.record(order_id, placed())
+    await recorder.record("4", placed(), paid())
+
+    answer = await get(queries, "/customers/alice/orders?status=PENDING&limit=1", recorder)
+    following = httpx.URL(answer.links["next"]["url"])
+
+    assert following.path == "/customers/alice/orders"
+    assert dict(following.params) == {"status": "PENDING", "limit": "1", "cursor": answer.json()["next_cursor"]}
+    assert await pages(queries, "/customers/alice/orders", recorder, status="PENDING", limit=1) == [["3"], ["2"], ["1"]]
+
+
+async def test_pages_neither_repeat_nor_miss_an_order_while_new_ones_arrive(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    """New orders come with times before, between and after those that were there, and many at the same instant."""
+    random = Random(42)
+    there = [f"there-{number}" for number in range(60)]
+    for order_id in there:
+        await recorder.record(order_id, placed(), occurred_at=NOON + timedelta(seconds=random.randrange(10)))
+    before = await pages(queries, "/orders", recorder, limit=100)
+    done = asyncio.Event()
+
+    async def keep_ordering() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            at = NOON + timedelta(seconds=random.randrange(-2, 12))
+            await recorder.record(f"new-{number}", placed(), occurred_at=at)
+            await asyncio.sleep(0)
+
+    ordering = asyncio.create_task(keep_ordering())
+    try:
+        for limit in (1, 3, 7, 20):
+            found = [o for page in await _pages_now(queries, limit) for o in page]
+            assert len(found) == len(set(found))
+            assert [o for o in found if o in there] == before[0]
+    finally:
+        done.set()
+        await ordering
+
+
+async def _pages_now(queries: httpx.AsyncClient, limit: int) -> list[list[str]]:
+    out, url = [], f"/orders?limit={limit}"
+    while url:
+        answer = await queries.get(url)
+        out.append([order["order_id"] for order in answer.json()["orders"]])
+        url = answer.links.get("next", {}).get("url", "")
+    return out
+
+
+async def test_a_parameter_that_is_not_acceptable_is_refused(queries_alone: httpx.AsyncClient) -> None:
+    for path in ("/orders", "/customers/alice/orders"):
+        for parameter in ("limit=0", "limit=101", "limit=ten", "status=LOST", "status=pending", "page=2"):
+            answer = await queries_alone.get(f"{path}?{parameter}")
+
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
+            assert [error["pointer"] for error in answer.json()["errors"]] == [f"query/{parameter.split('=')[0]}"]
+
+
+async def test_a_cursor_that_is_not_ours_is_refused(queries_alone: httpx.AsyncClient) -> None:
+    answer = await queries_alone.get("/orders?cursor=x")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed-cursor")
+
+
+async def test_who_has_the_current_page_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    await recorder.record("1", placed())
+    etag = (await get(queries, "/orders", recorder)).headers["etag"]
+
+    assert (await get(queries, "/orders", recorder, If_None_Match=etag)).status_code == 304
+    await recorder.record("1", paid())
+    assert (await get(queries, "/orders", recorder, If_None_Match=etag)).status_code == 200

@@ -1,0 +1,105 @@
+"""GET /orders/{order_id}."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import httpx
+
+from shared.consistency import ConsistencyToken
+from tests.orders import TOTAL, paid, placed, shipped
+from tests.query_service.reading import get, token_now
+from tests.recording import Recorder
+
+
+async def test_shows_the_order(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    at = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
+    await recorder.record("42", placed(), paid(), shipped(), occurred_at=at)
+
+    answer = await get(queries, "/orders/42", recorder)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {
+        "order_id": "42",
+        "customer_id": "alice",
+        "status": "SHIPPED",
+        "currency": "GBP",
+        "total_amount": TOTAL,
+        "item_count": 2,
+        "items": [
+            {"product_id": "MUG", "product_name": "Mug", "quantity": 2, "unit_price": 450, "line_total": 900},
+            {"product_id": "LAMP", "product_name": "Lamp", "quantity": 1, "unit_price": 2_599, "line_total": 2_599},
+        ],
+        "shipping_address_id": "home",
+        "tracking_number": "track-1",
+        "placed_at": "2010-12-01T08:26:00Z",
+        "last_event_at": "2010-12-01T08:26:00Z",
+        "version": 3,
+    }
+
+
+async def test_carries_its_version_and_the_place_in_the_log_that_it_shows(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    await recorder.record("42", placed(), paid())
+
+    answer = await get(queries, "/orders/42", recorder)
+
+    assert answer.headers["etag"] == '"2"'
+    assert answer.headers["consistency-token"] == await token_now(recorder)
+
+
+async def test_an_order_that_does_not_exist_is_404_as_of_a_place_in_the_log(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    await recorder.record("42", placed())
+
+    answer = await get(queries, "/orders/43", recorder)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "order-not-found"
+    assert ConsistencyToken.decode(answer.headers["consistency-token"]).position == 1
+
+
+async def test_what_cannot_be_an_id_is_refused(queries_alone: httpx.AsyncClient) -> None:
+    for order_id in ("a%20b", "a:b", "ä", "x" * 65, "42%0a"):
+        answer = await queries_alone.get(f"/orders/{order_id}")
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request"), order_id
+        assert answer.json()["errors"][0]["pointer"] == "path/order_id"
+
+
+async def test_an_unknown_parameter_is_refused_rather_than_ignored(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    await recorder.record("42", placed())
+
+    answer = await queries.get("/orders/42?version=1")
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "query/version"
+
+
+async def test_who_has_the_current_version_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    await recorder.record("42", placed(), paid())
+
+    answer = await get(queries, "/orders/42", recorder, If_None_Match='W/"2"')
+
+    assert answer.status_code == 304
+    assert answer.content == b""
+    assert answer.headers["etag"] == '"2"'
+    assert answer.headers["consistency-token"] == await token_now(recorder)
+
+
+async def test_who_has_another_version_gets_the_order(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    await recorder.record("42", placed(), paid())
+
+    answer = await get(queries, "/orders/42", recorder, If_None_Match='"1"')
+
+    assert (answer.status_code, answer.json()["version"]) == (200, 2)
+
+
+async def test_nobody_has_an_order_that_does_not_exist(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    assert (await get(queries, "/orders/42", recorder, If_None_Match="*")).status_code == 404
