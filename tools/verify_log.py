@@ -42,7 +42,7 @@ EVENT_COLUMNS = (
 )  # fmt: skip
 HEAD_COLUMNS = ("log_id", "position", "hash", "recorded_at")
 SEAL_FIELDS = ("log_id", "position", "hash", "recorded_at", "sealed_at", "key_id", "signature")
-LOOK_BACK = 64  # consecutive events with good hashes that are recognised as inserted
+LOOK_BACK = 1_000  # consecutive events with good hashes that are recognised as inserted
 MOST_REMOVED = 1_000  # consecutive events whose removal and renumbering is recognised as such
 
 

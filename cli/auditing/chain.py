@@ -13,7 +13,7 @@ from cli.auditing.finding import Finding, Head, Kind
 from cli.auditing.rows import Row
 from cli.auditing.times import MINUS_INFINITY, rfc3339
 
-MOST_INSERTED = 64  # consecutive events with good hashes that are recognised as inserted
+MOST_INSERTED = 1_000  # consecutive events with good hashes that are recognised as inserted
 
 
 class Start(NamedTuple):
@@ -30,7 +30,7 @@ def genesis(log_id: UUID) -> Start:
 
 
 class Walk:
-    """Follows rows in the order of their positions. Keeps the version of every stream, some 200 bytes each."""
+    """Follows rows in the order of their positions. Keeps the version of every stream, some 130 bytes each."""
 
     def __init__(self, start: Start) -> None:
         self._first = start.position + 1

@@ -40,10 +40,13 @@ async def verify(
     head = tip.heads[0]
     if log_id not in (None, head.log_id):
         return Verdict(head, 0, Finding(1, Kind.FOREIGN, f"this log is {head.log_id}, not {log_id}"))
-    sealed = contradiction(seals, head, await read_hashes(connection, (seal.position for seal in seals)))
+    hashes = await read_hashes(connection, (seal.position for seal in seals))
+    sealed = contradiction(seals, head, hashes)
     if sealed is not None and sealed.kind is Kind.FOREIGN:
         return Verdict(head, 0, sealed)
-    last_seal = max(seals, key=lambda seal: seal.position) if from_last_seal and seals and not sealed else None
+    last_seal = max(seals, key=lambda seal: seal.position) if from_last_seal and seals else None
+    if sealed is not None or (last_seal is not None and last_seal.position not in hashes):
+        last_seal = None  # nothing to walk on from: look at all of it
     start = genesis(head.log_id) if last_seal is None else last_seal.start()
     walk = Walk(start)
 

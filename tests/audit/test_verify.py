@@ -24,8 +24,8 @@ from tests.audit.evidence import TOOL, Connection, Log, append_orders, audit, ve
 from tests.audit.tampering import HEAD_FOLLOWS, LAST, rehash, shift
 
 
-def test_an_intact_log_is_answered_with_its_head(log: Log) -> None:
-    answer = audit("verify", "--database-url", log.url, *log.seal_options)
+def test_an_intact_log_is_answered_with_its_head(untouched: Log) -> None:
+    answer = audit("verify", "--database-url", untouched.url, *untouched.seal_options)
     assert answer.exit_code == 0
     assert re.fullmatch(
         r"log       [-0-9a-f]{36}\n"
@@ -38,9 +38,9 @@ def test_an_intact_log_is_answered_with_its_head(log: Log) -> None:
     )
 
 
-def test_both_verifiers_answer_with_the_same_head(log: Log) -> None:
-    events, head = log.exported()
-    ours, theirs = audit("verify", "--database-url", log.url), verify_log(events, "--head", head)
+def test_both_verifiers_answer_with_the_same_head(untouched: Log) -> None:
+    events, head = untouched.exported()
+    ours, theirs = audit("verify", "--database-url", untouched.url), verify_log(events, "--head", head)
     assert ours.output.splitlines()[:3] == theirs.output.splitlines()[:3]
 
 
@@ -119,9 +119,21 @@ def test_from_the_last_seal_on_a_rewritten_past_is_still_a_contradiction(log: Lo
     assert "from position 1 to 30" in answer.output
 
 
-def test_a_terminal_is_shown_progress(log: Log) -> None:
+def test_from_the_last_seal_on_the_sealed_event_itself_must_be_there(log: Log) -> None:
+    log.execute("delete from events where position = 60")
+    options = ("verify", "--database-url", log.url, *log.seal_options, "--from-last-seal")
+    assert audit(*options).verdict == (60, Kind.CUT_TAIL)
+
+
+def test_the_role_of_auditors_may_do_all_that_it_takes(untouched: Log) -> None:
+    url = f"{untouched.url}?options=-c%20role%3Dorders_auditor"
+    assert audit("verify", "--database-url", url, *untouched.seal_options).exit_code == 0
+    assert audit("export", "--database-url", url).output.count("\n") == LAST
+
+
+def test_a_terminal_is_shown_progress(untouched: Log) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "cli", "audit", "verify", "--database-url", log.url]
+    command = [sys.executable, "-m", "cli", "audit", "verify", "--database-url", untouched.url]
     subprocess.run(command, stdout=theirs, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"})
     os.close(theirs)
     shown = os.read(ours, 65536).decode()
@@ -130,9 +142,9 @@ def test_a_terminal_is_shown_progress(log: Log) -> None:
     assert f"{LAST}/{LAST}" in shown
 
 
-def test_the_database_may_be_named_by_the_environment(log: Log, tmp_path: Path) -> None:
+def test_the_database_may_be_named_by_the_environment(untouched: Log, tmp_path: Path) -> None:
     for name in ("AUDITOR_DATABASE_URL", "DATABASE_URL"):
-        assert audit("verify", "--data-dir", tmp_path, **{name: log.url}).exit_code == 0
+        assert audit("verify", "--data-dir", tmp_path, **{name: untouched.url}).exit_code == 0
 
 
 @pytest.mark.parametrize(
