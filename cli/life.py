@@ -21,7 +21,7 @@ from shared.events.order import stream_of
 
 # Every event has these in columns of their own, or they follow from the items.
 _NOT_SHOWN = {"order_id", "item_count", "placed_at", "last_event_at", "version"}
-_PIPE_WIDTH = 1_000  # columns: in a pipe nothing is cut or wrapped
+_PIPE_WIDTH = 1_000  # columns, so that nothing is wrapped
 
 
 class Lived(NamedTuple):
@@ -51,6 +51,8 @@ async def lived(url: str, order_id: str, moment: Moment) -> list[Lived]:
 
 def print_life(order_id: str, moment: Moment, life: Sequence[Lived]) -> None:
     console = Console()
+    # A terminal is narrow and read by a person; a pipe is as wide as it must be, and its times can be parsed.
+    between_date_and_time = "\n" if console.is_terminal else "T"
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH)
     table = Table(title=Text(f"Order {order_id} {moment}".rstrip()), title_justify="left", show_lines=True)
@@ -62,8 +64,8 @@ def print_life(order_id: str, moment: Moment, life: Sequence[Lived]) -> None:
         table.add_row(
             str(event.version),
             f"{event.position:,}",
-            rfc3339(event.occurred_at),
-            rfc3339(event.recorded_at),
+            rfc3339(event.occurred_at).replace("T", between_date_and_time),
+            rfc3339(event.recorded_at).replace("T", between_date_and_time),
             Text(_printable(event.event_type)),  # never as markup: it comes from the log
             Text("\n".join(changes(before, after))),
         )

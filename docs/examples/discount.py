@@ -1,7 +1,6 @@
 """What would revenue have been with 5 % off every order over 100 pounds?
 
-    cd docs/examples
-    orders replay --projection discount:revenue_by_month
+    orders replay --projection docs.examples.discount:revenue_by_month
 
 Revenue counts when it is paid, and is taken back when a paid order is cancelled. Amounts are in pence.
 """

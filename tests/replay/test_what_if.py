@@ -19,7 +19,7 @@ from tests.replay.conftest import Replay
 from tests.roles import url_of
 from tests.stack.orders_up import environment
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ROOT = Path(__file__).parents[2]
 
 COUNT = "def positions(state, past):\n    return [*(state or []), past.position]\n"
 EVERYTHING = """
@@ -37,8 +37,8 @@ async def test_the_example_tells_what_revenue_would_have_been(replay: Replay, re
     await recorder.record("unpaid", placed(), cancelled(), occurred_at=february)
     await recorder.record("huge", cancelled(1_000_00), occurred_at=february)
 
-    example = Replay(EXAMPLES, replay.database_url)
-    ended = await example("--projection", "discount:revenue_by_month")
+    example = Replay(ROOT, replay.database_url)
+    ended = await example("--projection", "docs.examples.discount:revenue_by_month")
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert json.loads(ended.stdout) == {
