@@ -1,4 +1,4 @@
-"""The README's tour is true: its commands are run as they stand, its answers compared with what comes."""
+"""The README's tour and the page on time travel are true: their commands are run, their answers compared with these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tests.stack.orders_up import OrdersUp, environment
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +25,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersUp]:
         yield stack.until_ready()
     finally:
         stack.stop()
+
+
+def _blocks(document: str) -> list[str]:
+    return re.findall(r"```console\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
 def _steps(block: str) -> Iterator[tuple[str, str]]:
@@ -50,18 +53,21 @@ def _stand_in_for_curl(directory: Path) -> None:
         script.chmod(0o755)
 
 
-def test_the_tour(up: OrdersUp, tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", ["README.md", "docs/time-travel.md"])
+def test_the_tour(document: str, up: OrdersUp, tmp_path: Path) -> None:
     _stand_in_for_curl(tmp_path)
     (tmp_path / ".orders").symlink_to(up.data_dir)
     (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     orders = tmp_path / ".venv" / "bin" / "orders"
     orders.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m cli "$@"\n')
     orders.chmod(0o755)
     command_port, query_port = (url.rpartition(":")[2] for url in (up.command_url, up.query_url))
-    assert len(BLOCKS) > 5
+    blocks = _blocks(document)
+    assert len(blocks) > 5
     token = ""
-    for block in BLOCKS:
+    for block in blocks:
         for command, output in _steps(block):
             script = command.replace("localhost:8001", f"localhost:{command_port}")
             script = script.replace("localhost:8002", f"localhost:{query_port}")
