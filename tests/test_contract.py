@@ -9,6 +9,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import httpx
 import pytest
@@ -29,7 +30,9 @@ from shared.fields import ID_PATTERN
 from shared.settings import Settings
 from tests.openapi import path_of
 from tests.orders import order_body
-from tests.running import eventually, fresh_database, running_stack, settings_for
+from tests.running import fresh_database, running_stack, settings_for
+
+Case: TypeAlias = "schemathesis.Case[Any]"
 
 CHECKS = [
     not_a_server_error,
@@ -76,7 +79,7 @@ def stack(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Settin
     runner.close()
 
 
-def aimed(case: schemathesis.Case) -> schemathesis.Case:
+def aimed(case: Case) -> Case:
     """Where the case has fit ids, those of an order that is there: an answer is then more often than not a 404."""
     known = {"order_id": ORDER_ID, "customer_id": CUSTOMER_ID}
     for name in known.keys() & case.path_parameters.keys():
@@ -87,11 +90,11 @@ def aimed(case: schemathesis.Case) -> schemathesis.Case:
 
 @command.parametrize()
 @bounded
-def test_the_command_service_answers_as_documented(case: schemathesis.Case, stack: Settings) -> None:
+def test_the_command_service_answers_as_documented(case: Case, stack: Settings) -> None:
     aimed(case).call_and_validate(base_url=f"http://127.0.0.1:{stack.command_port}", checks=CHECKS)
 
 
 @query.parametrize()
 @bounded
-def test_the_query_service_answers_as_documented(case: schemathesis.Case, stack: Settings) -> None:
+def test_the_query_service_answers_as_documented(case: Case, stack: Settings) -> None:
     aimed(case).call_and_validate(base_url=f"http://127.0.0.1:{stack.query_port}", checks=CHECKS)

@@ -22,7 +22,9 @@ def _known_currency(code: str) -> str:
     return code
 
 
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(_known_currency)]
+Currency = Annotated[
+    str, AfterValidator(_known_currency), Field(pattern=r"^[A-Z]{3}$", json_schema_extra={"enum": sorted(CURRENCIES)})
+]
 Quantity = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 UnitPrice = Annotated[StrictInt, Field(ge=0, le=1_000_000_000, description="minor units (pence, cents)")]
 

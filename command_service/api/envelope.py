@@ -45,6 +45,7 @@ async def request_headers(
             alias="Idempotency-Key",
             description="1 to 255 visible ASCII characters. The same key and request: the first acknowledgement "
             "again. Kept 7 days unless set otherwise.",
+            json_schema_extra={"pattern": f"^{_KEY.pattern}$"},  # described only: what breaks it is a 400, not a 422
             examples=["b6f1c0de-7c11-4d1d-9a0e-3f1d1f6c9a55"],
         ),
     ] = None,
@@ -97,7 +98,12 @@ class Headers:
 async def expected_version(
     if_match: Annotated[
         str | None,
-        Header(alias="If-Match", description="The version you decided on, quoted, as in the ETag.", examples=['"3"']),
+        Header(
+            alias="If-Match",
+            description="The version you decided on, quoted, as in the ETag.",
+            examples=['"3"'],
+            json_schema_extra={"pattern": rf"^(?:\*|{_ETAG.pattern})$"},
+        ),
     ] = None,
 ) -> int | None:
     """The version in If-Match; None where any will do."""
