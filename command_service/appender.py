@@ -141,9 +141,10 @@ class Appender:
     async def _serve(self) -> None:
         try:
             await self._run()
+        except Exception:  # noqa: BLE001 - a defect: told in the log, and to the orchestrator by `healthy`
+            _log.exception("the appender has stopped")
         finally:
-            # Ended by a defect, it leaves nobody waiting for a task that is gone; `healthy` tells the orchestrator.
-            self._stopping = True
+            self._stopping = True  # nobody shall wait for a task that is gone
             self._give_up(len(self._queue), ShuttingDown)
             self._disconnect()
 
