@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -59,13 +60,13 @@ class Shop:
 
     async def cut_connections(self) -> None:
         """As an administrator does it; returns when the server has let go of them."""
-        ours = "from pg_stat_activity where datname = current_database() and application_name like 'orders-%'"
-        await self.connection.execute(f"select pg_terminate_backend(pid) {ours}")
-
-        async def gone() -> bool:
-            return not await self.connection.fetchval(f"select count(*) {ours}")
-
-        await eventually(gone)
+        query = (
+            "select pid, pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and application_name like 'orders-%'"
+        )
+        pids = [row["pid"] for row in await self.connection.fetch(query)]
+        assert pids
+        await eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
     async def queued(self, commands: int) -> None:
         """Returns once so many wait in the queue."""
@@ -269,6 +270,21 @@ class TestPostgresAway:
 
 async def is_ready(shop: Shop) -> bool:
     return (await shop.client.get("/readyz")).status_code == 200
+
+
+class TestADefect:
+    async def test_of_the_appender_leaves_nobody_waiting(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        async with running_shop(database, append_group_size=1) as shop:
+            await shop.place()
+            monkeypatch.setattr(event_store, "append_group", fail)
+            answers = await asyncio.gather(*[shop.place() for _ in range(3)])
+            assert sorted(answer.json()["code"] for answer in answers) == ["outcome-unknown", *["shutting-down"] * 2]
+            monkeypatch.undo()
+            problem(await shop.place(), 503, "shutting-down")
+            problem(await shop.client.get("/readyz"), 503, "not-ready")
 
 
 class TestStopping:
