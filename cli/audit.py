@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,12 +124,9 @@ def _refusals() -> Iterator[None]:
 
 
 def _database_url(given: str | None, data_dir: Path) -> str:
-    from cli.stack import running_stack
+    from cli.database import NoDatabase, find_database
 
-    stack = running_stack(data_dir)
-    url = given or os.environ.get("DATABASE_URL") or (stack.database_url if stack else None)
-    if not url:
-        raise CannotAudit(
-            f"no database: give --database-url, set DATABASE_URL, or start a stack (nothing runs in {data_dir})"
-        )
-    return url
+    try:
+        return find_database(data_dir, "auditor", given)
+    except NoDatabase as error:
+        raise CannotAudit(str(error)) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 
-from cli.stack import running_stack
+from cli.database import NoDatabase, find_database
 from shared import event_store
 from shared.event_store import Head
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
@@ -28,13 +27,10 @@ class ReplayFailed(Exception):
 def history_url(given: str | None, data_dir: Path) -> str:
     """The database that was given, else DATABASE_URL, else that of the stack that runs in `data_dir`, as its auditor.
     Raises NoHistory."""
-    stack = running_stack(data_dir)
-    url = given or os.environ.get("DATABASE_URL") or (stack.database_url_of("auditor") if stack else None)
-    if not url:
-        raise NoHistory(
-            f"no database: give --database-url, set DATABASE_URL, or start a stack (nothing runs in {data_dir})"
-        )
-    return url
+    try:
+        return find_database(data_dir, "auditor", given)
+    except NoDatabase as error:
+        raise NoHistory(str(error)) from error
 
 
 @asynccontextmanager
