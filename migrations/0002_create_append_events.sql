@@ -60,7 +60,7 @@ declare
 begin
     -- Every append queues here, so positions become visible in the order they are given. The statements below take
     -- their snapshots after this lock is held and therefore see all that went before.
-    select * into strict head from public.log_head for update;
+    select * into strict head from public.log_head where only_row for update;
     at := greatest(clock_timestamp(), head.recorded_at);
     first := head.position;
 
@@ -98,7 +98,7 @@ begin
                schema_versions[n.i], datas[n.i]::json, metadatas[n.i]::json, occurred_ats[n.i], at, n.hash
         from unnest(row_of, new_version, new_hash) with ordinality as n (i, version, hash, nr)
         order by n.nr;
-        update public.log_head set position = head.position, hash = head.hash, recorded_at = at;
+        update public.log_head set position = head.position, hash = head.hash, recorded_at = at where only_row;
         -- A hint for tailing readers, once per group. Whoever misses it polls.
         perform pg_notify('events', head.position::text);
     end if;

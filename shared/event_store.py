@@ -113,16 +113,16 @@ _APPEND = "select * from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 
 _READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
 _READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
-_HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head"
+_HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head where only_row"
 _FIND_KEY = (
     "select k.fingerprint, k.command_id, k.stream_id, k.version, k.position, h.log_id"
-    " from idempotency_keys k cross join log_head h where k.key = $1"
+    " from idempotency_keys k cross join log_head h where h.only_row and k.key = $1"
 )
 _RECORDED_BY = "select recorded_at < $2 or ($3 and recorded_at = $2) from events where position = $1"
 _PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
 _UNAPPLIED_AGE = (
     "select h.position, extract(epoch from clock_timestamp() - e.recorded_at)::float8"
-    " from log_head h left join events e on e.position = $1 + 1"
+    " from log_head h left join events e on e.position = $1 + 1 where h.only_row"
 )
 
 _LOAD = """
