@@ -9,6 +9,7 @@ from functools import reduce
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 from hypothesis import strategies as st
 
 from command_service.domain.order import (
@@ -25,6 +26,8 @@ from command_service.domain.order import (
     decide,
     evolve,
 )
+from projector.projection import Recorded
+from projector.projections.orders import ORDERS, OrderDocument
 from shared import codec, event_store
 from shared.errors import OrdersError
 from shared.event_store import Append, NewEvent, Outcome, StoredEvent
@@ -32,7 +35,7 @@ from shared.events.order import OrderEvent, OrderLine, stream_of
 
 ID = "42"
 EPOCH = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 
 _PRODUCTS = st.sampled_from(["MUG", "LAMP", "PEN"])
 _NAMES = st.sampled_from(["a", "b"])
@@ -50,7 +53,7 @@ _COMMANDS: st.SearchStrategy[OrderCommand] = st.one_of(
     st.builds(CancelOrder, st.just(ID), _NAMES),
 )
 # Often none at all: events of one instant are where boundaries are.
-_STEPS = st.sampled_from([0, 0, 1, 2, 60_000_000]).map(lambda count: count * _MICROSECOND)
+_STEPS = st.sampled_from([0, 0, 1, 2, 60_000_000]).map(lambda count: count * MICROSECOND)
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,31 @@ async def put_in_log(
         [verdict] = await event_store.append_group(connection, [append])
         assert verdict.outcome is Outcome.APPENDED
     return [event async for event in event_store.read_stream(connection, stream_of(order_id))]
+
+
+def projected(order_id: str, rows: list[StoredEvent]) -> OrderDocument | None:
+    """What the projection makes of these rows."""
+    document: OrderDocument | None = None
+    for row in rows:
+        event = codec.decode(row.event_type, row.schema_version, row.data)
+        document = ORDERS.apply(order_id, document, Recorded(event, row.version, row.position, row.occurred_at))
+    return document
+
+
+def bytes_of(document: object) -> bytes:
+    return msgspec.json.encode(document)
+
+
+def included(rows: list[StoredEvent], as_of: datetime | None, known_at: datetime | None) -> list[StoredEvent]:
+    """The rows that count, by the definition of the two times."""
+    return [
+        row
+        for row in rows
+        if (as_of is None or row.occurred_at <= as_of) and (known_at is None or row.recorded_at <= known_at)
+    ]
+
+
+def instants(times: list[datetime]) -> list[datetime | None]:
+    """Every instant at which something can change, just before and after it, and no restriction at all."""
+    around = {time + step for time in times for step in (-MICROSECOND, timedelta(0), MICROSECOND)}
+    return [None, *sorted(around)]

@@ -80,23 +80,21 @@ async def test_it_covers_all_of_history_or_the_part_that_was_asked_for_both_ends
     before, after = (times[2] + step * timedelta(microseconds=1) for step in (-1, 1))
     replay.write("mine.py", COUNT)
 
-    async def positions(*arguments: str) -> list[int] | None:
+    async def positions(*arguments: str) -> list[int]:
         ended = await replay("--projection", "mine:positions", *arguments)
         assert ended.returncode == 0, ended.stderr
-        found: list[int] | None = json.loads(ended.stdout)
+        found: list[int] = json.loads(ended.stdout)
         return found
 
     assert await asyncio.gather(
         positions(),
         positions("--from", "2", "--to", "4"),
         positions("--from", "5", "--to", "99"),
-        positions("--from", "6"),
         positions("--from", times[2].isoformat(), "--to", times[2].isoformat()),
         positions("--to", before.isoformat()),
         positions("--from", after.isoformat()),
-        positions("--from", "2001-01-01T00:00:00Z", "--to", "2"),
         positions("--to", "9999-12-31T23:59:59.999999Z", "--from", "0001-01-01T00:00:00Z"),
-    ) == [[1, 2, 3, 4, 5], [2, 3, 4], [5], None, [3], [1, 2], [4, 5], [1, 2], [1, 2, 3, 4, 5]]
+    ) == [[1, 2, 3, 4, 5], [2, 3, 4], [5], [3], [1, 2], [4, 5], [1, 2, 3, 4, 5]]
 
 
 async def test_what_is_recorded_meanwhile_is_not_part_of_it(replay: Replay, recorder: Recorder) -> None:
@@ -168,7 +166,7 @@ async def test_a_function_that_cannot_be_found_is_said_in_words(replay: Replay) 
     replay.write("mine.py", "TAX = 20\n")
     replay.write("broken.py", "def f(:\n")
     replay.write("needy.py", "import no_such_library\n")
-    asked = ["mine", "absent:f", "absent.deeper:f", "mine:f", "mine:TAX", "broken:f", "needy:f"]
+    asked = ["mine", "absent.deeper:f", "mine:f", "mine:TAX", "broken:f", "needy:f"]
     said = await asyncio.gather(
         *(replay.refused(2, "--projection", name) for name in asked),
         replay.refused(2, "--projection", "mine:f", "--from", "0"),
@@ -179,7 +177,6 @@ async def test_a_function_that_cannot_be_found_is_said_in_words(replay: Replay) 
         said,
         [
             "'mine' should be MODULE:FUNCTION",
-            f"there is no module 'absent' in {replay.directory}",
             f"there is no module 'absent.deeper' in {replay.directory}",
             "f is not there in module 'mine'",
             "TAX is not a function in module 'mine'",
@@ -192,8 +189,8 @@ async def test_a_function_that_cannot_be_found_is_said_in_words(replay: Replay) 
         strict=True,
     ):
         assert text.startswith(f"orders: {expected}")
-    assert "SyntaxError" in said[5]
-    assert "No module named 'no_such_library'" in said[6]
+    assert "SyntaxError" in said[4]
+    assert "No module named 'no_such_library'" in said[5]
 
 
 async def test_a_terminal_shows_how_far_it_is_and_a_pipe_only_the_result(replay: Replay, recorder: Recorder) -> None:
