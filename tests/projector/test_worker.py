@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -183,7 +182,7 @@ async def test_it_lives_through_a_restart_of_redis(
         await eventually(ready(projector))
         valkey.kill()
         await recorder.record(new_order_id(), placed())
-        await asyncio.to_thread(valkey.start)
+        valkey.start()
         await assert_equal_to_the_log(settings)
         await eventually(ready(projector))
 
