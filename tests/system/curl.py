@@ -1,4 +1,4 @@
-"""As much of curl as the README uses, for machines that have none: curl -s [-X M] [-H 'Name: value']... [-d BODY] URL"""
+"""As much of curl as the README uses, for machines that have none: curl -s [-X M] [-H "Name: value"] [-d BODY] URL"""
 
 from __future__ import annotations
 
