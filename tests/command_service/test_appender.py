@@ -144,6 +144,19 @@ class TestTheQueue:
             assert grown == {"count": 2, "sum": 101}
             assert len({event.recorded_at for event in (await shop.log())[2:]}) == 1, "one append, one time"
 
+    async def test_never_puts_one_key_into_a_group_twice(self, database: str) -> None:
+        async with running_shop(database) as shop:
+            async with shop.log_locked():
+                first = asyncio.create_task(shop.place())
+                await shop.appender_waits_for_the_lock()
+                same = [asyncio.create_task(shop.place(key="key")) for _ in range(10)]
+                await shop.queued(10)
+            answers = await asyncio.gather(*same)
+            assert {answer.status_code for answer in answers} == {201}
+            assert len({answer.content for answer in answers}) == 1
+            assert (await first).status_code == 201
+            assert len(await shop.log()) == 2
+
     async def test_lets_nobody_wait_longer_than_promised(self, database: str) -> None:
         bounds = {"append_wait_seconds": 0.3, "append_timeout_seconds": 0.6}
         async with running_shop(database, None, append_group_size=1, **bounds) as shop, shop.log_locked():
