@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -99,13 +100,14 @@ class Handler:
         cache_size: int,
         longest_turn: float,
     ) -> None:
-        """`longest_turn` is how many seconds a command waits for those before it on the same order."""
+        """`longest_turn` is how many seconds a command waits for those before it on the same order, and for a read."""
         self._pool = pool
         self._appender = appender
         self._policy = policy
         self._conflict_retries = conflict_retries
         self._cache_size = cache_size
         self._cache: OrderedDict[str, Loaded] = OrderedDict()
+        self._longest_turn = longest_turn
         self._turns = Turns(longest_turn)
         self._keeping: dict[str, asyncio.Task[None]] = {}
 
@@ -156,6 +158,8 @@ class Handler:
             self._cache.pop(stream_id, None)
             loaded = None
             conflicts += 1
+            # Two processes that keep colliding on one order would otherwise go on in step.
+            await asyncio.sleep(random.uniform(0, 0.001 * 2**conflicts))
         raise VersionConflict(conflicts)
 
     def _settle(self, stream_id: str, verdict: Verdict, after: Loaded) -> Verdict:
@@ -185,7 +189,8 @@ class Handler:
         if envelope.key is None:
             return None
         try:
-            found = await event_store.find_key(self._pool, envelope.key)
+            async with asyncio.timeout(self._longest_turn):
+                found = await event_store.find_key(self._pool, envelope.key)
         except CONNECTION_LOST as error:
             raise LogUnavailable from error
         if found is None:
@@ -197,7 +202,8 @@ class Handler:
 
     async def _load(self, stream_id: str) -> Loaded:
         try:
-            return await snapshots.load(self._pool, stream_id)
+            async with asyncio.timeout(self._longest_turn):  # a server that hangs is as good as one that is away
+                return await snapshots.load(self._pool, stream_id)
         except CONNECTION_LOST as error:
             raise LogUnavailable from error
 

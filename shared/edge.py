@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from time import perf_counter
 
 import structlog
-from starlette.datastructures import Headers
+from prometheus_client import Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
@@ -19,10 +21,12 @@ from uuid_utils import uuid7
 from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
-CORRELATION_HEADER = "x-correlation-id"
+CORRELATION_HEADER = b"x-correlation-id"
 _DISCARD_BYTES = 16 * 1024 * 1024
 _DISCARD_SECONDS = 2.0
 _ACCEPTABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 _log = get_logger()
 
@@ -37,12 +41,11 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        headers = Headers(scope=scope)
-        given = headers.get(CORRELATION_HEADER, "")
-        correlation_id = given if _ACCEPTABLE_ID.fullmatch(given) else str(uuid7())
+        given, announced, waits_for_us = _read(scope["headers"])
+        correlation_id = given if given is not None and _ACCEPTABLE_ID.fullmatch(given) else str(uuid7())
         scope["correlation_id"] = correlation_id
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
-        echo = (CORRELATION_HEADER.encode(), correlation_id.encode())
+        echo = (CORRELATION_HEADER, correlation_id.encode())
         status = 500
 
         async def send_with_id(message: Message) -> None:
@@ -53,18 +56,16 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, self._limited(headers, receive), send_with_id)
+            await self._app(scope, self._limited(announced, waits_for_us, receive), send_with_id)
         finally:
             _observe(scope, status, perf_counter() - started)
 
-    def _limited(self, headers: Headers, receive: Receive) -> Receive:
+    def _limited(self, announced: int | None, waits_for_us: bool, receive: Receive) -> Receive:
         """`receive` that refuses a body over the limit, announced or not, with 413.
 
         FastAPI's own `max_body_size` answers in plain text, which would break the promise of problem details.
         """
-        announced = headers.get("content-length", "0")
-        too_large = announced.isdigit() and int(announced) > self._max_body_bytes
-        waits_for_us = "expect" in headers  # 100-continue: told now, it sends nothing at all
+        too_large = announced is not None and announced > self._max_body_bytes
         received = 0
 
         async def receive_limited() -> Message:
@@ -98,10 +99,29 @@ async def _discard(receive: Receive) -> None:
                     return
 
 
+def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, int | None, bool]:
+    """(X-Correlation-ID, Content-Length, whether the client sends its body only when told to), in one pass."""
+    given, announced, waits_for_us = None, None, False
+    for name, value in headers:
+        if name == CORRELATION_HEADER:
+            given = value.decode("latin-1")
+        elif name == b"content-length" and value.isdigit():
+            announced = int(value)
+        elif name == b"expect":  # 100-continue: told now, it sends nothing at all
+            waits_for_us = True
+    return given, announced, waits_for_us
+
+
+@cache
+def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return HTTP_REQUESTS.labels(method, route, status), HTTP_SECONDS.labels(method, route)
+
+
 def _observe(scope: Scope, status: int, seconds: float) -> None:
     # Label by route template, never by path: the number of time series stays bounded.
     route = getattr(scope.get("route"), "path", "unmatched")
-    method = scope["method"] if route != "unmatched" else "any"
-    HTTP_REQUESTS.labels(method, route, status).inc()
-    HTTP_SECONDS.labels(method, route).observe(seconds)
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    answered, took = _series(method, route, status)
+    answered.inc()
+    took.observe(seconds)
     _log.debug("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 2))

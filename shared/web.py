@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -124,17 +126,27 @@ def _share_problem_schema(app: FastAPI) -> None:
 
 
 async def serve(app: FastAPI, port: int, settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what it accepted (at most `shutdown_seconds`)."""
-    await uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=port,
-            http="httptools",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
-        )
-    ).serve()
+    """Serves until SIGTERM, SIGINT or cancellation, then finishes what it accepted (at most `shutdown_seconds`)."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=port,
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
+    )
+    server = uvicorn.Server(config)
+    # What was loaded by now lives as long as the process; the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    serving = asyncio.create_task(server.serve())
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True  # uvicorn, cancelled outright, would leave its sockets and the lifespan behind
+        await serving
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncpg
 import httpx
@@ -13,6 +14,7 @@ import uvloop
 from redis.asyncio import Redis
 
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from shared.logs import configure_logs
 from shared.settings import Settings
 from tests.running import fresh_database, running_command_service, running_stack, settings_for
 
@@ -21,10 +23,22 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}  # as in production
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    """As in production, but quiet; structlog's own tracebacks would cost a test seconds."""
+    configure_logs("test", "WARNING")
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    directory: Path = tmp_path_factory.mktemp("servers") / "postgres"
-    with EmbeddedPostgres(directory, flush_initial_files=False) as server:
+def server_directory() -> Iterator[Path]:
+    """Not below pytest's base directory: the start of another run closes that to PostgreSQL, which is not root."""
+    with TemporaryDirectory(prefix="orders-test-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(server_directory / "postgres", flush_initial_files=False) as server:
         asyncio.run(_stop_waiting_for_the_disk(server.url))
         yield server
 
@@ -38,8 +52,8 @@ async def _stop_waiting_for_the_disk(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path_factory.mktemp("servers") / "valkey") as server:
+def valkey(server_directory: Path) -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(server_directory / "valkey") as server:
         yield server
 
 

@@ -44,49 +44,49 @@ class OrderAlreadyPlaced(Rejected):
 @dataclass
 class OrderNotPending(Rejected):
     order_id: str
-    status: str
+    order_status: str
     code = "order-not-pending"
     title = "The order is no longer pending"
 
     @property
     def detail(self) -> str:
-        return f"Order {self.order_id} is {self.status}; only a PENDING order can be paid or changed."
+        return f"Order {self.order_id} is {self.order_status}; only a PENDING order can be paid or changed."
 
 
 @dataclass
 class OrderNotConfirmed(Rejected):
     order_id: str
-    status: str
+    order_status: str
     code = "order-not-confirmed"
     title = "The order is not waiting for shipment"
 
     @property
     def detail(self) -> str:
-        return f"Order {self.order_id} is {self.status}; only a CONFIRMED (paid) order can be shipped."
+        return f"Order {self.order_id} is {self.order_status}; only a CONFIRMED (paid) order can be shipped."
 
 
 @dataclass
 class OrderNotShipped(Rejected):
     order_id: str
-    status: str
+    order_status: str
     code = "order-not-shipped"
     title = "The order is not on its way"
 
     @property
     def detail(self) -> str:
-        return f"Order {self.order_id} is {self.status}; only a SHIPPED order can be delivered."
+        return f"Order {self.order_id} is {self.order_status}; only a SHIPPED order can be delivered."
 
 
 @dataclass
 class OrderNotCancellable(Rejected):
     order_id: str
-    status: str
+    order_status: str
     code = "order-not-cancellable"
     title = "The order can no longer be cancelled"
 
     @property
     def detail(self) -> str:
-        return f"Order {self.order_id} is {self.status}; only a PENDING or CONFIRMED order can be cancelled."
+        return f"Order {self.order_id} is {self.order_status}; only a PENDING or CONFIRMED order can be cancelled."
 
 
 @dataclass

@@ -72,7 +72,7 @@ class TestMetrics:
         assert now['orders_version_conflicts_total{command="PlaceOrder"}'] >= 1
         assert now['orders_http_requests_total{method="POST",route="/orders",status="201"}'] >= 1
         assert now['orders_http_requests_total{method="POST",route="/orders/{order_id}/delivery",status="409"}'] >= 1
-        assert now['orders_http_requests_total{method="any",route="unmatched",status="404"}'] >= 1
+        assert now['orders_http_requests_total{method="GET",route="unmatched",status="404"}'] >= 1
 
     async def test_have_no_order_in_their_labels(self, orders: Orders) -> None:
         await orders.client.post("/orders", json=order_body(order_id="private"))

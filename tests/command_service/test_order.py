@@ -107,7 +107,7 @@ def test_a_command_is_accepted_in_its_status_and_refused_in_every_other(past: st
     elif command == PLACE:
         decision.then_refused(OrderAlreadyPlaced, order_id=ORDER)
     else:
-        decision.then_refused(REFUSAL[command], order_id=ORDER, status=past.split(maxsplit=1)[0])
+        decision.then_refused(REFUSAL[command], order_id=ORDER, order_status=past.split(maxsplit=1)[0])
 
 
 @pytest.mark.parametrize("command", [ADD, REMOVE, MOVE, PAY, SHIP, DELIVER, CANCEL], ids=lambda c: type(c).__name__)
@@ -197,7 +197,9 @@ class TestAddress:
         given(placed()).when(ChangeShippingAddress(ORDER, "home", "again")).then_nothing_changes()
 
     def test_the_address_it_has_is_still_refused_once_paid(self) -> None:
-        given(*CONFIRMED).when(ChangeShippingAddress(ORDER, "home")).then_refused(OrderNotPending, status="CONFIRMED")
+        given(*CONFIRMED).when(ChangeShippingAddress(ORDER, "home")).then_refused(
+            OrderNotPending, order_status="CONFIRMED"
+        )
 
 
 class TestPayment:
@@ -222,7 +224,7 @@ class TestPayment:
 
     def test_of_the_same_again_is_refused_once_cancelled(self) -> None:
         again = ConfirmPayment(ORDER, "pay-1", TOTAL)
-        given(*CANCELLED_AFTER_PAYMENT).when(again).then_refused(OrderNotPending, status="CANCELLED")
+        given(*CANCELLED_AFTER_PAYMENT).when(again).then_refused(OrderNotPending, order_status="CANCELLED")
 
 
 class TestShipment:
@@ -231,7 +233,7 @@ class TestShipment:
         given(*past).when(ShipOrder(ORDER, "track-1", "Royal Mail")).then_nothing_changes()
 
     def test_by_another_carrier_is_another_shipment(self) -> None:
-        given(*SHIPPED).when(ShipOrder(ORDER, "track-1")).then_refused(OrderNotConfirmed, status="SHIPPED")
+        given(*SHIPPED).when(ShipOrder(ORDER, "track-1")).then_refused(OrderNotConfirmed, order_status="SHIPPED")
 
 
 class TestCancellation:
