@@ -23,6 +23,14 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}  # as in production
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first, so that the workers end together."""
+    longest = ("tests/system/", "tests/stack/", "tests/import/", "tests/replay/", "tests/projector/")
+    items.sort(
+        key=lambda item: next((n for n, start in enumerate(longest) if item.nodeid.startswith(start)), len(longest))
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _logs() -> None:
     """As in production, but quiet; structlog's own tracebacks would cost a test seconds."""

@@ -33,7 +33,7 @@ async def _append(url: str, first: int, count: int) -> None:
         await connection.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def sealed(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Log:
     """60 events of 20 orders; sealed at positions 30 and 60. To be copied, not changed."""
     directory = tmp_path_factory.mktemp("sealed")
@@ -66,7 +66,7 @@ def disposable(untouched: Log, postgres: EmbeddedPostgres) -> Iterator[Log]:
     asyncio.run(_execute(postgres.url, f"drop database {name} with (force)"))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def workbench(sealed: Log, postgres: EmbeddedPostgres) -> str:
     """URL of a copy whose rows can be put back, for that takes a hundredth of the time of another copy."""
     url = urlsplit(postgres.url)._replace(path="/workbench").geturl()
@@ -95,7 +95,7 @@ def log(untouched: Log, workbench: str) -> Log:
     return replace(untouched, url=workbench)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def sealed_csv(sealed: Log) -> tuple[Path, Path]:
     """The untouched log as `tools/verify_log.py` wants it."""
     return sealed.exported()

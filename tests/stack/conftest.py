@@ -29,7 +29,7 @@ def start_up(tmp_path: Path) -> Iterator[StartUp]:
         stack.stop()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersUp]:
     """A stack that is ready, shared by the tests that leave it as they found it."""
     stack = OrdersUp(tmp_path_factory.mktemp("running") / "data")
