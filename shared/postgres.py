@@ -25,6 +25,9 @@ CONNECTION_LOST = (
 )
 
 CONNECT_SECONDS = 3.0
+# For one statement of a pool. A server that vanished does not say so: this is when it is given up. The pool may take as
+# long again, asking it to cancel the statement, before the caller goes on.
+ANSWER_SECONDS = 5.0
 
 
 def _server_settings(role: str) -> dict[str, str]:
@@ -57,7 +60,7 @@ async def create_pool(
         (url or settings.database_url).get_secret_value(),
         min_size=min_size,
         max_size=max_size,
-        command_timeout=30.0,
+        command_timeout=ANSWER_SECONDS,
         timeout=CONNECT_SECONDS,
         server_settings=_server_settings(role),
     )
