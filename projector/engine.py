@@ -23,7 +23,7 @@ from shared.logs import get_logger
 from shared.metrics import PROJECTION_APPLY_SECONDS, PROJECTION_BATCH_EVENTS, PROJECTION_REFUSED
 from shared.read_model_keys import Checkpoint
 
-READ_SECONDS = 30.0  # a read that takes longer means that the connection is dead
+READ_SECONDS = 10.0  # a read that takes longer means that the connection is dead
 
 _log = get_logger()
 

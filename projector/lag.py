@@ -6,6 +6,7 @@ In a task of its own: a projector that is stuck must be seen to fall behind, not
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -38,31 +39,38 @@ class Monitor:
 
     async def run(self) -> None:
         """Until cancelled after `stop`. A cancellation alone may be lost in a client library's error handling."""
-        while not self._stop.is_set():
-            await self.beat()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):
-                    await self._stop.wait()
+        async with asyncio.TaskGroup() as tasks:  # side by side: a server that hangs holds up only its own part
+            tasks.create_task(self._repeat(self._beat))
+            tasks.create_task(self._repeat(self._measure))
 
     def stop(self) -> None:
         self._stop.set()
 
-    async def beat(self) -> None:
-        """One heartbeat and one measurement. A server that is away leaves its part out."""
+    async def _repeat(self, act: Callable[[], Awaitable[None]]) -> None:
+        while not self._stop.is_set():
+            await act()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._stop.wait()
+
+    async def _beat(self) -> None:
         try:
             checkpoint = await self._store.checkpoint()
             self._position = 0 if checkpoint is None else checkpoint.position
             await self._say_alive()
         except REDIS_DOWN as error:
             _log.warning("no heartbeat, Redis is away", error=str(error))
+
+    async def _measure(self) -> None:
+        position = self._position
         try:
-            head, age = await event_store.read_lag(self._log, self._position)
+            head, age = await event_store.read_lag(self._log, position)
         except CONNECTION_LOST as error:
             _log.warning("lag not measured, PostgreSQL is away", error=str(error))
             return
         PROJECTION_HEAD.set(head)
-        self._checkpoint.set(self._position)
-        self._lag_events.set(max(0, head - self._position))
+        self._checkpoint.set(position)
+        self._lag_events.set(max(0, head - position))
         self._lag_seconds.set(age)
 
     async def _say_alive(self) -> None:
