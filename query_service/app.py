@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,7 @@ from query_service.history import open_history
 from query_service.log import Log
 from query_service.news import News
 from query_service.read_models.orders import Orders
-from query_service.reader import Reader
+from query_service.reader import READ_SECONDS, Reader
 from shared import web
 from shared.postgres import create_pool
 from shared.read_model_keys import PartitionKeys, read_checkpoint
@@ -78,8 +79,9 @@ async def _query_side(settings: Settings) -> AsyncIterator[QuerySide]:
 async def _check_ready(side: QuerySide, stale_seconds: float) -> None:
     """Raises `NotReady`."""
     try:
-        checkpoint = await read_checkpoint(side.redis, side.keys)
-        heartbeat = await read_heartbeat(side.redis, side.keys)
+        async with asyncio.timeout(READ_SECONDS):
+            checkpoint = await read_checkpoint(side.redis, side.keys)
+            heartbeat = await read_heartbeat(side.redis, side.keys)
     except REDIS_DOWN as error:
         raise NotReady(f"Redis does not answer: {error}") from error
     if checkpoint is None or checkpoint.rebuilding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -9,7 +11,7 @@ from query_service.api.models import LagLevel, Projections, ProjectionStatus
 from query_service.api.requests import refuse_query
 from query_service.api.side import QuerySide, query_side
 from query_service.heartbeat import Heartbeat, read_heartbeat
-from query_service.reader import ReadModelUnavailable
+from query_service.reader import READ_SECONDS, ReadModelUnavailable
 from shared import problems
 from shared.read_model_keys import Checkpoint, read_checkpoint
 from shared.redis import REDIS_DOWN
@@ -43,8 +45,9 @@ async def get_projections(request: Request) -> Response:
     refuse_query(request)
     side = query_side(request)
     try:
-        checkpoint = await read_checkpoint(side.redis, side.keys)
-        heartbeat = await read_heartbeat(side.redis, side.keys)
+        async with asyncio.timeout(READ_SECONDS):
+            checkpoint = await read_checkpoint(side.redis, side.keys)
+            heartbeat = await read_heartbeat(side.redis, side.keys)
     except REDIS_DOWN as error:
         raise ReadModelUnavailable from error
     status = await _status(side, checkpoint, heartbeat)
