@@ -16,7 +16,7 @@ from projector.__main__ import create_app
 from shared.settings import Settings
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.orders import new_order_id, paid, placed
-from tests.recording import Recorder
+from tests.recording import Recorder, lose_every_notification
 from tests.running import eventually, free_ports, running_app
 
 
@@ -74,9 +74,7 @@ async def test_polling_suffices_when_every_notification_is_lost(
 ) -> None:
     async with projecting(projector_settings) as projector:
         await eventually(ready(projector))
-        await recorder.connection.execute(
-            "create or replace function pg_catalog.pg_notify(text, text) returns void language sql as ''"
-        )
+        await lose_every_notification(recorder.connection)
         await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
 
 
