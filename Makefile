@@ -15,7 +15,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 	$$candidate -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: help setup up test check bench format lock clean
+.PHONY: help setup up test test-faults check bench format lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,8 +25,14 @@ setup: $(PROJECT)  ## make .venv/ with everything the lock names
 up: setup  ## start the whole stack; ARGS="--data-dir DIR --command-port N --query-port N"
 	@$(BIN)/orders up $(ARGS)
 
-test: setup  ## run the tests; ARGS are pytest's
-	$(BIN)/python -m pytest $(ARGS)
+# Whole files go to a worker: what a module's tests share is then set up once.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+
+test: setup  ## run the tests but those of faults; ARGS are pytest's
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS) -m "not faults"
+
+test-faults: setup  ## break servers, networks and processes under load: some minutes
+	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: setup  ## lint, formatting, types, import contracts
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 from tests.stack.orders_up import REPOSITORY
@@ -21,7 +22,7 @@ def test_every_target_sets_up_first() -> None:
 
 def test_arguments_reach_the_command() -> None:
     assert ".venv/bin/orders up --data-dir elsewhere" in dry_run("up", "ARGS=--data-dir elsewhere")
-    assert "-m pytest -k stack" in dry_run("test", "ARGS=-k stack")
+    assert re.search("-m pytest .*-k stack", dry_run("test", "ARGS=-k stack"))
 
 
 def test_the_interpreter_can_be_chosen() -> None:
@@ -37,7 +38,11 @@ def test_the_lock_has_a_hash_for_everything_and_names_no_address() -> None:
         assert "://" not in text
 
 
+def test_the_faults_have_a_target_of_their_own() -> None:
+    assert '-m "not faults"' in dry_run("test")
+    assert "-m pytest tests/faults" in dry_run("test-faults")
+
+
 def test_ci_runs_the_checks_and_the_tests() -> None:
-    script = (REPOSITORY / ".ci" / "run").read_text()
-    assert "make check" in script
-    assert "make test" in script
+    script = (REPOSITORY / ".ci" / "run").read_text().splitlines()
+    assert [line for line in script if line.startswith("make")] == ["make check", "make test", "make test-faults"]

@@ -1,0 +1,186 @@
+"""The command service, the query service and the projector as processes of their own, against servers that a test
+breaks. They are the real programs; only their time-outs are shorter than in production."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+from redis.asyncio import Redis
+
+from cli.embedded_server import HOST
+from cli.processes import last_lines, launch
+from cli.service import Service
+from tests.independent_fold import assert_read_models_equal_the_log
+from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
+from tests.roles import Role, url_of
+from tests.running import eventually, free_ports
+from tests.stack.orders_up import REPOSITORY
+from tests.system.customers import Customers
+
+_ROLES: dict[str, Role] = {
+    "command": "orders_command",
+    "projector": "orders_projector",
+    "query": "orders_auditor",
+}
+_QUICK = {
+    "APPEND_WAIT_SECONDS": "0.5",
+    "APPEND_TIMEOUT_SECONDS": "1.0",
+    "HEARTBEAT_SECONDS": "0.1",
+    "HEARTBEAT_STALE_SECONDS": "2.0",
+    "PROJECTOR_POLL_SECONDS": "0.05",
+}
+
+
+class Process(Service):
+    """One of our processes; `rig` is for a projector, see `tests.faults.rigged`."""
+
+    rig: str | None = None
+
+    def spawn(self) -> None:
+        if self.rig is None:
+            super().spawn()
+            return
+        command = [sys.executable, "-P", "-m", "tests.faults.rigged", self.rig]
+        self.process = launch(command, log=self.log, env=self._environment, death_signal=signal.SIGTERM)
+
+    async def until_ready(self, seconds: float = 30.0) -> None:
+        def said() -> str:
+            return f"{self.name} is not ready: {self.state}\n{last_lines(self.log, 10)}"
+
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not await asyncio.to_thread(self.ready):
+            assert self.pid is not None, said()
+            assert asyncio.get_running_loop().time() < deadline, said()
+
+    async def until_it_ends(self) -> int:
+        """How it ended, as `subprocess` counts."""
+        assert self.process is not None
+        await eventually(lambda: self.pid is None, seconds=30)
+        return int(self.process.returncode)
+
+    async def until_it_is_stopped(self) -> None:
+        """By SIGSTOP."""
+        assert self.pid is not None
+        process = psutil.Process(self.pid)
+        await eventually(lambda: process.status() == psutil.STATUS_STOPPED, seconds=30)
+
+    def resume(self) -> None:
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+@dataclass
+class Servers:
+    """Where the servers are, for whoever looks at them past any wire."""
+
+    database_url: str
+    redis_url: str
+
+
+class Shop:
+    def __init__(self, directory: Path, servers: Servers, through: Servers | None = None, **environment: str) -> None:
+        """`through` is how our processes reach the servers, where that is another way."""
+        self.servers = servers
+        self._directory = directory
+        self._through = through or servers
+        self._environment = environment
+        self._processes: list[Process] = []
+        self.command = self.process("command")
+        self.query = self.process("query")
+        self.projector = self.process("projector")
+
+    def process(self, kind: str, rig: str | None = None, **environment: str) -> Process:
+        """One more, not started yet."""
+        (port,) = free_ports(1)
+        log = self._directory / f"{kind}-{len(self._processes)}.log"
+        process = Process(
+            kind,
+            port,
+            log,
+            {
+                **_QUICK,
+                **self._environment,
+                "DATABASE_URL": url_of(self._through.database_url, _ROLES[kind]),
+                "REDIS_URL": self._through.redis_url,
+                f"{kind.upper()}_PORT": str(port),
+                "PYTHONPATH": str(REPOSITORY),
+                **environment,
+            },
+        )
+        process.rig = rig
+        self._processes.append(process)
+        return process
+
+    async def start(self, *processes: Process) -> None:
+        """All three unless some are named. The query service is ready once there is a read model."""
+        chosen = processes or (self.command, self.projector, self.query)
+        for process in chosen:
+            process.spawn()
+        for process in chosen:
+            await process.until_ready()
+
+    def customers(self, seed: int = 1) -> Customers:
+        return Customers(self.command.url, seed=seed)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+    async def position(self) -> int:
+        """Of the read model; 0 when there is none."""
+        async with Redis.from_url(self.servers.redis_url) as redis:
+            return int(await redis.hget("{orders.0}:meta", "position") or 0)
+
+    async def assert_has_reached(self, promise: Promise) -> None:
+        """The query service has."""
+        await assert_each_can_be_read(self.query.url, [promise])
+
+    async def assert_read_models_equal_the_log(self, seconds: float = 30.0) -> None:
+        await assert_read_models_equal_the_log(self.servers.database_url, self.servers.redis_url, seconds)
+
+    async def assert_all_is_well(self, promises: list[Promise], seconds: float = 30.0) -> None:
+        """Read models equal an independent fold of the log, nothing acknowledged is lost, nothing happened twice.
+
+        The promises must be all that was asked for.
+        """
+        assert promises
+        await assert_the_log_holds_each_once(self.servers.database_url, promises, and_nothing_else=True)
+        await self.assert_read_models_equal_the_log(seconds)
+        await assert_each_can_be_read(self.query.url, promises[-20:])
+
+
+async def until_more(promises: list[Promise], more: int = 50, seconds: float = 30.0) -> None:
+    """Until the customers have been promised so many more than now."""
+    wanted = len(promises) + more
+    await eventually(lambda: len(promises) >= wanted, seconds)
+
+
+def at_port(url: str, port: int) -> str:
+    """The same URL at another port."""
+    parts = urlsplit(url)
+    credentials, _, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{credentials}@{HOST}:{port}").geturl()
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def codes(answers: Iterable[httpx.Response]) -> set[tuple[int, str]]:
+    """(status, problem code) of each."""
+    return {(answer.status_code, answer.json().get("code", "")) for answer in answers}

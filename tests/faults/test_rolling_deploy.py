@@ -1,0 +1,58 @@
+"""A rolling deploy: a newer program writes a version of an event that the running projector does not know."""
+
+from __future__ import annotations
+
+import json
+
+import asyncpg
+import httpx
+
+from shared import codec
+from tests.faults.rigged import NEWER_VERSION
+from tests.faults.shop import Shop, until_more
+from tests.orders import new_order_id, placed
+from tests.promises import assert_each_can_be_read
+from tests.recording import Recorder
+from tests.running import eventually
+
+
+async def test_the_old_projector_stops_before_a_newer_event_and_the_newer_one_continues(
+    shop: Shop, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await shop.start()
+    recorder = Recorder(connection)
+    customers = shop.customers()
+    async with customers.ordering(2):
+        await until_more(customers.promises)
+        event_type, _, data = codec.encode(placed())
+        newer_data = json.dumps({**json.loads(data), "channel": "kiosk"})
+        newer = await recorder.record_raw(new_order_id(), event_type, NEWER_VERSION, newer_data)
+        await eventually(lambda: _position_is(shop, newer - 1))
+        await eventually(lambda: _says_why(shop, newer))
+        await until_more(customers.promises)
+        assert await _position_is(shop, newer - 1), "nothing is skipped"
+
+        # The next release is started beside it, as a rolling deploy does, and the old one is stopped then.
+        release = shop.process("projector", "newer")
+        await shop.start(release)
+        await eventually(lambda: _position_beyond(shop, newer))
+        shop.projector.stop()
+        await until_more(customers.promises)
+    await shop.assert_read_models_equal_the_log()
+    await assert_each_can_be_read(shop.query.url, customers.promises[-20:])
+    log = shop.projector.log.read_text()
+    assert f"OrderPlaced version {NEWER_VERSION} is unknown here, which reads versions 1 to {NEWER_VERSION - 1}" in log
+
+
+async def _position_is(shop: Shop, position: int) -> bool:
+    return await shop.position() == position
+
+
+async def _position_beyond(shop: Shop, position: int) -> bool:
+    return await shop.position() > position
+
+
+async def _says_why(shop: Shop, position: int) -> bool:
+    async with httpx.AsyncClient(base_url=shop.projector.url) as projector:
+        answer = await projector.get("/readyz")
+    return answer.status_code == 503 and f"event {position} (OrderPlaced of" in answer.json()["detail"]

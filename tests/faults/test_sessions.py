@@ -1,0 +1,77 @@
+"""Other people's sessions in PostgreSQL: one that holds the head of the log, and ones that never end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.faults.shop import Shop, codes, until_more
+from tests.orders import order_body
+from tests.running import eventually
+
+# What stalls readers elsewhere: an old snapshot, an open transaction that has written, one that forgot to end.
+OPEN_TRANSACTIONS = {
+    "an hour-old read": ("repeatable_read", "select count(*) from events"),
+    "idle after a write": ("read_committed", "create temporary table written (by_me integer)"),
+    "idle after a read": ("read_committed", "select count(*) from events"),
+}
+
+
+async def test_appends_that_wait_for_the_head_are_answered_in_time_and_go_on_once_it_is_free(shop: Shop) -> None:
+    await shop.start()
+    customers = shop.customers()
+    rival = await asyncpg.connect(shop.servers.database_url)
+    async with customers.ordering(4):
+        await until_more(customers.promises)
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=shop.command.url, timeout=30, limits=limits) as commands:
+            async with rival.transaction():
+                await rival.execute("select from log_head for update")
+                started = asyncio.get_running_loop().time()
+                answers = await asyncio.gather(*(commands.post("/orders", json=_held_up(n)) for n in range(20)))
+                # A half second in the queue and one second in the append are granted (see `tests.faults.shop`).
+                assert asyncio.get_running_loop().time() - started < 5
+                assert codes(answers) <= {(503, "overloaded"), (503, "log-unavailable"), (504, "outcome-unknown")}
+                assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
+                assert (await commands.get("/readyz")).status_code == 200, "the log can be read"
+                # Reading takes no lock: what is in the log is projected meanwhile.
+                await shop.assert_read_models_equal_the_log()
+            again = await asyncio.gather(*(_until_answered(commands, n) for n in range(20)))
+        await until_more(customers.promises)
+    await rival.close()
+    await shop.assert_all_is_well([*customers.promises, *(answer.json() for answer in again)])
+
+
+def _held_up(number: int) -> dict[str, object]:
+    return order_body(order_id=f"held-up-{number}")
+
+
+async def _until_answered(commands: httpx.AsyncClient, number: int) -> httpx.Response:
+    """The order that was held up, asked for again until the answer is definite: it was, or is now, placed once."""
+    answers: list[httpx.Response] = []
+
+    async def definite() -> bool:
+        answers.append(await commands.post("/orders", json=_held_up(number)))
+        return answers[-1].status_code not in (503, 504)
+
+    await eventually(definite)
+    return answers[-1]
+
+
+@pytest.mark.parametrize("what", OPEN_TRANSACTIONS)
+async def test_projections_go_on_beside_a_transaction_that_never_ends(what: str, shop: Shop) -> None:
+    isolation, statement = OPEN_TRANSACTIONS[what]
+    await shop.start()
+    customers = shop.customers()
+    idle = await asyncpg.connect(shop.servers.database_url)
+    await idle.execute(f"begin isolation level {isolation.replace('_', ' ')}")
+    await idle.execute(statement)
+    async with customers.ordering(4):
+        await until_more(customers.promises, 200)
+    # With the transaction still open.
+    await shop.assert_all_is_well(customers.promises, seconds=5)
+    assert customers.asked_again == 0
+    await idle.close()
