@@ -72,7 +72,7 @@ def stack(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Settin
     assert ready.wait(20), "the stack did not start"
     [running] = started
     place = order_body(order_id=ORDER_ID, customer_id=CUSTOMER_ID)
-    assert httpx.post(f"http://127.0.0.1:{running.command_port}/orders", json=place).status_code == 201
+    assert httpx.post(f"http://127.0.0.1:{running.command_port}/orders", json=place, timeout=30).status_code == 201
     yield running
     runner.get_loop().call_soon_threadsafe(stop.set)
     thread.join(20)

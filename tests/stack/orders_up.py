@@ -108,7 +108,7 @@ class OrdersUp:
             "items": [{"product_id": "85123A", "quantity": 6, "unit_price": 255}],
             "shipping_address_id": "address-1",
         }
-        answer = httpx.post(f"{self.command_url}/orders", json=order)
+        answer = httpx.post(f"{self.command_url}/orders", json=order, timeout=30)
         assert answer.status_code == httpx.codes.CREATED, answer.text
         return answer.json()["aggregate_id"], answer.json()["consistency_token"]
 

@@ -36,7 +36,7 @@ def test_a_child_that_dies_is_restarted_where_it_was(name: str, running: OrdersU
         before.projector_url,
     )
     for url in (running.command_url, running.query_url):
-        wait_until(lambda url=url: httpx.get(f"{url}/readyz").is_success, f"{url} is ready again")  # type: ignore[misc]
+        wait_until(lambda url=url: httpx.get(f"{url}/readyz", timeout=30).is_success, f"{url} is ready again")  # type: ignore[misc]
     assert running.order_total(*running.place_order()) == 1530
 
 

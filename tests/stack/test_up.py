@@ -24,7 +24,7 @@ def test_it_prints_ready_once_both_services_answer(running: OrdersUp) -> None:
     for url in (running.command_url, running.query_url):
         assert url in running.terminal
         for path in ("/livez", "/readyz", "/docs"):
-            assert httpx.get(url + path).status_code == httpx.codes.OK
+            assert httpx.get(url + path, timeout=30).status_code == httpx.codes.OK
 
 
 def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp) -> None:
