@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -22,6 +23,16 @@ class Recorder:
         """Appends events to an order's stream; the position of the last one."""
         at = occurred_at or datetime.now(UTC)
         return await self._append(order_id, [NewEvent(uuid4(), *codec.encode(event), "{}", at) for event in events])
+
+    async def record_each(self, order_ids: Sequence[str], event: OrderEvent, occurred_at: datetime) -> None:
+        """Appends the same first event to many new streams at once."""
+        group = [
+            Append(stream_of(order_id), 0, uuid4(), [NewEvent(uuid4(), *codec.encode(event), "{}", occurred_at)])
+            for order_id in order_ids
+        ]
+        verdicts = await event_store.append_group(self.connection, group)
+        assert {verdict.outcome for verdict in verdicts} == {Outcome.APPENDED}
+        self._versions.update(append.stream_id for append in group)
 
     async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:
         """Appends what today's program would not write."""

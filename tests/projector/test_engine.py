@@ -297,8 +297,8 @@ async def test_the_projection_stops_right_before_an_event_it_cannot_read(
 async def test_a_batch_with_more_entries_than_a_script_can_unpack_is_applied(
     new_engine: NewEngine, recorder: Recorder, settings: Settings
 ) -> None:
-    for number in range(5_000):
-        await recorder.record(f"bulk-{number}", placed(MUG), occurred_at=datetime(2011, 1, 1, tzinfo=UTC))
+    order_ids = [f"bulk-{number}" for number in range(5_000)]
+    await recorder.record_each(order_ids, placed(MUG), datetime(2011, 1, 1, tzinfo=UTC))
 
     await run_to_head(await new_engine(batch_size=10_000))
 
