@@ -58,8 +58,16 @@ class Process(Service):
 
         deadline = asyncio.get_running_loop().time() + seconds
         while not await asyncio.to_thread(self.ready):
+            if self.pid is None and "address already in use" in last_lines(self.log, 10):
+                self._take_another_port()
             assert self.pid is not None, said()
             assert asyncio.get_running_loop().time() < deadline, said()
+
+    def _take_another_port(self) -> None:
+        """Somebody else was faster: between drawing a port and listening on it there is always a moment."""
+        (self.port,) = free_ports(1)
+        self._environment[f"{self.name.upper()}_PORT"] = str(self.port)
+        self.spawn()
 
     async def until_it_ends(self) -> int:
         """How it ended, as `subprocess` counts."""
