@@ -23,7 +23,7 @@ GROUP = 32
 APPEND_TAKES = 0.1  # seconds
 QUEUE = 128
 SECONDS = 15
-LEAST_SHARE = 0.8  # of the peak; 0.95 where nothing else runs on the machine
+LEAST_SHARE = 0.8  # of the peak; lower than what is promised, for machines that do other things as well
 MEGABYTE = 1024 * 1024
 
 
