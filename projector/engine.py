@@ -16,8 +16,7 @@ import msgspec
 from projector.folding import changes, documents_needed, fold
 from projector.lease import Lease
 from projector.projection import D, Projection
-from projector.stores import Batch, Fenced, Moved, Verdict
-from projector.stores.redis import RedisStore, Standing
+from projector.stores import Batch, Fenced, Moved, Standing, Store, Verdict
 from shared import event_store
 from shared.logs import get_logger
 from shared.metrics import PROJECTION_APPLY_SECONDS, PROJECTION_BATCH_EVENTS, PROJECTION_REFUSED
@@ -31,7 +30,7 @@ _log = get_logger()
 class Engine(Generic[D]):
     """One turn as the active projector: from taking the lease to losing it."""
 
-    def __init__(self, projection: Projection[D], store: RedisStore, lease: Lease, batch_size: int) -> None:
+    def __init__(self, projection: Projection[D], store: Store, lease: Lease, batch_size: int) -> None:
         self._projection = projection
         self._store = store
         self._lease = lease
@@ -50,7 +49,7 @@ class Engine(Generic[D]):
         """Applies the next batch; whether there may be more to do at once.
 
         Raises `PoisonEvent` when the next event cannot be applied, `Fenced` when another projector has taken over,
-        and what a lost connection to PostgreSQL or Redis raises. The step can be repeated after each of them.
+        and what is in `projector.stores.AWAY` while a server is. The step can be repeated after each of them.
         """
         try:
             if self._checkpoint is None:
@@ -58,7 +57,7 @@ class Engine(Generic[D]):
             return await self._apply_next(self._checkpoint)
         except Moved:
             _refused(self._projection.name, Verdict.MOVED)
-            _log.warning("the read model is not where it was left; resuming from where it is")
+            _log.warning("the read model is not where it was left; resuming", projection=self._projection.name)
             self._checkpoint = None
             return True
 
@@ -92,7 +91,7 @@ class Engine(Generic[D]):
         self._batch_events.observe(events)
 
     async def _check_unmoved(self, checkpoint: Checkpoint) -> None:
-        """Notices an emptied or replaced Redis also while no events arrive."""
+        """Notices an emptied or replaced store also while no events arrive."""
         if await self._store.checkpoint() != checkpoint:
             raise Moved
 
@@ -104,10 +103,22 @@ class Engine(Generic[D]):
             reason = await self._why_rebuild(standing, head)
         if reason is None:
             assert standing is not None
-            _log.info("resuming", position=standing.checkpoint.position, head=head.position, epoch=self._lease.epoch)
+            _log.info(
+                "resuming",
+                projection=self._projection.name,
+                position=standing.checkpoint.position,
+                head=head.position,
+                epoch=self._lease.epoch,
+            )
             return standing.checkpoint
         log = _log.info if standing is None else _log.error
-        log("building the read model from the start", reason=reason, head=head.position, epoch=self._lease.epoch)
+        log(
+            "building the read model from the start",
+            projection=self._projection.name,
+            reason=reason,
+            head=head.position,
+            epoch=self._lease.epoch,
+        )
         return await self._store.reset(self._lease.epoch, head.log_id, serve_from=head.position)
 
     async def _claim(self) -> Standing | None:

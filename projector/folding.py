@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Generic, TypeAlias
 
 import msgspec
 
-from projector.projection import D, IndexEntry, Projection, Recorded
+from projector.projection import D, Entry, Projection, Recorded, Share
 from shared import codec
 from shared.event_store import StoredEvent
 
@@ -67,13 +67,16 @@ def _apply_one(
     documents[document_id] = projection.apply(document_id, before, recorded)
 
 
+Place: TypeAlias = str | Share
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What a batch does to a read model, ready to be written."""
 
-    documents: dict[str, dict[str, str]]  # id -> the fields of its hash
-    removed: dict[str, list[str]]  # index -> places
-    added: dict[str, list[str]]
+    documents: dict[str, dict[str, str]]  # id -> document, version and, where lists show one, summary
+    removed: dict[str, list[Place]]  # name of the index or the sums -> places
+    added: dict[str, list[Place]]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -82,16 +85,16 @@ _encode = msgspec.json.Encoder().encode
 def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mapping[str, D]) -> Changes:
     """The difference between the documents as stored and as folded."""
     out = Changes({}, {}, {})
-    nothing: frozenset[IndexEntry] = frozenset()
+    nothing: frozenset[Entry] = frozenset()
+    summary = projection.summary
     for document_id, document in documents.items():
-        out.documents[document_id] = {
-            "document": _encode(document).decode(),
-            "summary": _encode(projection.summary(document)).decode(),
-            "version": str(document.version),
-        }
+        fields = {"document": _encode(document).decode(), "version": str(document.version)}
+        if summary is not None:
+            fields["summary"] = _encode(summary(document)).decode()
+        out.documents[document_id] = fields
         before = stored.get(document_id)
-        entries_before = nothing if before is None else projection.index_entries(before)
-        entries = projection.index_entries(document)
+        entries_before = nothing if before is None else projection.entries(before)
+        entries = projection.entries(document)
         for name, place in entries_before - entries:
             out.removed.setdefault(name, []).append(place)
         for name, place in entries - entries_before:

@@ -12,21 +12,21 @@ from typing import Any
 
 import asyncpg
 
-from projector.stores.redis import RedisStore
+from projector.stores import AWAY, Store
 from projector.worker import State, Worker
 from shared import event_store
 from shared.logs import get_logger
 from shared.metrics import PROJECTION_CHECKPOINT, PROJECTION_HEAD, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS
 from shared.postgres import CONNECTION_LOST
-from shared.redis import REDIS_DOWN
 
 _log = get_logger()
 
 
 class Monitor:
     def __init__(
-        self, name: str, store: RedisStore, log: asyncpg.Pool[asyncpg.Record], worker: Worker[Any], seconds: float
+        self, name: str, store: Store, log: asyncpg.Pool[asyncpg.Record], worker: Worker[Any], seconds: float
     ) -> None:
+        self._name = name
         self._store = store
         self._log = log
         self._worker = worker
@@ -58,15 +58,15 @@ class Monitor:
             checkpoint = await self._store.checkpoint()
             self._position = 0 if checkpoint is None else checkpoint.position
             await self._say_alive()
-        except REDIS_DOWN as error:
-            _log.warning("no heartbeat, Redis is away", error=str(error))
+        except AWAY as error:
+            _log.warning("no heartbeat, the read model is away", projection=self._name, error=str(error))
 
     async def _measure(self) -> None:
         position = self._position
         try:
             head, age = await event_store.read_lag(self._log, position)
         except CONNECTION_LOST as error:
-            _log.warning("lag not measured, PostgreSQL is away", error=str(error))
+            _log.warning("lag not measured, PostgreSQL is away", projection=self._name, error=str(error))
             return
         PROJECTION_HEAD.set(head)
         self._checkpoint.set(position)

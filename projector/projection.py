@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -26,10 +26,36 @@ class Recorded(NamedTuple):
 
 
 class IndexEntry(NamedTuple):
-    """The document is listed in the sorted set `name` at `place` (see `shared.read_model_keys.place_of`)."""
+    """The document is listed in the index `name` at `place` (see `shared.read_model_keys.place_of`)."""
 
     name: str
     place: str
+
+
+class Share(NamedTuple):
+    """What a document adds to a line of sums: the values of the line's key, and an amount for each of its sums."""
+
+    key: tuple[str, ...]
+    amounts: tuple[int, ...]
+
+
+class SumEntry(NamedTuple):
+    """The document counts in the sums `name`. When it changes, what it added before is taken off again."""
+
+    name: str
+    place: Share
+
+
+Entry: TypeAlias = IndexEntry | SumEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Names of the fields of a line of sums. The first sum counts documents: at 0 the line is gone."""
+
+    name: str
+    key: tuple[str, ...]
+    amounts: tuple[str, ...]
 
 
 @dataclass
@@ -57,11 +83,14 @@ D = TypeVar("D", bound=Versioned)
 
 @dataclass(frozen=True, slots=True)
 class Projection(Generic[D]):
+    """`D` is a msgspec Struct; documents are kept as its JSON."""
+
     name: str
     document: type[D]
     document_id: Callable[[str], str | None]  # of a stream; None: this projection does not read that stream
     apply: Callable[
         [str, D | None, Recorded], D
     ]  # (document id, document so far, event); raises to stop the projection
-    index_entries: Callable[[D], frozenset[IndexEntry]]
-    summary: Callable[[D], msgspec.Struct]  # what lists show of it
+    entries: Callable[[D], frozenset[Entry]]
+    summary: Callable[[D], msgspec.Struct] | None = None  # what lists show of it
+    sums: tuple[Sums, ...] = ()  # that its entries count in

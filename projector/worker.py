@@ -19,13 +19,9 @@ from projector import lease
 from projector.engine import Engine
 from projector.folding import PoisonEvent
 from projector.projection import D, Projection
-from projector.stores import Fenced
-from projector.stores.redis import RedisStore
+from projector.stores import AWAY, Fenced, Store
 from shared.logs import get_logger
-from shared.postgres import CONNECTION_LOST
-from shared.redis import REDIS_DOWN
 from shared.settings import Settings
-from shared.web import NotReady
 
 STANDBY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.1
@@ -43,7 +39,7 @@ class State(StrEnum):
 
 
 class Worker(Generic[D]):
-    def __init__(self, settings: Settings, projection: Projection[D], store: RedisStore, lease_name: str) -> None:
+    def __init__(self, settings: Settings, projection: Projection[D], store: Store, lease_name: str) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.state = State.STARTING
         self.reason = "The projector has not connected yet."
@@ -56,10 +52,14 @@ class Worker(Generic[D]):
         self._stop = asyncio.Event()
         self._failures = 0
 
-    async def ready(self) -> None:
-        """Raises `NotReady` unless the projector is doing its work or stands by for the one that does."""
-        if self.state not in (State.ACTIVE, State.STANDBY):
-            raise NotReady(self.reason)
+    @property
+    def projection(self) -> str:
+        return self._projection.name
+
+    @property
+    def working(self) -> bool:
+        """Whether it does its work or stands by for the one that does; else `reason` says what keeps it."""
+        return self.state in (State.ACTIVE, State.STANDBY)
 
     def stop(self) -> None:
         """Lets `run` return after the batch in hand."""
@@ -80,7 +80,7 @@ class Worker(Generic[D]):
                 await self._project(held)
             else:
                 if self.state is not State.STANDBY:
-                    _log.info("standing by, another projector is active")
+                    _log.info("standing by, another projector is active", projection=self._projection.name)
                 self.state, self._failures = State.STANDBY, 0
                 await _wait_for(self._stop, STANDBY_SECONDS)
 
@@ -115,13 +115,21 @@ class Worker(Generic[D]):
                 )
             case Fenced():
                 self.reason = "Another projector has taken over."
-                _log.warning("another projector has taken over; going back to standby", epoch=self.epoch)
-            case _ if isinstance(error, (*CONNECTION_LOST, *REDIS_DOWN)):
+                _log.warning(
+                    "another projector has taken over; going back to standby",
+                    projection=self._projection.name,
+                    epoch=self.epoch,
+                )
+            case _ if isinstance(error, AWAY):
                 self.reason = f"PostgreSQL or Redis is away or refuses: {type(error).__name__}: {error}"
-                _log.warning("PostgreSQL or Redis is away or refuses; trying again", error=repr(error))
+                _log.warning(
+                    "PostgreSQL or Redis is away or refuses; trying again",
+                    projection=self._projection.name,
+                    error=repr(error),
+                )
             case _:
                 self.reason = f"{type(error).__name__}: {error}"
-                _log.error("the projector failed; trying again", exc_info=error)
+                _log.error("the projector failed; trying again", projection=self._projection.name, exc_info=error)
         self.state = State.STUCK
         delay = min(longest, FIRST_RETRY_SECONDS * 2 ** min(self._failures, 20))
         self._failures += 1

@@ -1,26 +1,31 @@
-"""The query service: reads from Redis what the projector wrote. Builds every client, here only."""
+"""The query service: reads what the projector wrote. Builds every client, here only."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
-from query_service.api import history, orders, projections
+from query_service import standing
+from query_service.api import history, orders, projections, reports
 from query_service.api.side import QuerySide
 from query_service.freshness import Freshness
-from query_service.heartbeat import read_heartbeat
 from query_service.history import open_history
 from query_service.log import Log
+from query_service.looking import Looks
 from query_service.news import News
+from query_service.read_models import revenue_by_day
 from query_service.read_models.orders import Orders
-from query_service.reader import READ_SECONDS, Reader
+from query_service.read_models.revenue_by_day import Revenue
+from query_service.reader import Reader
+from query_service.standing import Ask
 from shared import web
+from shared.errors import Unavailable
 from shared.postgres import create_pool
-from shared.read_model_keys import PartitionKeys, read_checkpoint
-from shared.redis import REDIS_DOWN, create_redis
+from shared.read_model_keys import PartitionKeys
+from shared.redis import create_redis
 from shared.settings import Settings
 from shared.web import NotReady
 
@@ -51,11 +56,13 @@ def create_app(settings: Settings) -> FastAPI:
         tags=[
             {"name": "orders", "description": "What customers see."},
             {"name": "history", "description": "What happened to an order, from the log itself. Needs no Redis."},
+            {"name": "reports", "description": "Sums over orders. Kept in PostgreSQL."},
             {"name": "projections", "description": "How current it is."},
         ],
     )
     app.include_router(orders.router)
     app.include_router(history.router)
+    app.include_router(reports.router)
     app.include_router(projections.router)
     return app
 
@@ -64,26 +71,39 @@ def create_app(settings: Settings) -> FastAPI:
 async def _query_side(settings: Settings) -> AsyncIterator[QuerySide]:
     redis = create_redis(settings)
     keys = PartitionKeys("orders")
-    pool = await create_pool(settings, "query", max_size=2)
+    pool = await create_pool(settings, "query", max_size=4)
     reader, news, log = Reader(redis, keys), News(redis, keys), Log(pool)
+    revenue_standing = partial(standing.in_postgresql, pool, revenue_by_day.NAME)
+    looks = Looks(partial(_position, revenue_standing))
     news.start()
     try:
-        yield QuerySide(redis, keys, log, Orders(reader), Freshness(news, log), settings.token_wait_seconds)
+        yield QuerySide(
+            log,
+            Orders(reader),
+            Freshness(news, log),
+            Revenue(pool),
+            Freshness(looks, log),
+            {keys.projection: partial(standing.in_redis, redis, keys), revenue_by_day.NAME: revenue_standing},
+            settings.token_wait_seconds,
+        )
     finally:
         await news.close()
+        await looks.close()
         await reader.close()
         pool.terminate()
         await redis.aclose()
 
 
+async def _position(ask: Ask) -> int:
+    return (await ask()).position
+
+
 async def _check_ready(side: QuerySide, stale_seconds: float) -> None:
-    """Raises `NotReady`."""
+    """Of the orders only: reports that are not there yet keep nobody from reading orders. Raises `NotReady`."""
     try:
-        async with asyncio.timeout(READ_SECONDS):
-            checkpoint = await read_checkpoint(side.redis, side.keys)
-            heartbeat = await read_heartbeat(side.redis, side.keys)
-    except REDIS_DOWN as error:
-        raise NotReady(f"Redis does not answer: {error}") from error
+        checkpoint, heartbeat = await side.standings["orders"]()
+    except Unavailable as error:
+        raise NotReady(error.detail) from error
     if checkpoint is None or checkpoint.rebuilding:
         raise NotReady("The read model is being built from the log.")
     if heartbeat is None:

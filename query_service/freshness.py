@@ -12,10 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from query_service.log import Log
-from query_service.news import News
 from query_service.reader import Reading
 from shared.consistency import ConsistencyToken
 from shared.errors import Unavailable
@@ -54,8 +53,16 @@ class ProjectionRebuilding(Unavailable):
         return "The read model is being built from the log; it answers when it has caught up."
 
 
+class Tidings(Protocol):
+    """What says when it is worth looking again: `News` or `Looks`."""
+
+    count: int
+
+    async def wait(self, position: int, seen: int, deadline: float) -> bool: ...
+
+
 class Freshness:
-    def __init__(self, news: News, log: Log) -> None:
+    def __init__(self, news: Tidings, log: Log) -> None:
         self._news = news
         self._log = log
 

@@ -16,6 +16,7 @@ import asyncpg
 
 from query_service import time_travel
 from query_service.log import Log, LogUnavailable
+from query_service.looking import Looks
 from query_service.time_travel import Moment, PastOrder
 from shared import event_store
 from shared.consistency import ConsistencyToken
@@ -26,7 +27,6 @@ from shared.postgres import CONNECTION_LOST, create_pool
 from shared.settings import Settings
 
 ASK_SECONDS = 5.0  # for one snapshot, the wait for a free connection included
-LOOK_SECONDS = 0.05  # between looks at the head, while somebody waits for a replica
 CONNECTIONS = 4
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class History:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
         self._log = Log(pool)
-        self._look: asyncio.Task[int | None] | None = None
+        self._looks = Looks(self._position)
 
     async def events(
         self, order_id: str, after_version: int, limit: int, token: ConsistencyToken | None = None, wait: float = 0.0
@@ -108,7 +108,7 @@ class History:
             except (*CONNECTION_LOST, asyncpg.SerializationError) as error:
                 # SerializationError: on a replica, the snapshot stood in the way of what came from the primary.
                 raise LogUnavailable from error
-            if not await self._worth_another_look(wanted, deadline):
+            if not await self._looks.wait(wanted, 0, deadline):
                 raise LogLagging(head.position, wanted)
 
     @asynccontextmanager
@@ -119,31 +119,11 @@ class History:
         ):
             yield connection, await event_store.read_head(connection)
 
-    async def _worth_another_look(self, position: int, deadline: float) -> bool:
-        """False at the deadline. All who wait share the looks at the head, so many cost no more than one."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                while True:
-                    if self._look is None or self._look.done():
-                        self._look = asyncio.create_task(self._look_soon(), name="history-look")
-                    head = await asyncio.shield(self._look)
-                    if head is None or head >= position:
-                        return True
-        except TimeoutError:
-            return False
-
-    async def _look_soon(self) -> int | None:
-        """The head; None when it cannot be read, which those who wait learn better from their own next question."""
-        await asyncio.sleep(LOOK_SECONDS)
-        try:
-            return (await self._log.head()).position
-        except LogUnavailable:
-            return None
+    async def _position(self) -> int:
+        return (await self._log.head()).position
 
     async def close(self) -> None:
-        if self._look is not None:
-            self._look.cancel()
-            await asyncio.wait([self._look])
+        await self._looks.close()
 
 
 @asynccontextmanager

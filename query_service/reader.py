@@ -32,12 +32,13 @@ T = TypeVar("T")
 
 @dataclass
 class ReadModelUnavailable(Unavailable):
+    server: str = "Redis"
     code = "read-model-unavailable"
     title = "The read model cannot be reached"
 
     @property
     def detail(self) -> str:
-        return "Redis does not answer; orders can still be placed and will show when it is back."
+        return f"{self.server}, where the read model is kept, does not answer."
 
 
 @dataclass

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 from redis.asyncio import Redis
@@ -18,8 +20,13 @@ from redis.asyncio import Redis
 Document = dict[str, Any]
 
 
-async def assert_read_models_equal_the_log(database_url: str, redis_url: str, seconds: float = 30.0) -> None:
-    """Fails with the first differences unless Redis holds exactly the fold of the log, and nothing else.
+READ_MODELS = ("orders", "revenue_by_day")
+
+
+async def assert_read_models_equal_the_log(
+    database_url: str, redis_url: str, seconds: float = 30.0, read_models: Sequence[str] = READ_MODELS
+) -> None:
+    """Fails with the first differences unless the read models hold exactly the fold of the log, and nothing else.
 
     Nobody may append meanwhile; the projector is given the time to catch up.
     """
@@ -37,6 +44,10 @@ async def assert_read_models_equal_the_log(database_url: str, redis_url: str, se
         await connection.close()
     assert [row["position"] for row in rows] == list(range(1, head["position"] + 1)), "the log has gaps"
     documents = fold(rows)
+    if "revenue_by_day" in read_models:
+        await _compare_revenue(database_url, (head["log_id"], head["position"]), revenue(rows, documents), seconds)
+    if "orders" not in read_models:
+        return
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
         await _catch_up(redis, [head["log_id"].hex, str(head["position"])], seconds)
         await _compare_documents(redis, documents)
@@ -112,6 +123,46 @@ def _line(item: dict[str, Any]) -> dict[str, Any]:
 def _time(value: datetime) -> str:
     value = value.astimezone(UTC)
     return value.isoformat().replace("+00:00", "Z")
+
+
+def revenue(rows: list[Any], documents: dict[str, Document]) -> dict[tuple[str, str, str], tuple[int, int, int, int]]:
+    """(day, currency, status) -> (orders, placed, paid, cancelled)."""
+    paid: defaultdict[str, int] = defaultdict(int)
+    for row in rows:
+        if row["event_type"] == "PaymentConfirmed":
+            paid[row["stream_id"].removeprefix("order-")] += json.loads(row["data"])["amount"]
+    lines: defaultdict[tuple[str, str, str], tuple[int, int, int, int]] = defaultdict(lambda: (0, 0, 0, 0))
+    for order_id, document in documents.items():
+        key = (document["placed_at"][:10], document["currency"], document["status"])
+        orders, placed, paid_so_far, cancelled = lines[key]
+        total = document["total_amount"]
+        lost = total if document["status"] == "CANCELLED" else 0
+        lines[key] = (orders + 1, placed + total, paid_so_far + paid[order_id], cancelled + lost)
+    return dict(lines)
+
+
+async def _compare_revenue(database_url: str, head: tuple[UUID, int], expected: dict[Any, Any], seconds: float) -> None:
+    deadline = monotonic() + seconds
+    connection = await asyncpg.connect(database_url)
+    try:
+        while (standing := await connection.fetchrow(REVENUE_STANDING)) is None or (*standing[:2],) != head:
+            assert monotonic() < deadline, f"revenue_by_day is at {standing}, not at {head}"
+            await asyncio.sleep(0.01)
+        rows = await connection.fetch("select * from revenue_by_day where generation = $1", standing["generation"])
+    finally:
+        await connection.close()
+    found = {
+        (row["day"].isoformat(), row["currency"], row["status"]): tuple(
+            int(row[name]) for name in ("orders", "placed", "paid", "cancelled")
+        )
+        for row in rows
+    }
+    assert found == expected
+
+
+REVENUE_STANDING = (
+    "select log_id, position, generation from read_models where projection = 'revenue_by_day' and generation = 1"
+)
 
 
 async def _compare_documents(redis: Redis, documents: dict[str, Document]) -> None:

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from projector.projections.orders import ORDERS
+from typing import Any, Literal, NamedTuple
 
-PROJECTIONS = (ORDERS,)
+from projector.projection import Projection
+from projector.projections.orders import ORDERS
+from projector.projections.revenue_by_day import REVENUE_BY_DAY
+
+
+class Registered(NamedTuple):
+    """A projection and where its read model is kept."""
+
+    projection: Projection[Any]
+    kept_in: Literal["redis", "postgresql"]
+
+
+PROJECTIONS = (Registered(ORDERS, "redis"), Registered(REVENUE_BY_DAY, "postgresql"))

@@ -9,7 +9,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from projector.projection import IndexEntry, OutOfOrder, Projection, Recorded
+from projector.projection import Entry, IndexEntry, OutOfOrder, Projection, Recorded
 from shared import read_model_keys as keys
 from shared.events.order import (
     STREAM_PREFIX,
@@ -125,7 +125,7 @@ def _with_items(items: tuple[OrderItem, ...]) -> dict[str, object]:
     return {"items": items, "item_count": len(items), "total_amount": sum(item.line_total for item in items)}
 
 
-def index_entries(document: OrderDocument) -> frozenset[IndexEntry]:
+def entries(document: OrderDocument) -> frozenset[Entry]:
     place = keys.place_of(document.placed_at, document.order_id)
     return frozenset(
         IndexEntry(index, place)
@@ -152,4 +152,4 @@ def summary(document: OrderDocument) -> OrderSummary:
     )
 
 
-ORDERS = Projection("orders", OrderDocument, document_id, apply, index_entries, summary)
+ORDERS = Projection("orders", OrderDocument, document_id, apply, entries, summary)

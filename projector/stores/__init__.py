@@ -1,12 +1,19 @@
-"""Where read models are kept. A store applies a batch atomically with its checkpoint, or refuses it."""
+"""Where read models are kept, and what the engine asks of such a place: it applies a batch atomically with the
+checkpoint, or refuses it and changes nothing. The rest of the engine's promises rest on this one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from projector.folding import Changes
+from shared.postgres import CONNECTION_LOST
 from shared.read_model_keys import Checkpoint
+from shared.redis import REDIS_DOWN
 
 
 class Verdict(StrEnum):
@@ -25,8 +32,15 @@ class Batch:
     changes: Changes
 
 
+class Standing(NamedTuple):
+    """Where the read model stands, and the log's hash there."""
+
+    checkpoint: Checkpoint
+    hash: bytes
+
+
 class Moved(Exception):
-    """The read model's checkpoint is not where this projector left it: Redis was emptied, replaced or rolled back."""
+    """The checkpoint is not where this projector left it: the store was emptied, replaced or rolled back."""
 
 
 class Fenced(Exception):
@@ -35,3 +49,41 @@ class Fenced(Exception):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"epoch {epoch} has taken over")
         self.epoch = epoch
+
+
+class Store(Protocol):
+    """One read model in its place. Every method raises what is in `AWAY` when the server cannot be reached."""
+
+    async def apply(self, batch: Batch, epoch: int) -> Verdict:
+        """Writes the batch and moves the checkpoint, or changes nothing and says why.
+
+        Sending it twice, as a client may when a connection breaks, is harmless: the second time has `MOVED`.
+        """
+        ...
+
+    async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
+        """The documents (JSON) that there are of those ids, all as of the expected checkpoint. Raises `Moved`."""
+        ...
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """Where the read model is; None when there is none."""
+        ...
+
+    async def claim(self, epoch: int) -> Standing | None:
+        """Fences every lower epoch; where the read model stands, None when there is none. Raises `Fenced`."""
+        ...
+
+    async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
+        """Removes whatever is there, also what another log left behind, and begins at position 0 of `log_id`.
+
+        No query is answered from it before it reaches `serve_from`. Raises `Moved` when another projector claimed
+        the read model or it was emptied meanwhile; then nothing of the other's is touched.
+        """
+        ...
+
+    async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
+        """Says that `worker` lives; a projector with a higher epoch has the last word."""
+        ...
+
+
+AWAY = (*CONNECTION_LOST, *REDIS_DOWN)

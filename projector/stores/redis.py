@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import chain
-from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from projector.stores import Batch, Fenced, Moved, Verdict
+from projector.stores import Batch, Fenced, Moved, Standing, Verdict
 from shared.consistency import ConsistencyToken
 from shared.read_model_keys import Checkpoint, PartitionKeys, read_checkpoint
 
@@ -22,15 +21,8 @@ _WIPE_KEYS = 500  # removed in one step, so that other clients wait no longer th
 _pack = msgspec.msgpack.Encoder().encode
 
 
-class Standing(NamedTuple):
-    """Where the read model stands, and the log's hash there."""
-
-    checkpoint: Checkpoint
-    hash: bytes
-
-
 class RedisStore:
-    """One partition of one read model. Every method raises `shared.redis.REDIS_DOWN` when the server is away."""
+    """One partition of one read model. Methods are those of `projector.stores.Store`."""
 
     def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
         self._redis = redis
@@ -43,7 +35,6 @@ class RedisStore:
         self._heartbeat = _script(redis, "heartbeat")
 
     async def claim(self, epoch: int) -> Standing | None:
-        """Fences every lower epoch; where the read model stands, None when there is none. Raises `Fenced`."""
         claimed, *stored = await self._claim([self._keys.meta], [epoch])
         if not claimed:
             raise Fenced(stored[0])
@@ -51,11 +42,9 @@ class RedisStore:
         return None if checkpoint is None else Standing(checkpoint, bytes.fromhex((stored[-1] or b"").decode()))
 
     async def checkpoint(self) -> Checkpoint | None:
-        """Where the read model is; None when there is none."""
         return await read_checkpoint(self._redis, self._keys)
 
     async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
-        """The documents (JSON) that there are of those ids, all as of the expected checkpoint. Raises `Moved`."""
         if not document_ids:
             return {}
         keys = [self._keys.meta, *map(self._keys.document, document_ids)]
@@ -66,10 +55,6 @@ class RedisStore:
         return {document_id: document for document_id, document in found if document is not None}
 
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
-        """Writes the batch and moves the checkpoint, or changes nothing and says why.
-
-        Sending it twice, as the client does when a connection breaks, is harmless: the second time has `MOVED`.
-        """
         changes = batch.changes
         packed = _pack(
             (
@@ -92,11 +77,6 @@ class RedisStore:
         return Verdict((await self._apply([self._keys.meta], [packed])).decode())
 
     async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
-        """Removes whatever is there, also what another log left behind, and begins at position 0 of `log_id`.
-
-        No query is answered from it before it reaches `serve_from`. Raises `Moved` when another projector claimed
-        the read model or Redis was emptied meanwhile; then nothing of the other's is touched.
-        """
         keep = {self._keys.meta.encode(), self._keys.heartbeat.encode()}
         await self._wipe_keys(epoch, [])
         chunk: list[bytes] = []
@@ -116,7 +96,6 @@ class RedisStore:
             raise Moved
 
     async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
-        """Says that `worker` lives; a projector with a higher epoch has the last word."""
         await self._heartbeat([self._keys.heartbeat], [epoch, worker, state])
 
 

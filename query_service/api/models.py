@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -75,6 +76,24 @@ _HISTORY_EXAMPLE: dict[str, Any] = {
 }
 
 
+_REVENUE_EXAMPLE: dict[str, Any] = {
+    "from": "2010-12-01",
+    "to": "2010-12-31",
+    "currency": "GBP",
+    "lines": [
+        {
+            "day": "2010-12-01",
+            "currency": "GBP",
+            "status": "PENDING",
+            "orders": 2,
+            "placed": 7_128,
+            "paid": 0,
+            "cancelled": 0,
+        },
+    ],
+}
+
+
 class Item(BaseModel):
     product_id: str
     product_name: str | None
@@ -127,6 +146,24 @@ class OrderHistory(BaseModel):
     order_id: str
     events: list[StoredEvent]
     next_after_version: int | None = Field(description="hand it back as `after_version`; null on the last page")
+
+
+class RevenueLine(BaseModel):
+    day: date = Field(description="when the orders were placed, in UTC")
+    currency: str = Field(description="ISO 4217")
+    status: OrderStatus = Field(description="what they are now")
+    orders: int = Field(description="how many")
+    placed: int = Field(description="what they cost, in minor units")
+    paid: int = Field(description="what was paid for them, in minor units")
+    cancelled: int = Field(description="what those that are cancelled cost, in minor units")
+
+
+class RevenueReport(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": _REVENUE_EXAMPLE})
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    currency: str | None
+    lines: list[RevenueLine] = Field(description="by day, currency and status")
 
 
 class LagLevel(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -10,11 +10,8 @@ from starlette.responses import Response
 from query_service.api.models import LagLevel, Projections, ProjectionStatus
 from query_service.api.requests import refuse_query
 from query_service.api.side import QuerySide, query_side
-from query_service.heartbeat import Heartbeat, read_heartbeat
-from query_service.reader import READ_SECONDS, ReadModelUnavailable
+from query_service.standing import Standing
 from shared import problems
-from shared.read_model_keys import Checkpoint, read_checkpoint
-from shared.redis import REDIS_DOWN
 
 router = APIRouter(tags=["projections"])
 
@@ -37,32 +34,30 @@ _LEVELS = (
         **problems.responses(
             (422, "invalid-request", "There are no parameters."),
             (503, "log-unavailable", "PostgreSQL does not answer, so the true end of the log is unknown."),
-            (503, "read-model-unavailable", "Redis does not answer."),
+            (503, "read-model-unavailable", "Redis or PostgreSQL does not answer."),
         ),
     },
 )
 async def get_projections(request: Request) -> Response:
     refuse_query(request)
     side = query_side(request)
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            checkpoint = await read_checkpoint(side.redis, side.keys)
-            heartbeat = await read_heartbeat(side.redis, side.keys)
-    except REDIS_DOWN as error:
-        raise ReadModelUnavailable from error
-    status = await _status(side, checkpoint, heartbeat)
-    headers = {} if checkpoint is None else {"Consistency-Token": checkpoint.token.encode()}
-    return Response(Projections(projections=[status]).model_dump_json(), headers=headers, media_type="application/json")
-
-
-async def _status(side: QuerySide, checkpoint: Checkpoint | None, heartbeat: Heartbeat | None) -> ProjectionStatus:
     log_id = (await side.log.head()).log_id
+    asked = {name: await ask() for name, ask in side.standings.items()}
+    body = Projections(projections=[await _status(side, name, log_id, standing) for name, standing in asked.items()])
+    tokens = [standing.checkpoint.token for standing in asked.values() if standing.checkpoint is not None]
+    # What all of them show, so that nobody waits for the slowest who does not read it.
+    headers = {"Consistency-Token": min(tokens, key=lambda token: token.position).encode()} if tokens else {}
+    return Response(body.model_dump_json(), headers=headers, media_type="application/json")
+
+
+async def _status(side: QuerySide, name: str, log_id: UUID, standing: Standing) -> ProjectionStatus:
+    checkpoint, heartbeat = standing
     known = checkpoint is not None and checkpoint.log_id == log_id
     position = checkpoint.position if checkpoint is not None and known else 0
     head, lag_seconds = await side.log.lag(position)
     level, action = level_of(lag_seconds * 1_000)
     return ProjectionStatus(
-        name=side.keys.projection,
+        name=name,
         generation=1 if checkpoint is None else checkpoint.generation,
         rebuilding=checkpoint is None or not known or checkpoint.rebuilding,
         head=head,

@@ -6,25 +6,26 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from fastapi import Request
-from redis.asyncio import Redis
 
 from query_service.api.requests import preferred_wait
 from query_service.freshness import Freshness
 from query_service.log import Log
 from query_service.read_models.orders import Orders
+from query_service.read_models.revenue_by_day import Revenue
 from query_service.reader import At, Reading
+from query_service.standing import Ask
 from shared.consistency import ConsistencyToken
-from shared.read_model_keys import PartitionKeys
 
 T = TypeVar("T")
 
 
 class QuerySide(NamedTuple):
-    redis: Redis
-    keys: PartitionKeys
     log: Log
     orders: Orders
-    freshness: Freshness
+    freshness: Freshness  # of the orders
+    revenue: Revenue
+    revenue_freshness: Freshness
+    standings: dict[str, Ask]  # of every read model, by name
     token_wait_seconds: float
 
 
@@ -34,20 +35,26 @@ def query_side(request: Request) -> QuerySide:
 
 
 async def answer(
-    side: QuerySide, request: Request, read: Callable[[], Awaitable[Reading[T]]]
+    side: QuerySide,
+    request: Request,
+    read: Callable[[], Awaitable[Reading[T]]],
+    freshness: Freshness | None = None,
 ) -> tuple[At, T, dict[str, str]]:
     """Where in the log the answer stands, the answer, and the headers that every answer carries.
 
+    `freshness` is that of the read model that is read, without it that of the orders.
+
     Raises what `Freshness` and `read` raise, and `MalformedToken`.
     """
+    freshness = freshness or side.freshness
     token = request.headers.get("consistency-token")
     if token is None:
-        at, value = await side.freshness.read(read)
+        at, value = await freshness.read(read)
         assert at is not None
         return at, value, {"Consistency-Token": at.token}
     preferred = preferred_wait(request.headers.get("prefer"))
     wait = side.token_wait_seconds if preferred is None else preferred
-    at, value = await side.freshness.read_at_least(ConsistencyToken.decode(token), wait, read)
+    at, value = await freshness.read_at_least(ConsistencyToken.decode(token), wait, read)
     assert at is not None
     headers = {"Consistency-Token": at.token}
     if preferred is not None:

@@ -85,7 +85,7 @@ async def some_orders(recorder: Recorder, count: int = 10) -> None:
 
 async def assert_equal_to_the_log(settings: Settings) -> None:
     await assert_read_models_equal_the_log(
-        settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+        settings.database_url.get_secret_value(), settings.redis_url.get_secret_value(), read_models=["orders"]
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.folding import changes, documents_needed, fold
+from projector.folding import Place, changes, documents_needed, fold
 from projector.projections.orders import ORDERS, OrderDocument
 from shared.codec import UnknownEventType
 from shared.event_store import StoredEvent
@@ -17,7 +17,7 @@ from tests.orders import paid, placed
 from tests.projector.histories import logs, stored
 
 Documents = dict[str, OrderDocument]
-Entries = set[tuple[str, str]]
+Entries = set[tuple[str, Place]]
 
 
 def project(log: list[StoredEvent], ends: list[int]) -> tuple[Documents, Entries]:
@@ -46,10 +46,10 @@ def test_any_split_into_batches_gives_what_one_by_one_gives(log: list[StoredEven
 
 
 @given(logs(), st.data())
-def test_the_index_entries_are_those_of_the_final_documents(log: list[StoredEvent], data: st.DataObject) -> None:
+def test_the_entries_are_those_of_the_final_documents(log: list[StoredEvent], data: st.DataObject) -> None:
     documents, entries = project(log, sorted(data.draw(st.lists(st.integers(0, len(log))))))
 
-    assert entries == {tuple(entry) for document in documents.values() for entry in ORDERS.index_entries(document)}
+    assert entries == {tuple(entry) for document in documents.values() for entry in ORDERS.entries(document)}
 
 
 def test_each_touched_document_is_written_once() -> None:

@@ -88,6 +88,26 @@ async def test_only_the_command_role_may_append(
     await connection.close()
 
 
+READ_MODELS = ("read_models", "read_model_documents", "read_model_heartbeats", "revenue_by_day")
+
+
+@pytest.mark.parametrize("role", APPLICATION)
+async def test_read_models_are_the_projectors_to_write_and_the_auditors_to_read(
+    owner: asyncpg.Connection[asyncpg.Record], role: Role
+) -> None:
+    may = {
+        right
+        for table in READ_MODELS
+        for right in ("select", "insert", "update", "delete", "truncate", "trigger", "references")
+        if await owner.fetchval("select has_table_privilege($1, $2, $3)", role, table, right)
+    }
+    assert may == {
+        "orders_command": set(),
+        "orders_projector": {"select", "insert", "update", "delete"},
+        "orders_auditor": {"select"},
+    }.get(role)
+
+
 async def test_a_search_path_of_the_callers_does_not_reach_into_the_function(
     owner: asyncpg.Connection[asyncpg.Record], settings: Settings
 ) -> None:

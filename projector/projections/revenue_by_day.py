@@ -1,0 +1,94 @@
+"""Revenue by the day orders were placed (UTC), their currency and their present status.
+
+The document is one order's share, small, so that the next event of the order can take it from one line to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date
+from functools import partial
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from projector.projection import Entry, OutOfOrder, Projection, Recorded, Share, SumEntry, Sums
+from shared.events.order import (
+    STREAM_PREFIX,
+    OrderCancelled,
+    OrderDelivered,
+    OrderItemAdded,
+    OrderItemRemoved,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    PaymentConfirmed,
+    ShippingAddressChanged,
+    order_of,
+)
+from shared.read_model_keys import OrderStatus
+
+REVENUE = Sums("revenue_by_day", ("day", "currency", "status"), ("orders", "placed", "paid", "cancelled"))
+
+
+class OrderRevenue(msgspec.Struct, frozen=True):
+    """Amounts are in minor units of the currency."""
+
+    day: date
+    currency: str
+    status: OrderStatus
+    totals: dict[str, int]  # product -> what its lines cost
+    paid: int
+    version: int
+
+
+def document_id(stream_id: str) -> str | None:
+    return order_of(stream_id) if stream_id.startswith(STREAM_PREFIX) else None
+
+
+def apply(order_id: str, document: OrderRevenue | None, recorded: Recorded) -> OrderRevenue:
+    """The document after the event. Raises `OutOfOrder`."""
+    version = 0 if document is None else document.version
+    event = recorded.event
+    if recorded.version != version + 1 or isinstance(event, OrderPlaced) != (document is None):
+        raise OutOfOrder(order_id, version, recorded.version)
+    if isinstance(event, OrderPlaced):
+        day = recorded.occurred_at.astimezone(UTC).date()
+        return OrderRevenue(day, event.currency, OrderStatus.PENDING, _add({}, event.items), 0, recorded.version)
+    assert document is not None
+    after = partial(replace, document, version=recorded.version)
+    match event:
+        case OrderItemAdded(item):
+            return after(totals=_add(document.totals, [item]))
+        case OrderItemRemoved(product_id):
+            return after(totals={name: total for name, total in document.totals.items() if name != product_id})
+        case ShippingAddressChanged():
+            return after()
+        case PaymentConfirmed(amount=amount):
+            return after(status=OrderStatus.CONFIRMED, paid=document.paid + amount)
+        case OrderShipped():
+            return after(status=OrderStatus.SHIPPED)
+        case OrderDelivered():
+            return after(status=OrderStatus.DELIVERED)
+        case OrderCancelled():
+            return after(status=OrderStatus.CANCELLED)
+        case _:
+            assert_never(event)
+
+
+def _add(totals: dict[str, int], lines: Iterable[OrderLine]) -> dict[str, int]:
+    totals = dict(totals)
+    for line in lines:
+        totals[line.product_id] = totals.get(line.product_id, 0) + line.quantity * line.unit_price
+    return totals
+
+
+def entries(document: OrderRevenue) -> frozenset[Entry]:
+    total = sum(document.totals.values())
+    cancelled = total if document.status is OrderStatus.CANCELLED else 0
+    key = (document.day.isoformat(), document.currency, document.status)
+    return frozenset({SumEntry(REVENUE.name, Share(key, (1, total, document.paid, cancelled)))})
+
+
+REVENUE_BY_DAY = Projection("revenue_by_day", OrderRevenue, document_id, apply, entries, sums=(REVENUE,))

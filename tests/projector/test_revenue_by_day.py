@@ -1,0 +1,71 @@
+"""The revenue projection: given a document and an event, then this document and this share in the sums."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pytest
+
+from projector.projection import OutOfOrder, Recorded, Share, SumEntry
+from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
+from shared.events.order import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderEvent,
+    OrderItemAdded,
+    OrderItemRemoved,
+    ShippingAddressChanged,
+)
+from shared.read_model_keys import OrderStatus
+from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
+
+NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
+
+
+def after(*events: OrderEvent, at: datetime = NOON) -> OrderRevenue:
+    document: OrderRevenue | None = None
+    for version, event in enumerate(events, start=1):
+        recorded = Recorded(event, version, position=100 + version, occurred_at=at + timedelta(days=version - 1))
+        document = REVENUE_BY_DAY.apply("42", document, recorded)
+    assert document is not None
+    return document
+
+
+def counts_as(status: str, placed: int, paid: int = 0, cancelled: int = 0) -> set[SumEntry]:
+    return {SumEntry("revenue_by_day", Share(("2011-01-04", "GBP", status), (1, placed, paid, cancelled)))}
+
+
+@pytest.mark.parametrize(
+    ("events", "share"),
+    [
+        ((placed(),), counts_as("PENDING", TOTAL)),
+        ((placed(MUG), OrderItemAdded(LAMP)), counts_as("PENDING", TOTAL)),
+        ((placed(MUG, LAMP), OrderItemAdded(MUG), OrderItemRemoved("MUG")), counts_as("PENDING", 2_599)),
+        ((placed(), ShippingAddressChanged("office")), counts_as("PENDING", TOTAL)),
+        ((placed(), paid()), counts_as("CONFIRMED", TOTAL, TOTAL)),
+        ((placed(), paid(), shipped()), counts_as("SHIPPED", TOTAL, TOTAL)),
+        ((placed(), paid(), shipped(), OrderDelivered()), counts_as("DELIVERED", TOTAL, TOTAL)),
+        ((placed(), OrderCancelled("mistake", 0)), counts_as("CANCELLED", TOTAL, 0, TOTAL)),
+        ((placed(), paid(), OrderCancelled("mistake", TOTAL)), counts_as("CANCELLED", TOTAL, TOTAL, TOTAL)),
+    ],
+)
+def test_an_order_counts_once_under_the_day_it_was_placed(events: tuple[OrderEvent, ...], share: set[SumEntry]) -> None:
+    assert REVENUE_BY_DAY.entries(after(*events)) == share
+
+
+def test_the_day_is_that_of_utc() -> None:
+    just_after_midnight = datetime(2011, 1, 5, 0, 30, tzinfo=timezone(timedelta(hours=1)))
+
+    assert after(placed(), at=just_after_midnight).day == date(2011, 1, 4)
+
+
+def test_events_that_do_not_continue_the_stream_stop_the_projection() -> None:
+    for document, event, version in ((None, paid(), 1), (after(placed()), paid(), 3), (after(placed()), placed(), 2)):
+        with pytest.raises(OutOfOrder):
+            REVENUE_BY_DAY.apply("42", document, Recorded(event, version, 102, NOON))
+
+
+def test_other_streams_are_not_read() -> None:
+    assert REVENUE_BY_DAY.document_id("order-42") == "42"
+    assert REVENUE_BY_DAY.document_id("customer-42") is None
+    assert after(placed()).status is OrderStatus.PENDING

@@ -1,0 +1,157 @@
+"""The contract that every store keeps: a batch is applied whole with its checkpoint, or refused whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from projector.folding import Changes
+from projector.projection import Share
+from projector.projections.revenue_by_day import REVENUE
+from projector.stores import Batch, Fenced, Moved, Store, Verdict
+from projector.stores.postgres import PostgresStore
+from projector.stores.redis import RedisStore
+from shared.postgres import create_pool
+from shared.read_model_keys import Checkpoint, PartitionKeys
+from shared.settings import Settings
+
+LOG = UUID(int=1)
+HASH = bytes(range(32))
+
+
+@pytest.fixture
+async def pool(projector_settings: Settings) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    pool = await create_pool(projector_settings, "test")
+    yield pool
+    pool.terminate()
+
+
+@pytest.fixture(params=["redis", "postgresql"])
+async def store(
+    request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis_url: str
+) -> AsyncIterator[Store]:
+    async with Redis.from_url(redis_url) as redis:
+        if request.param == "redis":
+            yield RedisStore(redis, PartitionKeys("orders"))
+        else:
+            yield PostgresStore(pool, "revenue_by_day", [REVENUE])
+
+
+def batch(start: Checkpoint, position: int, **documents: str) -> Batch:
+    return Batch(start, position, HASH, Changes({name: {"document": text} for name, text in documents.items()}, {}, {}))
+
+
+async def begun(store: Store, epoch: int = 1) -> Checkpoint:
+    await store.claim(epoch)
+    return await store.reset(epoch, LOG, serve_from=7)
+
+
+async def test_there_is_nothing_before_it_begins(store: Store) -> None:
+    assert await store.checkpoint() is None
+    assert await store.claim(epoch=1) is None
+    assert await store.checkpoint() is None
+    nowhere = Checkpoint(LOG, 0, 0, 1)
+    assert await store.apply(batch(nowhere, 1), epoch=1) is Verdict.MOVED
+    with pytest.raises(Moved):
+        await store.load(nowhere, ["a"])
+
+
+async def test_it_begins_at_the_start_of_a_log(store: Store) -> None:
+    start = await begun(store)
+
+    assert start == Checkpoint(LOG, position=0, serve_from=7, generation=1) == await store.checkpoint()
+    assert start.rebuilding
+
+
+async def test_a_batch_is_applied_with_its_checkpoint(store: Store) -> None:
+    start = await begun(store)
+
+    assert await store.apply(batch(start, 3, a='{"n":1}', b='{"n":2}'), epoch=1) is Verdict.APPLIED
+
+    checkpoint = await store.checkpoint()
+    assert checkpoint == start._replace(position=3)
+    assert await store.load(checkpoint, ["b", "c"]) == {"b": b'{"n":2}'}
+    standing = await store.claim(epoch=2)
+    assert standing == (checkpoint, HASH)
+
+
+async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) -> None:
+    start = await begun(store)
+    await store.apply(batch(start, 3, a='{"n":1}'), epoch=1)
+
+    for stale in (start, start._replace(position=4), start._replace(log_id=uuid4(), position=3)):
+        assert await store.apply(batch(stale, 5, a='{"n":9}'), epoch=1) is Verdict.MOVED
+        with pytest.raises(Moved):
+            await store.load(stale, ["a"])
+
+    assert await store.checkpoint() == start._replace(position=3)
+    assert await store.load(start._replace(position=3), ["a"]) == {"a": b'{"n":1}'}
+
+
+async def test_a_batch_of_a_lower_epoch_is_refused_whole(store: Store) -> None:
+    start = await begun(store)
+    await store.claim(epoch=2)
+
+    assert await store.apply(batch(start, 3, a='{"n":1}'), epoch=1) is Verdict.FENCED
+    with pytest.raises(Fenced) as fenced:
+        await store.claim(epoch=1)
+    with pytest.raises(Moved):
+        await store.reset(1, LOG, serve_from=0)
+
+    assert fenced.value.epoch == 2
+    assert await store.checkpoint() == start
+    assert await store.load(start, ["a"]) == {}
+
+
+async def test_of_many_who_apply_the_same_batch_one_does(store: Store) -> None:
+    start = await begun(store)
+
+    verdicts = await asyncio.gather(*(store.apply(batch(start, 3, a='{"n":1}'), epoch=1) for _ in range(8)))
+
+    assert sorted(verdicts) == [Verdict.APPLIED, *[Verdict.MOVED] * 7]
+
+
+async def test_beginning_again_removes_everything(store: Store) -> None:
+    start = await begun(store)
+    await store.apply(batch(start, 3, a='{"n":1}'), epoch=1)
+
+    again = await begun(store, epoch=2)
+
+    assert await store.load(again, ["a"]) == {}
+
+
+async def test_sums_follow_the_documents_that_count_in_them(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    store = PostgresStore(pool, "revenue_by_day", [REVENUE])
+    start = await begun(store)
+    pending, paid = ("2011-01-04", "GBP", "PENDING"), ("2011-01-04", "GBP", "CONFIRMED")
+    huge = 2**62
+    first = Changes({}, {}, {"revenue_by_day": [Share(pending, (1, huge, 0, 0)), Share(pending, (1, huge, 0, 0))]})
+    then = Changes(
+        {},
+        {"revenue_by_day": [Share(pending, (1, huge, 0, 0))] * 2},
+        {"revenue_by_day": [Share(paid, (1, huge, huge, 0)), Share(pending, (1, 2 * huge, 0, 0))]},
+    )
+    last = Changes({}, {"revenue_by_day": [Share(pending, (1, 2 * huge, 0, 0))]}, {})
+
+    lines = []
+    for nr, changes in enumerate((first, then, last)):
+        assert await store.apply(Batch(start._replace(position=nr), nr + 1, HASH, changes), epoch=1) is Verdict.APPLIED
+        rows = await pool.fetch("select status, orders, placed, paid from revenue_by_day order by status")
+        lines.append([(row[0], *map(int, row[1:])) for row in rows])
+
+    assert lines == [
+        [("PENDING", 2, 2 * huge, 0)],
+        [("CONFIRMED", 1, huge, huge), ("PENDING", 1, 2 * huge, 0)],
+        [("CONFIRMED", 1, huge, huge)],
+    ]
+
+
+async def test_the_last_word_of_a_heartbeat_is_the_highest_epochs(store: Store) -> None:
+    await store.heartbeat(2, "new", "active")
+    await store.heartbeat(1, "old", "active")
+    await store.heartbeat(2, "new", "stuck")
