@@ -140,6 +140,45 @@ def status(
         _fail(str(error), code=1)
 
 
+ReadModel = Annotated[str, typer.Argument(metavar="NAME", help="Such as orders or revenue_by_day.")]
+
+
+@projections.command()
+def rebuild(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Build a read model anew beside the live one, compare it with the log, and switch to it.
+
+    Interrupted, it goes on where it was when it is started again; `drop` gives it up.
+    """
+    _do_with_generations("rebuild", name, data_dir)
+
+
+@projections.command()
+def verify(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Compare every document of the live read model with a plain fold of the log; exit 1 where they differ."""
+    _do_with_generations("verify", name, data_dir)
+
+
+@projections.command()
+def rollback(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Answer queries from the generation before again, once it has caught up."""
+    _do_with_generations("rollback", name, data_dir)
+
+
+@projections.command()
+def drop(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Remove the generation that was kept for a rollback, and one whose rebuild was given up."""
+    _do_with_generations("drop", name, data_dir)
+
+
+def _do_with_generations(deed: Literal["rebuild", "verify", "rollback", "drop"], name: str, data_dir: Path) -> None:
+    from cli.generations import Failed, do
+
+    try:
+        do(deed, name, data_dir)
+    except Failed as error:
+        _fail(str(error), code=1)
+
+
 def _fail(message: str, code: int) -> NoReturn:
     typer.echo(f"orders: {message}", err=True)
     raise typer.Exit(code)

@@ -41,6 +41,13 @@ def _fetch(url: str) -> list[dict[str, Any]]:
     return projections
 
 
+def _generations(row: dict[str, Any]) -> str:
+    others = {"kept": row.get("previous_generation"), "building": row.get("building_generation")}
+    return ", ".join(
+        [f"generation {row['generation']}", *(f"{number} {word}" for word, number in others.items() if number)]
+    )
+
+
 def _table(projections: list[dict[str, Any]]) -> Table:
     table = Table("read model", "level")
     for heading in ("head", "checkpoint", "behind by", "behind for"):
@@ -49,7 +56,7 @@ def _table(projections: list[dict[str, Any]]) -> Table:
     for row in projections:
         level = row["level"]
         table.add_row(
-            f"{row['name']} (generation {row['generation']})",
+            f"{row['name']} ({_generations(row)})",
             Text(level, LEVEL_STYLES.get(level, "")),
             f"{row['head']:,}",
             f"{row['checkpoint']:,}",

@@ -14,11 +14,10 @@ from redis.asyncio import Redis
 
 from projector.lag import Monitor
 from projector.projections import PROJECTIONS, Registered
-from projector.stores import Store
-from projector.stores.postgres import PostgresStore
-from projector.stores.redis import RedisStore
+from projector.stores import Shelf
+from projector.stores.postgres_shelf import PostgresShelf
+from projector.stores.redis import RedisShelf
 from projector.worker import Worker
-from shared.read_model_keys import PartitionKeys
 from shared.settings import Settings
 from shared.web import NotReady
 
@@ -29,10 +28,10 @@ class Crew:
         self._monitors: list[Monitor] = []
         for registered in PROJECTIONS:
             projection = registered.projection
-            store = store_of(registered, redis, database)
-            worker = Worker(settings, projection, store, lease_name=PartitionKeys(projection.name).prefix)
+            shelf = shelf_of(registered, redis, database)
+            worker = Worker(settings, projection, shelf)
             self._workers.append(worker)
-            self._monitors.append(Monitor(projection.name, store, database, worker, settings.heartbeat_seconds))
+            self._monitors.append(Monitor(projection.name, shelf, database, worker, settings.heartbeat_seconds))
 
     async def ready(self) -> None:
         """Raises `NotReady` unless every worker does its work or stands by for the one that does."""
@@ -56,9 +55,9 @@ class Crew:
             await asyncio.wait([*working, *monitoring])
 
 
-def store_of(registered: Registered, redis: Redis, database: asyncpg.Pool[asyncpg.Record]) -> Store:
+def shelf_of(registered: Registered, redis: Redis, database: asyncpg.Pool[asyncpg.Record]) -> Shelf:
     """Where the projection's read model is kept."""
     projection = registered.projection
     if registered.kept_in == "redis":
-        return RedisStore(redis, PartitionKeys(projection.name))
-    return PostgresStore(database, projection.name, projection.sums)
+        return RedisShelf(redis, projection.name, projection.version)
+    return PostgresShelf(database, projection.name, projection.sums, projection.version)

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from projector.stores import AWAY, Store
+from projector.stores import AWAY, Shelf, Store
 from projector.worker import State, Worker
 from shared import event_store
 from shared.logs import get_logger
@@ -24,10 +24,10 @@ _log = get_logger()
 
 class Monitor:
     def __init__(
-        self, name: str, store: Store, log: asyncpg.Pool[asyncpg.Record], worker: Worker[Any], seconds: float
+        self, name: str, shelf: Shelf, log: asyncpg.Pool[asyncpg.Record], worker: Worker[Any], seconds: float
     ) -> None:
         self._name = name
-        self._store = store
+        self._shelf = shelf
         self._log = log
         self._worker = worker
         self._seconds = seconds
@@ -55,9 +55,10 @@ class Monitor:
 
     async def _beat(self) -> None:
         try:
-            checkpoint = await self._store.checkpoint()
+            store = self._shelf.store((await self._shelf.generations()).live)
+            checkpoint = await store.checkpoint()
             self._position = 0 if checkpoint is None else checkpoint.position
-            await self._say_alive()
+            await self._say_alive(store)
         except AWAY as error:
             _log.warning("no heartbeat, the read model is away", projection=self._name, error=str(error))
 
@@ -73,7 +74,7 @@ class Monitor:
         self._lag_events.set(max(0, head - position))
         self._lag_seconds.set(age)
 
-    async def _say_alive(self) -> None:
+    async def _say_alive(self, store: Store) -> None:
         # Who stands by says nothing: the heartbeat is the active projector's.
         if self._worker.epoch is not None and self._worker.state is not State.STANDBY:
-            await self._store.heartbeat(self._worker.epoch, self._worker.name, self._worker.state)
+            await store.heartbeat(self._worker.epoch, self._worker.name, self._worker.state)

@@ -92,5 +92,6 @@ class Projection(Generic[D]):
         [str, D | None, Recorded], D
     ]  # (document id, document so far, event); raises to stop the projection
     entries: Callable[[D], frozenset[Entry]]
+    version: int = 1  # of this code: a change of what it makes of events is a new version, and a rebuild
     summary: Callable[[D], msgspec.Struct] | None = None  # what lists show of it
     sums: tuple[Sums, ...] = ()  # that its entries count in

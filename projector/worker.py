@@ -11,6 +11,7 @@ import os
 import socket
 from contextlib import suppress
 from enum import StrEnum
+from time import monotonic
 from typing import Generic
 
 import asyncpg
@@ -18,12 +19,14 @@ import asyncpg
 from projector import lease
 from projector.engine import Engine
 from projector.folding import PoisonEvent
+from projector.generations import lease_name
 from projector.projection import D, Projection
-from projector.stores import AWAY, Fenced, Store
+from projector.stores import AWAY, Fenced, OtherCode, Shelf
 from shared.logs import get_logger
 from shared.settings import Settings
 
 STANDBY_SECONDS = 1.0
+GENERATION_SECONDS = 0.25  # between looks at which generation is live
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
 LAST_POISON_RETRY_SECONDS = 30.0
@@ -39,15 +42,14 @@ class State(StrEnum):
 
 
 class Worker(Generic[D]):
-    def __init__(self, settings: Settings, projection: Projection[D], store: Store, lease_name: str) -> None:
+    def __init__(self, settings: Settings, projection: Projection[D], shelf: Shelf) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.state = State.STARTING
         self.reason = "The projector has not connected yet."
         self.epoch: int | None = None  # of its last lease
         self._settings = settings
         self._projection = projection
-        self._store = store
-        self._lease_name = lease_name
+        self._shelf = shelf
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._failures = 0
@@ -76,22 +78,31 @@ class Worker(Generic[D]):
 
     async def _take_part(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         while not self._stop.is_set():
-            if held := await lease.try_acquire(connection, self._lease_name):
-                await self._project(held)
-            else:
-                if self.state is not State.STANDBY:
-                    _log.info("standing by, another projector is active", projection=self._projection.name)
-                self.state, self._failures = State.STANDBY, 0
-                await _wait_for(self._stop, STANDBY_SECONDS)
+            generation = (await self._shelf.generations()).live
+            if held := await lease.try_acquire(connection, lease_name(self._projection.name, generation)):
+                await self._project(held, generation)
+                return  # the lease ends with its connection
+            if self.state is not State.STANDBY:
+                _log.info("standing by, another projector is active", projection=self._projection.name)
+            self.state, self._failures = State.STANDBY, 0
+            await _wait_for(self._stop, STANDBY_SECONDS)
 
-    async def _project(self, held: lease.Lease) -> None:
-        engine = Engine(self._projection, self._store, held, self._settings.projector_batch_size)
+    async def _project(self, held: lease.Lease, generation: int) -> None:
+        """Until another generation is the live one."""
+        store = self._shelf.store(generation)
+        engine = Engine(self._projection, store, held, self._settings.projector_batch_size)
+        look_at = 0.0
         while not self._stop.is_set():
+            # Where the store was emptied or replaced, what is live may be another one, too.
+            if engine.checkpoint is None or monotonic() >= look_at:
+                if (await self._shelf.generations()).live != generation:
+                    return
+                look_at = monotonic() + GENERATION_SECONDS
             # Cleared before reading: a hint that comes while we read is kept for the sleep below.
             self._wake.clear()
             more = await engine.step()
             if self.state is not State.ACTIVE:
-                _log.info("projecting", projection=self._projection.name, epoch=held.epoch)
+                _log.info("projecting", projection=self._projection.name, generation=generation, epoch=held.epoch)
             self.state, self.epoch, self._failures = State.ACTIVE, held.epoch, 0
             if not more:
                 # Polling is always enough: a hint may be lost.
@@ -113,6 +124,13 @@ class Worker(Generic[D]):
                     error=str(error.__cause__),
                     exc_info=error.__cause__,
                 )
+            case OtherCode():
+                # During a deploy the other program goes on with it; afterwards a rebuild makes a generation of ours.
+                if self.reason != str(error):
+                    _log.warning("standing by", projection=self._projection.name, reason=str(error))
+                self.state, self.reason, self._failures = State.STANDBY, str(error), 0
+                await _wait_for(self._stop, STANDBY_SECONDS)
+                return
             case Fenced():
                 self.reason = "Another projector has taken over."
                 _log.warning(

@@ -101,7 +101,7 @@ async def _position(ask: Ask) -> int:
 async def _check_ready(side: QuerySide, stale_seconds: float) -> None:
     """Of the orders only: reports that are not there yet keep nobody from reading orders. Raises `NotReady`."""
     try:
-        checkpoint, heartbeat = await side.standings["orders"]()
+        checkpoint, heartbeat, _ = await side.standings["orders"]()
     except Unavailable as error:
         raise NotReady(error.detail) from error
     if checkpoint is None or checkpoint.rebuilding:

@@ -14,7 +14,7 @@ from redis.asyncio.client import PubSub
 from shared.consistency import ConsistencyToken, MalformedToken
 from shared.errors import Unavailable
 from shared.logs import get_logger
-from shared.read_model_keys import PartitionKeys, read_checkpoint
+from shared.read_model_keys import PartitionKeys, read_live_checkpoint
 from shared.redis import REDIS_DOWN
 
 MAX_WAITING = 10_000
@@ -137,7 +137,7 @@ class News:
         try:
             while self._number_waiting and not self._closing:
                 with suppress(*REDIS_DOWN):  # whoever waits learns it from the next read or from the deadline
-                    checkpoint = await read_checkpoint(self._redis, self._keys)
+                    checkpoint = await read_live_checkpoint(self._redis, self._keys)
                     if checkpoint is not None and checkpoint.position != self._position:
                         self._tell(checkpoint.position)
                 await asyncio.sleep(LOOK_SECONDS)

@@ -80,7 +80,7 @@ class Page(NamedTuple):
 
 
 class _Read(NamedTuple):
-    key: str
+    name: str  # of the document or the index
     start: str | None  # None: a document; else a page of an index, from there
     limit: int
     answer: asyncio.Future[Reading[Any]]
@@ -98,17 +98,17 @@ class Reader:
 
     def document(self, document_id: str) -> asyncio.Future[Reading[Document]]:
         """Raises `ReadModelUnavailable` or `TooManyReads`."""
-        return self._enqueue(self._keys.document(document_id), None, 1)
+        return self._enqueue(document_id, None, 1)
 
     def page(self, index: str, after: str | None, limit: int) -> asyncio.Future[Reading[Page]]:
         """The newest `limit` documents of an index, or those that follow the place `after`. Raises as `document`."""
-        return self._enqueue(self._keys.index(index), "+" if after is None else f"({after}", limit)
+        return self._enqueue(index, "+" if after is None else f"({after}", limit)
 
-    def _enqueue(self, key: str, start: str | None, limit: int) -> asyncio.Future[Reading[Any]]:
+    def _enqueue(self, name: str, start: str | None, limit: int) -> asyncio.Future[Reading[Any]]:
         if len(self._queue) >= MAX_QUEUED:
             raise TooManyReads
         answer: asyncio.Future[Reading[Any]] = self._loop.create_future()
-        self._queue.append(_Read(key, start, limit, answer))
+        self._queue.append(_Read(name, start, limit, answer))
         if self._round is None:
             # A task starts in the next turn of the loop: after all requests that are ready in this one.
             self._round = self._loop.create_task(self._read_until_empty())
@@ -145,16 +145,23 @@ class Reader:
         REDIS_BATCH_READS.observe(len(batch))
         documents = [read for read in batch if read.start is None]
         pages = [read for read in batch if read.start is not None]
-        keys = [self._keys.meta, *(read.key for read in documents), *(read.key for read in pages)]
-        arguments: list[str | int] = [len(documents), self._keys.documents, PLACE_TIME_DIGITS]
-        for read in pages:
-            arguments += (read.start or "+", read.limit)
-        raw, *values = await self._script(keys, arguments)
+        starts = [argument for read in pages for argument in (read.start or "+", read.limit)]
+        raw, *values = await self._ask([read.name for read in documents], [read.name for read in pages], starts)
         at = self._at(raw)
         for read, value in zip(documents, values, strict=False):
             _answer(read, Reading(at, Document._make(value)))
         for read, value in zip(pages, values[len(documents) :], strict=True):
             _answer(read, Reading(at, Page(value[0], value[1:])))
+
+    async def _ask(self, documents: list[str], indexes: list[str], starts: list[str | int]) -> list[Any]:
+        while True:
+            keys = self._keys
+            names = [keys.generations, keys.meta, *map(keys.document, documents), *map(keys.index, indexes)]
+            arguments = [keys.generation, len(documents), keys.documents, PLACE_TIME_DIGITS, *starts]
+            answer: list[Any] | int = await self._script(names, arguments)
+            if not isinstance(answer, int):
+                return answer
+            self._keys = keys.of(answer)  # another generation is live now
 
     def _at(self, raw: list[bytes | None]) -> At | None:
         if raw != self._last_raw:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from query_service.reader import READ_SECONDS, ReadModelUnavailable
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import Checkpoint, PartitionKeys, read_checkpoint
+from shared.read_model_keys import Checkpoint, Generations, PartitionKeys, read_checkpoint, read_generations
 from shared.redis import REDIS_DOWN
 
 _ASK_SECONDS = 5.0
@@ -28,6 +28,7 @@ class Standing(NamedTuple):
 
     checkpoint: Checkpoint | None
     heartbeat: Heartbeat | None
+    generations: Generations
 
     @property
     def position(self) -> int:
@@ -38,9 +39,11 @@ Ask: TypeAlias = Callable[[], Awaitable[Standing]]  # raises ReadModelUnavailabl
 
 _SQL = """
 select m.log_id, m.position, m.serve_from, m.generation,
-       extract(epoch from clock_timestamp() - h.beat_at)::float8 as age, h.worker, h.state
+       extract(epoch from clock_timestamp() - h.beat_at)::float8 as age, h.worker, h.state,
+       coalesce(g.live, 1) as live, g.previous, g.building
 from (select $1::text as projection) as this
-left join read_models m on m.projection = this.projection and m.generation = 1
+left join read_model_generations g on g.projection = this.projection
+left join read_models m on m.projection = this.projection and m.generation = coalesce(g.live, 1)
 left join read_model_heartbeats h on h.projection = this.projection
 """
 
@@ -48,16 +51,17 @@ left join read_model_heartbeats h on h.projection = this.projection
 async def in_redis(redis: Redis, keys: PartitionKeys) -> Standing:
     try:
         async with asyncio.timeout(READ_SECONDS), redis.pipeline(transaction=False) as pipeline:
-            checkpoint = await read_checkpoint(redis, keys)
+            generations = await read_generations(redis, keys)
+            checkpoint = await read_checkpoint(redis, keys.of(generations.live))
             pipeline.hmget(keys.heartbeat, ["at", "worker", "state"])
             pipeline.time()
             (at, worker, state), (seconds, microseconds) = await pipeline.execute()
     except REDIS_DOWN as error:
         raise ReadModelUnavailable from error
     if at is None:
-        return Standing(checkpoint, None)
+        return Standing(checkpoint, None, generations)
     age = max(0.0, seconds + microseconds / 1e6 - int(at) / 1e3)
-    return Standing(checkpoint, Heartbeat(age, worker.decode(), state.decode()))
+    return Standing(checkpoint, Heartbeat(age, worker.decode(), state.decode()), generations)
 
 
 async def in_postgresql(pool: asyncpg.Pool[asyncpg.Record], projection: str) -> Standing:
@@ -69,4 +73,4 @@ async def in_postgresql(pool: asyncpg.Pool[asyncpg.Record], projection: str) -> 
     assert row is not None, "the statement always gives a row"
     checkpoint = None if row["log_id"] is None else Checkpoint(*row[:4])
     heartbeat = None if row["age"] is None else Heartbeat(max(0.0, row["age"]), row["worker"], row["state"])
-    return Standing(checkpoint, heartbeat)
+    return Standing(checkpoint, heartbeat, Generations(row["live"], row["previous"], row["building"]))

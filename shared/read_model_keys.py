@@ -9,6 +9,10 @@ may touch them all:
     {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version
     {orders.0}:<index>      sorted set   the documents of an index, as places, see `place_of`
     {orders.0}:checkpoints  channel      each new checkpoint, as an encoded consistency token
+    {orders.0}.generations  hash         which generations there are, see `Generations`
+
+These are the names of generation 1. A later one, 2 say, has keys of its own, `{orders.0}.2:meta` and so on; heartbeat
+and channel are shared by all.
 """
 
 from __future__ import annotations
@@ -34,15 +38,23 @@ class OrderStatus(StrEnum):
 
 
 class PartitionKeys:
-    """The keys of one partition of a projection."""
+    """The keys of one generation of one partition of a projection."""
 
-    def __init__(self, projection: str, partition: int = 0) -> None:
+    def __init__(self, projection: str, partition: int = 0, generation: int = 1) -> None:
+        tag = f"{{{projection}.{partition}}}"
         self.projection = projection
-        self.prefix = f"{{{projection}.{partition}}}:"
+        self.partition = partition
+        self.generation = generation
+        self.prefix = f"{tag}:" if generation == 1 else f"{tag}.{generation}:"
         self.meta = self.prefix + "meta"
-        self.heartbeat = self.prefix + "heartbeat"
-        self.channel = self.prefix + "checkpoints"
         self.documents = self.prefix + "doc:"
+        self.heartbeat = f"{tag}:heartbeat"
+        self.channel = f"{tag}:checkpoints"
+        self.generations = f"{tag}.generations"
+
+    def of(self, generation: int) -> PartitionKeys:
+        """The keys of another generation of the same."""
+        return PartitionKeys(self.projection, self.partition, generation)
 
     def document(self, document_id: str) -> str:
         return self.documents + document_id
@@ -82,6 +94,27 @@ class Checkpoint(NamedTuple):
 
 # Of the hash `meta`; the Lua scripts name them too.
 CHECKPOINT_FIELDS = ("log_id", "position", "serve_from", "generation")
+
+
+class Generations(NamedTuple):
+    """The generations of a read model, by number. Queries are answered from the live one."""
+
+    live: int = 1
+    previous: int | None = None  # was live before, kept for a rollback
+    building: int | None = None  # not live yet
+    dropping: int | None = None  # of no use any more, not quite removed
+
+
+async def read_generations(redis: Redis, keys: PartitionKeys) -> Generations:
+    """Raises `shared.redis.REDIS_DOWN`."""
+    found = await redis.hmget(keys.generations, Generations._fields)
+    live, *others = (None if value is None else int(value) for value in found)
+    return Generations(live or 1, *others)
+
+
+async def read_live_checkpoint(redis: Redis, keys: PartitionKeys) -> Checkpoint | None:
+    """Where the generation is that queries are answered from. Raises `shared.redis.REDIS_DOWN`."""
+    return await read_checkpoint(redis, keys.of((await read_generations(redis, keys)).live))
 
 
 async def read_checkpoint(redis: Redis, keys: PartitionKeys) -> Checkpoint | None:

@@ -49,14 +49,19 @@ async def assert_read_models_equal_the_log(
     if "orders" not in read_models:
         return
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
-        await _catch_up(redis, [head["log_id"].hex, str(head["position"])], seconds)
-        await _compare_documents(redis, documents)
-        await _compare_indexes(redis, documents)
+        prefix = await _catch_up(redis, [head["log_id"].hex, str(head["position"])], seconds)
+        await _compare_documents(redis, prefix, documents)
+        await _compare_indexes(redis, prefix, documents)
 
 
-async def _catch_up(redis: Redis, head: list[str], seconds: float) -> None:
+async def _catch_up(redis: Redis, head: list[str], seconds: float) -> str:
+    """The prefix of the live generation's keys, once that is there."""
     deadline = monotonic() + seconds
-    while (meta := await redis.hmget("{orders.0}:meta", ["log_id", "position"])) != head:
+    while True:
+        live = int(await redis.hget("{orders.0}.generations", "live") or 1)
+        prefix = "{orders.0}:" if live == 1 else f"{{orders.0}}.{live}:"
+        if (meta := await redis.hmget(prefix + "meta", ["log_id", "position"])) == head:
+            return prefix
         assert monotonic() < deadline, f"the read model is at {meta}, not at {head}"
         await asyncio.sleep(0.01)
 
@@ -161,15 +166,16 @@ async def _compare_revenue(database_url: str, head: tuple[UUID, int], expected: 
 
 
 REVENUE_STANDING = (
-    "select log_id, position, generation from read_models where projection = 'revenue_by_day' and generation = 1"
+    "select log_id, position, generation from read_models where projection = 'revenue_by_day' and generation ="
+    " coalesce((select live from read_model_generations where projection = 'revenue_by_day'), 1)"
 )
 
 
-async def _compare_documents(redis: Redis, documents: dict[str, Document]) -> None:
+async def _compare_documents(redis: Redis, prefix: str, documents: dict[str, Document]) -> None:
     stored: dict[str, Any] = {}
-    keys = [key async for key in redis.scan_iter(match="{orders.0\\}:doc:*", count=1_000)]
+    keys = [key async for key in redis.scan_iter(match=f"{prefix}doc:*", count=1_000)]
     for key in keys:
-        stored[key.removeprefix("{orders.0}:doc:")] = await redis.hgetall(key)
+        stored[key.removeprefix(f"{prefix}doc:")] = await redis.hgetall(key)
     assert stored.keys() == documents.keys(), _difference(stored.keys(), documents.keys())
     for order_id, document in documents.items():
         assert json.loads(stored[order_id]["document"]) == document, order_id
@@ -179,15 +185,15 @@ async def _compare_documents(redis: Redis, documents: dict[str, Document]) -> No
         assert stored[order_id]["version"] == str(document["version"]), order_id
 
 
-async def _compare_indexes(redis: Redis, documents: dict[str, Document]) -> None:
+async def _compare_indexes(redis: Redis, prefix: str, documents: dict[str, Document]) -> None:
     expected: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for order_id, document in documents.items():
         placed = (document["placed_at"], order_id)
         customer = f"customer:{document['customer_id']}"
         for index in ("all", f"status:{document['status']}", customer, f"{customer}:status:{document['status']}"):
-            expected["{orders.0}:" + index].append(placed)
-    others = {"{orders.0}:meta", "{orders.0}:heartbeat"}
-    keys = {key async for key in redis.scan_iter(match="{orders.0\\}:*", count=1_000)}
+            expected[prefix + index].append(placed)
+    others = {prefix + "meta", "{orders.0}:heartbeat"}
+    keys = {key async for key in redis.scan_iter(match=f"{prefix}*", count=1_000)}
     indexes = {key for key in keys if ":doc:" not in key} - others
     assert indexes == expected.keys(), _difference(indexes, expected.keys())
     for key, orders in expected.items():

@@ -152,4 +152,4 @@ def summary(document: OrderDocument) -> OrderSummary:
     )
 
 
-ORDERS = Projection("orders", OrderDocument, document_id, apply, entries, summary)
+ORDERS = Projection("orders", OrderDocument, document_id, apply, entries, summary=summary)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from projector.folding import Changes
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import Checkpoint
+from shared.read_model_keys import Checkpoint, Generations
 from shared.redis import REDIS_DOWN
 
 
@@ -51,8 +51,18 @@ class Fenced(Exception):
         self.epoch = epoch
 
 
+class OtherCode(Exception):
+    """Another version of the projection's code folds this generation; ours may not go on with it."""
+
+    def __init__(self, generation: int, theirs: int, ours: int) -> None:
+        super().__init__(
+            f"generation {generation} is folded by version {theirs} of the projection's code, this is version {ours}:"
+            " rebuild the read model with this program, or run the other"
+        )
+
+
 class Store(Protocol):
-    """One read model in its place. Every method raises what is in `AWAY` when the server cannot be reached."""
+    """One generation of a read model in its place. Every method raises what is in `AWAY` while the server is away."""
 
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
         """Writes the batch and moves the checkpoint, or changes nothing and says why.
@@ -70,7 +80,10 @@ class Store(Protocol):
         ...
 
     async def claim(self, epoch: int) -> Standing | None:
-        """Fences every lower epoch; where the read model stands, None when there is none. Raises `Fenced`."""
+        """Fences every lower epoch; where the read model stands, None when there is none.
+
+        Raises `Fenced` and `OtherCode`.
+        """
         ...
 
     async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
@@ -83,6 +96,31 @@ class Store(Protocol):
 
     async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
         """Says that `worker` lives; a projector with a higher epoch has the last word."""
+        ...
+
+
+class Shelf(Protocol):
+    """Where the generations of one read model are kept. Every method raises what is in `AWAY`, as above."""
+
+    async def generations(self) -> Generations: ...
+
+    def store(self, generation: int, *, announce: bool = True) -> Store:
+        """One of them, there or not yet. `announce`: wake who waits for its checkpoints; not while it is built."""
+        ...
+
+    async def add(self) -> int:
+        """The generation to build beside the live one: the one that was begun, else a new number."""
+        ...
+
+    async def switch(self, live: int, other: int) -> bool:
+        """Answers queries from `other` from now on, atomically, and keeps `live` as the previous one.
+
+        False, and nothing changes, when `live` is not the live one, or when `other` shows less of the log than it.
+        """
+        ...
+
+    async def drop(self, generation: int) -> bool:
+        """Removes it; False when it is the live one, or when somebody claims it meanwhile."""
         ...
 
 

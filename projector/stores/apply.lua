@@ -1,7 +1,7 @@
 #!lua
 -- Applies one batch: documents, index entries, checkpoint and epoch, all or nothing.
 -- KEYS: meta    ARGV: a MessagePack array
---   {prefix, epoch, expected log_id, expected position, position, hash, channel, token,
+--   {prefix, epoch, expected log_id, expected position, position, hash, channel (empty: tell nobody), token,
 --    {index, {place ...}} ... removed, {index, {0, place, 0, place ...}} ... added, {key, {field, value ...}} ...}
 -- Numbers that are compared or stored come as decimal text: Lua's are doubles. Everything is MessagePack's `str`, which
 -- is as safe for any bytes: the servers' cmsgpack does not know `bin`.
@@ -37,5 +37,7 @@ for _, entry in ipairs(documents) do
   call('HSET', prefix .. entry[1], entry[2])
 end
 redis.call('HSET', meta, 'epoch', epoch, 'position', position, 'hash', hash)
-redis.call('PUBLISH', channel, token)
+if channel ~= '' then
+  redis.call('PUBLISH', channel, token)
+end
 return 'applied'

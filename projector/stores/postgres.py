@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from projector.folding import Changes, Place
-from projector.projection import Share, Sums
-from projector.stores import Batch, Fenced, Moved, Standing, Verdict
+from projector.folding import Changes
+from projector.projection import Sums
+from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
+from projector.stores.sums import RESET_SECONDS, SumsTable
 from shared.read_model_keys import Checkpoint
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
-GENERATION = 1
-_RESET_SECONDS = 600.0  # to remove a whole read model
 
 _CLAIM = """
 insert into read_models as kept (projection, generation, epoch) values ($1, $2, $3)
-on conflict (projection, generation) do update set epoch = excluded.epoch where kept.epoch <= excluded.epoch
+on conflict (projection, generation) do update set epoch = excluded.epoch
+where kept.epoch <= excluded.epoch and (kept.log_id is null or kept.code = $4)
 returning log_id, position, serve_from, generation, hash
 """
-_READ_EPOCH = "select epoch from read_models where projection = $1 and generation = $2"
+_READ_CLAIM = "select epoch, code from read_models where projection = $1 and generation = $2"
 _READ = "select log_id, position, serve_from, generation from read_models where projection = $1 and generation = $2"
 _LOCK = "select epoch, log_id, position from read_models where projection = $1 and generation = $2 for update"
 _LOAD = """
@@ -44,7 +42,8 @@ on conflict (projection, generation, document_id) do update set document = exclu
 _MOVE = "update read_models set epoch = $3, position = $4, hash = $5 where projection = $1 and generation = $2"
 _REMOVE_DOCUMENTS = "delete from read_model_documents where projection = $1 and generation = $2"
 _BEGIN = """
-update read_models set log_id = $3, position = 0, serve_from = $4, hash = '' where projection = $1 and generation = $2
+update read_models set log_id = $3, position = 0, serve_from = $4, code = $5, hash = ''
+where projection = $1 and generation = $2
 """
 _HEARTBEAT = """
 insert into read_model_heartbeats as kept (projection, epoch, worker, state, beat_at)
@@ -56,18 +55,32 @@ where kept.epoch <= excluded.epoch
 
 
 class PostgresStore:
-    """One read model. Methods are those of `projector.stores.Store`. `sums` are tables of those names."""
+    """One generation. Methods are those of `projector.stores.Store`. `sums` are tables of those names."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], projection: str, sums: Sequence[Sums]) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        projection: str,
+        sums: Sequence[Sums],
+        code: int = 1,
+        generation: int = 1,
+    ) -> None:
         self._pool = pool
         self._projection = projection
-        self._key = (projection, GENERATION)
-        self._sums = {one.name: _SumsTable(one, GENERATION) for one in sums}
+        self._generation = generation
+        self._code = code
+        self._key = (projection, generation)
+        self._sums = {one.name: SumsTable(one, generation) for one in sums}
 
     async def claim(self, epoch: int) -> Standing | None:
-        row = await self._pool.fetchrow(_CLAIM, *self._key, epoch)
+        row = await self._pool.fetchrow(_CLAIM, *self._key, epoch, self._code)
         if row is None:
-            raise Fenced(await self._pool.fetchval(_READ_EPOCH, *self._key))
+            found = await self._pool.fetchrow(_READ_CLAIM, *self._key)
+            if found is None:
+                raise Moved  # it was dropped just now
+            if found["epoch"] > epoch:
+                raise Fenced(found["epoch"])
+            raise OtherCode(self._generation, found["code"], self._code)
         checkpoint = _checkpoint(row)
         return None if checkpoint is None else Standing(checkpoint, row["hash"])
 
@@ -106,55 +119,18 @@ class PostgresStore:
             stored = await connection.fetchrow(_LOCK, *self._key)
             if stored is None or stored["epoch"] != epoch:
                 raise Moved
-            await connection.execute(_REMOVE_DOCUMENTS, *self._key, timeout=_RESET_SECONDS)
-            for table in self._sums.values():
-                await table.clear(connection)
-            await connection.execute(_BEGIN, *self._key, log_id, serve_from)
-        return Checkpoint(log_id, 0, serve_from, GENERATION)
+            await self.clear(connection)
+            await connection.execute(_BEGIN, *self._key, log_id, serve_from, self._code)
+        return Checkpoint(log_id, 0, serve_from, self._generation)
+
+    async def clear(self, connection: Connection) -> None:
+        """Removes all that it holds, in the caller's transaction."""
+        await connection.execute(_REMOVE_DOCUMENTS, *self._key, timeout=RESET_SECONDS)
+        for table in self._sums.values():
+            await table.clear(connection)
 
     async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
         await self._pool.execute(_HEARTBEAT, self._projection, epoch, worker, state)
-
-
-class _SumsTable:
-    """The lines of one generation in the table that has the sums' name, and their fields as columns."""
-
-    def __init__(self, sums: Sums, generation: int) -> None:
-        self._sums = sums
-        self._generation = generation
-        key = ", ".join(("generation", *sums.key))
-        added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in sums.amounts)
-        # The rows come as JSON, so that the table itself says what type each column has. Names are our own constants.
-        rows = f"json_populate_recordset(null::{sums.name}, $1)"
-        self._add = f"insert into {sums.name} as kept select * from {rows} on conflict ({key}) do update set {added}"  # noqa: S608
-        self._remove_empty = (
-            f"delete from {sums.name} where {sums.amounts[0]} = 0 and ({key}) in (select {key} from {rows})"  # noqa: S608
-        )
-        self._clear = f"delete from {sums.name} where generation = $1"  # noqa: S608
-
-    async def add(self, connection: Connection, removed: Sequence[Place], added: Sequence[Place]) -> None:
-        lines: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * len(self._sums.amounts))
-        for sign, places in ((-1, removed), (1, added)):
-            for place in places:
-                assert isinstance(place, Share)
-                line = lines[place.key]
-                for nr, amount in enumerate(place.amounts):
-                    line[nr] += sign * amount
-        # In the same order everywhere, by key. Lines that stay as they are are not touched.
-        rows = json.dumps([self._row(key, amounts) for key, amounts in sorted(lines.items()) if any(amounts)])
-        await connection.execute(self._add, rows)
-        await connection.execute(self._remove_empty, rows)
-
-    def _row(self, key: tuple[str, ...], amounts: list[int]) -> dict[str, Any]:
-        sums = self._sums
-        return {
-            "generation": self._generation,
-            **dict(zip(sums.key, key, strict=True)),
-            **dict(zip(sums.amounts, amounts, strict=True)),
-        }
-
-    async def clear(self, connection: Connection) -> None:
-        await connection.execute(self._clear, self._generation, timeout=_RESET_SECONDS)
 
 
 def _checkpoint(row: asyncpg.Record | None) -> Checkpoint | None:

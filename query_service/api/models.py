@@ -175,7 +175,9 @@ class LagLevel(StrEnum):
 
 class ProjectionStatus(BaseModel):
     name: str
-    generation: int
+    generation: int = Field(description="the live one, which queries are answered from")
+    previous_generation: int | None = Field(description="kept for a rollback")
+    building_generation: int | None = Field(description="being built beside the live one")
     rebuilding: bool = Field(description="queries are refused until it has caught up")
     head: int = Field(description="position of the log's last event, asked of the log itself")
     checkpoint: int = Field(description="position of the last event that the read model shows")
@@ -195,7 +197,9 @@ class Projections(BaseModel):
                 "projections": [
                     {
                         "name": "orders",
-                        "generation": 1,
+                        "generation": 2,
+                        "previous_generation": 1,
+                        "building_generation": None,
                         "rebuilding": False,
                         "head": 1_234,
                         "checkpoint": 1_230,

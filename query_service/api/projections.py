@@ -51,14 +51,16 @@ async def get_projections(request: Request) -> Response:
 
 
 async def _status(side: QuerySide, name: str, log_id: UUID, standing: Standing) -> ProjectionStatus:
-    checkpoint, heartbeat = standing
+    checkpoint, heartbeat, generations = standing
     known = checkpoint is not None and checkpoint.log_id == log_id
     position = checkpoint.position if checkpoint is not None and known else 0
     head, lag_seconds = await side.log.lag(position)
     level, action = level_of(lag_seconds * 1_000)
     return ProjectionStatus(
         name=name,
-        generation=1 if checkpoint is None else checkpoint.generation,
+        generation=generations.live,
+        previous_generation=generations.previous,
+        building_generation=generations.building,
         rebuilding=checkpoint is None or not known or checkpoint.rebuilding,
         head=head,
         checkpoint=position,

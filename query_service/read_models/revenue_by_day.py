@@ -22,7 +22,9 @@ select m.log_id, m.position, m.serve_from, m.generation,
 from read_models m
 left join revenue_by_day r
     on r.generation = m.generation and r.day between $1 and $2 and ($3::text is null or r.currency = $3)
-where m.projection = 'revenue_by_day' and m.generation = 1 and m.log_id is not null
+where m.projection = 'revenue_by_day'
+  and m.generation = coalesce((select live from read_model_generations where projection = 'revenue_by_day'), 1)
+  and m.log_id is not null
 order by r.day, r.currency, r.status
 """
 

@@ -13,11 +13,12 @@ from redis.asyncio import Redis
 from projector.folding import Changes
 from projector.projection import Share
 from projector.projections.revenue_by_day import REVENUE
-from projector.stores import Batch, Fenced, Moved, Store, Verdict
+from projector.stores import Batch, Fenced, Moved, OtherCode, Shelf, Store, Verdict
 from projector.stores.postgres import PostgresStore
-from projector.stores.redis import RedisStore
+from projector.stores.postgres_shelf import PostgresShelf
+from projector.stores.redis import RedisShelf, RedisStore
 from shared.postgres import create_pool
-from shared.read_model_keys import Checkpoint, PartitionKeys
+from shared.read_model_keys import Checkpoint, Generations, PartitionKeys
 from shared.settings import Settings
 
 LOG = UUID(int=1)
@@ -155,3 +156,94 @@ async def test_the_last_word_of_a_heartbeat_is_the_highest_epochs(store: Store) 
     await store.heartbeat(2, "new", "active")
     await store.heartbeat(1, "old", "active")
     await store.heartbeat(2, "new", "stuck")
+
+
+@pytest.fixture(params=["redis", "postgresql"])
+async def shelf(
+    request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis_url: str
+) -> AsyncIterator[Shelf]:
+    async with Redis.from_url(redis_url) as redis:
+        if request.param == "redis":
+            yield RedisShelf(redis, "orders", code=1)
+        else:
+            yield PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)
+
+
+async def at(shelf: Shelf, generation: int, position: int) -> None:
+    """Makes a generation that is at that position."""
+    store = shelf.store(generation)
+    await store.claim(1)
+    start = await store.reset(1, LOG, serve_from=0)
+    assert await store.apply(batch(start, position, a='{"n":1}'), epoch=1) is Verdict.APPLIED
+
+
+async def test_without_more_ado_generation_1_is_live_and_alone(shelf: Shelf) -> None:
+    assert await shelf.generations() == Generations(live=1)
+
+
+async def test_a_generation_that_was_begun_is_gone_on_with(shelf: Shelf) -> None:
+    assert [await shelf.add(), await shelf.add()] == [2, 2]
+    assert await shelf.generations() == Generations(live=1, building=2)
+
+
+async def test_generations_hold_documents_of_their_own(shelf: Shelf) -> None:
+    await at(shelf, 1, 3)
+    await at(shelf, await shelf.add(), 5)
+    await shelf.store(2).reset(1, LOG, serve_from=0)
+
+    first, second = await shelf.store(1).checkpoint(), await shelf.store(2).checkpoint()
+
+    assert first is not None
+    assert second is not None
+    assert (first.position, first.generation, second.position, second.generation) == (3, 1, 0, 2)
+    assert await shelf.store(1).load(first, ["a"]) == {"a": b'{"n":1}'}
+    assert await shelf.store(2).load(second, ["a"]) == {}
+
+
+async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(shelf: Shelf) -> None:
+    await at(shelf, 1, 3)
+    assert not await shelf.switch(1, await shelf.add())
+    await at(shelf, 2, 2)
+    assert not await shelf.switch(1, 2)
+    assert await shelf.generations() == Generations(live=1, building=2)
+
+
+async def test_a_switch_keeps_the_one_before_and_can_be_undone(shelf: Shelf) -> None:
+    await at(shelf, 1, 3)
+    await at(shelf, await shelf.add(), 3)
+
+    assert not await shelf.switch(2, 1)
+    assert await shelf.switch(1, 2)
+    assert await shelf.generations() == Generations(live=2, previous=1)
+    assert await shelf.switch(2, 1)
+    assert await shelf.generations() == Generations(live=1, previous=2)
+
+
+async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(shelf: Shelf) -> None:
+    await at(shelf, 1, 3)
+    await at(shelf, await shelf.add(), 3)
+    await shelf.switch(1, 2)
+
+    assert not await shelf.drop(2)
+    assert await shelf.drop(1)
+
+    assert await shelf.generations() == Generations(live=2)
+    assert await shelf.store(1).checkpoint() is None
+    assert await shelf.store(2).checkpoint() is not None
+    assert await shelf.add() == 3
+    assert await shelf.drop(3)
+    assert await shelf.add() == 4
+
+
+async def test_other_code_is_told_and_claims_nothing(shelf: Shelf, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    await at(shelf, 1, 3)
+    newer: Shelf = PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=2)
+    if isinstance(shelf, RedisShelf):
+        newer = RedisShelf(shelf._redis, "orders", code=2)
+
+    with pytest.raises(OtherCode, match=r"version 1 .* this is version 2"):
+        await newer.store(1).claim(epoch=5)
+
+    checkpoint = await shelf.store(1).checkpoint()
+    assert checkpoint is not None
+    assert await shelf.store(1).apply(batch(checkpoint, 4), epoch=1) is Verdict.APPLIED

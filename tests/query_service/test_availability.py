@@ -91,6 +91,8 @@ async def test_projections_tell_head_checkpoint_and_lag(queries: httpx.AsyncClie
     assert status == {
         "name": "orders",
         "generation": 1,
+        "previous_generation": None,
+        "building_generation": None,
         "rebuilding": False,
         "head": head,
         "checkpoint": head,

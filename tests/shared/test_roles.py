@@ -88,7 +88,13 @@ async def test_only_the_command_role_may_append(
     await connection.close()
 
 
-READ_MODELS = ("read_models", "read_model_documents", "read_model_heartbeats", "revenue_by_day")
+READ_MODELS = (
+    "read_models",
+    "read_model_generations",
+    "read_model_documents",
+    "read_model_heartbeats",
+    "revenue_by_day",
+)
 
 
 @pytest.mark.parametrize("role", APPLICATION)

@@ -1,0 +1,153 @@
+"""`orders projections rebuild / verify / rollback / drop`: looking after the generations of a read model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import asyncpg
+import uvloop
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cli.database import NoDatabase, find_database
+from cli.stack import running_stack
+from projector.crew import shelf_of
+from projector.folding import PoisonEvent
+from projector.generations import Caretaker, Refused, Report
+from projector.projection import Projection
+from projector.projections import PROJECTIONS, Registered
+from projector.stores import AWAY, Fenced, Moved, OtherCode, Shelf
+from projector.verification import Comparison, orders, revenue_by_day
+from shared.logs import configure_logs
+from shared.postgres import connect, create_pool
+from shared.read_model_keys import PartitionKeys
+from shared.redis import create_redis
+from shared.settings import Settings
+
+Deed = Literal["rebuild", "verify", "rollback", "drop"]
+
+
+class Failed(Exception):
+    """It was not done, or the comparison found differences; the message says why."""
+
+
+def do(deed: Deed, name: str, data_dir: Path) -> None:
+    """Print what was done. Raises Failed."""
+    registered = next((one for one in PROJECTIONS if one.projection.name == name), None)
+    if registered is None:
+        known = ", ".join(one.projection.name for one in PROJECTIONS)
+        raise Failed(f"there is no read model {name!r}; there are {known}")
+    configure_logs("projections", "WARNING")
+    try:
+        settings = _settings(data_dir)
+        uvloop.run(_do(deed, registered, settings))
+    except (Refused, NoDatabase, PoisonEvent, OtherCode, Fenced, Moved, ValueError, asyncpg.PostgresError) as error:
+        raise Failed(str(error)) from error
+    except AWAY as error:
+        raise Failed(f"PostgreSQL or Redis is away: {error!r}") from error
+
+
+def _settings(data_dir: Path) -> Settings:
+    stack = running_stack(data_dir)
+    redis_url = os.environ.get("REDIS_URL") or (stack.redis_url if stack else None)
+    if not redis_url:
+        raise NoDatabase(f"no Redis: set REDIS_URL, or start a stack (nothing runs in {data_dir})")
+    given: dict[str, Any] = {"database_url": find_database(data_dir, "projector"), "redis_url": redis_url}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise Failed(str(error)) from error
+
+
+class _Desk:
+    """What every deed works with."""
+
+    def __init__(
+        self, settings: Settings, registered: Registered, redis: Redis, database: asyncpg.Pool[asyncpg.Record]
+    ) -> None:
+        self.projection: Projection[Any] = registered.projection
+        self.settings = settings
+        self.redis = redis
+        self.shelf: Shelf = shelf_of(registered, redis, database)
+        self.caretaker = Caretaker(settings, self.projection, self.shelf)
+        self.console = Console(highlight=False)
+
+    async def compare(self, generation: int) -> Comparison:
+        self.console.print(f"comparing generation {generation} with a plain fold of the log")
+        name = self.projection.name
+        log = await connect(self.settings, "projections-verify")
+        try:
+            if name == revenue_by_day.NAME:
+                return await revenue_by_day.compare(log, generation)
+            return await orders.compare(log, self.redis, PartitionKeys(name, generation=generation).prefix)
+        finally:
+            log.terminate()
+
+
+@asynccontextmanager
+async def _desk(settings: Settings, registered: Registered) -> AsyncIterator[_Desk]:
+    redis = create_redis(settings)
+    database = await create_pool(settings, "projections", max_size=3)
+    try:
+        yield _Desk(settings, registered, redis, database)
+    finally:
+        database.terminate()
+        await redis.aclose()
+
+
+async def _do(deed: Deed, registered: Registered, settings: Settings) -> None:
+    async with _desk(settings, registered) as desk:
+        await {"rebuild": _rebuild, "verify": _verify, "rollback": _rollback, "drop": _drop}[deed](desk)
+
+
+async def _rebuild(desk: _Desk) -> None:
+    compared: list[Comparison] = []
+
+    async def compare(generation: int) -> Comparison:
+        compared.append(await desk.compare(generation))
+        return compared[-1]
+
+    with _progress(desk.console, "building") as report:
+        number = await desk.caretaker.rebuild(report, compare)
+    desk.console.print(f"{compared[-1]}\nqueries are answered from generation {number} now")
+
+
+async def _verify(desk: _Desk) -> None:
+    generation = (await desk.shelf.generations()).live
+    comparison = await desk.compare(generation)
+    if comparison.differences:
+        raise Failed(f"generation {generation}: {comparison}")
+    desk.console.print(f"generation {generation}, up to position {comparison.position}: {comparison}")
+
+
+async def _rollback(desk: _Desk) -> None:
+    with _progress(desk.console, "catching up") as report:
+        number = await desk.caretaker.rollback(report)
+    desk.console.print(f"queries are answered from generation {number} again")
+
+
+async def _drop(desk: _Desk) -> None:
+    dropped = await desk.caretaker.drop()
+    for number in dropped:
+        desk.console.print(f"dropped generation {number}")
+    if not dropped:
+        desk.console.print("nothing to drop")
+
+
+@contextmanager
+def _progress(console: Console, what: str) -> Iterator[Report]:
+    """Draws a bar while the block runs."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(what, total=None)
+
+        def report(position: int, head: int) -> None:
+            progress.update(task, completed=position, total=head)
+
+        yield report

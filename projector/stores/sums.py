@@ -1,0 +1,59 @@
+"""Sums in PostgreSQL: what documents add up to, kept by what each adds and takes off."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from projector.folding import Place
+from projector.projection import Share, Sums
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+RESET_SECONDS = 600.0  # to remove a whole read model
+
+
+class SumsTable:
+    """The lines of one generation in the table that has the sums' name, and their fields as columns."""
+
+    def __init__(self, sums: Sums, generation: int) -> None:
+        self._sums = sums
+        self._generation = generation
+        key = ", ".join(("generation", *sums.key))
+        added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in sums.amounts)
+        # The rows come as JSON, so that the table itself says what type each column has. Names are our own constants.
+        rows = f"json_populate_recordset(null::{sums.name}, $1)"
+        self._add = f"insert into {sums.name} as kept select * from {rows} on conflict ({key}) do update set {added}"  # noqa: S608
+        self._remove_empty = (
+            f"delete from {sums.name} where {sums.amounts[0]} = 0 and ({key}) in (select {key} from {rows})"  # noqa: S608
+        )
+        self._clear = f"delete from {sums.name} where generation = $1"  # noqa: S608
+
+    async def add(self, connection: Connection, removed: Sequence[Place], added: Sequence[Place]) -> None:
+        lines: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * len(self._sums.amounts))
+        for sign, places in ((-1, removed), (1, added)):
+            for place in places:
+                assert isinstance(place, Share)
+                line = lines[place.key]
+                for nr, amount in enumerate(place.amounts):
+                    line[nr] += sign * amount
+        # In the same order everywhere, by key. Lines that stay as they are are not touched.
+        rows = json.dumps([self._row(key, amounts) for key, amounts in sorted(lines.items()) if any(amounts)])
+        await connection.execute(self._add, rows)
+        await connection.execute(self._remove_empty, rows)
+
+    def _row(self, key: tuple[str, ...], amounts: list[int]) -> dict[str, Any]:
+        sums = self._sums
+        return {
+            "generation": self._generation,
+            **dict(zip(sums.key, key, strict=True)),
+            **dict(zip(sums.amounts, amounts, strict=True)),
+        }
+
+    async def clear(self, connection: Connection) -> None:
+        await connection.execute(self._clear, self._generation, timeout=RESET_SECONDS)
