@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from projector import crew
+from projector.projections import PROJECTIONS
 from shared import codec
 
 NEWER_VERSION = 3  # of OrderPlaced
@@ -91,8 +93,15 @@ def become_newer() -> None:
     codec.UPCASTERS["OrderPlaced", NEWER_VERSION - 1] = lambda payload: {**payload, "channel": "web"}
 
 
+def keep_orders_only() -> None:
+    """Calls are counted over the whole process, so there must be one projection in it."""
+    vars(crew)["PROJECTIONS"] = tuple(one for one in PROJECTIONS if one.projection.name == "orders")
+
+
 def main(argument: str) -> None:
     what, _, moment = argument.partition(":")
+    if moment:
+        keep_orders_only()
     match what:
         case "kill":
             rig(MOMENTS[moment], lambda: os.kill(os.getpid(), signal.SIGKILL))
