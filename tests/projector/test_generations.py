@@ -146,11 +146,15 @@ async def customers(shop: Clients) -> AsyncIterator[list[int]]:
 
 @NAMES
 async def test_under_load_nobody_sees_an_empty_a_mixed_or_an_older_answer(
-    name: str, shop: Clients, orders: Orders, settings: Settings
+    name: str, shop: Clients, orders: Orders, recorder: Recorder, settings: Settings
 ) -> None:
     queries = shop[1]
+    for _ in range(300):
+        await recorder.record(new_order_id(), placed())
     async with customers(shop) as reads:
         await eventually(lambda: reads[0] > 50)
+        await _kill_half_way(await orders.start("rebuild", name, PROJECTOR_BATCH_SIZE="1"), name, settings)
+        assert await generations(queries, name) == (1, None, 2)
         output = await orders("rebuild", name)
         assert await generations(queries, name) == (2, 1, None)
         before = reads[0]
@@ -176,12 +180,8 @@ async def test_killed_half_way_it_is_resumed_or_given_up(
 ) -> None:
     for _ in range(600):
         await recorder.record(new_order_id(), placed())
-    process = await orders.start("rebuild", name, PROJECTOR_BATCH_SIZE="1")
-    half = await _position_of_generation_2(name, settings)
 
-    await eventually(lambda: _reaches(half, 30), seconds=30)
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
+    half = await _kill_half_way(await orders.start("rebuild", name, PROJECTOR_BATCH_SIZE="1"), name, settings)
 
     reached = await half()
     assert 30 <= reached < 600, "it was meant to be killed half-way"
@@ -194,6 +194,17 @@ async def test_killed_half_way_it_is_resumed_or_given_up(
     assert "dropped generation" in await orders("drop", name)
     assert await half() == (0 if then == "drop" else 600)
     await assert_equal_to_the_log(settings)
+
+
+async def _kill_half_way(
+    process: asyncio.subprocess.Process, name: str, settings: Settings
+) -> Callable[[], Awaitable[int]]:
+    """Gives what tells the position of the generation it was building."""
+    position = await _position_of_generation_2(name, settings)
+    await eventually(lambda: _reaches(position, 30), seconds=30)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    return position
 
 
 async def _reaches(position: Callable[[], Awaitable[int]], wanted: int) -> bool:
