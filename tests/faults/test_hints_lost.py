@@ -27,8 +27,8 @@ async def test_without_any_notification_polling_keeps_the_lag_bounded(shop: Shop
     async with customers.ordering(2), httpx.AsyncClient(base_url=shop.query.url, timeout=10) as queries:
         for _ in range(20):
             await until_more(customers.promises, 20)
-            [status] = (await queries.get("/projections")).json()["projections"]
-            lags.append(status["time_lag_ms"])
+            statuses = (await queries.get("/projections")).json()["projections"]
+            lags += [status["time_lag_ms"] for status in statuses]
     await shop.assert_all_is_well(customers.promises, seconds=5)
     assert heard == []
     assert max(lags) < LONGEST_LAG_MS, lags
@@ -38,5 +38,5 @@ async def test_without_any_notification_polling_keeps_the_lag_bounded(shop: Shop
 
 async def _caught_up(shop: Shop) -> bool:
     async with httpx.AsyncClient(base_url=shop.query.url, timeout=10) as queries:
-        [status] = (await queries.get("/projections")).json()["projections"]
-    return bool(status["time_lag_ms"] == status["position_lag"] == 0)
+        statuses = (await queries.get("/projections")).json()["projections"]
+    return all(status["time_lag_ms"] == status["position_lag"] == 0 for status in statuses)
