@@ -18,24 +18,50 @@ from cli.embedded_server import free_port
 from command_service.app import create_app as create_command_app
 from shared.migrations import migrate
 from shared.settings import Settings
-from tests.roles import PASSWORDS, settings_of
+from tests.roles import PASSWORDS, ROLES, settings_of
 
 _numbers = itertools.count(1)
+_TEMPLATE = "migrated"
 
 
 @asynccontextmanager
 async def fresh_database(server_url: str) -> AsyncIterator[str]:
-    """An empty, migrated database on the server, dropped at the end."""
+    """An empty, migrated database on the server, dropped at the end.
+
+    Migrating takes ten times as long as copying what was migrated once.
+    """
     name = f"test_{next(_numbers)}"
     server = await asyncpg.connect(server_url)
     try:
-        await server.execute(f"create database {name}")
+        await _make_template(server, server_url)
+        await server.execute(f"create database {name} template {_TEMPLATE}")
         url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
-        await migrate(url, PASSWORDS)
+        await _begin_another_log(url)
         yield url
         await server.execute(f"drop database {name} with (force)")
     finally:
         await server.close()
+
+
+async def _make_template(server: asyncpg.Connection[asyncpg.Record], server_url: str) -> None:
+    if not await server.fetchval("select exists (select from pg_database where datname = $1)", _TEMPLATE):
+        await server.execute(f"create database {_TEMPLATE}")
+        await migrate(urlsplit(server_url)._replace(path=f"/{_TEMPLATE}").geturl(), PASSWORDS)
+
+
+async def _begin_another_log(url: str) -> None:
+    """As if it had been migrated on its own: with an id of its own, and open to the roles it is open to then."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "with fresh as (select gen_random_uuid() as id)"
+        " update log_head set log_id = id, hash = sha256(uuid_send(id)) from fresh"
+    )
+    # Rights on a database are not copied with it.
+    await connection.execute(
+        f"revoke all on database {urlsplit(url).path[1:]} from public;"
+        f" grant connect on database {urlsplit(url).path[1:]} to {', '.join(ROLES)}"
+    )
+    await connection.close()
 
 
 def settings_for(database_url: str, redis_url: str, **changes: object) -> Settings:
