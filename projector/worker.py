@@ -145,6 +145,7 @@ class Worker(Generic[D]):
                     projection=self._projection.name,
                     error=repr(error),
                 )
+                await self._shelf.reconnect()
             case _:
                 self.reason = f"{type(error).__name__}: {error}"
                 _log.error("the projector failed; trying again", projection=self._projection.name, exc_info=error)

@@ -18,6 +18,8 @@ CONNECTION_LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     # There, and not letting us in: while it is restored, renamed, or given a new password.
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -35,6 +37,8 @@ def _server_settings(role: str) -> dict[str, str]:
         "application_name": f"orders-{role}",
         "jit": "off",  # compiling costs more than these short statements take
         "timezone": "UTC",
+        # A client whose requests no longer arrive would otherwise keep its row locks for as long as its socket stands.
+        "idle_in_transaction_session_timeout": "5s",
         # A peer that vanished without a word must not hold a lock for two hours.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",

@@ -123,5 +123,9 @@ class Shelf(Protocol):
         """Removes it; False when it is the live one, or when somebody claims it meanwhile."""
         ...
 
+    async def reconnect(self) -> None:
+        """Trusts no connection that is open now: the server was away, and a connection may be dead without a word."""
+        ...
+
 
 AWAY = (*CONNECTION_LOST, *REDIS_DOWN)

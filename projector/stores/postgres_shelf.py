@@ -77,3 +77,7 @@ class PostgresShelf:
             await self.store(generation).clear(connection)
             await connection.execute(_RETIRE, self._projection, generation)
         return True
+
+    async def reconnect(self) -> None:
+        # Each dead one would otherwise cost a time-out of its own, one after the other.
+        await self._pool.expire_connections()

@@ -121,6 +121,9 @@ class RedisShelf:
         self._switch = _script(redis, "switch")
         self._retire = _script(redis, "retire")
 
+    async def reconnect(self) -> None:
+        """Nothing to do: the client drops a connection that timed out."""
+
     async def generations(self) -> Generations:
         return await read_generations(self._redis, self._keys)
 
