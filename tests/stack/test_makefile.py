@@ -45,4 +45,5 @@ def test_the_faults_have_a_target_of_their_own() -> None:
 
 def test_ci_runs_the_checks_and_the_tests() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text().splitlines()
-    assert [line for line in script if line.startswith("make")] == ["make check", "make test", "make test-faults"]
+    steps = [line.partition(" ||")[0] for line in script if line.startswith("make")]
+    assert steps == ["make check", "make test", "make test-faults"]
