@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 # Written last, so that a set-up that was interrupted is done again, and one whose lock changed too.
 DEPENDENCIES := $(VENV)/.dependencies-installed
 PROJECT := $(VENV)/.project-installed
+BENCH := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # The newest Python that runs and can make an environment; `make setup PYTHON=...` takes another.
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 	$$candidate -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: help setup up test test-faults check bench format lock clean
+.PHONY: help setup up test test-faults check bench bench-check format lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,8 +41,11 @@ check: setup  ## lint, formatting, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## measure; each bench also runs alone: python -m bench.load_order
-	$(BIN)/python -m bench.load_order
+bench: $(BENCH)  ## measure everything, ten minutes; ARGS="--quick"; one row alone: python -m bench.place_order
+	$(BIN)/python -m bench $(ARGS)
+
+bench-check: setup  ## a minute: fails where something has become slow
+	$(BIN)/python -m bench.check
 
 format: setup  ## put the code in its standard form
 	$(BIN)/ruff check --fix
@@ -51,7 +55,9 @@ UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate
 
 lock:  ## choose versions anew (needs uv)
 	$(UV_COMPILE) --upgrade pyproject.toml --output-file requirements/runtime.lock
-	$(UV_COMPILE) --upgrade pyproject.toml --all-extras --output-file requirements/dev.lock
+	$(UV_COMPILE) --upgrade pyproject.toml --extra dev --extra embedded --output-file requirements/dev.lock
+	$(UV_COMPILE) --upgrade pyproject.toml --extra bench --extra embedded --constraint requirements/dev.lock \
+		--output-file requirements/bench.lock
 
 clean:  ## remove what setup and the tools made; the data in .orders/ stays
 	rm -rf $(VENV) build *.egg-info .hypothesis .*_cache
@@ -66,4 +72,9 @@ $(DEPENDENCIES): requirements/dev.lock
 
 $(PROJECT): pyproject.toml $(DEPENDENCIES)
 	@umask 022 && $(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+# What the benchmarks compare with; what the tests need has the same versions in both locks.
+$(BENCH): requirements/bench.lock $(PROJECT)
+	@$(PIP) install --require-hashes -r requirements/bench.lock
 	@touch $@

@@ -1,105 +1,90 @@
-"""How long it takes to load an order, by the length of its life: `python -m bench.load_order`.
+"""Row 8: loading an order of 10,000 events and one of 100. A snapshot bounds the tail that is read and folded.
 
-Goal: an order of 10,000 events costs at most twice what one of 100 costs, because a snapshot bounds the tail. Both are
-measured in turns in one run, on PostgreSQL with fsync on; times are medians in milliseconds.
+The orders are measured in turns.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import platform
 import statistics
 import sys
-import tempfile
-from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 
-import asyncpg
 from uuid_utils.compat import uuid7
 
-from cli.embedded import EmbeddedPostgres
-from shared import codec, event_store, snapshots
+from bench import orders
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Connection, Servers, connected
+from shared import event_store, snapshots
 from shared.event_store import Append, NewEvent
-from shared.events.order import OrderEvent, OrderLine, OrderPlaced, ShippingAddressChanged
-from shared.migrations import migrate
+from shared.events.order import ShippingAddressChanged
 
 LIVES = (100, 1_000, 10_000)
 TAIL = 50  # events after the last snapshot, as long for each
-ROUNDS = 300
-RESULTS = Path(__file__).parent / "results" / "load_order.json"
+LOADS = 100  # of each order, a round
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    database = servers.database()
+    connected(database, _live)
+    rounds = [connected(database, _load) for _ in range(scale.rounds)]
+    without = connected(database, _load_without_snapshot)
+    shortest, longest = LIVES[0], LIVES[-1]
+    return [
+        Result(
+            row=8,
+            label="loading a long order",
+            measure=f"loading an order of {longest:,} events",
+            unit="ms",
+            ours=[times[longest] for times in rounds],
+            against=f"one of {shortest:,}",
+            theirs=[times[shortest] for times in rounds],
+            goal=Goal("at most", 2.0),
+            n=scale.rounds * LOADS,
+            notes=[f"{TAIL} events after its snapshot; without one it takes {without:.0f} ms"],
+            curve={str(events): statistics.median(times[events] for times in rounds) for events in LIVES},
+        )
+    ]
+
+
+async def _live(connection: Connection) -> None:
+    """An order of each length, kept as a snapshot `TAIL` events before its end."""
+    for events in LIVES:
+        begun = [orders.placed(0), *_moves(events - 1 - TAIL)]
+        await event_store.append_group(connection, [Append(_stream(events), 0, uuid7(), begun)])
+    await snapshots.compact(connection, 10)
+    for events in LIVES:
+        await event_store.append_group(connection, [Append(_stream(events), events - TAIL, uuid7(), _moves(TAIL))])
 
 
 def _stream(events: int) -> str:
     return f"order-{events}"
 
 
-def _move(number: int) -> NewEvent:
-    return _event(ShippingAddressChanged(f"address-{number}"))
+def _moves(count: int) -> list[NewEvent]:
+    return [orders.new_event(ShippingAddressChanged(f"address-{number}")) for number in range(count)]
 
 
-def _event(event: OrderEvent) -> NewEvent:
-    return NewEvent(uuid7(), *codec.encode(event), "{}", datetime.now(UTC))
-
-
-async def _live(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """An order of each length, kept as a snapshot `TAIL` events before its end."""
-    placed = OrderPlaced("alice", "GBP", (OrderLine("MUG", 1, 450, "Mug"),), "home")
-    for events in LIVES:
-        moves = [_move(number) for number in range(events - 1 - TAIL)]
-        await event_store.append_group(connection, [Append(_stream(events), 0, uuid7(), [_event(placed), *moves])])
-    await snapshots.compact(connection, 10)
-    for events in LIVES:
-        moves = [_move(number) for number in range(TAIL)]
-        await event_store.append_group(connection, [Append(_stream(events), events - TAIL, uuid7(), moves)])
-
-
-async def _measure(connection: asyncpg.Connection[asyncpg.Record]) -> dict[int, float]:
+async def _load(connection: Connection) -> dict[int, float]:
     """Median milliseconds by length of life."""
     times: dict[int, list[float]] = {events: [] for events in LIVES}
-    for _ in range(ROUNDS):
+    for _ in range(LOADS):
         for events in LIVES:
-            started = perf_counter()
+            began = perf_counter()
             loaded = await snapshots.load(connection, _stream(events))
-            times[events].append((perf_counter() - started) * 1_000)
+            times[events].append((perf_counter() - began) * 1_000)
             assert loaded.version == events
     return {events: statistics.median(measured) for events, measured in times.items()}
 
 
-async def _run(url: str) -> dict[str, object]:
-    await migrate(url)
-    connection = await asyncpg.connect(url)
-    await _live(connection)
-    with_snapshots = await _measure(connection)
+async def _load_without_snapshot(connection: Connection) -> float:
+    """Milliseconds."""
     await connection.execute("delete from snapshots")
-    started = perf_counter()
+    began = perf_counter()
     await snapshots.load(connection, _stream(LIVES[-1]))
-    without = (perf_counter() - started) * 1_000
-    version = await connection.fetchval("show server_version")
-    await connection.close()
-    return {
-        "milliseconds": with_snapshots,
-        "ratio_10000_to_100": with_snapshots[LIVES[-1]] / with_snapshots[LIVES[0]],
-        "milliseconds_10000_without_snapshot": without,
-        "tail_events": TAIL,
-        "postgres": version,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
-
-
-def main() -> int:
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        EmbeddedPostgres(Path(directory) / "postgres", flush_initial_files=False) as server,
-    ):
-        result = asyncio.run(_run(server.url))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-    return 0 if float(str(result["ratio_10000_to_100"])) <= 2.0 else 1
+    return (perf_counter() - began) * 1_000
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(alone(measure))

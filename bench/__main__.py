@@ -1,0 +1,48 @@
+"""`python -m bench`: the whole table. Writes `bench/results/`, the tables and plots of `docs/performance.md`, and what
+`docs/scaling.md` takes from them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+from bench import pages, plots
+from bench.run import LATEST, RESULTS, SCALES, Measure, arguments, save, take
+
+# The rows of the table. The small ones come first, while the machine is as it was left.
+ROWS = {
+    1: "append",
+    2: "eventsourcing_append",
+    3: "place_order",
+    4: "read_order",
+    5: "visibility",
+    8: "load_order",
+    9: "hot_order",
+    11: "processes",
+    12: "import_month",
+    13: "overload",
+    10: "memory",
+    7: "growth",
+    6: "rebuild",
+}
+
+
+def measures(names: list[str]) -> Mapping[str, Measure]:
+    return {name: import_module(f"bench.{name}").measure for name in names}
+
+
+def main() -> int:
+    parser = arguments("the whole table")
+    parser.add_argument("--only", nargs="+", choices=ROWS.values(), metavar="ROW", help=", ".join(ROWS.values()))
+    asked = parser.parse_args()
+    run = take(measures(asked.only or list(ROWS.values())), SCALES[asked.scale], asked.directory)
+    save(run, RESULTS / "some.json" if asked.only else LATEST)
+    if not asked.only:
+        plots.draw(run)
+        pages.write(run)
+    return 0 if run.reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

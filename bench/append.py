@@ -1,0 +1,113 @@
+"""Row 1: durable appends of one event of about 1 KB to a new stream, by 32 writers in one process.
+
+Ours is the command service's appender: one order of all events, hash chain, version check, group commit. pgbench
+inserts into a table of the same shape and promises none of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+import uvloop
+from uuid_utils.compat import uuid7
+
+from bench import orders
+from bench.pgbench import Pgbench
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Servers
+from command_service.appender import Appender
+from shared import codec
+from shared.event_store import Append, NewEvent
+from shared.events.order import OrderLine, OrderPlaced
+from shared.postgres import connect
+from shared.settings import Settings
+from shared.stalls import StallWatch
+
+WRITERS = 32
+_LINES = tuple(OrderLine(f"8512{n}A", n + 1, 255, f"WHITE HANGING HEART T-LIGHT HOLDER, {n}") for n in range(8))
+EVENT = NewEvent(
+    uuid7(), *codec.encode(OrderPlaced("17850", "GBP", _LINES, "address-1")), orders.METADATA, orders.new_time()
+)
+EVENT_BYTES = len(EVENT.data) + len(EVENT.metadata)
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    ours: list[float] = []
+    plain: list[float] = []
+    appended = 0
+    database = servers.database()
+    pgbench = Pgbench(servers, database, EVENT.data, EVENT.metadata)
+    for number in range(-1, scale.rounds):
+        seconds = scale.seconds if number >= 0 else scale.warm_up
+        servers.settle()
+        count, took = uvloop.run(append(database, seconds))
+        servers.settle()
+        per_second = pgbench.per_second(seconds)
+        if number >= 0:
+            appended += count
+            ours.append(count / took)
+            plain.append(per_second)
+    return [
+        Result(
+            row=1,
+            label="append / pgbench",
+            measure=f"durable append of one event of {EVENT_BYTES:,} bytes to a new stream, {WRITERS} writers",
+            unit="events/s",
+            ours=ours,
+            against="pgbench, one prepared INSERT per transaction, 32 clients",
+            theirs=plain,
+            goal=Goal("at least", 1.2),
+            n=appended,
+            notes=["the writers run in the process that appends; pgbench is C"],
+        )
+    ]
+
+
+async def append(database_url: str, seconds: float) -> tuple[int, float]:
+    """(events appended, seconds it took)"""
+    async with running_appender(database_url) as appender:
+        began = perf_counter()
+        counts = await asyncio.gather(*(_write(appender, began + seconds) for _ in range(WRITERS)))
+        return sum(counts), perf_counter() - began
+
+
+@asynccontextmanager
+async def running_appender(database_url: str) -> AsyncIterator[Appender]:
+    """As the command service makes it."""
+    settings = Settings.model_validate({"database_url": database_url, "redis_url": "redis://127.0.0.1:1/0"})
+    stalls = StallWatch(lambda: connect(settings, "stalls"), settings.long_transaction_seconds, patience=1.0)
+    appender = Appender(
+        lambda: connect(settings, "appender"),
+        stalls,
+        queue_size=settings.append_queue_size,
+        group_size=settings.append_group_size,
+        wait_seconds=settings.append_wait_seconds,
+        timeout_seconds=settings.append_timeout_seconds,
+    )
+    appender.start()
+    try:
+        yield appender
+    finally:
+        await appender.stop()
+        await stalls.close()
+
+
+async def _write(appender: Appender, until: float) -> int:
+    count = 0
+    while perf_counter() < until:
+        event_id = uuid7()
+        event = EVENT._replace(event_id=event_id, occurred_at=orders.new_time())
+        verdict = await appender.append(Append(f"order-{event_id}", 0, event_id, (event,)))
+        assert verdict.outcome == "appended"
+        count += 1
+    return count
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

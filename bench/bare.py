@@ -1,0 +1,114 @@
+"""What the services are compared with: the least that FastAPI can do for the same request.
+
+`python -m bench.bare PORT BYTES`: one process, the same HTTP server with the same settings; a body checked by the same
+rules; a constant for an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import uvicorn
+from fastapi import FastAPI, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints
+
+from bench.load import ROOT
+from cli.embedded_server import free_port
+from cli.processes import launch
+from cli.service import Service
+from command_service.api.currencies import CURRENCIES
+from shared.fields import Id, ProductId, Rfc3339
+
+_ACKNOWLEDGEMENT = (
+    b'{"command_id":"019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10","aggregate_id":"019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10",'
+    b'"version":1,"position":1042,"consistency_token":"5f0c6f5e0d3c4e0fb7a1d0f8f2d0a9c4-1042"}'
+)
+
+
+def _known(code: str) -> str:
+    if code not in CURRENCIES:
+        raise ValueError("should be an ISO 4217 currency code, such as GBP")
+    return code
+
+
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=500)]
+Currency = Annotated[
+    str, AfterValidator(_known), Field(pattern=r"^[A-Z]{3}$", json_schema_extra={"enum": sorted(CURRENCIES)})
+]
+
+
+# The service's rules, written down once more: when it checks them faster, what it is compared with stays as it is.
+class OrderItem(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    product_id: ProductId
+    product_name: Text | None = None
+    quantity: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+    unit_price: Annotated[StrictInt, Field(ge=0, le=1_000_000_000)]
+
+
+class PlaceOrder(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    occurred_at: Rfc3339 | None = None
+    order_id: Id | None = None
+    customer_id: Id
+    currency: Currency
+    items: Annotated[list[OrderItem], Field(min_length=1, max_length=2_000)]
+    shipping_address_id: Id
+
+
+def create_app(answer_bytes: int) -> FastAPI:
+    app = FastAPI(openapi_url=None)
+    document = b'"' + b"x" * (answer_bytes - 2) + b'"'
+
+    @app.post("/orders")
+    async def place(body: PlaceOrder) -> Response:  # noqa: ARG001 - to be checked is all that happens to it
+        return Response(_ACKNOWLEDGEMENT, 201, media_type="application/json")
+
+    @app.get("/orders/{order_id}")
+    async def read(order_id: str) -> Response:  # noqa: ARG001
+        return Response(document, media_type="application/json")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        return Response(b'{"status":"ready"}', media_type="application/json")
+
+    return app
+
+
+class Bare(Service):
+    """It as a process."""
+
+    def __init__(self, directory: Path, answer_bytes: int = 512) -> None:
+        port = free_port()
+        super().__init__("bare", port, directory / f"bare-{port}.log", {})
+        self._answer_bytes = answer_bytes
+
+    def spawn(self) -> None:
+        """Launch `python -m bench.bare`."""
+        command = [sys.executable, "-m", "bench.bare", str(self.port), str(self._answer_bytes)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = launch(command, log=self.log, env=environment, death_signal=signal.SIGTERM)
+
+
+def main() -> None:
+    port, answer_bytes = map(int, sys.argv[1:])
+    uvicorn.run(
+        create_app(answer_bytes),
+        host="127.0.0.1",
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

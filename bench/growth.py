@@ -1,0 +1,112 @@
+"""Row 7: the same append, read of a stream and tailing, on logs that grow tenfold.
+
+The logs are copies that lie beside each other and are measured in turns.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from uuid_utils.compat import uuid7
+
+from bench import logs, orders
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Connection, Servers, connected
+from shared import event_store
+from shared.event_store import Append
+from shared.events.order import stream_of
+
+GROUP = 32
+PAGE = 1_000
+
+Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the log) -> how much was done
+
+
+async def append(connection: Connection, _: int) -> int:
+    """Events, each to a new stream, in groups."""
+    placing = [Append(f"order-{uuid7()}", 0, uuid7(), [orders.placed(number)]) for number in range(GROUP)]
+    await event_store.append_group(connection, placing)
+    return GROUP
+
+
+async def read_stream(connection: Connection, events: int) -> int:
+    """One order of four events, at random."""
+    number = random.randrange(events // orders.EVENTS_OF_AN_ORDER)
+    return len([event async for event in event_store.read_stream(connection, stream_of(orders.order_id(number)))])
+
+
+async def tail(connection: Connection, _: int) -> int:
+    """The last page before the head."""
+    head = await event_store.read_head(connection)
+    return len(await event_store.read_batch(connection, head.position - PAGE, PAGE))
+
+
+MEASURES: dict[str, tuple[Work, str]] = {
+    f"append, in groups of {GROUP}": (append, "events/s"),
+    "read of a stream of 4 events, at random": (read_stream, "events/s"),
+    f"tailing, the last {PAGE:,} events": (tail, "events/s"),
+}
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    copies = {size: servers.copy(logs.log_of(servers, size)) for size in scale.growth}
+    smallest, largest = scale.growth[0], scale.growth[-1]
+    results = [
+        Result(
+            row=7,
+            label="space of an event",
+            measure=f"space of an event in a log of {largest:,}, indexes included",
+            unit="bytes",
+            ours=[connected(copies[largest], _bytes) / largest],
+        )
+    ]
+    for name, (work, unit) in MEASURES.items():
+        rates: dict[int, list[float]] = {size: [] for size in copies}
+        for number in range(-1, scale.rounds):
+            seconds = (scale.seconds if number >= 0 else scale.warm_up) / 2
+            servers.settle()
+            for size, url in copies.items():
+                rate = connected(url, lambda connection: _per_second(connection, size, work, seconds))  # noqa: B023
+                if number >= 0:
+                    rates[size].append(rate)
+        curve = {str(size): sum(each) / len(each) for size, each in rates.items()}
+        results += [
+            Result(
+                row=7,
+                label=f"{name.partition(',')[0]}, {size:,} events",
+                measure=f"{name}: {size:,} events",
+                unit=unit,
+                ours=rates[size],
+                against=f"the same at {smallest:,}",
+                theirs=rates[smallest],
+                goal=Goal("at least", 0.9),
+                n=round(sum(rates[size]) * scale.seconds / 2),
+                curve=curve,
+            )
+            for size in scale.growth[1:]
+        ]
+    for url in copies.values():
+        servers.drop(url)
+    return results
+
+
+async def _bytes(connection: Connection) -> float:
+    return float(await connection.fetchval("select pg_total_relation_size('events')"))
+
+
+async def _per_second(connection: Connection, size: int, work: Work, seconds: float) -> float:
+    await work(connection, size)  # plans and caches
+    done = 0
+    began = perf_counter()
+    while perf_counter() < began + seconds:
+        done += await work(connection, size)
+    return done / (perf_counter() - began)
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

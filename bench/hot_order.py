@@ -1,0 +1,80 @@
+"""Row 9: one order takes 90 % of the commands. What do the others notice?
+
+An open loop at a fixed rate. Against it stands the same rate with no order hot, so that only the heat differs; and, as
+a note, the others alone.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bench import orders
+from bench.load import Flow, Plan, Report, run
+from bench.result import Goal, Result, percentile
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Servers
+from bench.wire import send_json
+
+RATE = 300.0
+HOT = 0.9
+OTHERS = 2_000
+CONNECTIONS = 32
+HOT_ORDER = OTHERS  # its number
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    database = servers.database()
+    orders.place(database, range(OTHERS + 1))
+    reports: dict[str, list[Report]] = {"hot": [], "spread": [], "alone": []}
+    others = list(range(OTHERS))
+    with servers.services(database, commands=1) as services:
+        port = services.port("command")
+        beside = {"hot": [HOT_ORDER], "spread": others, "alone": []}
+        for _ in range(scale.rounds):
+            for name, orders_beside in beside.items():
+                reports[name].append(_load(port, others, orders_beside, scale))
+    p99 = {
+        name: [percentile(report.flows[0].latencies, 0.99) for report in measured] for name, measured in reports.items()
+    }
+    quiet = sorted(p99["alone"])[len(p99["alone"]) // 2]
+    return [
+        Result(
+            row=9,
+            label="beside a hot order, p99",
+            measure=f"p99 of the others while one order takes {HOT:.0%} of {RATE:.0f} commands/s",
+            unit="ms",
+            ours=p99["hot"],
+            against="their p99 at the same rate with no order hot",
+            theirs=p99["spread"],
+            goal=Goal("at most", 1.5),
+            n=sum(report.flows[0].answers for report in reports["hot"]),
+            client_cpu=max(report.client_cpu for measured in reports.values() for report in measured),
+            notes=[f"the others alone, at a tenth of the rate: {quiet:.1f} ms", reports["hot"][-1].lateness_in_words()],
+        )
+    ]
+
+
+def _load(port: int, others: list[int], beside: list[int], scale: Scale) -> Report:
+    flows = [_moves("others", others, RATE * (1 - HOT), port)]
+    if beside:
+        flows.append(_moves("beside", beside, RATE * HOT, port))
+    return run(Plan(flows=flows, warm_up=scale.warm_up, seconds=2 * scale.seconds))
+
+
+def _moves(name: str, numbers: list[int], rate: float, port: int) -> Flow:
+    """Each changes the address, so each appends an event."""
+    requests = [
+        send_json(
+            "PUT",
+            f"/orders/{orders.order_id(number)}/shipping-address",
+            b'{"shipping_address_id":"address-%d"}' % address,
+        )
+        for address in range(2, 4)
+        for number in numbers
+    ]
+    return Flow(name=name, requests=requests, ports=[port], connections=CONNECTIONS, rate=rate, in_order=True)
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

@@ -1,0 +1,142 @@
+"""Row 12: `orders import` of a month of invoices, against the same orders as raw appends.
+
+The sample in `tests/data/` is small; its invoices are repeated under other numbers until they are as many as a month
+has. `RETAIL_CSV` in the environment names a whole file to take instead. The raw appends are those of row 1, by as many
+writers as the import has. The log itself says how long both took, from its first group of events to its last; to the
+import's time is added what reading the file takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+import uvloop
+from uuid_utils.compat import uuid7
+
+from bench import orders
+from bench.append import WRITERS, running_appender
+from bench.load import ROOT
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Connection, Servers, connected
+from cli.online_retail import HEADER, Order, read_invoices
+from cli.service import orders_command
+from shared.event_store import Append
+from shared.events.order import OrderLine, OrderPlaced, stream_of
+
+SAMPLE = ROOT / "tests" / "data" / "online_retail_sample.csv.gz"
+
+
+# What came after the first group, and the seconds that it took.
+_SPAN = """
+select count(*) filter (where recorded_at > first), extract(epoch from max(recorded_at) - first)::float8
+from events, (select min(recorded_at) as first from events) as begun group by first
+"""
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    given = os.environ.get("RETAIL_CSV")
+    file = Path(given) if given else _month(servers.directory / "month.csv", scale.invoices)
+    ours, theirs = [], []
+    placed: list[Order] = []
+    for _ in range(scale.rounds):
+        began = perf_counter()
+        placed = [placement.order for placement in read_invoices(file).placements]
+        reading = perf_counter() - began
+        database = servers.database()
+        _import(servers, database, file)
+        ours.append(_per_second(database, reading))
+        servers.settle()
+        database = servers.database()
+        uvloop.run(_append(database, placed))
+        theirs.append(_per_second(database))
+    lines = sum(len(order.items) for order in placed)
+    return [
+        Result(
+            row=12,
+            label="import of a month",
+            measure=f"`orders import` of {len(placed):,} orders with {lines:,} lines",
+            unit="orders/s",
+            ours=ours,
+            against=f"the same orders as raw appends, {WRITERS} writers",
+            theirs=theirs,
+            goal=Goal("at least", 0.3),
+            n=scale.rounds * len(placed),
+            notes=["the file of RETAIL_CSV" if given else "invoices of the sample, repeated under other numbers"],
+        )
+    ]
+
+
+def _per_second(database_url: str, more_seconds: float = 0.0) -> float:
+    """Orders, one event each."""
+
+    async def ask(connection: Connection) -> float:
+        row = await connection.fetchrow(_SPAN)
+        assert row is not None, "the log has events"
+        return float(row[0] / (row[1] + more_seconds))
+
+    return connected(database_url, ask)
+
+
+def _month(path: Path, invoices: int) -> Path:
+    """That many invoices, in a file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        for row in _invoices(invoices):
+            writer.writerow(row)
+    return path
+
+
+def _invoices(count: int) -> Iterator[list[str]]:
+    with gzip.open(SAMPLE, "rt", newline="", encoding="utf-8") as lines:
+        rows = list(csv.reader(lines))[1:]
+    numbers: set[str] = set()
+    repetition = 0
+    while True:
+        for invoice, *rest in rows:
+            number = f"{invoice}-{repetition}"
+            if number not in numbers and len(numbers) == count:
+                return
+            numbers.add(number)
+            yield [number, *rest]
+        repetition += 1
+
+
+def _import(servers: Servers, database_url: str, file: Path) -> None:
+    with servers.services(database_url, commands=1) as services:
+        rejects = servers.directory / "rejects.csv"
+        command_url = f"http://127.0.0.1:{services.port('command')}"
+        command = orders_command("import", str(file), "--command-url", command_url, "--rejects", str(rejects))
+        subprocess.run([*command, "--concurrency", str(WRITERS)], check=True, capture_output=True)
+
+
+async def _append(database_url: str, placed: list[Order]) -> None:
+    queue = iter(placed)
+    async with running_appender(database_url) as appender:
+
+        async def write() -> None:
+            for order in queue:
+                verdict = await appender.append(_placing(order))
+                assert verdict.outcome == "appended"
+
+        await asyncio.gather(*(write() for _ in range(WRITERS)))
+
+
+def _placing(order: Order) -> Append:
+    lines = [OrderLine(item.product_id, item.quantity, item.unit_price, item.product_name) for item in order.items]
+    event = OrderPlaced(order.customer_id, order.currency, tuple(lines), order.shipping_address_id)
+    return Append(stream_of(order.order_id), 0, uuid7(), [orders.new_event(event)])
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

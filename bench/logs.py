@@ -1,0 +1,26 @@
+"""Logs of some size, loaded once and copied for every measure that wants one."""
+
+from __future__ import annotations
+
+from bench import orders
+from bench.servers import Servers
+
+
+def log_of(servers: Servers, events: int) -> str:
+    """The URL of a log of so many events. Nobody may change it: copy it. Built on a smaller one, where there is one."""
+    name = _name(events)
+    if name in servers.databases:
+        return servers.url(name)
+    smaller = max((size for size in _sizes(servers) if size < events), default=0)
+    url = servers.copy(servers.url(_name(smaller)), name) if smaller else servers.database(name)
+    orders.fill(url, events - smaller, first_order=smaller // orders.EVENTS_OF_AN_ORDER)
+    servers.vacuum(url)
+    return url
+
+
+def _name(events: int) -> str:
+    return f"log_{events}"
+
+
+def _sizes(servers: Servers) -> list[int]:
+    return [int(name.removeprefix("log_")) for name in servers.databases if name.startswith("log_")]

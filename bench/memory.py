@@ -1,0 +1,70 @@
+"""Row 10: the resident memory of each process after many orders, each placed over HTTP and read with its token.
+
+A million orders would take most of an hour, so they are fewer unless `--full` is given; the row says how many.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import psutil
+
+from bench import orders
+from bench.load import Flow, Plan, run
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Servers, Services
+from bench.wire import send_json
+
+FIRST = 10_000
+CONNECTIONS = 32
+OURS = ("command", "projector", "query")
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    with servers.services(servers.database(), commands=1, queries=1) as services:
+        first = placed = _place(services, min(FIRST, scale.remembered // 2))
+        early = _resident(services)
+        placed += _place(services, scale.remembered - placed)
+        late = _resident(services)
+    return [
+        Result(
+            row=10,
+            label=f"memory, {name}",
+            measure=f"resident memory of the {name} process after {placed:,} orders",
+            unit="MiB",
+            ours=[late[name]],
+            against=f"after {first:,}",
+            theirs=[early[name]],
+            goal=Goal("at most", 1.2),
+            n=placed,
+        )
+        for name in OURS
+    ]
+
+
+def _place(services: Services, count: int) -> int:
+    """At least that many; how many."""
+    placed = 0
+    while placed < count:
+        flow = Flow(
+            name="place and read",
+            requests=[send_json("POST", "/orders", orders.BODY)],
+            ports=services.ports("command"),
+            connections=CONNECTIONS,
+            reads_at=services.port("query"),
+        )
+        report = run(Plan(flows=[flow], warm_up=0.0, seconds=1.0))
+        placed += report.flows[0].statuses[201]
+    return placed
+
+
+def _resident(services: Services) -> dict[str, float]:
+    """MiB by process."""
+    watched = services.watch
+    return {name: psutil.Process(watched[name][0]).memory_info().rss / 2**20 for name in OURS}
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

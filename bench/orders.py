@@ -1,0 +1,118 @@
+"""Orders to measure with, and logs full of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+import msgspec
+import uvloop
+from uuid_utils.compat import uuid7
+
+from shared import codec, event_store
+from shared.event_store import Append, NewEvent
+from shared.events.order import (
+    OrderEvent,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    PaymentConfirmed,
+    ShippingAddressChanged,
+    stream_of,
+)
+
+# `POST /orders` with two lines, as a shop sends it.
+BODY = msgspec.json.encode(
+    {
+        "customer_id": "17850",
+        "currency": "GBP",
+        "items": [
+            {
+                "product_id": "85123A",
+                "product_name": "WHITE HANGING HEART T-LIGHT HOLDER",
+                "quantity": 6,
+                "unit_price": 255,
+            },
+            {"product_id": "71053", "product_name": "WHITE METAL LANTERN", "quantity": 6, "unit_price": 339},
+        ],
+        "shipping_address_id": "address-1",
+    }
+)
+METADATA = '{"correlation_id":"0f8fad5b-d9cb-469f-a165-70867728950e"}'
+EVENTS_OF_AN_ORDER = 4
+GROUP = 250  # orders appended in one call
+LOADERS = 2  # connections: one prepares the next group while the log takes the other's
+
+_LINES = (
+    OrderLine("85123A", 6, 255, "WHITE HANGING HEART T-LIGHT HOLDER"),
+    OrderLine("71053", 6, 339, "WHITE METAL LANTERN"),
+)
+_TOTAL = sum(line.quantity * line.unit_price for line in _LINES)
+
+
+def new_time() -> datetime:
+    return datetime.now(UTC)
+
+
+def order_id(number: int) -> str:
+    return f"order{number:08d}"
+
+
+def placed(number: int) -> NewEvent:
+    return new_event(OrderPlaced(f"customer{number % 5_000}", "GBP", _LINES, "address-1"))
+
+
+def new_event(event: OrderEvent) -> NewEvent:
+    return NewEvent(uuid7(), *codec.encode(event), METADATA, new_time())
+
+
+def placing(number: int) -> Append:
+    """The command that begins an order."""
+    return Append(stream_of(order_id(number)), 0, uuid7(), [placed(number)])
+
+
+def fill(database_url: str, events: int, first_order: int = 0) -> int:
+    """Appends that many events: orders that are placed, moved, paid and shipped, many of them at a time. The number of
+    the next order."""
+    end = first_order + events // EVENTS_OF_AN_ORDER
+    uvloop.run(_fill(database_url, first_order, end))
+    return end
+
+
+async def _fill(database_url: str, first: int, end: int) -> None:
+    groups = iter([range(begin, min(begin + GROUP, end)) for begin in range(first, end, GROUP)])
+
+    async def work() -> None:
+        connection = await asyncpg.connect(database_url)
+        try:
+            for numbers in groups:
+                await event_store.append_group(connection, [_begun(number) for number in numbers])
+                await event_store.append_group(connection, [_ended(number) for number in numbers])
+        finally:
+            await connection.close()
+
+    await asyncio.gather(*(work() for _ in range(LOADERS)))
+
+
+def _begun(number: int) -> Append:
+    moved = new_event(ShippingAddressChanged(f"address-{number % 7}"))
+    return Append(stream_of(order_id(number)), 0, uuid7(), [placed(number), moved])
+
+
+def _ended(number: int) -> Append:
+    events = [new_event(PaymentConfirmed(f"pay-{number}", _TOTAL)), new_event(OrderShipped(f"track-{number}"))]
+    return Append(stream_of(order_id(number)), 2, uuid7(), events)
+
+
+def place(database_url: str, numbers: Sequence[int]) -> None:
+    """Orders of one event each."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(database_url)
+        for begin in range(0, len(numbers), 1_000):
+            await event_store.append_group(connection, [placing(number) for number in numbers[begin : begin + 1_000]])
+        await connection.close()
+
+    uvloop.run(work())

@@ -1,0 +1,79 @@
+"""Row 13: twice as many orders a second as one command process can place. How many are placed all the same?
+
+First the most that it places, in a closed loop of 32 connections. Then twice that rate, in an open loop on many
+connections; who is refused does not wait, whatever the answer asks for.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import psutil
+
+from bench import orders
+from bench.load import Flow, Plan, Report, run
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Servers
+from bench.wire import send_json
+
+CONNECTIONS = 32
+OVERLOADED_CONNECTIONS = 600
+REFUSED = 503
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    peaks: list[float] = []
+    after: list[float] = []
+    overloaded: list[Report] = []
+    more_memory: list[int] = []
+    with servers.services(servers.database(), commands=1) as services:
+        port, watch = services.port("command"), services.watch
+        (pid,) = watch["command"]
+        for _ in range(scale.rounds):
+            peaks.append(_peak(port, scale))
+            before = psutil.Process(pid).memory_info().rss
+            overloaded.append(_overload(port, 2 * peaks[-1], scale.overload, watch))
+            more_memory.append(psutil.Process(pid).memory_info().rss - before)
+            after.append(_peak(port, scale))
+    last = overloaded[-1]
+    refused = last.flows[0].refused / last.seconds
+    return [
+        Result(
+            row=13,
+            label="orders placed at 2x the load",
+            measure=f"orders placed at twice the rate that one command process can place, for {scale.overload:.0f} s",
+            unit="orders/s",
+            ours=[report.accepted_per_second() for report in overloaded],
+            against=f"the most that it places, {CONNECTIONS} connections",
+            theirs=peaks,
+            goal=Goal("at least", 0.9),
+            n=sum(report.flows[0].answers for report in overloaded),
+            client_cpu=max(report.client_cpu for report in overloaded),
+            notes=[
+                f"{refused:,.0f}/s were refused in the last round",
+                f"right afterwards {after[-1]:,.0f}/s were placed, before {peaks[-1]:,.0f}/s",
+                f"it took {max(more_memory) / 2**20:.1f} MiB more memory at most",
+                last.cores_in_words(),
+            ],
+        )
+    ]
+
+
+def _peak(port: int, scale: Scale) -> float:
+    return run(Plan(flows=[_orders(port, CONNECTIONS)], warm_up=scale.warm_up, seconds=scale.seconds)).per_second()
+
+
+def _overload(port: int, rate: float, seconds: float, watch: dict[str, list[int]]) -> Report:
+    flow = _orders(port, OVERLOADED_CONNECTIONS, rate)
+    return run(Plan(flows=[flow], warm_up=2.0, seconds=seconds, watch=watch), refusals={REFUSED})
+
+
+def _orders(port: int, connections: int, rate: float = 0.0) -> Flow:
+    request = send_json("POST", "/orders", orders.BODY)
+    return Flow(name="place", requests=[request], ports=[port], connections=connections, rate=rate)
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

@@ -1,0 +1,59 @@
+"""pgbench: what PostgreSQL itself does with one prepared INSERT a transaction, no order, no chain, no versions."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.servers import Connection, Servers, connected
+from cli.binaries import postgres_binary
+
+CLIENTS = 32
+# The same columns, indexes and checks as the log.
+_TABLE = """
+create table if not exists plain (like events including all);
+create sequence if not exists plain_positions cache 32;
+"""
+_SCRIPT = """
+insert into plain values (nextval('plain_positions'), gen_random_uuid()::text, 1, gen_random_uuid(), 'OrderPlaced', 2,
+    {data}, {metadata}, now(), now(), decode('{hash}', 'hex'));
+"""
+
+
+class Pgbench:
+    def __init__(self, servers: Servers, database_url: str, data: str, metadata: str) -> None:
+        """`data` and `metadata` are those of the events it is compared with."""
+        self._url = urlsplit(database_url)
+        self._script = Path(servers.directory) / f"{self._url.path[1:]}.pgbench"
+        texts = {"data": _literal(data), "metadata": _literal(metadata)}
+        self._script.write_text(_SCRIPT.format(**texts, hash="5a" * 32))
+
+        async def make(connection: Connection) -> None:
+            await connection.execute(_TABLE)
+
+        connected(database_url, make)
+
+    def per_second(self, seconds: float, clients: int = CLIENTS) -> float:
+        """Transactions a second."""
+        url = self._url
+        # fmt: off
+        command: list[str | Path] = [
+            postgres_binary("pgbench"), "--no-vacuum", "--protocol=prepared", "--file", self._script,
+            "--client", str(clients), "--jobs", str(min(clients, os.cpu_count() or 1)),
+            "--time", str(max(1, round(seconds))),
+            "--host", url.hostname or "", "--port", str(url.port), "--username", url.username or "", url.path[1:],
+        ]
+        # fmt: on
+        environment = {**os.environ, "PGPASSWORD": url.password or ""}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found = re.search(r"^tps = ([0-9.]+) \(without initial", ended.stdout, re.MULTILINE)
+        assert found, ended.stdout
+        return float(found[1])
+
+
+def _literal(json: str) -> str:
+    """As SQL, where pgbench sees no variable: it takes a colon for one unless a space follows."""
+    return "'" + json.replace('":', '": ').replace("'", "''") + "'"

@@ -1,0 +1,53 @@
+"""Row 3: `POST /orders` with two lines, durable, by one command process."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import orders
+from bench.bare import Bare
+from bench.load import Flow, Plan, Report, run
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Servers, running
+from bench.wire import send_json
+
+CONNECTIONS = 32
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    bare = Bare(servers.directory)
+    reports: list[Report] = []
+    bare_reports: list[Report] = []
+    with servers.services(servers.database(), commands=1) as services, running(bare):
+        for _ in range(scale.rounds):
+            reports.append(_load(services.port("command"), scale, services.watch))
+            bare_reports.append(_load(bare.port, scale, {}))
+    last = reports[-1]
+    return [
+        Result(
+            row=3,
+            label="POST /orders",
+            measure=f"`POST /orders` with two lines, durable, one command process, {CONNECTIONS} connections",
+            unit="requests/s",
+            ours=[report.per_second() for report in reports],
+            against="a bare FastAPI route that validates the same body",
+            theirs=[report.per_second() for report in bare_reports],
+            goal=Goal("at least", 0.55),
+            n=sum(report.flows[0].answers for report in reports),
+            client_cpu=max(report.client_cpu for report in (*reports, *bare_reports)),
+            notes=[last.cores_in_words()],
+        )
+    ]
+
+
+def _load(port: int, scale: Scale, watch: dict[str, list[int]]) -> Report:
+    flow = Flow(
+        name="place", requests=[send_json("POST", "/orders", orders.BODY)], ports=[port], connections=CONNECTIONS
+    )
+    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=watch))
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

@@ -1,0 +1,84 @@
+"""Row 4: `GET /orders/{id}` over 10,000 orders at random, by one query process.
+
+Requests a second in a closed loop. Latency in an open loop, both sides at the same rate: 60 % of what the query
+process can do.
+"""
+
+from __future__ import annotations
+
+import http.client
+import sys
+
+from bench import orders
+from bench.bare import Bare
+from bench.load import Flow, Plan, Report, run
+from bench.result import Goal, Result, percentile
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Servers, Services, running
+from bench.visibility import wait_until_read
+from bench.wire import get
+
+ORDERS = 10_000
+CONNECTIONS = 32
+LOAD = 0.6  # of what the query process can do
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    database = servers.database()
+    orders.place(database, range(ORDERS))
+    with servers.services(database, queries=1) as services:
+        wait_until_read(services, orders.order_id(ORDERS - 1))
+        with running(Bare(servers.directory, _answer_bytes(services))) as bare:
+            ports = services.port("query"), bare.port
+            return _measure(ports, scale, services.watch)
+
+
+def _measure(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]]) -> list[Result]:
+    closed = [(_load(ports[0], scale, watch), _load(ports[1], scale)) for _ in range(scale.rounds)]
+    rate = LOAD * min(ours.per_second() for ours, _ in closed)
+    opened = [(_load(ports[0], scale, watch, rate), _load(ports[1], scale, {}, rate)) for _ in range(scale.rounds)]
+    return [
+        Result(
+            row=4,
+            label="GET /orders/{id}",
+            measure=f"`GET /orders/{{id}}` over {ORDERS:,} random orders, one query process, {CONNECTIONS} connections",
+            unit="requests/s",
+            ours=[ours.per_second() for ours, _ in closed],
+            against="a bare FastAPI route, constant bytes of that size",
+            theirs=[theirs.per_second() for _, theirs in closed],
+            goal=Goal("at least", 0.8),
+            n=sum(ours.flows[0].answers for ours, _ in closed),
+            client_cpu=max(report.client_cpu for pair in closed for report in pair),
+            notes=[closed[-1][0].cores_in_words()],
+        ),
+        Result(
+            row=4,
+            label="GET /orders/{id}, p99",
+            measure=f"its p99 in an open loop at {LOAD:.0%} of that, {rate:,.0f}/s",
+            unit="ms",
+            ours=[percentile(ours.flows[0].latencies, 0.99) for ours, _ in opened],
+            against="the bare route at the same rate",
+            theirs=[percentile(theirs.flows[0].latencies, 0.99) for _, theirs in opened],
+            goal=Goal("at most", 1.5),
+            n=sum(ours.flows[0].answers for ours, _ in opened),
+            client_cpu=max(report.client_cpu for pair in opened for report in pair),
+            notes=[opened[-1][0].lateness_in_words()],
+        ),
+    ]
+
+
+def _load(port: int, scale: Scale, watch: dict[str, list[int]] | None = None, rate: float = 0.0) -> Report:
+    requests = [get(f"/orders/{orders.order_id(number)}") for number in range(ORDERS)]
+    flow = Flow(name="read", requests=requests, ports=[port], connections=CONNECTIONS, rate=rate)
+    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=watch or {}))
+
+
+def _answer_bytes(services: Services) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", services.port("query"))
+    connection.request("GET", f"/orders/{orders.order_id(0)}")
+    return len(connection.getresponse().read())
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

@@ -1,0 +1,139 @@
+"""Row 6: a rebuild of the order documents, `orders projections rebuild orders`, up to where it begins to compare.
+
+The log is read, decoded, folded and written to Valkey by one process. The time runs from when it connects to the log.
+Against it stands the reading alone, in pages of the same size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+from time import perf_counter
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import psutil
+
+from bench import append, logs
+from bench.load import Refused
+from bench.pgbench import Pgbench
+from bench.result import Goal, Result
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Connection, Servers, connected
+from cli.service import orders_command
+from shared import event_store
+from shared.settings import Settings
+
+BUILT = b"comparing"  # what the command says next
+PAGE = int(Settings.model_fields["projector_batch_size"].default)
+# Of pgbench's inserts a second: 60,000 events a second where pgbench makes 20,000.
+TIMES_PGBENCH = 3.0
+
+# For how many seconds somebody has been connected to a database; null while nobody is.
+_CONNECTED = """
+select extract(epoch from clock_timestamp() - min(backend_start))::float8 from pg_stat_activity
+where datname = $1 and backend_type = 'client backend'
+"""
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    log = logs.log_of(servers, scale.events)
+    rounds = 1 if scale.events > 500_000 else scale.rounds
+    built = [_build(servers, log) for _ in range(rounds)]
+    ours = [scale.events / each.seconds for each in built]
+    alone = [scale.events / connected(log, _read_all) for _ in range(rounds)]
+    pgbench = Pgbench(servers, servers.database(), append.EVENT.data, append.EVENT.metadata)
+    inserts = [pgbench.per_second(scale.seconds) for _ in range(rounds)]
+    measure = f"rebuild of the order documents from {scale.events:,} events"
+    cores = statistics.median(each.cpu_seconds / each.seconds for each in built)
+    notes = [f"the rebuilding process took {cores:.2f} of a core"]
+
+    def result(label: str, against: str, theirs: list[float], goal: Goal) -> Result:
+        return Result(
+            row=6,
+            label=f"rebuild / {label}",
+            measure=measure,
+            unit="events/s",
+            ours=ours,
+            against=against,
+            theirs=theirs,
+            goal=goal,
+            n=rounds * scale.events,
+            notes=notes,
+        )
+
+    return [
+        result("reading the log", f"reading the log alone, in pages of {PAGE:,}", alone, Goal("at least", 0.3)),
+        result("pgbench", "pgbench's inserts a second, as in row 1", inserts, Goal("at least", TIMES_PGBENCH)),
+    ]
+
+
+class _Built(NamedTuple):
+    """Of the process that rebuilds, from when it connects to the log to when it begins to compare."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def _build(servers: Servers, database_url: str) -> _Built:
+    with servers.valkey() as valkey:
+        environment = {
+            **os.environ,
+            "DATABASE_URL": servers.url_as("projector", database_url),
+            "REDIS_URL": valkey.url,
+            "PYTHONUNBUFFERED": "1",
+        }
+        # Asked of another database: in the log's own, the only one to connect shall be the one that rebuilds.
+        return connected(servers.postgres.url, lambda asking: _watch(asking, database_url, environment))
+
+
+async def _watch(asking: Connection, database_url: str, environment: dict[str, str]) -> _Built:
+    database = urlsplit(database_url).path[1:]
+    process = await asyncio.create_subprocess_exec(
+        *orders_command("projections", "rebuild", "orders"),
+        env=environment,
+        cwd="/",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said = asyncio.create_task(_says(process, BUILT))
+        while not await asking.fetchval(_CONNECTED, database) and not said.done():  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.005)
+        cpu_before = _cpu_seconds(process.pid)
+        await said
+        return _Built(await asking.fetchval(_CONNECTED, database), _cpu_seconds(process.pid) - cpu_before)
+    finally:
+        process.kill()  # the comparison is not measured
+        await process.wait()
+
+
+async def _says(process: asyncio.subprocess.Process, begin: bytes) -> None:
+    assert process.stdout is not None
+    said = []
+    async for line in process.stdout:
+        if line.startswith(begin):
+            return
+        said.append(line)
+    raise Refused(b"".join(said).decode())
+
+
+def _cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+async def _read_all(connection: Connection) -> float:
+    """Seconds."""
+    began = perf_counter()
+    after = 0
+    while events := await event_store.read_batch(connection, after, PAGE):
+        after = events[-1].position
+    return perf_counter() - began
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

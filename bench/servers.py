@@ -1,0 +1,192 @@
+"""The real servers of a run, fsync on, in a directory that is removed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+import uvloop
+
+from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.embedded_server import free_port
+from cli.processes import last_lines
+from cli.server import Server
+from cli.service import Service
+from cli.up import CONNECTS_AS
+from shared.migrations import migrate
+
+READY_SECONDS = 60.0
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Server)
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class Servers:
+    """PostgreSQL, and what runs on it. Databases and Valkeys are made as they are asked for."""
+
+    def __init__(self, directory: Path, postgres: EmbeddedPostgres) -> None:
+        self.directory = directory
+        self.postgres = postgres
+        self._passwords = {f"orders_{role}": secrets.token_urlsafe(16) for role in set(CONNECTS_AS.values())}
+        self._numbers = itertools.count(1)
+        self._databases: set[str] = set()
+
+    def url(self, database: str) -> str:
+        return urlsplit(self.postgres.url)._replace(path=f"/{database}").geturl()
+
+    def url_as(self, role: str, database_url: str) -> str:
+        url = urlsplit(database_url)
+        password = self._passwords[f"orders_{role}"]
+        return url._replace(netloc=f"orders_{role}:{password}@{url.hostname}:{url.port}").geturl()
+
+    def database(self, name: str | None = None) -> str:
+        """The URL of a new, migrated, empty database."""
+        name = name or f"bench_{next(self._numbers)}"
+        self._execute(f"create database {name}")
+        asyncio.run(migrate(self.url(name), self._passwords))
+        self._databases.add(name)
+        return self.url(name)
+
+    @property
+    def databases(self) -> set[str]:
+        """The names of those that there are."""
+        return set(self._databases)
+
+    def copy(self, database_url: str, name: str | None = None) -> str:
+        """The URL of a copy, made of the files: nobody may be connected."""
+        name = name or f"bench_{next(self._numbers)}"
+        # Rights on a database are not copied with it; the default lets every role connect.
+        self._execute(f"create database {name} template {urlsplit(database_url).path[1:]} strategy file_copy")
+        self._databases.add(name)
+        return self.url(name)
+
+    def drop(self, database_url: str) -> None:
+        name = urlsplit(database_url).path[1:]
+        self._execute(f"drop database {name} with (force)")
+        self._databases.discard(name)
+
+    def vacuum(self, database_url: str) -> None:
+        """What autovacuum would do some time, and then in the middle of a measure."""
+        self._execute("vacuum (analyze) events, log_head", database_url)
+
+    def settle(self) -> None:
+        """Writes out what is dirty, so that one measure does not pay for the one before it."""
+        self._execute("checkpoint")
+
+    def _execute(self, statement: str, database_url: str | None = None) -> None:
+        async def execute() -> None:
+            connection = await asyncpg.connect(database_url or self.postgres.url)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        asyncio.run(execute())
+
+    @contextmanager
+    def valkey(self) -> Iterator[EmbeddedValkey]:
+        """An empty one."""
+        with EmbeddedValkey(self.directory / f"valkey-{next(self._numbers)}") as valkey:
+            yield valkey
+
+    @contextmanager
+    def services(self, database_url: str, *, commands: int = 0, queries: int = 0) -> Iterator[Services]:
+        """Command and query services, each a process with a port of its own; with queries a projector and a Valkey."""
+        with ExitStack() as stack:
+            valkey = stack.enter_context(self.valkey()) if queries else None
+            names = ["command"] * commands + ["projector"] * bool(queries) + ["query"] * queries
+            running = [self._service(name, database_url, valkey) for name in names]
+            for service in running:
+                service.spawn()
+                stack.callback(service.stop)
+            for service in running:
+                _wait_for(service)
+            yield Services(running, self.postgres, valkey)
+
+    def _service(self, name: str, database_url: str, valkey: EmbeddedValkey | None) -> Service:
+        port = free_port()
+        log = self.directory / f"{name}-{port}.log"
+        environment = {
+            "DATABASE_URL": self.url_as(CONNECTS_AS[name], database_url),
+            "REDIS_URL": valkey.url if valkey else "redis://127.0.0.1:1/0",  # commands do not use it
+            "HOST": "127.0.0.1",
+            f"{name.upper()}_PORT": str(port),
+        }
+        if valkey is None:
+            environment["THROTTLE_FOR"] = ""  # there is no projector, so read models are as far behind as can be
+        return Service(name, port, log, environment)
+
+
+class Services:
+    """Those that run, and what they run on."""
+
+    def __init__(self, running: list[Service], postgres: EmbeddedPostgres, valkey: EmbeddedValkey | None) -> None:
+        self._running = running
+        self._servers: list[Server] = [*running, postgres, *([valkey] if valkey else [])]
+
+    def ports(self, name: str) -> list[int]:
+        return [service.port for service in self._running if service.name == name]
+
+    def port(self, name: str) -> int:
+        return self.ports(name)[0]
+
+    @property
+    def watch(self) -> dict[str, list[int]]:
+        """Their process ids by name, a name for each of several processes."""
+        seen: dict[str, list[int]] = {}
+        for server in self._servers:
+            number = sum(name.startswith(server.name) for name in seen)
+            assert server.pid is not None, f"{server.name} has died"
+            seen[f"{server.name} {number + 1}" if number else server.name] = [server.pid]
+        return seen
+
+
+@contextmanager
+def servers(directory: Path | None = None) -> Iterator[Servers]:
+    """`directory` is where the data goes: to a disk that matters, not to memory."""
+    with (
+        tempfile.TemporaryDirectory(prefix="orders-bench-", dir=directory) as made,
+        EmbeddedPostgres(Path(made) / "postgres", flush_initial_files=False) as postgres,
+    ):
+        yield Servers(Path(made), postgres)
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    server.spawn()
+    try:
+        _wait_for(server)
+        yield server
+    finally:
+        server.stop()
+
+
+def _wait_for(server: Server) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not server.ready():
+        if server.pid is None or time.monotonic() > deadline:
+            raise RuntimeError(f"{server.name} does not get ready: {server.state}\n{last_lines(server.log, 10)}")
+        time.sleep(0.02)  # a condition outside of this process: it can only be asked again
+
+
+def connected(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `work` makes of a connection as the products' own are: on uvloop."""
+
+    async def connect() -> T:
+        connection = await asyncpg.connect(url, server_settings={"jit": "off", "timezone": "UTC"})
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return uvloop.run(connect())

@@ -1,0 +1,91 @@
+"""Row 5: from the append to a query that shows it, at 500 orders a second in an open loop.
+
+Every order that is placed is then asked for with its Consistency-Token. Measured are the time from the acknowledgement
+to the answered query, and the whole from when the order was *due* to that answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import time
+
+from bench import orders
+from bench.load import Flow, Measured, Plan, Report, run
+from bench.result import Goal, Result, percentile
+from bench.run import alone
+from bench.scale import Scale
+from bench.servers import Servers, Services
+from bench.wire import send_json
+
+RATE = 500.0
+CONNECTIONS = 64
+CATCH_UP_SECONDS = 60.0
+PERCENTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+
+
+def measure(servers: Servers, scale: Scale) -> list[Result]:
+    with servers.services(servers.database(), commands=1, queries=1) as services:
+        reports = [_load(services, scale) for _ in range(scale.rounds)]
+    reads = [report.flows[0].reads for report in reports]
+    wholes = [report.flows[0].wholes for report in reports]
+    notes = [reports[-1].cores_in_words(), reports[-1].lateness_in_words()]
+    goals = {0.5: Goal("at most", 5.0, "value"), 0.99: Goal("at most", 25.0, "value")}
+    return [
+        Result(
+            row=5,
+            label=f"{label}, p{100 * share:g}",
+            measure=f"p{100 * share:g} of {what}, at {RATE:.0f} orders/s",
+            unit="ms",
+            ours=[percentile(each, share) for each in values],
+            goal=goals[share] if values is reads else None,
+            n=sum(report.flows[0].answers for report in reports),
+            client_cpu=max(report.client_cpu for report in reports),
+            notes=notes,
+            curve={f"{100 * p:g}": percentile([one for each in values for one in each], p) for p in PERCENTILES},
+        )
+        for label, what, values in (
+            ("acknowledged to shown", "acknowledged → shown to a query with its token", reads),
+            ("due to shown", "order due → shown to a query with its token, the append included", wholes),
+        )
+        for share in goals
+    ]
+
+
+def _load(services: Services, scale: Scale) -> Report:
+    flow = Flow(
+        name="place and read",
+        requests=[send_json("POST", "/orders", orders.BODY)],
+        ports=services.ports("command"),
+        connections=CONNECTIONS,
+        rate=RATE,
+        reads_at=services.port("query"),
+    )
+    report = run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=2 * scale.seconds, watch=services.watch))
+    _all_were_shown(report.flows[0])
+    return report
+
+
+def _all_were_shown(measured: Measured) -> None:
+    assert len(measured.reads) == measured.answers, "an order was placed in the measured time and not read"
+
+
+def wait_until_read(services: Services, order_id: str) -> None:
+    """Until the query service shows it: the last of the log."""
+    deadline = time.monotonic() + CATCH_UP_SECONDS
+    while not _shows(services.port("query"), order_id):
+        assert time.monotonic() < deadline, "the projector does not catch up"
+        time.sleep(0.05)  # a condition outside of this process: it can only be asked again
+
+
+def _shows(port: int, order_id: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.request("GET", f"/orders/{order_id}")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(alone(measure))

@@ -1,0 +1,71 @@
+"""HTTP/1.1 on one connection, one request at a time, with as little work for each as Python allows.
+
+It understands what our servers answer and no more: a `content-length` in small letters, no chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+Answered = Callable[[int, bytes], None]  # (status, body)
+
+_LENGTH = b"content-length: "
+
+
+class Wire(asyncio.Protocol):
+    def __init__(self) -> None:
+        self._received = b""
+        self._answered: Answered | None = None
+        self._transport: asyncio.Transport | None = None
+        self.broken = asyncio.get_running_loop().create_future()  # settled when the server hangs up
+
+    @classmethod
+    async def open(cls, port: int) -> Wire:
+        return (await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port))[1]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def send(self, request: bytes, answered: Answered) -> None:
+        """`answered` is called once the whole answer is there; only then may the next request be sent."""
+        assert self._transport is not None
+        self._answered = answered
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._received:
+            data = self._received + data
+        end = data.find(b"\r\n\r\n")
+        if end >= 0:
+            at = data.index(_LENGTH, 0, end) + len(_LENGTH)
+            length = int(data[at : data.index(b"\r", at)])
+            if len(data) >= end + 4 + length:
+                self._received = b""
+                assert self._answered is not None
+                self._answered(int(data[9:12]), data[end + 4 :])
+                return
+        self._received = data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.broken.done():
+            self.broken.set_result(exc)
+
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+
+def get(path: str, **headers: str) -> bytes:
+    return _head("GET", path, headers) + b"\r\n"
+
+
+def send_json(method: str, path: str, body: bytes) -> bytes:
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    return _head(method, path, headers) + b"\r\n" + body
+
+
+def _head(method: str, path: str, headers: dict[str, str]) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "".join(f"{line}\r\n" for line in lines).encode()
