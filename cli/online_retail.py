@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,7 @@ class NotOnlineRetail(Exception):
     """The file as a whole cannot be read: another header, no header, or a damaged gzip stream."""
 
 
-class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One order line; `unit_price` in pence."""
 
     product_id: str
@@ -80,21 +81,23 @@ class Invoices:
     rejects: list[Reject]
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Price(msgspec.Struct, frozen=True, gc=False):
+    text: str  # for explanations
+    pence: int  # rounded down where it is finer than a penny
+    is_finer: bool
+
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
     line: int
     product_id: str
     product_name: str
     quantity: int
     time: datetime
-    price: str  # as written, for explanations
-    pence: int  # rounded down where it is finer than a penny
-    finer: bool
+    price: _Price
     customer_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
+class _Unreadable(msgspec.Struct, frozen=True, gc=False):
     line: int
     why: str
     raw: str
@@ -121,13 +124,13 @@ def parse(lines: Iterable[bytes]) -> Invoices:
     """
     numbered = enumerate(lines, start=1)
     _check_header(next(numbered, (1, b""))[1])
-    rows = [_read_row(number, line) for number, line in numbered if line.strip()]
     invoices: dict[str, list[_Row | _Unreadable]] = {}
-    for invoice, row in rows:
-        if invoice:
+    for number, line in numbered:
+        if line.strip():
+            invoice, row = _read_row(number, line)
             invoices.setdefault(invoice, []).append(row)
     # A row without an invoice number belongs to no other row: it is refused on its own.
-    verdicts = [_judge("", [row]) for invoice, row in rows if not invoice]
+    verdicts = [_judge("", [row]) for row in invoices.pop("", [])]
     verdicts += [_judge(invoice, its_rows) for invoice, its_rows in invoices.items()]
     return Invoices(
         placements=[verdict for verdict in verdicts if isinstance(verdict, Placement)],
@@ -147,11 +150,13 @@ def _read_row(number: int, line: bytes) -> tuple[str, _Row | _Unreadable]:
     Each line is parsed on its own: no field of this data spans lines, and so an unbalanced quote spoils one line and
     does not swallow the invoices below it.
     """
-    raw = line.decode(errors="backslashreplace").rstrip("\r\n")
     try:
-        cells = [cell.strip() for cell in next(csv.reader([line.decode().rstrip("\r\n")], strict=True))]
+        raw = line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
+        raw = line.decode(errors="backslashreplace").rstrip("\r\n")
         return raw.partition(",")[0].strip(' "'), _Unreadable(number, "the text is not UTF-8", raw)
+    try:
+        cells = list(map(str.strip, _cells(raw)))
     except csv.Error as error:
         return raw.partition(",")[0].strip(' "'), _Unreadable(number, f"not CSV: {error}", raw)
     if len(cells) != len(HEADER):
@@ -162,16 +167,31 @@ def _read_row(number: int, line: bytes) -> tuple[str, _Row | _Unreadable]:
         return "", _Unreadable(number, "no invoice number", raw)
     if not QUANTITY.fullmatch(quantity):
         return invoice, _Unreadable(number, f"Quantity {quantity!r} is not a whole number", raw)
-    if not PRICE.fullmatch(price):
+    if (amount := _read_price(price)) is None:
         return invoice, _Unreadable(number, f"UnitPrice {price!r} is not an amount", raw)
-    when = _read_time(time)
-    if when is None:
+    if (when := _read_time(time)) is None:
         return invoice, _Unreadable(number, f"InvoiceDate {time!r} is not a date and time", raw)
     customer_id = customer_id.partition(".")[0] if customer_id else GUEST
-    pence, rest = _pence(Decimal(price))
-    return invoice, _Row(number, product_id, product_name, int(quantity), when, price, pence, rest > 0, customer_id)
+    return invoice, _Row(number, product_id, product_name, int(quantity), when, amount, customer_id)
 
 
+def _cells(text: str) -> list[str]:
+    if '"' in text or "\r" in text:
+        return next(csv.reader([text], strict=True))
+    return text.split(",")  # the same, for a fraction of the time; most lines are like this
+
+
+# Prices and times repeat: a month has tens of thousands of lines, and of either a thousand values.
+@lru_cache(maxsize=10_000)
+def _read_price(text: str) -> _Price | None:
+    if not PRICE.fullmatch(text):
+        return None
+    numerator, denominator = Decimal(text).as_integer_ratio()  # integers, so that no decimal context rounds
+    pence, rest = divmod(numerator * 100, denominator)
+    return _Price(text, pence, rest > 0)
+
+
+@lru_cache(maxsize=10_000)
 def _read_time(text: str) -> datetime | None:
     """Local time of the shop, taken as UTC."""
     if not TIME.fullmatch(text):
@@ -194,10 +214,10 @@ def _judge(invoice: str, rows: list[_Row | _Unreadable]) -> Placement | Reject:
         return Reject(invoice, tuple(row.line for row in unreadable), "unreadable-row", why, raw)
     if wrong := [row for row in readable if row.quantity <= 0]:
         return _refuse(invoice, wrong, "quantity-not-positive", f"quantity {_some(row.quantity for row in wrong)}")
-    if wrong := [row for row in readable if row.pence < 0]:
-        return _refuse(invoice, wrong, "negative-price", f"unit price {_some(row.price for row in wrong)}")
-    if wrong := [row for row in readable if row.finer]:
-        return _refuse(invoice, wrong, "price-finer-than-penny", f"unit price {_some(row.price for row in wrong)}")
+    if wrong := [row for row in readable if row.price.pence < 0]:
+        return _refuse(invoice, wrong, "negative-price", f"unit price {_some(row.price.text for row in wrong)}")
+    if wrong := [row for row in readable if row.price.is_finer]:
+        return _refuse(invoice, wrong, "price-finer-than-penny", f"unit price {_some(row.price.text for row in wrong)}")
     customers = sorted({row.customer_id for row in readable})
     if len(customers) > 1:
         return _refuse(invoice, rows, "customers-differ", f"lines of the customers {_some(customers)}")
@@ -214,17 +234,11 @@ def _some(values: Iterable[object]) -> str:
     return ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
 
 
-def _pence(price: Decimal) -> tuple[int, int]:
-    """Pounds as whole pence, rounded down, and what is left over. By integers, so that no decimal context rounds."""
-    numerator, denominator = price.as_integer_ratio()
-    return divmod(numerator * 100, denominator)
-
-
 def _order(invoice: str, customer_id: str, rows: list[_Row]) -> Order:
     return Order(
         order_id=invoice,
         customer_id=customer_id,
-        items=[Item(row.product_id, row.quantity, row.pence, row.product_name or None) for row in rows],
+        items=[Item(row.product_id, row.quantity, row.price.pence, row.product_name or None) for row in rows],
         # The data names no address. Every order goes to what the customer's record says, and the id says so.
         shipping_address_id=f"customer-{customer_id}",
         occurred_at=min(row.time for row in rows),

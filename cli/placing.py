@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import httpx
 import msgspec
 
+from cli.http_connection import Answer, Connection, Target
 from cli.online_retail import Order, Placement, Reject
 
 # The service is overloaded, on its way up or down, or does not know the outcome itself: ask again.
@@ -25,7 +26,8 @@ ALREADY_PLACED = "order-already-placed"
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-REQUEST_SECONDS = 30.0  # longer than the service waits for its database, so that it is the service who answers
+
+_encode = msgspec.json.Encoder().encode
 
 
 class _FieldError(msgspec.Struct):
@@ -69,7 +71,8 @@ class Placer:
     """
 
     def __init__(self, command_url: str, concurrency: int, patience: float, tally: Tally) -> None:
-        self._command_url = command_url
+        base = httpx.URL(command_url)
+        self._url = base.copy_with(path=base.path.rstrip("/") + "/orders")
         self._concurrency = concurrency
         self._patience = patience
         self._tally = tally
@@ -80,33 +83,26 @@ class Placer:
         """Place the orders, in order as far as concurrency allows; `on_settled` is called once per known outcome."""
         self._last_settled = time.monotonic()
         queue = iter(placements)
-        tls = httpx.create_ssl_context()
+        target = Target(self._url)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(self._concurrency, len(placements))):
-                workers.create_task(self._work(tls, queue, on_settled))
+                workers.create_task(self._work(Connection(target), queue, on_settled))
 
-    async def _work(self, tls: ssl.SSLContext, queue: Iterator[Placement], on_settled: Callable[[], None]) -> None:
-        # A client of its own, with one connection: in a pool that all share, httpcore looks at every connection for
-        # every request, which was half of the time an import took.
-        client = httpx.AsyncClient(
-            base_url=self._command_url,
-            headers={"Content-Type": "application/json"},
-            timeout=REQUEST_SECONDS,
-            verify=tls,  # shared, because reading the certificates takes far longer than an order
-            trust_env=False,  # a proxy of the environment is for the internet, not for the command service
-        )
-        async with client:
-            await self._place_each(client, queue, on_settled)
+    async def _work(self, connection: Connection, queue: Iterator[Placement], on_settled: Callable[[], None]) -> None:
+        try:
+            await self._place_each(connection, queue, on_settled)
+        finally:
+            connection.close()
 
     async def _place_each(
-        self, client: httpx.AsyncClient, queue: Iterator[Placement], on_settled: Callable[[], None]
+        self, connection: Connection, queue: Iterator[Placement], on_settled: Callable[[], None]
     ) -> None:
         for placement in queue:
             if self._stopped or time.monotonic() - self._last_settled > self._patience:
                 return
             try:
-                response = await self._settle(client, placement.order)
-                self._count(placement, response)
+                answer = await self._settle(connection, placement.order)
+                self._count(placement, answer)
             except _NotSettled:
                 continue
             except _NotTheCommandService as error:
@@ -115,40 +111,40 @@ class Placer:
             self._last_settled = time.monotonic()
             on_settled()
 
-    async def _settle(self, client: httpx.AsyncClient, order: Order) -> httpx.Response:
+    async def _settle(self, connection: Connection, order: Order) -> Answer:
         """The first answer that says what became of the order. Raises `_NotSettled` when there is none in time."""
-        body = msgspec.json.encode(order)
+        body = _encode(order)
         deadline = time.monotonic() + self._patience
         for pause in _pauses():
             wait = pause
             try:
-                response = await client.post("/orders", content=body)
-            except httpx.RequestError as error:
+                answer = await connection.post(body)
+            except OSError as error:
                 self._tally.trouble = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             else:
-                if response.status_code not in RETRIED:
-                    return response
-                self._tally.trouble = f"{response.status_code} {_explain(response)}"
-                wait = max(pause, _retry_after(response))
+                if answer.status not in RETRIED:
+                    return answer
+                self._tally.trouble = f"{answer.status} {_explain(answer)}"
+                wait = max(pause, _retry_after(answer))
             if self._stopped or time.monotonic() + wait > deadline:
                 break
             await asyncio.sleep(wait)
         raise _NotSettled
 
-    def _count(self, placement: Placement, response: httpx.Response) -> None:
+    def _count(self, placement: Placement, answer: Answer) -> None:
         order = placement.order
-        if response.status_code == httpx.codes.CREATED:
+        if answer.status == HTTPStatus.CREATED:
             self._tally.accepted += 1
             return
-        problem = _problem(response) if response.status_code in REFUSED else None
+        problem = _problem(answer) if answer.status in REFUSED else None
         if problem is None:
             raise _NotTheCommandService(
-                f"{response.request.url} answered {response.status_code}, which the order command service does not"
+                f"{self._url} answered {answer.status}, which the order command service does not"
             )
         if problem.code == ALREADY_PLACED:
             self._tally.already_there += 1
         else:
-            reject = Reject(order.order_id, placement.lines, problem.code, _explain(response))
+            reject = Reject(order.order_id, placement.lines, problem.code, _explain(answer))
             self._tally.refused.append(reject)
 
 
@@ -160,25 +156,25 @@ def _pauses() -> Iterator[float]:
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-def _retry_after(response: httpx.Response) -> float:
+def _retry_after(answer: Answer) -> float:
     """Seconds; 0 where the header is missing or a date, which the command service never sends."""
     try:
-        return float(response.headers.get("Retry-After", 0))
+        return float(answer.retry_after or 0)
     except ValueError:
         return 0.0
 
 
-def _problem(response: httpx.Response) -> _Problem | None:
+def _problem(answer: Answer) -> _Problem | None:
     """The problem details (RFC 9457) of an error, or None if it carries none."""
     try:
-        return msgspec.json.decode(response.content, type=_Problem)
+        return msgspec.json.decode(answer.body, type=_Problem)
     except msgspec.DecodeError:
         return None
 
 
-def _explain(response: httpx.Response) -> str:
-    problem = _problem(response)
+def _explain(answer: Answer) -> str:
+    problem = _problem(answer)
     if problem is None:
-        return response.reason_phrase
+        return answer.reason
     fields = "; ".join(f"{error.pointer} {error.detail}" for error in problem.errors[:5])
     return f"{problem.detail} ({fields})" if fields else problem.detail

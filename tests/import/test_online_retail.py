@@ -154,6 +154,7 @@ def test_an_invoice_is_refused_with_the_reason(bad: str, reason: str) -> None:
         (row(time="2010-12-01 08:26:00+02:00"), "is not a date and time"),
         (row(invoice="  "), "no invoice number"),
         ('536365,85123A,"HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom', "not CSV"),
+        ("536365,85123A,HE\rART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom", "not CSV"),
     ],
 )
 def test_an_unreadable_row_is_kept_as_it_was_with_what_is_wrong_with_it(bad: str, why: str) -> None:
@@ -162,6 +163,13 @@ def test_an_unreadable_row_is_kept_as_it_was_with_what_is_wrong_with_it(bad: str
     assert why in reject.explanation
     assert reject.raw == bad
     assert reject.lines == (2,)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=40))
+def test_a_row_means_the_same_in_quotes(name: str) -> None:
+    plain, quoted = row(name=name), io.StringIO()
+    csv.writer(quoted, lineterminator="", quoting=csv.QUOTE_ALL).writerow(next(csv.reader([plain])))
+    assert parsed(quoted.getvalue()) == parsed(plain)
 
 
 def test_a_row_that_is_not_utf8_refuses_its_invoice() -> None:
