@@ -191,8 +191,9 @@ class EmbeddedValkey(EmbeddedServer):
         valkey_binary()
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def _launch(self) -> subprocess.Popen[bytes]:
-        settings = {
+    def settings(self) -> dict[str, str]:
+        """Its configuration."""
+        return {
             "bind": HOST,
             "port": str(self.port),
             "dir": '"' + str(self.directory).replace("\\", "\\\\").replace('"', '\\"') + '"',
@@ -202,7 +203,9 @@ class EmbeddedValkey(EmbeddedServer):
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
         }
-        config = "".join(f"{name} {value}\n" for name, value in settings.items())
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        config = "".join(f"{name} {value}\n" for name, value in self.settings().items())
         # The configuration goes through standard input, so that the password never shows in a process list.
         return launch(
             [valkey_binary(), "-"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +22,10 @@ from projector.folding import PoisonEvent
 from projector.generations import Caretaker, Refused, Report
 from projector.projection import Projection
 from projector.projections import PROJECTIONS, Registered
-from projector.stores import AWAY, Fenced, Moved, OtherCode, Shelf
+from projector.stores import AWAY, Fenced, Moved, OtherCode, Shelf, Store
 from projector.verification import Comparison, orders, revenue_by_day
 from shared.logs import configure_logs
+from shared.memory import collect_seldom
 from shared.postgres import connect, create_pool
 from shared.read_model_keys import PartitionKeys
 from shared.redis import create_redis
@@ -39,6 +40,11 @@ class Failed(Exception):
 
 def do(deed: Deed, name: str, data_dir: Path) -> None:
     """Print what was done. Raises Failed."""
+    work(name, data_dir, {"rebuild": _rebuild, "verify": _verify, "rollback": _rollback, "drop": _drop}[deed])
+
+
+def work(name: str, data_dir: Path, deed: Callable[[Desk], Awaitable[None]]) -> None:
+    """Do it with the read model of that name. Raises Failed."""
     registered = next((one for one in PROJECTIONS if one.projection.name == name), None)
     if registered is None:
         known = ", ".join(one.projection.name for one in PROJECTIONS)
@@ -46,7 +52,8 @@ def do(deed: Deed, name: str, data_dir: Path) -> None:
     configure_logs("projections", "WARNING")
     try:
         settings = _settings(data_dir)
-        uvloop.run(_do(deed, registered, settings))
+        collect_seldom()
+        uvloop.run(_at_a_desk(deed, registered, settings))
     except (Refused, NoDatabase, PoisonEvent, OtherCode, Fenced, Moved, ValueError, asyncpg.PostgresError) as error:
         raise Failed(str(error)) from error
     except AWAY as error:
@@ -65,48 +72,62 @@ def _settings(data_dir: Path) -> Settings:
         raise Failed(str(error)) from error
 
 
-class _Desk:
+class Desk:
     """What every deed works with."""
 
     def __init__(
         self, settings: Settings, registered: Registered, redis: Redis, database: asyncpg.Pool[asyncpg.Record]
     ) -> None:
         self.projection: Projection[Any] = registered.projection
+        self.kept_in = registered.kept_in
         self.settings = settings
         self.redis = redis
+        self.database = database
         self.shelf: Shelf = shelf_of(registered, redis, database)
         self.caretaker = Caretaker(settings, self.projection, self.shelf)
         self.console = Console(highlight=False)
 
+    async def stores(self, generation: int) -> list[Store]:
+        """Of every partition."""
+        partitions = (await self.shelf.generations()).partitions_of(generation)
+        return [self.shelf.store(generation, partition, partitions) for partition in range(partitions)]
+
+    async def live_stores(self) -> list[Store]:
+        return await self.stores((await self.shelf.generations()).live)
+
     async def compare(self, generation: int) -> Comparison:
         self.console.print(f"comparing generation {generation} with a plain fold of the log")
+        stores = await self.stores(generation)
+        if parked := sum([await store.count_parked() for store in stores]):
+            self.console.print(f"{parked} streams are parked before an event that could not be applied")
         name = self.projection.name
         log = await connect(self.settings, "projections-verify")
         try:
             if name == revenue_by_day.NAME:
-                return await revenue_by_day.compare(log, generation)
-            return await orders.compare(log, self.redis, PartitionKeys(name, generation=generation).prefix)
+                return await revenue_by_day.compare(log, generation, len(stores))
+            every = PartitionKeys(name, generation=generation).each(len(stores))
+            return await orders.compare(log, self.redis, [keys.prefix for keys in every])
         finally:
             log.terminate()
 
 
 @asynccontextmanager
-async def _desk(settings: Settings, registered: Registered) -> AsyncIterator[_Desk]:
+async def open_desk(settings: Settings, registered: Registered) -> AsyncIterator[Desk]:
     redis = create_redis(settings)
     database = await create_pool(settings, "projections", max_size=3)
     try:
-        yield _Desk(settings, registered, redis, database)
+        yield Desk(settings, registered, redis, database)
     finally:
         database.terminate()
         await redis.aclose()
 
 
-async def _do(deed: Deed, registered: Registered, settings: Settings) -> None:
-    async with _desk(settings, registered) as desk:
-        await {"rebuild": _rebuild, "verify": _verify, "rollback": _rollback, "drop": _drop}[deed](desk)
+async def _at_a_desk(deed: Callable[[Desk], Awaitable[None]], registered: Registered, settings: Settings) -> None:
+    async with open_desk(settings, registered) as desk:
+        await deed(desk)
 
 
-async def _rebuild(desk: _Desk) -> None:
+async def _rebuild(desk: Desk) -> None:
     compared: list[Comparison] = []
 
     async def compare(generation: int) -> Comparison:
@@ -118,7 +139,7 @@ async def _rebuild(desk: _Desk) -> None:
     desk.console.print(f"{compared[-1]}\nqueries are answered from generation {number} now")
 
 
-async def _verify(desk: _Desk) -> None:
+async def _verify(desk: Desk) -> None:
     generation = (await desk.shelf.generations()).live
     comparison = await desk.compare(generation)
     if comparison.differences:
@@ -126,13 +147,13 @@ async def _verify(desk: _Desk) -> None:
     desk.console.print(f"generation {generation}, up to position {comparison.position}: {comparison}")
 
 
-async def _rollback(desk: _Desk) -> None:
+async def _rollback(desk: Desk) -> None:
     with _progress(desk.console, "catching up") as report:
         number = await desk.caretaker.rollback(report)
     desk.console.print(f"queries are answered from generation {number} again")
 
 
-async def _drop(desk: _Desk) -> None:
+async def _drop(desk: Desk) -> None:
     dropped = await desk.caretaker.drop()
     for number in dropped:
         desk.console.print(f"dropped generation {number}")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from cli.audit import audit
+from cli.log import log
 
 app = typer.Typer(
     help="Order management with CQRS and event sourcing on PostgreSQL and Redis.",
@@ -19,6 +20,7 @@ app = typer.Typer(
 projections = typer.Typer(help="The read models.", no_args_is_help=True)
 app.add_typer(projections, name="projections")
 app.add_typer(audit, name="audit")
+app.add_typer(log, name="log")
 
 snapshots = typer.Typer(help="Folded states that shorten loading.", no_args_is_help=True)
 app.add_typer(snapshots, name="snapshots")
@@ -129,13 +131,14 @@ def _projections() -> None:
 @projections.command()
 def status(
     query_url: Annotated[str | None, typer.Option(help="Query service. Default: the running stack's.")] = None,
+    tracebacks: Annotated[bool, typer.Option("--tracebacks", help="Of events that could not be applied.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """How far each read model is behind the log."""
+    """How far each read model is behind the log, and which events it could not apply."""
     from cli.projections import NoAnswer, show_status
 
     try:
-        show_status(query_url, data_dir)
+        show_status(query_url, data_dir, tracebacks=tracebacks)
     except NoAnswer as error:
         _fail(str(error), code=1)
 
@@ -168,6 +171,23 @@ def rollback(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 def drop(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Remove the generation that was kept for a rollback, and one whose rebuild was given up."""
     _do_with_generations("drop", name, data_dir)
+
+
+@projections.command()
+def retry(
+    name: ReadModel,
+    order_id: Annotated[str | None, typer.Argument(help="One that is parked. Default: all of them.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a projector to do it.")] = 30.0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Try events again that could not be applied, after what was wrong was mended; exit 1 where that fails again."""
+    from cli.generations import Failed
+    from cli.retrying import retry as ask_retry
+
+    try:
+        ask_retry(name, order_id, wait, data_dir)
+    except Failed as error:
+        _fail(str(error), code=1)
 
 
 def _do_with_generations(deed: Literal["rebuild", "verify", "rollback", "drop"], name: str, data_dir: Path) -> None:

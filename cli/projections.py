@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import httpx
@@ -20,25 +22,40 @@ class NoAnswer(Exception):
     """No query service to ask, or it does not answer; the message says which."""
 
 
-def show_status(query_url: str | None, data_dir: Path) -> None:
-    """Print the lag of every read model. Raises NoAnswer."""
+def show_status(query_url: str | None, data_dir: Path, *, tracebacks: bool = False) -> None:
+    """Print the lag of every read model, and what it could not apply. Raises NoAnswer."""
     stack = running_stack(data_dir)
     url = query_url or (stack.query_url if stack else None)
     if url is None:
         raise NoAnswer(f"nothing runs in {data_dir}: start a stack, or give --query-url")
-    Console().print(_table(_fetch(url)))
+    document, console = _fetch(url), Console(highlight=False)
+    console.print(_table(document["projections"]))
+    for row in document["projections"]:
+        for line in _troubles(row, tracebacks=tracebacks):
+            console.print(line, markup=False, soft_wrap=True)
+    for stall in document.get("stalls", []):
+        console.print(_in_the_way(stall), style="yellow", markup=False, soft_wrap=True)
 
 
-def _fetch(url: str) -> list[dict[str, Any]]:
+def _fetch(url: str) -> dict[str, Any]:
     try:
         answer = httpx.get(f"{url}/projections", timeout=TIMEOUT_SECONDS)
-        document = answer.json()
+        document: dict[str, Any] = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoAnswer(f"{url}: {error}") from error
     if not answer.is_success:
         raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)}")
-    projections: list[dict[str, Any]] = document["projections"]
-    return projections
+    return document
+
+
+def _in_the_way(stall: dict[str, Any]) -> str:
+    who = f"pid {stall['pid']} ({stall['application'] or 'no name'}, {stall['state'] or 'state not known'})"
+    age = stall["transaction_age_ms"]
+    since = "" if age is None else f", its transaction is {age / 1000:,.0f} s old"
+    if stall["blocked_application"] is None:
+        return f"In the way: {who}{since}"
+    waits = f"{stall['blocked_application']} has waited for {stall['waited_ms'] / 1000:,.1f} s"
+    return f"In the way: {who}{since}; {waits}"
 
 
 def _generations(row: dict[str, Any]) -> str:
@@ -46,6 +63,30 @@ def _generations(row: dict[str, Any]) -> str:
     return ", ".join(
         [f"generation {row['generation']}", *(f"{number} {word}" for word, number in others.items() if number)]
     )
+
+
+def _troubles(row: dict[str, Any], *, tracebacks: bool) -> Iterator[str]:
+    name, stopped = row["name"], row["stopped_at"]
+    if stopped is not None:
+        yield f"{name} has stopped before {_event(stopped)}"
+        yield from _traceback(stopped, shown=tracebacks)
+    elif row["stuck_because"]:
+        yield f"{name} is stuck: {row['stuck_because']}"
+    if row["parked"]:
+        yield f"{name} has parked {row['parked']} streams" + (", the first of them:" if row["parked"] > 1 else ":")
+    for event in row["parked_events"]:
+        yield f"  {_event(event)}; {event['waiting']} later events wait"
+        yield from _traceback(event, shown=tracebacks)
+
+
+def _event(event: dict[str, Any]) -> str:
+    what = f"{event['event_type']}, version {event['version']} of {event['stream_id']}"
+    return f"event {event['position']} ({what}): {event['error']}"
+
+
+def _traceback(event: dict[str, Any], *, shown: bool) -> Iterator[str]:
+    if shown:
+        yield indent(event["traceback"].rstrip(), "    ")
 
 
 def _table(projections: list[dict[str, Any]]) -> Table:
@@ -64,4 +105,16 @@ def _table(projections: list[dict[str, Any]]) -> Table:
             f"{row['time_lag_ms'] / 1000:,.3f} s",
             row["recommended_action"],
         )
+        if len(row["partitions"]) > 1:
+            for partition in row["partitions"]:
+                level = partition["level"]
+                table.add_row(
+                    f"  partition {partition['partition']}, {partition['projector'] or 'nobody'}",
+                    Text(level, LEVEL_STYLES.get(level, "")),
+                    "",
+                    f"{partition['checkpoint']:,}",
+                    f"{partition['position_lag']:,} events",
+                    f"{partition['time_lag_ms'] / 1000:,.3f} s",
+                    "",
+                )
     return table

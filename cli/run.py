@@ -36,10 +36,12 @@ def run(name: ProcessName) -> None:
 def _process(name: ProcessName, configuration: Settings) -> Coroutine[Any, Any, None]:
     match name:
         case "command":
+            from command_service.admission import protocol
             from command_service.app import create_app as create_command_app
             from shared.web import serve
 
-            return serve(create_command_app(configuration), configuration.command_port, configuration)
+            app = create_command_app(configuration)
+            return serve(app, configuration.command_port, configuration, protocol(app.state.limit))
         case "query":
             from query_service.app import create_app as create_query_app
             from shared.web import serve

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verify an event log from CSV exports, without any of the code that wrote it.
 
-Needs Python 3.11+ and, for seals, the package `cryptography`. Both files must come from one transaction, because the
+Needs Python 3.11+ and, for seals, the package `cryptography`. The files must come from one transaction, because the
 log grows. With psql:
 
     export PGCLIENTENCODING=UTF8 PGOPTIONS='-c datestyle=ISO -c bytea_output=hex'
@@ -9,14 +9,18 @@ log grows. With psql:
         -c "begin isolation level repeatable read read only" \\
         -c "\\copy (select * from events order by position) to 'events.csv' with (format csv, header)" \\
         -c "\\copy (select * from log_head) to 'head.csv' with (format csv, header)" \\
+        -c "\\copy (select * from log_ids order by number) to 'ids.csv' with (format csv, header)" \\
         -c "commit"
 
-    python verify_log.py events.csv --head head.csv --log-id ID --seals seals.jsonl --public-key seal.pub.pem
+    python verify_log.py events.csv --head head.csv --ids ids.csv --log-id ID \\
+        --seals seals.jsonl --public-key seal.pub.pem
+
+Leave out --ids where there is no table log_ids: the log then has its first id.
 
 The hash of an event is SHA-256 over the hash of the event before it and the event's columns position, stream_id,
 version, event_id, event_type, schema_version, data, metadata, occurred_at and recorded_at, each as a 4-byte length and
 a value, all numbers big-endian: position 8 bytes, version and schema_version 4, event_id 16, texts UTF-8, times 8
-(microseconds since 2000-01-01 UTC). The hash before the first event is SHA-256 over the 16 bytes of the log's id.
+(microseconds since 2000-01-01 UTC). The hash before the first event is SHA-256 over the 16 bytes of the log's first id.
 
 Exit code 0: intact; prints the head. 1: prints the first bad position and what is wrong there. 2: nothing could be
 verified. Memory grows with the number of streams, not of events.
@@ -40,6 +44,7 @@ EVENT_COLUMNS = (
     "position", "stream_id", "version", "event_id", "event_type", "schema_version", "data", "metadata",
     "occurred_at", "recorded_at", "hash",
 )  # fmt: skip
+ID_COLUMNS = ("log_id", "replaces", "position", "given_at", "reason")
 HEAD_COLUMNS = ("log_id", "position", "hash", "recorded_at")
 SEAL_FIELDS = ("log_id", "position", "hash", "recorded_at", "sealed_at", "key_id", "signature")
 LOOK_BACK = 1_000  # consecutive events with good hashes that are recognised as inserted
@@ -75,6 +80,21 @@ class Head(NamedTuple):
     position: int
     hash: bytes
     recorded: int
+
+
+class Renewal(NamedTuple):
+    """The log ended at `position` when it was given `log_id` instead of `replaces`."""
+
+    log_id: uuid.UUID
+    replaces: uuid.UUID
+    position: int
+    given: str
+    reason: str
+
+    def __str__(self) -> str:
+        # The reason escaped: who wrote it must not be able to write other lines of the verdict.
+        where = f"{self.log_id} after position {self.position}"
+        return f"{where}, given at {self.given} instead of {self.replaces}: {self.reason!r}"
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -160,12 +180,47 @@ def read_head(path: str) -> Head:
         raise Unusable(f"{path}: {error}") from error
 
 
+def read_ids(path: str) -> list[Renewal]:
+    renewals = []
+    for line, (log_id, replaces, position, given, reason) in _records(path, ID_COLUMNS):
+        try:
+            time = (EPOCH + timedelta(microseconds=_time(given))).isoformat(timespec="microseconds")
+            at = time.replace("+00:00", "Z")
+            renewals.append(Renewal(uuid.UUID(log_id), uuid.UUID(replaces), int(position), at, reason))
+        except (ValueError, OverflowError) as error:
+            raise Unusable(f"{path} line {line}: {error}") from error
+    return renewals
+
+
+# --- the ids ------------------------------------------------------------------------------------------------------
+
+
+def check_ids(head: Head, renewals: list[Renewal]) -> dict[str, tuple[int, Renewal | None]]:
+    """Of every id of the log: where it begins, and what ended it. The first comes first. Raises Bad."""
+    known, begun = renewals[0].replaces if renewals else head.log_id, 0
+    terms: dict[str, tuple[int, Renewal | None]] = {}
+    for nr, renewal in enumerate(renewals, start=1):
+        if renewal.replaces != known:
+            raise Bad(0, "rewritten head", f"row {nr} of log_ids replaces {renewal.replaces}, the id was {known}")
+        if renewal.position < begun:
+            raise Bad(0, "rewritten head", f"row {nr} of log_ids is of {renewal.position}, the one before of {begun}")
+        terms[str(known)] = begun, renewal
+        known, begun = renewal.log_id, renewal.position
+    if known != head.log_id:
+        raise Bad(0, "rewritten head", f"it has the id {head.log_id}, log_ids ends with {known}")
+    if begun > head.position:
+        detail = f"the log ends at {head.position}, log_ids has it at {begun}"
+        raise Bad(max(head.position, 0) + 1, "truncated tail", detail)
+    return terms | {str(known): (begun, None)}
+
+
 # --- the chain -----------------------------------------------------------------------------------------------------
 
 
-def walk(events: Iterator[Event], head: Head, sealed: dict[int, bytes]) -> int:
-    """Follow the chain to the head; how many events. Fills in the hashes stored at the keys of `sealed`. Raises Bad."""
-    recent = [hashlib.sha256(head.log_id.bytes).digest()]
+def walk(events: Iterator[Event], first_id: uuid.UUID, head: Head, sealed: dict[int, bytes]) -> int:
+    """Follow the chain from the log's first id to the head; how many events. Fills in the hashes stored at the keys of
+    `sealed`. Raises Bad."""
+    recent = [hashlib.sha256(first_id.bytes).digest()]
     last, recorded = 0, -(2**63)
     versions: dict[str, int] = {}
     for event in events:
@@ -311,57 +366,74 @@ def _parse_seal(line: bytes, where: str) -> dict[str, Any]:
     return seal
 
 
-def compare_with_seals(seals: list[dict[str, Any]], head: Head, stored: dict[int, bytes]) -> Bad | None:
-    """The first place where the log is not what was sealed."""
+def compare_with_seals(
+    seals: list[dict[str, Any]],
+    head: Head,
+    terms: dict[str, tuple[int, Renewal | None]],
+    stored: dict[int, bytes],
+) -> Iterator[Bad]:
+    """Where the log is not what was sealed."""
     agreed = 0
     for nr, seal in sorted(enumerate(seals, start=1), key=lambda numbered: int(numbered[1]["position"])):
         position = seal["position"]
-        if position > head.position:
+        begun, ended = terms[seal["log_id"]]
+        if ended is not None and position > ended.position:
+            detail = f"the seal on line {nr} is for {position}, but the log became {ended}"
+            yield Bad(ended.position + 1, "truncated tail", detail)
+        elif position > head.position:
             detail = f"the seal on line {nr} is for {position}, the log ends at {head.position}"
-            return Bad(max(head.position, 0) + 1, "truncated tail", detail)
-        if stored[position] not in (b"", bytes.fromhex(seal["hash"])):
+            yield Bad(max(head.position, 0) + 1, "truncated tail", detail)
+        elif position < begun:
+            detail = f"the seal on line {nr} has an id for it that log_ids gave only at {begun}"
+            yield Bad(position, "contradicted seal", detail)
+        elif stored[position] not in (b"", bytes.fromhex(seal["hash"])):
             detail = f"not the hash of the seal on line {nr}: rewritten between {agreed + 1} and {position}"
-            return Bad(position, "contradicted seal", detail)
-        agreed = position
-    return None
+            yield Bad(position, "contradicted seal", detail)
+        else:
+            agreed = position
 
 
 # --- the program ---------------------------------------------------------------------------------------------------
 
 
-def verify(arguments: argparse.Namespace) -> tuple[Head, int]:
+def verify(arguments: argparse.Namespace) -> tuple[Head, list[Renewal], int]:
     if (arguments.seals is None) != (arguments.public_key is None):
         raise Unusable("--seals and --public-key go together")
     seals = read_seals(arguments.seals, arguments.public_key) if arguments.seals else []
     head = read_head(arguments.head)
+    renewals = read_ids(arguments.ids) if arguments.ids else []
+    terms = check_ids(head, renewals)
     if arguments.log_id not in (None, head.log_id):
-        raise Bad(1, "another log", f"this is {head.log_id}, not {arguments.log_id}")
+        _, ended = terms.get(str(arguments.log_id), (0, None))
+        was = f", which it was until it became {ended}" if ended else ""
+        raise Bad(1, "another log", f"this is {head.log_id}, not {arguments.log_id}{was}")
     for nr, seal in enumerate(seals, start=1):
-        if seal["log_id"] != str(head.log_id):
+        if seal["log_id"] not in terms:
             raise Bad(1, "another log", f"this is {head.log_id}, the seal on line {nr} is of {seal['log_id']}")
     stored = {int(seal["position"]): b"" for seal in seals}  # empty: not met
     events = read_events(arguments.events)
-    broken: Bad | None = None
+    found: list[Bad] = []
     count = 0
     try:
-        count = walk(events, head, stored)
+        count = walk(events, uuid.UUID(next(iter(terms))), head, stored)
     except Bad as bad:
-        broken = bad
-    found = [bad for bad in (broken, compare_with_seals(seals, head, stored)) if bad is not None]
+        found.append(bad)
+    found.extend(compare_with_seals(seals, head, terms, stored))
     if found:
         raise min(found, key=lambda bad: bad.position)
-    return head, count
+    return head, renewals, count
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Verify an event log from CSV exports; see the head of this file.")
     parser.add_argument("events", help="CSV of the table events, in the order of positions")
     parser.add_argument("--head", required=True, help="CSV of the table log_head, exported in the same transaction")
+    parser.add_argument("--ids", help="CSV of the table log_ids, from the same transaction")
     parser.add_argument("--log-id", type=uuid.UUID, help="the log that this must be")
     parser.add_argument("--seals", help="JSON Lines of seals to check against")
     parser.add_argument("--public-key", help="PEM of the key the seals were made with")
     try:
-        head, count = verify(parser.parse_args())
+        head, renewals, count = verify(parser.parse_args())
     except Bad as bad:
         print(bad)
         return 1
@@ -371,6 +443,8 @@ def main() -> int:
     print(f"log       {head.log_id}")
     print(f"position  {head.position}")
     print(f"hash      {head.hash.hex()}")
+    for renewal in renewals:
+        print(f"new id    {renewal}")
     print(f"verified  {count} events")
     return 0
 

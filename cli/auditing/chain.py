@@ -24,9 +24,9 @@ class Start(NamedTuple):
     recorded_at: int
 
 
-def genesis(log_id: UUID) -> Start:
-    """The place before the first event."""
-    return Start(0, sha256(log_id.bytes).digest(), MINUS_INFINITY)
+def genesis(first_id: UUID) -> Start:
+    """The place before the first event, of a log whose first id that was."""
+    return Start(0, sha256(first_id.bytes).digest(), MINUS_INFINITY)
 
 
 class Walk:

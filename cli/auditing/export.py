@@ -10,6 +10,7 @@ import msgspec
 
 from cli.auditing.chain import genesis
 from cli.auditing.errors import CannotAudit
+from cli.auditing.ids import first_id
 from cli.auditing.log import Connection, read_hashes, read_rows, read_tip
 from cli.auditing.rows import COLUMNS, Row, split
 from cli.auditing.times import rfc3339
@@ -25,7 +26,7 @@ async def export(connection: Connection, first: int, last: int | None, output: B
         raise CannotAudit("log_head has no row: orders audit verify says more")
     end = tip.last if last is None else min(last, tip.last)
     before = await read_hashes(connection, [first - 1])
-    previous = before.get(first - 1) if first > 1 else genesis(tip.heads[0].log_id).hash
+    previous = before.get(first - 1) if first > 1 else genesis(first_id(tip.heads[0], tip.renewals)).hash
     count = 0
 
     def take(rows: Iterable[Row]) -> None:

@@ -44,3 +44,14 @@ class Head(NamedTuple):
     position: int
     hash: bytes
     recorded_at: int
+
+
+class Renewal(NamedTuple):
+    """A row of log_ids: at `position`, the log's end then, `log_id` took the place of `replaces`. `given_at` is in µs
+    since 2000-01-01 UTC."""
+
+    log_id: UUID
+    replaces: UUID
+    position: int
+    given_at: int
+    reason: str

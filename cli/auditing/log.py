@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import asyncpg
 
 from cli.auditing.errors import CannotAudit
-from cli.auditing.finding import Head
+from cli.auditing.finding import Head, Renewal
 from cli.auditing.rows import COLUMNS, Row, RowDecoder
 
 STRIDE = 100_000  # positions read with one statement
@@ -27,7 +27,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _TIP = """
     select array(select row(log_id, position, hash, timestamptz_send(recorded_at)) from public.log_head
                  where log_head is not null),
-           (select max(position) from public.events)
+           (select max(position) from public.events),
+           array(select row(log_id, replaces, position, timestamptz_send(given_at), reason) from public.log_ids
+                 where log_ids is not null order by number)
 """
 _NEXT = "select min(position) from public.events where position > $1"
 _HASHES = "select position, hash from public.events where position = any($1)"
@@ -35,10 +37,12 @@ _ROWS = f"select {', '.join(COLUMNS)} from public.events where position {{}} and
 
 
 class Tip(NamedTuple):
-    """The end of the log at one instant: the rows of log_head (one, unless tampered with) and the last position."""
+    """The end of the log at one instant: the rows of log_head (one, unless tampered with), the last position and the
+    ids given to the log after its first."""
 
     heads: list[Head]
     last: int
+    renewals: list[Renewal]
 
 
 @asynccontextmanager
@@ -50,7 +54,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
     except BaseException as error:
         connection.terminate()  # to close it in good order would be to wait for what it still sends
         if isinstance(error, asyncpg.UndefinedTableError):
-            raise CannotAudit(f"this database holds no event log: {error}") from error
+            raise CannotAudit(f"this database holds no event log, or one of an older schema: {error}") from error
         if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | ConnectionResetError):
             raise CannotAudit(f"the database cannot be read: {error}") from error
         raise
@@ -76,7 +80,11 @@ async def read_tip(connection: Connection) -> Tip:
         Head(log_id, position, digest, int.from_bytes(recorded_at, signed=True))
         for log_id, position, digest, recorded_at in row[0]
     ]
-    return Tip(heads, row[1] or 0)
+    renewals = [
+        Renewal(log_id, replaces, position, int.from_bytes(given_at, signed=True), reason)
+        for log_id, replaces, position, given_at, reason in row[2]
+    ]
+    return Tip(heads, row[1] or 0, renewals)
 
 
 async def read_hashes(connection: Connection, positions: Iterable[int]) -> dict[int, bytes]:

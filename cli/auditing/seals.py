@@ -13,7 +13,7 @@ What is signed is the text of the line's values, in this form (UTF-8, every line
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from cli.auditing.chain import Start
 from cli.auditing.errors import CannotAudit
-from cli.auditing.finding import Finding, Head, Kind
+from cli.auditing.finding import Finding, Head, Kind, Renewal
+from cli.auditing.ids import Term, in_words, terms
 from cli.auditing.keys import key_id
 from cli.auditing.times import microseconds, rfc3339
 
@@ -103,24 +104,39 @@ def _read_seal(line: bytes, key: Ed25519PublicKey, where: str) -> Seal:
     return seal
 
 
-def contradiction(seals: Sequence[Seal], head: Head, hashes: Mapping[int, bytes]) -> Finding | None:
+def contradiction(
+    seals: Sequence[Seal], head: Head, renewals: Sequence[Renewal], hashes: Mapping[int, bytes]
+) -> Finding | None:
     """The first place where the log is not what was sealed. `hashes`: those stored at the sealed positions.
 
     A sealed position that is not in the log at all is left to the chain, unless it lies beyond the head.
     """
+    found = _contradictions(seals, head, terms(head, renewals), hashes)
+    return min(found, key=lambda finding: finding.position, default=None)
+
+
+def _contradictions(
+    seals: Sequence[Seal], head: Head, known: Mapping[UUID, Term], hashes: Mapping[int, bytes]
+) -> Iterator[Finding]:
     agreed = 0
     for nr, seal in sorted(enumerate(seals, start=1), key=lambda numbered: numbered[1].position):
-        position = seal.position
-        if UUID(seal.log_id) != head.log_id:
-            return Finding(1, Kind.FOREIGN, f"this log is {head.log_id}, the seal on line {nr} is of {seal.log_id}")
-        if position > head.position:
+        position, term = seal.position, known.get(UUID(seal.log_id))
+        if term is None:
+            yield Finding(1, Kind.FOREIGN, f"this log is {head.log_id}, the seal on line {nr} is of {seal.log_id}")
+        elif term.ended is not None and position > term.ended.position:
+            detail = f"the seal on line {nr} is for position {position}, but the log became {in_words(term.ended)}"
+            yield Finding(term.ended.position + 1, Kind.CUT_TAIL, detail)
+        elif position > head.position:
             detail = f"the seal on line {nr} is for position {position}, the log ends at {head.position}"
-            return Finding(max(head.position, 0) + 1, Kind.CUT_TAIL, detail)
-        if hashes.get(position, bytes.fromhex(seal.hash)) != bytes.fromhex(seal.hash):
+            yield Finding(max(head.position, 0) + 1, Kind.CUT_TAIL, detail)
+        elif position < term.begun:
+            detail = f"the seal on line {nr} has an id for it that log_ids gave only at {term.begun}"
+            yield Finding(position, Kind.SEAL, detail)
+        elif hashes.get(position, bytes.fromhex(seal.hash)) != bytes.fromhex(seal.hash):
             detail = (
                 f"the seal on line {nr} of {seal.sealed_at} has another hash for it: history was rewritten somewhere"
                 f" from position {agreed + 1} to {position}"
             )
-            return Finding(position, Kind.SEAL, detail)
-        agreed = position
-    return None
+            yield Finding(position, Kind.SEAL, detail)
+        else:
+            agreed = position

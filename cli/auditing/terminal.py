@@ -18,6 +18,7 @@ from rich.text import Text
 
 from cli.auditing.errors import CannotAudit
 from cli.auditing.export import export
+from cli.auditing.ids import in_words
 from cli.auditing.log import connected
 from cli.auditing.seals import Seal
 from cli.auditing.times import rfc3339
@@ -61,6 +62,8 @@ def _report(verdict: Verdict, seconds: float) -> None:
     print(f"position  {head.position}")
     print(f"hash      {head.hash.hex()}")
     print(f"recorded  {rfc3339(head.recorded_at)}")
+    for renewal in verdict.renewals:
+        print(f"new id    {in_words(renewal)}")
     print(f"verified  {verdict.walked:,} events in {seconds:.2f} s ({verdict.walked / seconds:,.0f} events/s)")
 
 

@@ -7,18 +7,21 @@ from typing import NamedTuple
 from uuid import UUID
 
 from cli.auditing.chain import Walk, genesis
-from cli.auditing.finding import Finding, Head, Kind
+from cli.auditing.finding import Finding, Head, Kind, Renewal
+from cli.auditing.ids import check, first_id, in_words, terms
 from cli.auditing.log import Connection, read_hashes, read_rows, read_tip
 from cli.auditing.rows import Row
 from cli.auditing.seals import Seal, contradiction
 
 
 class Verdict(NamedTuple):
-    """`head` is what the events and seals were checked against; `finding` is None when all is well."""
+    """`head` is what the events and seals were checked against; `finding` is None when all is well; `renewals` are the
+    ids given to the log after its first."""
 
     head: Head | None
     walked: int
     finding: Finding | None
+    renewals: Sequence[Renewal] = ()
 
 
 async def verify(
@@ -38,16 +41,18 @@ async def verify(
     if len(tip.heads) != 1:
         return Verdict(None, 0, Finding(0, Kind.HEAD, f"log_head has {len(tip.heads)} complete rows instead of one"))
     head = tip.heads[0]
+    if (broken := check(head, tip.renewals)) is not None:
+        return Verdict(head, 0, broken)
     if log_id not in (None, head.log_id):
-        return Verdict(head, 0, Finding(1, Kind.FOREIGN, f"this log is {head.log_id}, not {log_id}"))
+        return Verdict(head, 0, _another(log_id, head, tip.renewals))
     hashes = await read_hashes(connection, (seal.position for seal in seals))
-    sealed = contradiction(seals, head, hashes)
+    sealed = contradiction(seals, head, tip.renewals, hashes)
     if sealed is not None and sealed.kind is Kind.FOREIGN:
         return Verdict(head, 0, sealed)
     last_seal = max(seals, key=lambda seal: seal.position) if from_last_seal and seals else None
     if sealed is not None or (last_seal is not None and last_seal.position not in hashes):
         last_seal = None  # nothing to walk on from: look at all of it
-    start = genesis(head.log_id) if last_seal is None else last_seal.start()
+    start = genesis(first_id(head, tip.renewals)) if last_seal is None else last_seal.start()
     walk = Walk(start)
 
     def take(rows: Iterable[Row]) -> None:
@@ -58,4 +63,10 @@ async def verify(
     await read_rows(connection, None if last_seal is None else start.position, tip.last, take)
     found = [finding for finding in (walk.conclude(head), sealed) if finding is not None]
     # Of one position, the chain knows better what happened there.
-    return Verdict(head, walk.walked, min(found, key=lambda finding: finding.position, default=None))
+    return Verdict(head, walk.walked, min(found, key=lambda finding: finding.position, default=None), tip.renewals)
+
+
+def _another(log_id: UUID | None, head: Head, renewals: Sequence[Renewal]) -> Finding:
+    term = terms(head, renewals).get(log_id) if log_id is not None else None
+    was = "" if term is None or term.ended is None else f", which it was until it became {in_words(term.ended)}"
+    return Finding(1, Kind.FOREIGN, f"this log is {head.log_id}, not {log_id}{was}")

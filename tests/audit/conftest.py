@@ -75,7 +75,7 @@ def workbench(sealed: Log, postgres: EmbeddedPostgres) -> str:
     asyncio.run(
         _execute(
             url,
-            "alter table events disable trigger all; create schema pristine;"
+            "alter table events disable trigger all; alter table log_ids disable trigger all; create schema pristine;"
             " create table pristine.events as table events; create table pristine.log_head as table log_head",
         )
     )
@@ -88,7 +88,7 @@ def log(untouched: Log, workbench: str) -> Log:
     asyncio.run(
         _execute(
             workbench,
-            "truncate events, log_head; insert into events table pristine.events;"
+            "truncate events, log_head, log_ids; insert into events table pristine.events;"
             " insert into log_head table pristine.log_head",
         )
     )

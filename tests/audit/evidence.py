@@ -89,12 +89,16 @@ class Log:
         self.change(tamper)
 
     def exported(self) -> tuple[Path, Path]:
-        """(CSV of events, CSV of log_head), as `tools/verify_log.py` wants them."""
-        files = self.directory / "events.csv", self.directory / "head.csv"
+        """(CSV of events, CSV of log_head), as `tools/verify_log.py` wants them; the CSV of log_ids is `ids`."""
+        files = self.directory / "events.csv", self.directory / "head.csv", self.ids
 
         async def export() -> None:
             connection = await asyncpg.connect(self.url)
-            queries = "select * from events order by position", "select * from log_head"
+            queries = (
+                "select * from events order by position",
+                "select * from log_head",
+                "select * from log_ids order by number",
+            )
             try:
                 for query, file in zip(queries, files, strict=True):
                     await connection.copy_from_query(query, output=file, format="csv", header=True)
@@ -102,7 +106,11 @@ class Log:
                 await connection.close()
 
         asyncio.run(export())
-        return files
+        return files[:2]
+
+    @property
+    def ids(self) -> Path:
+        return self.directory / "ids.csv"
 
     @property
     def seal_options(self) -> tuple[object, ...]:
@@ -113,7 +121,7 @@ class Log:
         events, head = self.exported()
         return [
             audit("verify", "--database-url", self.url, *options).verdict,
-            verify_log(events, "--head", head, *options).verdict,
+            verify_log(events, "--head", head, "--ids", self.ids, *options).verdict,
         ]
 
 
