@@ -18,6 +18,8 @@ from shared.postgres import create_pool
 from shared.redis import create_redis
 from shared.settings import Settings, settings
 
+_MOST_AT_ONCE = 8
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Health and metrics; the projector starts and stops with it."""
@@ -25,8 +27,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Two connections for each of: lag and compaction, and every projection that is kept in PostgreSQL.
-        database = await create_pool(settings, "projector-read-models", max_size=2 + 2 * len(PROJECTIONS))
+        # Two connections for lag and compaction; for every projection one, and one for each partition, up to a few.
+        workers = (min(_MOST_AT_ONCE, settings.partitions_of(one.projection.name)) for one in PROJECTIONS)
+        database = await create_pool(settings, "projector-read-models", max_size=2 + len(PROJECTIONS) + sum(workers))
         app.state.crew = Crew(settings, redis, database)
         compacting = asyncio.create_task(compact_for_ever(database, settings), name="compactor")
         try:

@@ -8,35 +8,63 @@ however often.
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
-from typing import Generic
+from collections.abc import Awaitable, Container, Mapping
+from time import monotonic, perf_counter
+from typing import Any, Generic, NamedTuple
 
 import msgspec
 
-from projector.folding import changes, documents_needed, fold
+from projector.folding import Changes, Folded, digest, documents_needed
+from projector.kept import Kept
 from projector.lease import Lease
+from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
 from projector.projection import D, Projection
-from projector.stores import Batch, Fenced, Moved, Standing, Store, Verdict
-from shared import event_store
+from projector.session import Batch as Events
+from projector.stores import EVERYTHING, Batch, Fenced, Moved, Standing, Store, Verdict
+from shared.event_store import Head, StoredEvent
 from shared.logs import get_logger
-from shared.metrics import PROJECTION_APPLY_SECONDS, PROJECTION_BATCH_EVENTS, PROJECTION_REFUSED
+from shared.metrics import (
+    PROJECTION_APPLY_SECONDS,
+    PROJECTION_BATCH_EVENTS,
+    PROJECTION_POISON,
+    PROJECTION_REFUSED,
+)
+from shared.poison import Poison
 from shared.read_model_keys import Checkpoint
+from shared.settings import OnPoison
 
-READ_SECONDS = 10.0  # a read that takes longer means that the connection is dead
+LOG_SECONDS = 1.0  # between looks at which log it is
 
 _log = get_logger()
+
+
+class _Ahead(NamedTuple, Generic[D]):
+    """The batch after a checkpoint, folded and not applied yet."""
+
+    expected: Checkpoint
+    folded: Folded[D]
+    changes: Changes
 
 
 class Engine(Generic[D]):
     """One turn as the active projector: from taking the lease to losing it."""
 
-    def __init__(self, projection: Projection[D], store: Store, lease: Lease, batch_size: int) -> None:
+    def __init__(
+        self, projection: Projection[D], store: Store, lease: Lease, batch_size: int, on_poison: OnPoison = "stop"
+    ) -> None:
         self._projection = projection
         self._store = store
         self._lease = lease
         self._batch_size = batch_size
         self._decoder = msgspec.json.Decoder(projection.document)
+        self._most_parked = MOST_PARKED if on_poison == "park" else 0
         self._checkpoint: Checkpoint | None = None
+        self._hash = b""  # of the log at the checkpoint
+        self._parked: dict[str, Poison] = {}  # as of the checkpoint, by document
+        self._parkings = 0  # names given to what is parked
+        self._kept: Kept[D] = Kept()  # as of the checkpoint
+        self._ahead: _Ahead[D] | None = None
+        self._look_at = 0.0
         self._apply_seconds = PROJECTION_APPLY_SECONDS.labels(projection.name)
         self._batch_events = PROJECTION_BATCH_EVENTS.labels(projection.name)
 
@@ -45,15 +73,21 @@ class Engine(Generic[D]):
         """Where the read model is, as far as this engine knows; None before the first step."""
         return self._checkpoint
 
-    async def step(self) -> bool:
-        """Applies the next batch; whether there may be more to do at once.
+    async def step(self, retry: Container[str] = ()) -> bool:
+        """Tries those parked documents again and applies the next batch; whether there may be more to do at once.
 
         Raises `PoisonEvent` when the next event cannot be applied, `Fenced` when another projector has taken over,
         and what is in `projector.stores.AWAY` while a server is. The step can be repeated after each of them.
+
+        Where the store is found not to be where it was left, it does nothing, and there is no `checkpoint`.
         """
         try:
             if self._checkpoint is None:
                 self._checkpoint = await self._resume()
+            await self._check_log(self._checkpoint)
+            for poison in [*self._parked.values()]:
+                if poison.document_id in retry or EVERYTHING in retry:
+                    await self._fold_on(self._checkpoint, poison)
             return await self._apply_next(self._checkpoint)
         except Moved:
             _refused(self._projection.name, Verdict.MOVED)
@@ -62,33 +96,133 @@ class Engine(Generic[D]):
             return True
 
     async def _apply_next(self, checkpoint: Checkpoint) -> bool:
-        async with asyncio.timeout(READ_SECONDS):
-            events = await event_store.read_batch(self._lease.connection, checkpoint.position, self._batch_size)
-        if not events:
-            await self._check_unmoved(checkpoint)
-            return False
-        raw = await self._store.load(checkpoint, documents_needed(self._projection, events))
-        stored = {document_id: self._decoder.decode(document) for document_id, document in raw.items()}
-        folded = fold(self._projection, events, stored)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.expected == checkpoint:
+            following, more = ahead, True  # since it was read, there may be
+        else:
+            events, more = await self._read(checkpoint.position)
+            if not events:
+                await self._check_unmoved(checkpoint)
+                return False
+            following = await self._fold(checkpoint, events, {})
+        folded = following.folded
         if folded.last is not None:
-            written = changes(self._projection, stored, folded.documents)
-            await self._write(Batch(checkpoint, folded.last.position, folded.last.hash, written), folded.events)
+            parked = parked_by(folded, self._parked)
+            last, parking = folded.last, self._name_parking() if parked else ""
+            batch = Batch(checkpoint, last.position, last.hash, following.changes, parked, parking=parking)
+            if more and folded.poison is None and not parked:
+                await self._write_and_look_ahead(batch, folded.documents)
+            else:
+                await self._write(batch, folded.documents)
+            self._batch_events.observe(folded.events)
+        for raised in folded.parked.values():
+            say_parked(self._projection.name, raised)
         if folded.poison is not None:
+            PROJECTION_POISON.labels(self._projection.name, "stopped").inc()
             raise folded.poison
-        return folded.events == self._batch_size
+        return more
 
-    async def _write(self, batch: Batch, events: int) -> None:
+    async def _write_and_look_ahead(self, batch: Batch, documents: Mapping[str, D]) -> None:
+        """Folds the next batch and reads the one after it while the store is busy with this one.
+
+        Nothing goes on behind the step's back: it ends when all three are done. What was folded ahead is used when the
+        store stands exactly where it was folded from.
+        """
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._write(batch, documents))]
+        try:
+            events, more = await self._read(batch.position)
+            if more:
+                tasks.append(asyncio.create_task(self._read(events[-1].position)))
+            if events:
+                ahead = await self._fold(batch.reached, events, documents, after=tasks[0])
+                if ahead.folded.poison is None and not ahead.folded.parked:  # else: once it is its turn
+                    self._ahead = ahead
+        finally:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for task in tasks:
+                task.result()
+
+    async def _read(self, after: int) -> Events:
+        return await self._lease.session.read(after, self._batch_size)
+
+    async def _fold(
+        self,
+        expected: Checkpoint,
+        events: list[StoredEvent],
+        newer: Mapping[str, D],
+        after: Awaitable[None] | None = None,
+    ) -> _Ahead[D]:
+        """The events after a checkpoint; `after` is what has to be done before the store is there, and `newer` are the
+        documents that it writes."""
+        stored: dict[str, D] = {}
+        missing = []
+        for document_id in documents_needed(self._projection, events, self._parked):
+            if (document := newer.get(document_id) or self._kept.get(document_id)) is not None:
+                stored[document_id] = document
+            else:
+                missing.append(document_id)
+        if missing:
+            if after is not None:
+                await after
+            stored |= await self._load(expected, missing)
+        room = self._most_parked - len(self._parked)
+        return _Ahead(expected, *await digest(self._projection, events, stored, self._parked, room))
+
+    async def _fold_on(self, checkpoint: Checkpoint, poison: Poison) -> None:
+        """Brings a parked stream to where the others are, or to where it stops again."""
+        document_id = poison.document_id
+        before = (await self._load(checkpoint, [document_id])).get(document_id)
+        position = checkpoint.position
+        outcome = await fold_on(self._projection, self._lease.session, poison, before, position)
+        parked = {} if outcome.parked is None else {document_id: outcome.parked}
+        unparked = [] if parked else [document_id]
+        parking = self._name_parking()
+        self._kept.drop(document_id)
+        await self._write(Batch(checkpoint, position, self._hash, outcome.changes, parked, unparked, parking), {})
+        if outcome.raised is not None:
+            say_parked(self._projection.name, outcome.raised)
+        else:
+            _log.info(
+                "a parked stream is up to date again", projection=self._projection.name, stream_id=poison.stream_id
+            )
+
+    async def _load(self, checkpoint: Checkpoint, document_ids: list[str]) -> dict[str, D]:
+        raw = await self._store.load(checkpoint, document_ids)
+        return {document_id: self._decoder.decode(document) for document_id, document in raw.items()}
+
+    async def _write(self, batch: Batch, documents: Mapping[str, D]) -> None:
+        """`documents` are those that it changes, to be kept."""
         started = perf_counter()
         match await self._store.apply(batch, self._lease.epoch):
             case Verdict.APPLIED:
-                self._checkpoint = batch.expected._replace(position=batch.position)
+                self._checkpoint, self._hash = batch.reached, batch.hash
+                self._parked |= batch.parked
+                for document_id in batch.unparked:
+                    del self._parked[document_id]
+                for document_id, document in documents.items():
+                    self._kept.put(document_id, document, len(batch.changes.documents[document_id]["document"]))
             case Verdict.MOVED:
                 raise Moved
             case Verdict.FENCED:
+                self._kept.clear()
                 _refused(self._projection.name, Verdict.FENCED)
                 raise Fenced(self._lease.epoch)
         self._apply_seconds.observe(perf_counter() - started)
-        self._batch_events.observe(events)
+
+    def _name_parking(self) -> str:
+        """No two leases have one epoch, so nobody gives this name again."""
+        self._parkings += 1
+        return f"{self._lease.epoch}.{self._parkings}"
+
+    async def _check_log(self, checkpoint: Checkpoint) -> None:
+        """Notices a log that was given a new id while we were connected. What is folded until then is right, only its
+        name is not."""
+        if monotonic() < self._look_at:
+            return
+        head = await self._lease.session.read_head()
+        if head.log_id != checkpoint.log_id:
+            raise Moved
+        self._look_at = monotonic() + LOG_SECONDS
 
     async def _check_unmoved(self, checkpoint: Checkpoint) -> None:
         """Notices an emptied or replaced store also while no events arrive."""
@@ -97,20 +231,26 @@ class Engine(Generic[D]):
 
     async def _resume(self) -> Checkpoint:
         """Claims the read model and continues where it stands; begins anew where it is not a fold of this log."""
+        self._kept.clear()
+        self._ahead = None
         standing = await self._claim()
-        async with asyncio.timeout(READ_SECONDS):
-            head = await event_store.read_head(self._lease.connection)
-            reason = await self._why_rebuild(standing, head)
+        self._lease.session.forget()
+        head = await self._lease.session.read_head()
+        reason = await self._why_rebuild(standing, head)
         if reason is None:
             assert standing is not None
+            checkpoint, self._hash = standing
+            parked = await self._store.parked(checkpoint) if checkpoint.parking else []
+            self._parked = {poison.document_id: poison for poison in parked}
             _log.info(
                 "resuming",
                 projection=self._projection.name,
-                position=standing.checkpoint.position,
+                position=checkpoint.position,
+                parked=len(parked),
                 head=head.position,
                 epoch=self._lease.epoch,
             )
-            return standing.checkpoint
+            return checkpoint
         log = _log.info if standing is None else _log.error
         log(
             "building the read model from the start",
@@ -119,6 +259,7 @@ class Engine(Generic[D]):
             head=head.position,
             epoch=self._lease.epoch,
         )
+        self._hash, self._parked = b"", {}
         return await self._store.reset(self._lease.epoch, head.log_id, serve_from=head.position)
 
     async def _claim(self) -> Standing | None:
@@ -129,7 +270,7 @@ class Engine(Generic[D]):
             await self._lease.raise_epoch(above=higher.epoch)
             return await self._store.claim(self._lease.epoch)
 
-    async def _why_rebuild(self, standing: Standing | None, head: event_store.Head) -> str | None:
+    async def _why_rebuild(self, standing: Standing | None, head: Head) -> str | None:
         if standing is None:
             return "there is none"
         checkpoint = standing.checkpoint
@@ -139,7 +280,7 @@ class Engine(Generic[D]):
             return f"it is at {checkpoint.position}, ahead of the log, which was restored to an older state"
         if checkpoint.position > 0:
             # Each hash covers all that went before, so one comparison tells whether the model's past is this log's.
-            last = (await event_store.read_batch(self._lease.connection, checkpoint.position - 1, 1))[0]
+            last = await self._lease.session.read_one(checkpoint.position)
             if last.hash != standing.hash:
                 return f"the log has another past at {checkpoint.position}; it was restored to an older state"
         return None

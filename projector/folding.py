@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias
 
@@ -12,59 +14,119 @@ from projector.projection import D, Entry, Projection, Recorded, Share
 from shared import codec
 from shared.event_store import StoredEvent
 
+_SLICE = 250  # events folded at a time, a millisecond or two
+
 
 class PoisonEvent(Exception):
     """The projection cannot digest this event and must not pass it. The cause is chained."""
 
-    def __init__(self, event: StoredEvent, cause: Exception) -> None:
+    def __init__(self, event: StoredEvent, document_id: str, cause: Exception) -> None:
         super().__init__(f"event {event.position} ({event.event_type} of {event.stream_id}): {cause}")
         self.event = event
+        self.document_id = document_id
         self.__cause__ = cause
 
 
 @dataclass(slots=True)
 class Folded(Generic[D]):
-    """The documents after the events up to `last`; `poison` is why it went no further."""
+    """The documents after the events up to `last`; `poison` is why it went no further.
+
+    `parked` are the events behind which their documents stay as they were; `waiting` counts, for every parked
+    document, the later events that were not applied.
+    """
 
     documents: dict[str, D] = field(default_factory=dict)
+    parked: dict[str, PoisonEvent] = field(default_factory=dict)
+    waiting: Counter[str] = field(default_factory=Counter)
     last: StoredEvent | None = None
     events: int = 0
     poison: PoisonEvent | None = None
 
 
-def documents_needed(projection: Projection[D], events: Iterable[StoredEvent]) -> list[str]:
+def documents_needed(
+    projection: Projection[D], events: Iterable[StoredEvent], parked: Container[str] = ()
+) -> list[str]:
     """Ids of the documents that the events change and that are not born among them."""
     first_versions: dict[str, int] = {}
     for event in events:
-        if (document_id := projection.document_id(event.stream_id)) is not None:
+        if (document_id := projection.document_id(event.stream_id)) is not None and document_id not in parked:
             first_versions.setdefault(document_id, event.version)
     return [document_id for document_id, version in first_versions.items() if version > 1]
 
 
-def fold(projection: Projection[D], events: Sequence[StoredEvent], stored: Mapping[str, D]) -> Folded[D]:
-    """Applies the events to the stored documents, in order, up to the first one that cannot be applied."""
+async def digest(
+    projection: Projection[D],
+    events: Sequence[StoredEvent],
+    stored: Mapping[str, D],
+    parked: Container[str] = (),
+    room: int = 0,
+) -> tuple[Folded[D], Changes]:
+    """`fold`, and what it changes. A document that is folded but cannot be written is its event's fault as well.
+
+    In slices, so that meanwhile the process goes on to send and receive.
+    """
     folded: Folded[D] = Folded()
-    for event in events:
-        try:
-            _apply_one(projection, event, stored, folded.documents)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the projection stops here and says so
-            folded.poison = PoisonEvent(event, error)
+    for first in range(0, len(events), _SLICE):
+        fold(projection, events[first : first + _SLICE], stored, parked, room, folded=folded)
+        if folded.poison is not None:
             break
+        await asyncio.sleep(0)
+    try:
+        return folded, changes(projection, stored, folded.documents)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - found again below, at the event that caused it
+        folded = fold(projection, events, stored, parked, room, rendering=True)
+        return folded, changes(projection, stored, folded.documents)
+
+
+def fold(
+    projection: Projection[D],
+    events: Sequence[StoredEvent],
+    stored: Mapping[str, D],
+    parked: Container[str] = (),
+    room: int = 0,
+    *,
+    rendering: bool = False,
+    folded: Folded[D] | None = None,
+) -> Folded[D]:
+    """Applies the events to the stored documents, in order; after those of `folded`, where there are any.
+
+    Those of `parked` documents wait. An event that cannot be applied parks its document, while there is `room` for so
+    many more; without any it ends the fold. `rendering` also tries what is written of a document, after every event.
+    """
+    folded = Folded() if folded is None else folded
+    for event in events:
+        document_id = projection.document_id(event.stream_id)
+        if document_id is None:
+            pass
+        elif document_id in folded.parked or document_id in parked:
+            folded.waiting[document_id] += 1
+        else:
+            before = folded.documents.get(document_id) or stored.get(document_id)
+            try:
+                after = _apply_one(projection, document_id, before, event)
+                if rendering:
+                    _render(projection, after)
+            except MemoryError:
+                raise  # of this moment, not of this event
+            except Exception as error:  # noqa: BLE001 - whatever it is, the document stays before it and says so
+                poison = PoisonEvent(event, document_id, error)
+                if len(folded.parked) >= room:
+                    folded.poison = poison
+                    break
+                folded.parked[document_id] = poison
+            else:
+                folded.documents[document_id] = after
         folded.last = event
         folded.events += 1
     return folded
 
 
-def _apply_one(
-    projection: Projection[D], stored_event: StoredEvent, stored: Mapping[str, D], documents: dict[str, D]
-) -> None:
-    document_id = projection.document_id(stored_event.stream_id)
-    if document_id is None:
-        return
+def _apply_one(projection: Projection[D], document_id: str, before: D | None, stored_event: StoredEvent) -> D:
     event = codec.decode(stored_event.event_type, stored_event.schema_version, stored_event.data)
     recorded = Recorded(event, stored_event.version, stored_event.position, stored_event.occurred_at)
-    before = documents.get(document_id) or stored.get(document_id)
-    documents[document_id] = projection.apply(document_id, before, recorded)
+    return projection.apply(document_id, before, recorded)
 
 
 Place: TypeAlias = str | Share
@@ -86,17 +148,20 @@ def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mappi
     """The difference between the documents as stored and as folded."""
     out = Changes({}, {}, {})
     nothing: frozenset[Entry] = frozenset()
-    summary = projection.summary
     for document_id, document in documents.items():
-        fields = {"document": _encode(document).decode(), "version": str(document.version)}
-        if summary is not None:
-            fields["summary"] = _encode(summary(document)).decode()
-        out.documents[document_id] = fields
+        out.documents[document_id], entries = _render(projection, document)
         before = stored.get(document_id)
         entries_before = nothing if before is None else projection.entries(before)
-        entries = projection.entries(document)
         for name, place in entries_before - entries:
             out.removed.setdefault(name, []).append(place)
         for name, place in entries - entries_before:
             out.added.setdefault(name, []).append(place)
     return out
+
+
+def _render(projection: Projection[D], document: D) -> tuple[dict[str, str], frozenset[Entry]]:
+    """The fields that are written of a document, and its entries."""
+    fields = {"document": _encode(document).decode(), "version": str(document.version)}
+    if projection.summary is not None:
+        fields["summary"] = _encode(projection.summary(document)).decode()
+    return fields, projection.entries(document)

@@ -1,24 +1,24 @@
 """Generations of a read model: built beside the live one, compared, switched to, switched back, dropped.
 
-Who does that is a process of its own, such as `orders projections rebuild`. It holds the lease on the generation it
-works on, and goes on from that generation's checkpoint when one before it was killed. The projectors follow whatever
-generation is live.
+Who does that is a process of its own, such as `orders projections rebuild`. It holds the leases on all partitions of
+the generation it works on, and goes on from their checkpoints when one before it was killed. The projectors follow
+whatever generation is live.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from projector import lease
 from projector.engine import Engine
+from projector.lease import Lease, lease_name, try_acquire
 from projector.projection import Projection
+from projector.session import PROCESS_NAME, Session, open_session
 from projector.stores import Shelf
 from projector.verification import Comparison
-from shared import event_store
-from shared.read_model_keys import PartitionKeys
+from shared.read_model_keys import Checkpoint
 from shared.settings import Settings
 
 SWITCH_SECONDS = 30.0  # the longest that it may take to be as far as the live generation, which moves as well
@@ -40,10 +40,6 @@ class Differs(Refused):
         )
 
 
-def lease_name(projection: str, generation: int) -> str:
-    return PartitionKeys(projection, generation=generation).prefix
-
-
 class Caretaker:
     """Looks after the generations of one read model. Methods raise `Refused`, what `Engine.step` raises, and `AWAY`."""
 
@@ -60,13 +56,13 @@ class Caretaker:
                 f"generation {generations.previous} is still kept for a rollback:"
                 f" `orders projections drop {self._projection.name}` removes it"
             )
-        number = await self._shelf.add()
-        async with self._engine(number) as (engine, connection):
-            await self._catch_up(engine, connection, report)
+        number = await self._shelf.add(self._settings.partitions_of(self._projection.name))
+        async with self._engines(number) as (engines, leases):
+            await self._catch_up(engines, leases[0].session, report)
             comparison = await compare(number)
             if comparison.differences:
                 raise Differs(number, comparison)
-            await self._switch(engine, number)
+            await self._switch(engines, leases, number)
         return number
 
     async def rollback(self, report: Report) -> int:
@@ -74,49 +70,79 @@ class Caretaker:
         previous = (await self._shelf.generations()).previous
         if previous is None:
             raise Refused(f"no earlier generation of {self._projection.name} is kept")
-        async with self._engine(previous) as (engine, connection):
-            await self._catch_up(engine, connection, report)
-            await self._switch(engine, previous)
+        async with self._engines(previous) as (engines, leases):
+            await self._catch_up(engines, leases[0].session, report)
+            await self._switch(engines, leases, previous)
         return previous
 
     async def drop(self) -> list[int]:
         """Removes every generation that is not live: the previous one, and one whose rebuild was given up."""
-        generations = await self._shelf.generations()
-        numbers = sorted({nr for nr in generations[1:] if nr is not None})
+        numbers = (await self._shelf.generations()).not_live
         for number in numbers:
-            async with self._lease(number):
+            async with self._leases(number):
                 if not await self._shelf.drop(number):
                     raise Refused(f"generation {number} is in use")
         return numbers
 
     @asynccontextmanager
-    async def _lease(self, generation: int) -> AsyncIterator[lease.Lease]:
-        async with lease.connect(self._settings, lambda: None, idle_seconds=0) as connection:
-            held = await lease.try_acquire(connection, lease_name(self._projection.name, generation))
-            if held is None:
-                raise Refused(f"another process works on generation {generation}")
+    async def _leases(self, generation: int) -> AsyncIterator[list[Lease]]:
+        """On every partition of the generation."""
+        partitions = (await self._shelf.generations()).partitions_of(generation)
+        async with open_session(self._settings, lambda: None, idle_seconds=0) as session:
+            held = []
+            for partition in range(partitions):
+                lease = await try_acquire(session, lease_name(self._projection.name, generation, partition))
+                if lease is None:
+                    raise Refused(f"another process works on generation {generation}")
+                held.append(lease)
             yield held
 
     @asynccontextmanager
-    async def _engine(self, generation: int) -> AsyncIterator[tuple[Engine[Any], event_store.Connection]]:
-        async with self._lease(generation) as held:
-            store = self._shelf.store(generation, announce=False)
-            yield Engine(self._projection, store, held, self._settings.projector_batch_size), held.connection
+    async def _engines(self, generation: int) -> AsyncIterator[tuple[list[Engine[Any]], list[Lease]]]:
+        async with self._leases(generation) as leases:
+            yield [self._engine(generation, nr, lease, len(leases)) for nr, lease in enumerate(leases)], leases
 
-    async def _catch_up(self, engine: Engine[Any], connection: event_store.Connection, report: Report) -> None:
+    def _engine(self, generation: int, partition: int, lease: Lease, partitions: int) -> Engine[Any]:
+        store = self._shelf.store(generation, partition, partitions, announce=False)
+        projection, settings = self._projection.part(partition, partitions), self._settings
+        return Engine(projection, store, lease, settings.projector_batch_size, settings.projector_on_poison)
+
+    async def _catch_up(self, engines: Sequence[Engine[Any]], session: Session, report: Report) -> None:
         more = True
         while more:
-            more = await engine.step()
-            head = (await event_store.read_head(connection)).position
-            report(0 if engine.checkpoint is None else engine.checkpoint.position, head)
+            more = await _step(engines)
+            checkpoints = [engine.checkpoint for engine in engines]
+            report(
+                min(0 if checkpoint is None else checkpoint.position for checkpoint in checkpoints),
+                (await session.read_head()).position,
+            )
 
-    async def _switch(self, engine: Engine[Any], number: int) -> None:
+    async def _switch(self, engines: Sequence[Engine[Any]], leases: Sequence[Lease], number: int) -> None:
         """The live one moves all the time: follows it until for a moment this one is no older."""
+        live = (await self._shelf.generations()).live
+        seen: Sequence[Checkpoint | None] = ()
         try:
             async with asyncio.timeout(SWITCH_SECONDS):
-                while not await self._shelf.switch((await self._shelf.generations()).live, number):
-                    while await engine.step():
-                        pass
+                await self._say_alive(leases, number)
+                while not await self._shelf.switch(live, number, seen):
                     await asyncio.sleep(_LOOK_SECONDS)
+                    seen = await self._shelf.checkpoints(live)
+                    await _step(engines)  # one: under load there is always another
         except TimeoutError:
             raise Refused(f"generation {number} did not get as far as the live one in {SWITCH_SECONDS:.0f} s") from None
+
+    async def _say_alive(self, leases: Sequence[Lease], number: int) -> None:
+        """Of partitions that the live generation has not got: else queries would think that nobody works on them."""
+        generations = await self._shelf.generations()
+        for partition in range(generations.partitions_of(generations.live), len(leases)):
+            store = self._shelf.store(number, partition, len(leases))
+            await store.heartbeat(leases[partition].epoch, PROCESS_NAME, "active")
+
+
+async def _step(engines: Sequence[Engine[Any]]) -> bool:
+    """The next batch of all, which is read from the log once; whether there may be more to do at once."""
+    outcomes = await asyncio.gather(*(engine.step() for engine in engines), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return any(outcomes)

@@ -1,4 +1,4 @@
-"""Measures how far the read model is behind, and says that the projector lives.
+"""Measures how far the read model is behind, says so to PostgreSQL, and that the projector lives.
 
 In a task of its own: a projector that is stuck must be seen to fall behind, not to stand still at its last figure.
 """
@@ -7,35 +7,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
-from projector.stores import AWAY, Shelf, Store
+from projector.stores import AWAY, Store
 from projector.worker import State, Worker
-from shared import event_store
+from shared import event_store, progress
 from shared.logs import get_logger
-from shared.metrics import PROJECTION_CHECKPOINT, PROJECTION_HEAD, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS
+from shared.metrics import (
+    PROJECTION_CHECKPOINT,
+    PROJECTION_HEAD,
+    PROJECTION_LAG_EVENTS,
+    PROJECTION_LAG_SECONDS,
+    PROJECTION_PARKED,
+)
 from shared.postgres import CONNECTION_LOST
+from shared.read_model_keys import Checkpoint
+from shared.waiting import wait_for
 
 _log = get_logger()
 
 
 class Monitor:
-    def __init__(
-        self, name: str, shelf: Shelf, log: asyncpg.Pool[asyncpg.Record], worker: Worker[Any], seconds: float
-    ) -> None:
-        self._name = name
-        self._shelf = shelf
+    """Of one partition, whoever works on it."""
+
+    def __init__(self, worker: Worker[Any], log: asyncpg.Pool[asyncpg.Record], seconds: float) -> None:
+        self._name = worker.projection
+        self.partition = worker.partition
+        self._store = worker.store
         self._log = log
         self._worker = worker
         self._seconds = seconds
-        self._position = 0
+        self._known = False  # where the read model is; until then nothing is said of it
+        self._at: Checkpoint | None = None
         self._stop = asyncio.Event()
-        self._checkpoint = PROJECTION_CHECKPOINT.labels(name)
-        self._lag_events = PROJECTION_LAG_EVENTS.labels(name)
-        self._lag_seconds = PROJECTION_LAG_SECONDS.labels(name)
+        labels = worker.projection, str(worker.partition)
+        self._checkpoint = PROJECTION_CHECKPOINT.labels(*labels)
+        self._lag_events = PROJECTION_LAG_EVENTS.labels(*labels)
+        self._parked = PROJECTION_PARKED.labels(*labels)
+        self._lag_seconds = PROJECTION_LAG_SECONDS.labels(*labels)
 
     async def run(self) -> None:
         """Until cancelled after `stop`. A cancellation alone may be lost in a client library's error handling."""
@@ -49,32 +60,34 @@ class Monitor:
     async def _repeat(self, act: Callable[[], Awaitable[None]]) -> None:
         while not self._stop.is_set():
             await act()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds):
-                    await self._stop.wait()
+            await wait_for(self._stop, self._seconds)
 
     async def _beat(self) -> None:
         try:
-            store = self._shelf.store((await self._shelf.generations()).live)
-            checkpoint = await store.checkpoint()
-            self._position = 0 if checkpoint is None else checkpoint.position
-            await self._say_alive(store)
+            self._at, self._known = await self._store.checkpoint(), True
+            self._parked.set(await self._store.count_parked())
+            await self._say_alive(self._store)
         except AWAY as error:
             _log.warning("no heartbeat, the read model is away", projection=self._name, error=str(error))
 
     async def _measure(self) -> None:
-        position = self._position
+        at = self._at
         try:
-            head, age = await event_store.read_lag(self._log, position)
-        except CONNECTION_LOST as error:
-            _log.warning("lag not measured, PostgreSQL is away", projection=self._name, error=str(error))
+            lag = await event_store.read_lag(self._log, None if at is None else at.token)
+            if self._known and self._is_active():
+                await progress.report(self._log, self._name, at, self.partition, self._worker.layout.partitions)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            _log.warning("lag not measured, PostgreSQL is away or refuses", projection=self._name, error=str(error))
             return
-        PROJECTION_HEAD.set(head)
-        self._checkpoint.set(position)
-        self._lag_events.set(max(0, head - position))
-        self._lag_seconds.set(age)
+        PROJECTION_HEAD.set(lag.head)
+        self._checkpoint.set(lag.position)
+        self._lag_events.set(lag.events)
+        self._lag_seconds.set(lag.seconds)
 
     async def _say_alive(self, store: Store) -> None:
-        # Who stands by says nothing: the heartbeat is the active projector's.
-        if self._worker.epoch is not None and self._worker.state is not State.STANDBY:
-            await store.heartbeat(self._worker.epoch, self._worker.name, self._worker.state)
+        if self._is_active():
+            await self._worker.say_alive(store)
+
+    def _is_active(self) -> bool:
+        """Who stands by says nothing: heartbeat and progress are the active projector's."""
+        return self._worker.epoch is not None and self._worker.state is not State.STANDBY

@@ -1,29 +1,48 @@
-"""Who is the active projector: a session-level advisory lock in PostgreSQL, held by the connection that reads the log.
+"""Who works on which partition: session-level advisory locks in PostgreSQL, held by the process's `Session`.
 
-The lease saves work, it does not guard anything: two that believe they hold it cannot harm each other (see
-`projector.engine`). It ends with its connection, however that ends.
+A lease saves work, it does not guard anything: two that believe they hold it cannot harm each other (see
+`projector.engine`). It ends with its session, however that ends.
+
+Besides, every process holds a shared lock on each partition that it would work on: it stands for it. Who stands and who
+holds can be seen by all, and vanishes with them, so the processes share the partitions without talking to each other
+(`projector.sharing`).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
-import asyncpg
-
-from shared import event_store, postgres
-from shared.settings import Settings
-
-# The server ends a session that asks nothing for so long, and with it the lease of a process that is paused: its
-# kernel would keep the connection alive for ever. An active projector polls far more often than that.
-IDLE_SECONDS = 10.0
-_ASK_SECONDS = 10.0  # the longest that a lease statement may take before the connection counts as dead
+from projector.session import Session
+from projector.sharing import Sighting
+from shared.postgres import CONNECTION_LOST
+from shared.read_model_keys import PartitionKeys
 
 # Asked for again and again rather than waited for: a statement waiting for a lock keeps its snapshot, and with it
 # every dead version of the log's head row.
 _TRY = "select pg_try_advisory_lock(hashtextextended('projector of ' || $1, 0))"
+_RELEASE = "select pg_advisory_unlock(hashtextextended('projector of ' || $1, 0))"
+_STAND = (
+    "select pg_try_advisory_lock_shared(hashtextextended('candidate for ' || name, 0)) from unnest($1::text[]) name"
+)
+_WITHDRAW = (
+    "select pg_advisory_unlock_shared(hashtextextended('candidate for ' || name, 0)) from unnest($1::text[]) name"
+)
+# A lock's number shows in halves.
+_LOOK = """
+with wanted as (
+    select name, hashtextextended('projector of ' || name, 0) as lease,
+           hashtextextended('candidate for ' || name, 0) as candidacy
+    from unnest($1::text[]) name
+), held as (
+    select (classid::bigint << 32) | objid::bigint as key, pid from pg_locks
+    where locktype = 'advisory' and objsubid = 1 and granted
+      and database = (select oid from pg_database where datname = current_database())
+)
+select w.name, h.pid, h.key = w.lease as holds from wanted w join held h on h.key in (w.lease, w.candidacy)
+"""
 _NEXT_EPOCH = "select nextval('projector_epochs')"
 # By drawing, not by setval(), which the projector's role may not use. Epochs count leases: there are not many to draw.
 _RAISE_EPOCH = (
@@ -34,35 +53,59 @@ _RAISE_EPOCH = (
 
 @dataclass(slots=True)
 class Lease:
-    """The right to be the active projector, while `connection` lives. Higher epochs are later leases."""
+    """The right to work on a partition, while `session` lives. Higher epochs are later leases."""
 
-    connection: asyncpg.Connection[asyncpg.Record]
+    session: Session
     epoch: int
+    name: str
 
     async def raise_epoch(self, above: int) -> None:
         """Takes a new epoch higher than `above`. The session that holds the lock does it, so it is still the one."""
-        self.epoch = await self.connection.fetchval(_RAISE_EPOCH, above, timeout=_ASK_SECONDS)
+        async with self.session.turn() as connection:
+            self.epoch = await connection.fetchval(_RAISE_EPOCH, above)
+
+    async def release(self) -> None:
+        with suppress(*CONNECTION_LOST):  # it ended with the connection
+            async with self.session.turn() as connection:
+                await connection.execute(_RELEASE, self.name)
 
 
-@asynccontextmanager
-async def connect(
-    settings: Settings, on_event: Callable[[], None], idle_seconds: float = IDLE_SECONDS
-) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """A connection that calls `on_event` when the log may have grown, and when the connection is lost."""
-    connection = await postgres.connect(settings, "projector")
-    try:
-        await connection.execute(f"set idle_session_timeout = {round(idle_seconds * 1_000)}", timeout=_ASK_SECONDS)
-        connection.add_termination_listener(lambda *_: on_event())
-        await connection.add_listener(event_store.CHANNEL, lambda *_: on_event())
-        yield connection
-    finally:
-        # Not close(): that waits for the server, which may be the one that is gone.
-        connection.terminate()
+def lease_name(projection: str, generation: int, partition: int) -> str:
+    return PartitionKeys(projection, partition, generation).prefix
 
 
-async def try_acquire(connection: asyncpg.Connection[asyncpg.Record], name: str) -> Lease | None:
-    """The lease on `name`, or None while another session has it."""
-    async with asyncio.timeout(_ASK_SECONDS):
+async def try_acquire(session: Session, name: str) -> Lease | None:
+    """The lease of that name, or None while another session has it."""
+    async with session.turn() as connection:
         if not await connection.fetchval(_TRY, name):
             return None
-        return Lease(connection, await connection.fetchval(_NEXT_EPOCH))
+        return Lease(session, await connection.fetchval(_NEXT_EPOCH), name)
+
+
+class Candidacy:
+    """What this session stands for."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._standing: frozenset[str] = frozenset()
+
+    async def stand(self, names: Collection[str]) -> None:
+        """For these, and no others."""
+        wanted = frozenset(names)
+        for statement, changed in ((_STAND, wanted - self._standing), (_WITHDRAW, self._standing - wanted)):
+            if changed:
+                async with self._session.turn() as connection:
+                    await connection.execute(statement, sorted(changed))
+        self._standing = wanted
+
+
+async def look(session: Session, names: Collection[str]) -> list[Sighting]:
+    """Who holds and who stands for each."""
+    async with session.turn() as connection:
+        rows = await connection.fetch(_LOOK, sorted(names))
+    holders: dict[str, int] = {row["name"]: row["pid"] for row in rows if row["holds"]}
+    candidates: defaultdict[str, set[int]] = defaultdict(set)
+    for row in rows:
+        if not row["holds"]:
+            candidates[row["name"]].add(row["pid"])
+    return [Sighting(name, holders.get(name), frozenset(candidates[name])) for name in sorted(names)]

@@ -6,7 +6,7 @@ An author writes one module in `projector/projections/` and adds it to the regis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -14,6 +14,7 @@ import msgspec
 
 from shared.codec import Event
 from shared.errors import Corrupt
+from shared.read_model_keys import partition_of
 
 
 class Recorded(NamedTuple):
@@ -88,6 +89,7 @@ class Projection(Generic[D]):
     name: str
     document: type[D]
     document_id: Callable[[str], str | None]  # of a stream; None: this projection does not read that stream
+    partition_key: Callable[[str], str | None]  # of a stream; the same for all streams of one document
     apply: Callable[
         [str, D | None, Recorded], D
     ]  # (document id, document so far, event); raises to stop the projection
@@ -95,3 +97,16 @@ class Projection(Generic[D]):
     version: int = 1  # of this code: a change of what it makes of events is a new version, and a rebuild
     summary: Callable[[D], msgspec.Struct] | None = None  # what lists show of it
     sums: tuple[Sums, ...] = ()  # that its entries count in
+
+    def part(self, partition: int, partitions: int) -> Projection[D]:
+        """The same projection, reading the streams of one of so many partitions only."""
+        if partitions == 1:
+            return self
+
+        def document_id(stream_id: str) -> str | None:
+            key = self.partition_key(stream_id)
+            if key is None or partition_of(key, partitions) != partition:
+                return None
+            return self.document_id(stream_id)
+
+        return replace(self, document_id=document_id)

@@ -1,37 +1,52 @@
-"""Keeps one read model up to date for as long as the process lives: standby, active, or stuck and trying again.
+"""Keeps one partition of a read model up to date for as long as the process lives: standby, active, or stuck and trying
+again.
 
 Nothing that goes wrong outside ends it: it lets go of the lease, so that another projector may do better, waits
-a little longer each time and starts over from what the read model's own checkpoint says.
+a little longer each time and starts over from what the read model's own checkpoint says. Who gets which lease is for
+`projector.crew`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from time import monotonic
-from typing import Generic
+from typing import Any, Generic, NamedTuple
 
-import asyncpg
-
-from projector import lease
 from projector.engine import Engine
 from projector.folding import PoisonEvent
-from projector.generations import lease_name
+from projector.lease import Lease, lease_name
+from projector.parking import poison_of
 from projector.projection import D, Projection
-from projector.stores import AWAY, Fenced, OtherCode, Shelf
+from projector.session import PROCESS_NAME
+from projector.stores import AWAY, Fenced, OtherCode, Shelf, Store
 from shared.logs import get_logger
+from shared.poison import Poison
+from shared.read_model_keys import Generations
 from shared.settings import Settings
+from shared.stalls import StallWatch
+from shared.waiting import wait_for
 
 STANDBY_SECONDS = 1.0
-GENERATION_SECONDS = 0.25  # between looks at which generation is live
+LOOK_SECONDS = 0.25  # between looks at which generation is live, and what is asked to be tried again
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
 LAST_POISON_RETRY_SECONDS = 30.0
 
 _log = get_logger()
+
+
+class Layout(NamedTuple):
+    """The live generation, and into how many partitions it is divided."""
+
+    generation: int
+    partitions: int
+
+    @classmethod
+    def of(cls, generations: Generations) -> Layout:
+        return cls(generations.live, generations.partitions_of(generations.live))
 
 
 class State(StrEnum):
@@ -42,16 +57,38 @@ class State(StrEnum):
 
 
 class Worker(Generic[D]):
-    def __init__(self, settings: Settings, projection: Projection[D], shelf: Shelf) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+    """One partition of a generation of a read model, as this process sees it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        projection: Projection[D],
+        shelf: Shelf,
+        layout: Layout,
+        partition: int,
+        stalls: StallWatch,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change` is called when it has given its lease back, and when it would take it again."""
+        self.name = PROCESS_NAME
         self.state = State.STARTING
         self.reason = "The projector has not connected yet."
+        self.poison: Poison | None = None  # the event that it is stuck before
         self.epoch: int | None = None  # of its last lease
+        self.layout = layout
+        self.partition = partition
+        self.lease_name = lease_name(projection.name, layout.generation, partition)
+        self.store = shelf.store(layout.generation, partition, layout.partitions)
         self._settings = settings
-        self._projection = projection
+        self._projection = projection.part(partition, layout.partitions)
         self._shelf = shelf
+        self._on_change = on_change
+        self._stalls = stalls
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._able = True  # as far as it knows
+        self._dismissed = False
         self._failures = 0
 
     @property
@@ -63,60 +100,132 @@ class Worker(Generic[D]):
         """Whether it does its work or stands by for the one that does; else `reason` says what keeps it."""
         return self.state in (State.ACTIVE, State.STANDBY)
 
-    def stop(self) -> None:
-        """Lets `run` return after the batch in hand."""
+    @property
+    def idle(self) -> bool:
+        """Neither at work nor resting after a failure."""
+        return self._task is None and not self._dismissed
+
+    @property
+    def standing(self) -> bool:
+        """Whether it would do the work, for all it knows: after a failure others may do better, so it leaves them the
+        partition, and tries again only where there is nobody else."""
+        return self._able and not self._resting
+
+    @property
+    def _resting(self) -> bool:
+        return self.state is State.STUCK and self._task is not None
+
+    def start(self, held: Lease) -> None:
+        """Works until `let_go`, until another generation is live, or until it fails; then gives the lease back."""
+        self._stop.clear()
+        self._task = asyncio.create_task(self._work(held), name=f"projector-{self.lease_name}")
+
+    def let_go(self) -> None:
+        """Ends the work after the batch in hand."""
         self._stop.set()
         self._wake.set()
 
-    async def run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                async with lease.connect(self._settings, self._wake.set) as connection:
-                    await self._take_part(connection)
-            except Exception as error:  # noqa: BLE001 - told apart, logged and tried again below; never skipped
-                await self._recover_from(error)
+    def dismiss(self) -> None:
+        """As `let_go`, and for ever."""
+        self._dismissed = True
+        self.let_go()
 
-    async def _take_part(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        while not self._stop.is_set():
-            generation = (await self._shelf.generations()).live
-            if held := await lease.try_acquire(connection, lease_name(self._projection.name, generation)):
-                await self._project(held, generation)
-                return  # the lease ends with its connection
-            if self.state is not State.STANDBY:
-                _log.info("standing by, another projector is active", projection=self._projection.name)
-            self.state, self._failures = State.STANDBY, 0
-            await _wait_for(self._stop, STANDBY_SECONDS)
+    async def ended(self) -> None:
+        if (task := self._task) is not None:
+            await asyncio.wait([task])
 
-    async def _project(self, held: lease.Lease, generation: int) -> None:
-        """Until another generation is the live one."""
-        store = self._shelf.store(generation)
-        engine = Engine(self._projection, store, held, self._settings.projector_batch_size)
+    def wake(self) -> None:
+        self._wake.set()
+
+    def stand_by(self) -> None:
+        """Another does the work, or is about to."""
+        if self.state is not State.STANDBY:
+            _log.info("standing by, another projector is active", projection=self.projection, partition=self.partition)
+            self.state, self.poison, self._failures = State.STANDBY, None, 0
+
+    async def _work(self, held: Lease) -> None:
+        try:
+            await self._project(held)
+        except Exception as error:  # noqa: BLE001 - told apart, logged and tried again; never skipped
+            seconds = self._fail(error)
+            if isinstance(error, AWAY):
+                await self._shelf.reconnect()
+        else:
+            seconds = 0.0
+        try:
+            await held.release()
+            self._on_change()
+            await self._rest(seconds)
+        finally:
+            self._task = None
+            self._on_change()
+
+    async def _project(self, held: Lease) -> None:
+        store, settings = self.store, self._settings
+        engine = Engine(self._projection, store, held, settings.projector_batch_size, settings.projector_on_poison)
+        asked: frozenset[str] = frozenset()
         look_at = 0.0
         while not self._stop.is_set():
             # Where the store was emptied or replaced, what is live may be another one, too.
             if engine.checkpoint is None or monotonic() >= look_at:
-                if (await self._shelf.generations()).live != generation:
+                if Layout.of(await self._shelf.generations()) != self.layout:
                     return
-                look_at = monotonic() + GENERATION_SECONDS
+                asked = await store.retries()
+                look_at = monotonic() + LOOK_SECONDS
             # Cleared before reading: a hint that comes while we read is kept for the sleep below.
             self._wake.clear()
-            more = await engine.step()
+            try:
+                with self._stalls.watch(self._projection.name):
+                    more = await engine.step(asked)
+            except PoisonEvent as raised:
+                self.epoch = held.epoch
+                self._stuck_before(raised)
+                await self._answer(store, asked)
+                raise
             if self.state is not State.ACTIVE:
-                _log.info("projecting", projection=self._projection.name, generation=generation, epoch=held.epoch)
-            self.state, self.epoch, self._failures = State.ACTIVE, held.epoch, 0
+                _log.info(
+                    "projecting",
+                    projection=self.projection,
+                    partition=self.partition,
+                    generation=self.layout.generation,
+                    epoch=held.epoch,
+                )
+            self.state, self.epoch, self.reason, self._failures = State.ACTIVE, held.epoch, "", 0
+            self.poison, self._able = None, True
+            if asked and engine.checkpoint is not None:
+                await self._answer(store, asked)
+                asked = frozenset()
             if not more:
                 # Polling is always enough: a hint may be lost.
-                await _wait_for(self._wake, self._settings.projector_poll_seconds)
+                await wait_for(self._wake, self._settings.projector_poll_seconds)
 
-    async def _recover_from(self, error: Exception) -> None:
+    def _stuck_before(self, raised: PoisonEvent) -> None:
+        self.state, self.reason = State.STUCK, f"Stopped before an event that cannot be applied: {raised}"
+        self.poison = poison_of(raised)
+
+    async def _answer(self, store: Store, asked: frozenset[str]) -> None:
+        """Says how it is, and then that what was asked was tried: whoever asked looks in this order."""
+        await self.say_alive(store)
+        if asked:
+            await store.retried(asked)
+
+    async def say_alive(self, store: Store) -> None:
+        if self.epoch is not None:
+            await store.heartbeat(self.epoch, self.name, self.state, self.reason, self.poison)
+
+    def _fail(self, error: Exception) -> float:
+        """Seconds to wait before the next try."""
         longest = LAST_RETRY_SECONDS
+        about: dict[str, Any] = {"projection": self.projection, "partition": self.partition}
+        self._able = isinstance(error, (Fenced, *AWAY))  # which may be over soon, or the same everywhere
+        if not isinstance(error, PoisonEvent):
+            self.poison = None
         match error:
             case PoisonEvent(event=event):
                 longest = LAST_POISON_RETRY_SECONDS
-                self.reason = f"Stopped before an event that cannot be applied: {error}"
                 _log.error(
                     "stopped before an event that cannot be applied; nothing is skipped",
-                    projection=self._projection.name,
+                    **about,
                     position=event.position,
                     stream_id=event.stream_id,
                     event_type=event.event_type,
@@ -127,36 +236,27 @@ class Worker(Generic[D]):
             case OtherCode():
                 # During a deploy the other program goes on with it; afterwards a rebuild makes a generation of ours.
                 if self.reason != str(error):
-                    _log.warning("standing by", projection=self._projection.name, reason=str(error))
+                    _log.warning("standing by", **about, reason=str(error))
                 self.state, self.reason, self._failures = State.STANDBY, str(error), 0
-                await _wait_for(self._stop, STANDBY_SECONDS)
-                return
+                return STANDBY_SECONDS
             case Fenced():
                 self.reason = "Another projector has taken over."
-                _log.warning(
-                    "another projector has taken over; going back to standby",
-                    projection=self._projection.name,
-                    epoch=self.epoch,
-                )
+                _log.warning("another projector has taken over; going back to standby", **about, epoch=self.epoch)
             case _ if isinstance(error, AWAY):
                 self.reason = f"PostgreSQL or Redis is away or refuses: {type(error).__name__}: {error}"
-                _log.warning(
-                    "PostgreSQL or Redis is away or refuses; trying again",
-                    projection=self._projection.name,
-                    error=repr(error),
-                )
-                await self._shelf.reconnect()
+                _log.warning("PostgreSQL or Redis is away or refuses; trying again", **about, error=repr(error))
             case _:
                 self.reason = f"{type(error).__name__}: {error}"
-                _log.error("the projector failed; trying again", projection=self._projection.name, exc_info=error)
+                _log.error("the projector failed; trying again", **about, exc_info=error)
         self.state = State.STUCK
-        delay = min(longest, FIRST_RETRY_SECONDS * 2 ** min(self._failures, 20))
         self._failures += 1
-        await _wait_for(self._stop, delay)
+        return min(longest, FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 20))
 
-
-async def _wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Returns when the event is set or the time is over."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+    async def _rest(self, seconds: float) -> None:
+        """Until the time is over, or somebody asks to try again at once."""
+        deadline = monotonic() + seconds
+        while not self._stop.is_set() and (left := deadline - monotonic()) > 0:
+            await wait_for(self._stop, min(left, LOOK_SECONDS))
+            with suppress(*AWAY):  # nobody can have asked
+                if self.poison and await self.store.retries():
+                    return

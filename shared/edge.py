@@ -1,4 +1,4 @@
-"""The outermost layer of both services: correlation id, size limit, metrics and one log line a request.
+"""The outermost layer of both services: correlation id, size limit, stamp, metrics and one log line a request.
 
 Plain ASGI rather than `BaseHTTPMiddleware`, which costs a task and a stream for every request.
 """
@@ -20,6 +20,7 @@ from uuid_utils import uuid7
 
 from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from shared.stamp import Stamp
 
 CORRELATION_HEADER = b"x-correlation-id"
 _DISCARD_BYTES = 16 * 1024 * 1024
@@ -32,9 +33,10 @@ _log = get_logger()
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, stamp: Stamp) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._stamp = stamp.headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,23 +44,25 @@ class Edge:
             return
         started = perf_counter()
         given, announced, waits_for_us = _read(scope["headers"])
-        correlation_id = given if given is not None and _ACCEPTABLE_ID.fullmatch(given) else str(uuid7())
-        scope["correlation_id"] = correlation_id
-        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
-        echo = (CORRELATION_HEADER, correlation_id.encode())
+        identified = _identified(given)
+        scope["correlation_id"] = identified
+        structlog.contextvars.bind_contextvars(correlation_id=identified)
+        echo = (CORRELATION_HEADER, identified.encode())
         status = 500
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], echo]
+                message["headers"] = [*message["headers"], echo, *self._stamp(scope)]
             await send(message)
 
         try:
             await self._app(scope, self._limited(announced, waits_for_us, receive), send_with_id)
         finally:
-            _observe(scope, status, perf_counter() - started)
+            # An event stream says when it began: it may go on for hours.
+            answered_at = scope.get("answered_at") or perf_counter()
+            _observe(scope, status, answered_at - started)
 
     def _limited(self, announced: int | None, waits_for_us: bool, receive: Receive) -> Receive:
         """`receive` that refuses a body over the limit, announced or not, with 413.
@@ -97,6 +101,15 @@ async def _discard(receive: Receive) -> None:
                 discarded += len(message.get("body", b""))
                 if not message.get("more_body"):
                     return
+
+
+def correlation_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's where it sent an acceptable one, or a new one."""
+    return _identified(_read(headers)[0])
+
+
+def _identified(given: str | None) -> str:
+    return given if given is not None and _ACCEPTABLE_ID.fullmatch(given) else str(uuid7())
 
 
 def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, int | None, bool]:

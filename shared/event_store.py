@@ -7,10 +7,9 @@ is one number, and "checkpoint = head" is an exact statement.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -46,8 +45,7 @@ class NewEvent(NamedTuple):
     occurred_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """The events of one command, to be appended where the stream is still at `expected_version` (0: no stream yet)."""
 
     stream_id: str
@@ -55,7 +53,8 @@ class Append:
     command_id: UUID
     events: Sequence[NewEvent] = ()
     key: str | None = None
-    fingerprint: bytes | None = field(default=None, repr=False)
+    fingerprint: bytes | None = None
+    log_id: UUID | None = None  # that it was decided under; a log with another id answers `CONFLICT`
 
 
 class Outcome(StrEnum):
@@ -63,6 +62,9 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
     REPLAYED = "replayed"
     KEY_REUSED = "key_reused"
+
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}  # `Outcome(…)` takes four times as long
 
 
 class Verdict(NamedTuple):
@@ -106,10 +108,22 @@ class Head(NamedTuple):
         return ConsistencyToken(self.log_id, self.position)
 
 
+class Lag(NamedTuple):
+    """`seconds` since the oldest event after `position` was recorded; 0.0 when there is none."""
+
+    head: int
+    position: int
+    seconds: float
+
+    @property
+    def events(self) -> int:
+        return self.head - self.position
+
+
 _COLUMNS = (
     "position, stream_id, version, event_id, event_type, schema_version, data, metadata, occurred_at, recorded_at, hash"
 )
-_APPEND = "select * from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+_APPEND = "select * from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
 _READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
@@ -120,10 +134,14 @@ _FIND_KEY = (
 )
 _RECORDED_BY = "select recorded_at < $2 or ($3 and recorded_at = $2) from events where position = $1"
 _PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
-_UNAPPLIED_AGE = (
-    "select h.position, extract(epoch from clock_timestamp() - e.recorded_at)::float8"
-    " from log_head h left join events e on e.position = $1 + 1 where h.only_row"
-)
+# What is of another log, or of a future that this one lost when it was restored, shows nothing of it.
+_LAG = """
+select h.position, h.shown, coalesce(extract(epoch from clock_timestamp() - e.recorded_at), 0)::float8
+from (
+    select position, case when log_id = $1 and position >= $2 then $2 else 0 end as shown from log_head where only_row
+) h
+left join events e on e.position = h.shown + 1
+"""
 
 _LOAD = """
 with snapshot as materialized (
@@ -154,20 +172,25 @@ async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) 
     Streams and keys must be distinct within the group. When the connection is lost on the way, the outcome of every
     command in the group is unknown; that is for the caller to say.
     """
-    events = [event for append in group for event in append.events]
-    owners = [nr for nr, append in enumerate(group, start=1) for _ in append.events]
-    columns = list(zip(*events, strict=True)) if events else [()] * len(NewEvent._fields)
+    stream_ids, expected_versions, command_ids, happened, keys, fingerprints, log_ids = _columns(Append, group)
+    events = [event for of_command in happened for event in of_command]
+    owners = [nr for nr, of_command in enumerate(happened, start=1) for _ in of_command]
     rows = await connection.fetch(
         _APPEND,
-        [append.stream_id for append in group],
-        [append.expected_version for append in group],
-        [append.command_id for append in group],
-        [append.key for append in group],
-        [append.fingerprint for append in group],
+        stream_ids,
+        expected_versions,
+        command_ids,
+        keys,
+        fingerprints,
         owners,
-        *columns,
+        *_columns(NewEvent, events),
+        log_ids,
     )
-    return [Verdict(Outcome(outcome), *rest) for outcome, *rest in rows]
+    return [Verdict(_OUTCOMES[outcome], *rest) for outcome, *rest in rows]
+
+
+def _columns(kind: type[Append | NewEvent], rows: Sequence[Append | NewEvent]) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * len(kind._fields)
 
 
 async def read_stream(connection: Connection, stream_id: str, after_version: int = 0) -> AsyncIterator[StoredEvent]:
@@ -261,11 +284,14 @@ async def read_head(connection: Connection) -> Head:
     return Head._make(row)
 
 
-async def read_lag(connection: Connection, checkpoint: int) -> tuple[int, float]:
-    """(true head, seconds since the oldest event after `checkpoint` was recorded); 0.0 when there is none."""
-    row = await connection.fetchrow(_UNAPPLIED_AGE, checkpoint)
+async def read_lag(connection: Connection, shown: ConsistencyToken | None) -> Lag:
+    """How far behind its true head something is that shows the log up to there."""
+    row = await connection.fetchrow(
+        _LAG, None if shown is None else shown.log_id, 0 if shown is None else shown.position
+    )
     assert row is not None, "log_head has exactly one row"
-    return row[0], max(0.0, row[1] or 0.0)
+    head, position, seconds = row
+    return Lag(head, position, max(0.0, seconds))  # a clock that is set back makes nothing newer than it is
 
 
 async def find_key(connection: Connection, key: str) -> tuple[bytes, Verdict] | None:

@@ -17,22 +17,32 @@ CONFLICTS = Counter(
     ("command",),
 )
 
+ADMISSION_LIMIT = Gauge("orders_admission_limit_commands", "Commands that may be in progress")
+ADMISSION_REFUSED = Counter("orders_admission_refused_total", "Commands refused because more were in progress")
+
 APPEND_GROUP_COMMANDS = Histogram("orders_append_group_commands", "Commands in one append", buckets=_SIZES)
 APPEND_SECONDS = Histogram("orders_append_seconds", "Time of one append, commit included", buckets=_FAST)
 APPEND_WAIT_SECONDS = Histogram("orders_append_wait_seconds", "Time a command waited for its group", buckets=_FAST)
 APPEND_QUEUE = Gauge("orders_append_queue_commands", "Commands waiting to be appended")
 
+THROTTLED = Counter("orders_throttled_commands_total", "Commands refused because a read model is far behind")
+THROTTLED_SHARE = Gauge("orders_throttled_share", "Share of commands refused because a read model is far behind")
+STALLED = Counter("orders_stalled_total", "Calls of PostgreSQL that took longer than a second", ("what",))
+STALLS = Gauge("orders_stalls", "Sessions in the way of the log", ("kind",))
+
 PROJECTION_HEAD = Gauge("orders_log_head_position", "Position of the log's last event")
-PROJECTION_CHECKPOINT = Gauge("orders_projection_checkpoint_position", "Last position applied", ("projection",))
+PROJECTION_CHECKPOINT = Gauge(
+    "orders_projection_checkpoint_position", "Last position applied", ("projection", "partition")
+)
 PROJECTION_LAG_EVENTS = Gauge(
     "orders_projection_lag_events",
     "Events between checkpoint and head",
-    ("projection",),
+    ("projection", "partition"),
 )
 PROJECTION_LAG_SECONDS = Gauge(
     "orders_projection_lag_seconds",
     "Age of the oldest unapplied event",
-    ("projection",),
+    ("projection", "partition"),
 )
 PROJECTION_BATCH_EVENTS = Histogram(
     "orders_projection_batch_events",
@@ -51,7 +61,28 @@ PROJECTION_REFUSED = Counter(
     "Applies refused by fence or checkpoint",
     ("projection", "reason"),
 )
+PROJECTION_PARKED = Gauge(
+    "orders_projection_parked_streams",
+    "Streams that wait behind an event that cannot be applied",
+    ("projection", "partition"),
+)
+PROJECTION_POISON = Counter(
+    "orders_projection_poison_events_total",
+    "Attempts at an event that failed: it stopped the projection, or parked its stream",
+    ("projection", "outcome"),
+)
+
+QUERY_LAG_SECONDS = Gauge("orders_query_lag_seconds", "How old answers are, as Projection-Lag says", ("projection",))
+HEARTBEAT_AGE_SECONDS = Gauge(
+    "orders_projection_heartbeat_age_seconds",
+    "Since the active projector's last sign of life",
+    ("projection",),
+)
 
 TOKEN_WAITS = Counter("orders_token_waits_total", "Queries that carried a token", ("outcome",))
 TOKEN_WAIT_SECONDS = Histogram("orders_token_wait_seconds", "Time spent waiting for a token", buckets=_FAST)
 REDIS_BATCH_READS = Histogram("orders_redis_batch_reads", "Reads coalesced into one round trip", buckets=_SIZES)
+
+EVENT_STREAMS = Gauge("orders_event_streams", "Event streams that are open")
+EVENT_STREAMS_CUT = Counter("orders_event_streams_cut_total", "Event streams cut off because the client did not read")
+EVENT_STREAM_EVENTS = Counter("orders_event_stream_events_total", "Events sent on event streams")

@@ -20,6 +20,7 @@ CONNECTION_LOST = (
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     # There, and not letting us in: while it is restored, renamed, or given a new password.
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -39,6 +40,9 @@ def _server_settings(role: str) -> dict[str, str]:
         "timezone": "UTC",
         # A client whose requests no longer arrive would otherwise keep its row locks for as long as its socket stands.
         "idle_in_transaction_session_timeout": "5s",
+        # Neither does it count a client that is stopped between preparing a statement and executing it as idle (the
+        # driver asks for no end of the transaction there), nor would `idle_session_timeout`. Needs PostgreSQL 17.
+        "transaction_timeout": "10s",
         # A peer that vanished without a word must not hold a lock for two hours.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",
@@ -46,10 +50,11 @@ def _server_settings(role: str) -> dict[str, str]:
     }
 
 
-async def connect(settings: Settings, role: str) -> asyncpg.Connection[asyncpg.Record]:
-    """One connection, for whoever needs a session of its own. `role` shows as the application's name."""
+async def connect(settings: Settings, role: str, url: SecretStr | None = None) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection, for whoever needs a session of its own; to `database_url` unless another is given. `role` shows
+    as the application's name."""
     return await asyncpg.connect(
-        settings.database_url.get_secret_value(),
+        (url or settings.database_url).get_secret_value(),
         timeout=CONNECT_SECONDS,
         server_settings=_server_settings(role),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from shared import errors
 from shared.logs import get_logger
+from shared.stamp import Stamp
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -58,12 +60,12 @@ def problem(
     return Response(msgspec.json.encode(body, enc_hook=str), status, headers, media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, stamp: Stamp) -> None:
     """Every error that leaves the app is a problem document, the framework's own included."""
     app.add_exception_handler(errors.OrdersError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, partial(_unexpected, stamp))
 
 
 def status_of(error: errors.OrdersError) -> int:
@@ -75,8 +77,8 @@ async def _ours(request: Request, error: Exception) -> Response:
     status = status_of(error)
     headers = {}
     if isinstance(error, errors.Unavailable):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if status >= 500:
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    if status >= 500 and status != 503:  # 503s come in thousands; what causes them is logged where it is noticed
         _log.warning(error.code, detail=error.detail, path=request.url.path)
     data = {name: value for name, value in vars(error).items() if not name.startswith("_")}
     reserved = {"type", "title", "status", "detail", "instance", "code", "retry_after"}
@@ -120,12 +122,13 @@ async def _http(request: Request, error: Exception) -> Response:
     return problem(error.status_code, code, title, detail, request.url.path, error.headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected(stamp: Stamp, request: Request, error: Exception) -> Response:
     # The traceback goes to the log, never to the client.
     _log.error("unexpected error", path=request.url.path, exc_info=error)
     detail = "This is a defect of the service. The log has it under this request's X-Correlation-ID."
-    # Answered outside of `Edge`, which gives every other answer its id.
+    # Answered outside of `Edge`, which gives every other answer its id and stamp.
     headers = {"X-Correlation-ID": request.scope.get("correlation_id", "")}
+    headers |= {name.decode(): value.decode() for name, value in stamp.headers(request.scope)}
     return problem(500, "internal-error", "Internal error", detail, request.url.path, headers)
 
 

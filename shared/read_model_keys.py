@@ -6,35 +6,42 @@ may touch them all:
 
     {orders.0}:meta         hash         the checkpoint and who wrote it, see `Checkpoint`
     {orders.0}:heartbeat    hash         the worker's last sign of life
-    {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version
+    {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version; where it
+                                         stays behind an event that cannot be applied: parked (`shared.poison`)
+    {orders.0}:parked       sorted set   the ids of those documents, by the event's position
+    {orders.0}:retry        set          those that somebody wants tried again
     {orders.0}:<index>      sorted set   the documents of an index, as places, see `place_of`
     {orders.0}:checkpoints  channel      each new checkpoint, as an encoded consistency token
-    {orders.0}.generations  hash         which generations there are, see `Generations`
+    {orders.0}.generations  hash         which generations there are, see `Generations`; of partition 0 alone
 
 These are the names of generation 1. A later one, 2 say, has keys of its own, `{orders.0}.2:meta` and so on; heartbeat
-and channel are shared by all.
+and channel are shared by all. Partition 1 of a generation that has several has the tag `{orders.1}`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
+from zlib import crc32
 
 from redis.asyncio import Redis
 
+from shared.aggregates.order import OrderStatus
 from shared.consistency import ConsistencyToken
 
 
-class OrderStatus(StrEnum):
-    PENDING = "PENDING"
-    CONFIRMED = "CONFIRMED"
-    SHIPPED = "SHIPPED"
-    DELIVERED = "DELIVERED"
-    CANCELLED = "CANCELLED"
+def partition_of(key: str, partitions: int) -> int:
+    """The partition that everything with this key belongs to. It must never change: data lies where it says."""
+    return crc32(key.encode()) % partitions if partitions > 1 else 0
+
+
+def row_name(projection: str, partition: int) -> str:
+    """What a partition is called in PostgreSQL's tables."""
+    return f"{projection}.{partition}" if partition else projection
 
 
 class PartitionKeys:
@@ -48,6 +55,8 @@ class PartitionKeys:
         self.prefix = f"{tag}:" if generation == 1 else f"{tag}.{generation}:"
         self.meta = self.prefix + "meta"
         self.documents = self.prefix + "doc:"
+        self.parked = self.prefix + "parked"
+        self.retry = self.prefix + "retry"
         self.heartbeat = f"{tag}:heartbeat"
         self.channel = f"{tag}:checkpoints"
         self.generations = f"{tag}.generations"
@@ -55,6 +64,19 @@ class PartitionKeys:
     def of(self, generation: int) -> PartitionKeys:
         """The keys of another generation of the same."""
         return PartitionKeys(self.projection, self.partition, generation)
+
+    def each(self, partitions: int) -> list[PartitionKeys]:
+        """The keys of every partition of the same generation."""
+        return [PartitionKeys(self.projection, partition, self.generation) for partition in range(partitions)]
+
+    @property
+    def channels(self) -> str:
+        """A pattern of the channels of every partition that there is or will be."""
+        return f"{{{self.projection}.*}}:checkpoints"
+
+    def partition_of_channel(self, channel: str) -> int:
+        """Raises `ValueError` where it is not the channel of a partition."""
+        return int(channel.removeprefix(f"{{{self.projection}.").removesuffix("}:checkpoints"))
 
     def document(self, document_id: str) -> str:
         return self.documents + document_id
@@ -68,12 +90,16 @@ class Checkpoint(NamedTuple):
 
     A rebuilt model answers no query before it reaches `serve_from`, the end of the log when the rebuild began: until
     then an order it does not know may well exist.
+
+    `parking` names the state of what is parked: it is another one after each change. Streams that are parked are only
+    shown up to their poison event, so position and parking together name one state of the read model.
     """
 
     log_id: UUID
     position: int
     serve_from: int
     generation: int
+    parking: str = ""
 
     @property
     def token(self) -> ConsistencyToken:
@@ -84,16 +110,29 @@ class Checkpoint(NamedTuple):
         return self.position < self.serve_from
 
     @classmethod
+    def of_all(cls, partitions: Sequence[Checkpoint | None]) -> Checkpoint | None:
+        """Where partitions of one generation are together: all of them show the log up to the lowest position.
+
+        It is being rebuilt while any of them is. None where one is not there, or they are not of one log.
+        """
+        known = [checkpoint for checkpoint in partitions if checkpoint is not None]
+        if len(known) < len(partitions) or len({checkpoint.log_id for checkpoint in known}) != 1:
+            return None
+        serve_from = max((one.serve_from for one in known if one.rebuilding), default=0)
+        return min(known, key=lambda checkpoint: checkpoint.position)._replace(serve_from=serve_from)
+
+    @classmethod
     def parse(cls, values: Sequence[Any]) -> Checkpoint | None:
         """From the values (bytes or None) of `CHECKPOINT_FIELDS`; None where there is no read model (yet)."""
-        if None in values:
+        log_id, position, serve_from, generation, *parking = values
+        if None in (log_id, position, serve_from, generation):
             return None
-        log_id, position, serve_from, generation = values
-        return cls(UUID(log_id.decode()), int(position), int(serve_from), int(generation))
+        name = "" if parking in ([], [None]) else parking[0].decode()
+        return cls(UUID(log_id.decode()), int(position), int(serve_from), int(generation), name)
 
 
 # Of the hash `meta`; the Lua scripts name them too.
-CHECKPOINT_FIELDS = ("log_id", "position", "serve_from", "generation")
+CHECKPOINT_FIELDS = ("log_id", "position", "serve_from", "generation", "parking")
 
 
 class Generations(NamedTuple):
@@ -103,18 +142,30 @@ class Generations(NamedTuple):
     previous: int | None = None  # was live before, kept for a rollback
     building: int | None = None  # not live yet
     dropping: int | None = None  # of no use any more, not quite removed
+    partitions: Mapping[int, int] = MappingProxyType({})  # generation -> how many it has; 1 where it is not named
+
+    def partitions_of(self, generation: int) -> int:
+        return self.partitions.get(generation, 1)
+
+    @property
+    def not_live(self) -> list[int]:
+        return sorted({number for number in (self.previous, self.building, self.dropping) if number is not None})
+
+
+PARTITIONS_FIELD = "partitions:"  # of the hash `generations`, and a generation's number
 
 
 async def read_generations(redis: Redis, keys: PartitionKeys) -> Generations:
     """Raises `shared.redis.REDIS_DOWN`."""
-    found = await redis.hmget(keys.generations, Generations._fields)
-    live, *others = (None if value is None else int(value) for value in found)
-    return Generations(live or 1, *others)
-
-
-async def read_live_checkpoint(redis: Redis, keys: PartitionKeys) -> Checkpoint | None:
-    """Where the generation is that queries are answered from. Raises `shared.redis.REDIS_DOWN`."""
-    return await read_checkpoint(redis, keys.of((await read_generations(redis, keys)).live))
+    found: dict[Any, Any] = await redis.hgetall(keys.generations)
+    fields = {name.decode(): int(value) for name, value in found.items()}
+    partitions = {
+        int(name.removeprefix(PARTITIONS_FIELD)): count
+        for name, count in fields.items()
+        if name.startswith(PARTITIONS_FIELD)
+    }
+    others = (fields.get("previous"), fields.get("building"), fields.get("dropping"))
+    return Generations(fields.get("live", 1), *others, partitions)
 
 
 async def read_checkpoint(redis: Redis, keys: PartitionKeys) -> Checkpoint | None:

@@ -1,20 +1,26 @@
-"""Connections to Redis or Valkey."""
+"""Connections to Redis or Valkey: to one server, or to a Cluster."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.settings import Settings
 
-# What an unreachable or restarting server looks like (`RedisError` also covers LOADING and READONLY answers).
-REDIS_DOWN = (OSError, RedisError)
+# What an unreachable or restarting server looks like (`RedisError` also covers LOADING and READONLY answers), or
+# a Cluster that lacks a node.
+REDIS_DOWN = (OSError, RedisError, RedisClusterException)
 
 __all__ = ["REDIS_DOWN", "create_redis"]
+
+_CLUSTER = "+cluster://"
 
 
 def create_redis(settings: Settings) -> Redis:
@@ -22,15 +28,15 @@ def create_redis(settings: Settings) -> Redis:
 
     One immediate retry covers a connection that the server closed while it was idle; beyond that the caller decides.
     """
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=2.0,
-        socket_timeout=5.0,
-        socket_keepalive=True,
-        health_check_interval=0,
-        retry=Retry(
-            NoBackoff(),
-            1,
-            supported_errors=(RedisConnectionError, RedisTimeoutError),
-        ),
-    )
+    url = settings.redis_url.get_secret_value()
+    options: dict[str, Any] = {
+        "socket_connect_timeout": 2.0,
+        "socket_timeout": 5.0,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError, RedisTimeoutError)),
+    }
+    if _CLUSTER in url:
+        # It has the same methods, and every call of ours names keys of one partition only, so of one node.
+        return cast("Redis", RedisCluster.from_url(url.replace(_CLUSTER, "://", 1), **options))
+    return Redis.from_url(url, **options)

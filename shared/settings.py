@@ -7,9 +7,15 @@ One flat namespace, so that docker-compose, the embedded stack and a shell set t
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal, TypeAlias
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
+
+OnPoison: TypeAlias = Literal["stop", "park"]
+
+_COUNT = r"[a-z_]+=([1-9]|[1-5]\d|6[0-4])"
+_PARTITIONS = rf"^({_COUNT}(,{_COUNT})*)?$"
 
 
 class Settings(BaseSettings):
@@ -19,7 +25,9 @@ class Settings(BaseSettings):
     history_database_url: SecretStr | None = Field(
         None, description="PostgreSQL URL for history and time travel, such as a replica's; default: database_url"
     )
-    redis_url: SecretStr = Field(description="Redis or Valkey URL of the read models")
+    redis_url: SecretStr = Field(
+        description="Redis or Valkey URL of the read models; redis+cluster:// names a node of a Cluster"
+    )
     host: str = Field("127.0.0.1", description="address the HTTP servers bind to")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG adds one line a request")
 
@@ -30,7 +38,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="larger request bodies are answered 413")
     shutdown_seconds: float = Field(10.0, gt=0, description="how long a stopping server finishes what it accepted")
 
-    append_queue_size: int = Field(2_000, ge=1, description="commands waiting to be appended before 503")
+    admission_delay_seconds: float = Field(
+        0.03, ge=0, description="standing delay of the event loop at which commands are refused; 0: never"
+    )
+    append_queue_size: int = Field(
+        1_000, ge=1, description="commands in progress, and waiting to be appended, before 503"
+    )
     append_group_size: int = Field(256, ge=1, description="most commands in one append_events call")
     append_wait_seconds: float = Field(5.0, gt=0, description="longest wait in the queue before 503")
     append_timeout_seconds: float = Field(10.0, gt=0, description="longest append_events call before 504")
@@ -39,6 +52,13 @@ class Settings(BaseSettings):
     idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is remembered")
     purge_interval_seconds: float = Field(600.0, gt=0, description="time between purges of old Idempotency-Keys")
 
+    throttle_for: str = Field(
+        "orders",
+        pattern="^([a-z_]+(,[a-z_]+)*)?$",
+        description="read models that throttle commands when more than 30 s behind, with commas; empty: none does",
+    )
+    long_transaction_seconds: float = Field(60.0, gt=0, description="age at which a transaction is named as a stall")
+
     snapshot_every_events: int = Field(100, ge=0, description="events after which a stream's state is kept; 0: never")
     snapshot_max_age_seconds: float = Field(0, ge=0, description="age at which a kept state is renewed; 0: never")
     snapshot_command_events: int = Field(0, ge=0, description="keep the state after a command of so many events; 0: no")
@@ -46,12 +66,29 @@ class Settings(BaseSettings):
         300.0, ge=0, description="time between background compactions in the projector process; 0: none"
     )
 
-    projector_batch_size: int = Field(1_000, ge=1, description="most events folded into one atomic apply")
+    projector_batch_size: int = Field(2_000, ge=1, description="most events folded into one atomic apply")
+    projector_on_poison: OnPoison = Field(
+        "stop", description="an event that cannot be applied stops its projection, or parks its stream"
+    )
+    projector_partitions: str = Field(
+        "",
+        pattern=_PARTITIONS,
+        description="how many partitions (1-64) a new generation has, by read model, such as orders=4; else 1",
+    )
     projector_poll_seconds: float = Field(0.25, gt=0, description="longest sleep without a NOTIFY")
     heartbeat_seconds: float = Field(1.0, gt=0, description="time between projector heartbeats and lag measurements")
     heartbeat_stale_seconds: float = Field(10.0, gt=0, description="heartbeat age at which the query side is not ready")
 
     token_wait_seconds: float = Field(2.0, ge=0, description="wait for a Consistency-Token without Prefer: wait")
+
+    sse_streams: int = Field(1_000, ge=1, description="event streams open at once in one process before 503")
+    sse_heartbeat_seconds: float = Field(15.0, gt=0, description="longest silence on an event stream")
+    sse_send_seconds: float = Field(10.0, gt=0, description="time in which an event stream's client must read on")
+
+    def partitions_of(self, projection: str) -> int:
+        """Of a new generation of its read model."""
+        counts = dict(entry.split("=") for entry in self.projector_partitions.split(",") if entry)
+        return int(counts.get(projection, 1))
 
 
 @cache

@@ -6,10 +6,11 @@ read, one that cannot be decoded is passed over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,8 +27,7 @@ _log = get_logger()
 _decoder = msgspec.json.Decoder(Order)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A folded stream. `version` 0: it does not exist, as far as we know."""
 
     state: State = None
@@ -39,7 +39,7 @@ class Loaded:
 
     def kept(self, now: datetime) -> Loaded:
         """The same, with a snapshot of it."""
-        return replace(self, snapshot_version=self.version, snapshot_taken_at=now)
+        return self._replace(snapshot_version=self.version, snapshot_taken_at=now)
 
     def after(self, stored: StoredEvent) -> Loaded:
         event = codec.decode(stored.event_type, stored.schema_version, stored.data)

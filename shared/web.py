@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -20,9 +19,18 @@ from starlette.types import Lifespan
 from shared import problems
 from shared.edge import Edge
 from shared.errors import Unavailable
+from shared.memory import collect_seldom
 from shared.settings import Settings
+from shared.stamp import NO_STAMP, Stamp
+from shared.wire import Wire
 
 VERSION = "0.1.0"
+
+_OPERATIONS = "operations"
+
+# The event loop (libuv) accepts one connection a turn and listening socket. At twice the load that is less than arrive;
+# they grow old before they are even seen, and each turn has little to do. So it is given the same socket several times.
+_ACCEPTED_AT_ONCE = 64
 
 
 @dataclass
@@ -51,6 +59,7 @@ def create_api(
     lifespan: Lifespan[FastAPI],
     ready: Callable[[], Awaitable[None]],
     tags: list[dict[str, str]] | None = None,
+    stamp: Stamp = NO_STAMP,
 ) -> FastAPI:
     """An application with everything but its own routes.
 
@@ -63,27 +72,32 @@ def create_api(
         description=description,
         version=VERSION,
         lifespan=lifespan,
-        openapi_tags=[*(tags or []), {"name": "operations", "description": "For orchestrators and Prometheus."}],
+        openapi_tags=[*(tags or []), {"name": _OPERATIONS, "description": "For orchestrators and Prometheus."}],
         # Spans and metrics of our own are enough until OpenTelemetry is asked for; off, it costs nothing.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redirect_slashes=False,
     )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
-    problems.install(app)
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, stamp=stamp)
+    problems.install(app, stamp)
     _add_operations(app, ready)
-    _share_problem_schema(app)
+    _complete_document(app, stamp)
     return app
 
 
+def add_routes(app: FastAPI, *routers: APIRouter) -> None:
+    """Puts the routers' routes before all others, as the app's own: `include_router` would match each request twice."""
+    app.router.routes[:0] = [route for router in routers for route in router.routes]
+
+
 def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
-    @app.get("/livez", tags=["operations"], summary="Is the process alive?", response_model=Health)
+    @app.get("/livez", tags=[_OPERATIONS], summary="Is the process alive?", response_model=Health)
     async def livez() -> Response:
         """The process answers, whatever it depends on. Where this fails, start it again."""
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     @app.get(
         "/readyz",
-        tags=["operations"],
+        tags=[_OPERATIONS],
         summary="Can it do its work?",
         response_model=Health,
         responses=problems.responses((503, "not-ready", "A server it depends on is missing; the detail names it.")),
@@ -95,7 +109,7 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
 
     @app.get(
         "/metrics",
-        tags=["operations"],
+        tags=[_OPERATIONS],
         summary="Metrics for Prometheus",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format"}},
@@ -105,8 +119,8 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _share_problem_schema(app: FastAPI) -> None:
-    """Puts the `Problem` schema, which routes refer to, into the document."""
+def _complete_document(app: FastAPI, stamp: Stamp) -> None:
+    """Puts into the document the `Problem` schema, which routes refer to, and the stamp, which none can forget."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -119,19 +133,32 @@ def _share_problem_schema(app: FastAPI) -> None:
                 tags=app.openapi_tags,
             )
             document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = problems.PROBLEM_SCHEMA
+            _describe(stamp, document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-async def serve(app: FastAPI, port: int, settings: Settings) -> None:
+def _describe(stamp: Stamp, document: dict[str, Any]) -> None:
+    if not stamp.described:
+        return
+    document["components"]["headers"] = dict(stamp.described)
+    references = {name: {"$ref": f"#/components/headers/{name}"} for name in stamp.described}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if _OPERATIONS not in operation["tags"]:
+                for answer in operation["responses"].values():
+                    answer["headers"] = {**answer.get("headers", {}), **references}
+
+
+async def serve(app: FastAPI, port: int, settings: Settings, protocol: type[Wire] = Wire) -> None:
     """Serves until SIGTERM, SIGINT or cancellation, then finishes what it accepted (at most `shutdown_seconds`)."""
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=port,
-        http="httptools",
+        http=protocol,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -140,10 +167,10 @@ async def serve(app: FastAPI, port: int, settings: Settings) -> None:
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
     )
     server = uvicorn.Server(config)
-    # What was loaded by now lives as long as the process; the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
-    serving = asyncio.create_task(server.serve())
+    collect_seldom()
+    listening = config.bind_socket()
+    more = [listening.dup() for _ in range(_ACCEPTED_AT_ONCE - 1)]
+    serving = asyncio.create_task(server.serve([listening, *more]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:

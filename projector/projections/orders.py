@@ -9,10 +9,11 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from projector.projection import Entry, IndexEntry, OutOfOrder, Projection, Recorded
+from projector.projection import Entry, IndexEntry, Projection, Recorded
+from projector.projections.order_streams import continues, order_of_stream
 from shared import read_model_keys as keys
+from shared.aggregates.order import OrderStatus
 from shared.events.order import (
-    STREAM_PREFIX,
     OrderCancelled,
     OrderDelivered,
     OrderItemAdded,
@@ -22,9 +23,7 @@ from shared.events.order import (
     OrderShipped,
     PaymentConfirmed,
     ShippingAddressChanged,
-    order_of,
 )
-from shared.read_model_keys import OrderStatus
 
 
 class OrderItem(msgspec.Struct, frozen=True, gc=False):
@@ -64,16 +63,10 @@ class OrderSummary(msgspec.Struct, frozen=True):
     version: int
 
 
-def document_id(stream_id: str) -> str | None:
-    return order_of(stream_id) if stream_id.startswith(STREAM_PREFIX) else None
-
-
 def apply(order_id: str, document: OrderDocument | None, recorded: Recorded) -> OrderDocument:
     """The document after the event. Raises `OutOfOrder`."""
-    version = 0 if document is None else document.version
+    continues(order_id, document, recorded)
     event = recorded.event
-    if recorded.version != version + 1 or isinstance(event, OrderPlaced) != (document is None):
-        raise OutOfOrder(order_id, version, recorded.version)
     if isinstance(event, OrderPlaced):
         return _placed(order_id, event, recorded)
     assert document is not None
@@ -127,13 +120,13 @@ def _with_items(items: tuple[OrderItem, ...]) -> dict[str, object]:
 
 def entries(document: OrderDocument) -> frozenset[Entry]:
     place = keys.place_of(document.placed_at, document.order_id)
+    status, customer_id = document.status, document.customer_id
     return frozenset(
-        IndexEntry(index, place)
-        for index in (
-            keys.ALL,
-            keys.with_status(document.status),
-            keys.of_customer(document.customer_id),
-            keys.of_customer_with_status(document.customer_id, document.status),
+        (
+            IndexEntry(keys.ALL, place),
+            IndexEntry(keys.with_status(status), place),
+            IndexEntry(keys.of_customer(customer_id), place),
+            IndexEntry(keys.of_customer_with_status(customer_id, status), place),
         )
     )
 
@@ -152,4 +145,4 @@ def summary(document: OrderDocument) -> OrderSummary:
     )
 
 
-ORDERS = Projection("orders", OrderDocument, document_id, apply, entries, summary=summary)
+ORDERS = Projection("orders", OrderDocument, order_of_stream, order_of_stream, apply, entries, summary=summary)

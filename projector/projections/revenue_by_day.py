@@ -13,9 +13,10 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from projector.projection import Entry, OutOfOrder, Projection, Recorded, Share, SumEntry, Sums
+from projector.projection import Entry, Projection, Recorded, Share, SumEntry, Sums
+from projector.projections.order_streams import continues, order_of_stream
+from shared.aggregates.order import OrderStatus
 from shared.events.order import (
-    STREAM_PREFIX,
     OrderCancelled,
     OrderDelivered,
     OrderItemAdded,
@@ -25,9 +26,7 @@ from shared.events.order import (
     OrderShipped,
     PaymentConfirmed,
     ShippingAddressChanged,
-    order_of,
 )
-from shared.read_model_keys import OrderStatus
 
 REVENUE = Sums("revenue_by_day", ("day", "currency", "status"), ("orders", "placed", "paid", "cancelled"))
 
@@ -43,16 +42,10 @@ class OrderRevenue(msgspec.Struct, frozen=True):
     version: int
 
 
-def document_id(stream_id: str) -> str | None:
-    return order_of(stream_id) if stream_id.startswith(STREAM_PREFIX) else None
-
-
 def apply(order_id: str, document: OrderRevenue | None, recorded: Recorded) -> OrderRevenue:
     """The document after the event. Raises `OutOfOrder`."""
-    version = 0 if document is None else document.version
+    continues(order_id, document, recorded)
     event = recorded.event
-    if recorded.version != version + 1 or isinstance(event, OrderPlaced) != (document is None):
-        raise OutOfOrder(order_id, version, recorded.version)
     if isinstance(event, OrderPlaced):
         day = recorded.occurred_at.astimezone(UTC).date()
         return OrderRevenue(day, event.currency, OrderStatus.PENDING, _add({}, event.items), 0, recorded.version)
@@ -91,4 +84,6 @@ def entries(document: OrderRevenue) -> frozenset[Entry]:
     return frozenset({SumEntry(REVENUE.name, Share(key, (1, total, document.paid, cancelled)))})
 
 
-REVENUE_BY_DAY = Projection("revenue_by_day", OrderRevenue, document_id, apply, entries, sums=(REVENUE,))
+REVENUE_BY_DAY = Projection(
+    "revenue_by_day", OrderRevenue, order_of_stream, order_of_stream, apply, entries, sums=(REVENUE,)
+)

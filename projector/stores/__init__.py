@@ -4,13 +4,14 @@ checkpoint, or refuses it and changes nothing. The rest of the engine's promises
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from projector.folding import Changes
+from shared.poison import Poison
 from shared.postgres import CONNECTION_LOST
 from shared.read_model_keys import Checkpoint, Generations
 from shared.redis import REDIS_DOWN
@@ -24,12 +25,24 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The events after `expected` up to `position`, folded. `hash` is the log's hash at that position."""
+    """The events after `expected` up to `position`, folded. `hash` is the log's hash at that position.
+
+    `parked` are documents that stop before an event from now on, or that more events wait for; `unparked` stop no more.
+    A batch with either has a `parking`, a name never given before.
+    """
 
     expected: Checkpoint
     position: int
     hash: bytes
     changes: Changes
+    parked: Mapping[str, Poison] = field(default_factory=dict)
+    unparked: Collection[str] = ()
+    parking: str = ""
+
+    @property
+    def reached(self) -> Checkpoint:
+        """The checkpoint after the batch."""
+        return self.expected._replace(position=self.position, parking=self.parking or self.expected.parking)
 
 
 class Standing(NamedTuple):
@@ -62,7 +75,7 @@ class OtherCode(Exception):
 
 
 class Store(Protocol):
-    """One generation of a read model in its place. Every method raises what is in `AWAY` while the server is away."""
+    """One partition of a generation of a read model. Every method raises what is in `AWAY` while the server is away."""
 
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
         """Writes the batch and moves the checkpoint, or changes nothing and says why.
@@ -94,9 +107,35 @@ class Store(Protocol):
         """
         ...
 
-    async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
-        """Says that `worker` lives; a projector with a higher epoch has the last word."""
+    async def heartbeat(
+        self, epoch: int, worker: str, state: str, reason: str = "", poison: Poison | None = None
+    ) -> None:
+        """Says that `worker` lives, and what keeps it where it is stuck: `poison` where that is an event.
+
+        A projector with a higher epoch has the last word.
+        """
         ...
+
+    async def parked(self, expected: Checkpoint) -> list[Poison]:
+        """What is parked as of the expected checkpoint, by position. Raises `Moved`."""
+        ...
+
+    async def count_parked(self) -> int: ...
+
+    async def ask_retry(self, document_id: str) -> None:
+        """Leaves word that a parked document (`EVERYTHING`: all, and what the projector is stuck at) be tried again."""
+        ...
+
+    async def retries(self) -> frozenset[str]:
+        """What was asked to be tried again."""
+        ...
+
+    async def retried(self, asked: Collection[str]) -> None:
+        """Forgets what was asked, once it was tried."""
+        ...
+
+
+EVERYTHING = "*"  # no id of a document
 
 
 class Shelf(Protocol):
@@ -104,18 +143,32 @@ class Shelf(Protocol):
 
     async def generations(self) -> Generations: ...
 
-    def store(self, generation: int, *, announce: bool = True) -> Store:
-        """One of them, there or not yet. `announce`: wake who waits for its checkpoints; not while it is built."""
+    async def settle(self, partitions: int) -> Generations:
+        """Divides the first generation into so many partitions, where there is nothing of the read model yet."""
         ...
 
-    async def add(self) -> int:
-        """The generation to build beside the live one: the one that was begun, else a new number."""
+    def store(self, generation: int, partition: int = 0, partitions: int = 1, *, announce: bool = True) -> Store:
+        """A partition of so many of one of them, there or not yet.
+
+        `announce`: wake who waits for its checkpoints; not while it is built.
+        """
         ...
 
-    async def switch(self, live: int, other: int) -> bool:
+    async def add(self, partitions: int) -> int:
+        """The generation to build beside the live one: the one that was begun, else a new number with so many
+        partitions."""
+        ...
+
+    async def checkpoints(self, generation: int) -> Sequence[Checkpoint | None]:
+        """Where its partitions stand."""
+        ...
+
+    async def switch(self, live: int, other: int, seen: Sequence[Checkpoint | None] = ()) -> bool:
         """Answers queries from `other` from now on, atomically, and keeps `live` as the previous one.
 
-        False, and nothing changes, when `live` is not the live one, or when `other` shows less of the log than it.
+        False, and nothing changes, when `live` is not the live one, or when `other` shows less of the log than it: when
+        one of its partitions is behind one of the other's. Where its place cannot look and switch in one step, `seen`
+        counts instead, the `checkpoints` of the live one a moment ago: under load it never stands still.
         """
         ...
 
@@ -129,3 +182,11 @@ class Shelf(Protocol):
 
 
 AWAY = (*CONNECTION_LOST, *REDIS_DOWN)
+
+
+def is_no_older(to: Sequence[Checkpoint | None], start: Sequence[Checkpoint | None]) -> bool:
+    """Whether every partition of one generation shows all that any partition of the other shows."""
+    reached = Checkpoint.of_all(to)
+    if reached is None or reached.rebuilding:
+        return False
+    return all(one is None or one.log_id != reached.log_id or one.position <= reached.position for one in start)

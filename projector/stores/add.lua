@@ -1,6 +1,6 @@
 #!lua
 -- The number of the generation to build beside the live one: the one that was begun, else a number never used before.
--- KEYS: generations
+-- KEYS: generations    ARGV: name of the field for a generation's number of partitions, partitions
 local building = redis.call('HGET', KEYS[1], 'building')
 if building then
   return tonumber(building)
@@ -11,4 +11,7 @@ for _, number in ipairs(redis.call('HMGET', KEYS[1], 'last', 'live', 'previous')
   last = math.max(last, tonumber(number or 1))
 end
 redis.call('HSET', KEYS[1], 'building', last + 1, 'last', last + 1)
+if ARGV[2] ~= '1' then
+  redis.call('HSET', KEYS[1], ARGV[1] .. (last + 1), ARGV[2])
+end
 return last + 1

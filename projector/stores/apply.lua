@@ -1,42 +1,54 @@
 #!lua
--- Applies one batch: documents, index entries, checkpoint and epoch, all or nothing.
+-- Applies one batch: documents, index entries, what is parked, checkpoint and epoch, all or nothing.
 -- KEYS: meta    ARGV: a MessagePack array
 --   {prefix, epoch, expected log_id, expected position, position, hash, channel (empty: tell nobody), token,
---    {index, {place ...}} ... removed, {index, {0, place, 0, place ...}} ... added, {key, {field, value ...}} ...}
+--    runs of places removed, runs of (0, place) added, runs of (field, value) of documents,
+--    expected parking, parking, {key, document id, position, record} ... parked, {key, document id} ... unparked}
+-- Runs stand in one flat array, because a table for each would cost more than all else here: key, number of arguments,
+-- arguments, then the next key.
 -- Numbers that are compared or stored come as decimal text: Lua's are doubles. Everything is MessagePack's `str`, which
 -- is as safe for any bytes: the servers' cmsgpack does not know `bin`.
 -- The empty shebang above makes the server refuse the script up front when it is out of memory or a replica,
 -- rather than half-way.
 local meta = KEYS[1]
-local prefix, epoch, log_id, expected, position, hash, channel, token, removed, added, documents =
-  unpack(cmsgpack.unpack(ARGV[1]))
+local prefix, epoch, log_id, expected, position, hash, channel, token, removed, added, documents,
+  expected_parking, parking, parked, unparked = unpack(cmsgpack.unpack(ARGV[1]))
 
-local stored = redis.call('HMGET', meta, 'epoch', 'log_id', 'position')
+local stored = redis.call('HMGET', meta, 'epoch', 'log_id', 'position', 'parking')
 if tonumber(stored[1] or 0) > tonumber(epoch) then
   return 'fenced'
 end
-if stored[2] ~= log_id or stored[3] ~= expected then
+if stored[2] ~= log_id or stored[3] ~= expected or (stored[4] or '') ~= expected_parking then
   return 'moved'
 end
 
--- unpack() is limited to Lua's C stack (8,000 slots), so long lists go in slices; even, to keep pairs together.
+-- unpack() is limited to Lua's C stack (8,000 slots), so long runs go in slices; even, to keep pairs together.
 local SLICE = 4000
-local function call(command, key, list)
-  for first = 1, #list, SLICE do
-    redis.call(command, key, unpack(list, first, math.min(first + SLICE - 1, #list)))
+local function write(command, runs)
+  local call, unpack, at, ends = redis.call, unpack, 1, #runs
+  while at < ends do
+    local key, first, last = prefix .. runs[at], at + 2, at + 1 + runs[at + 1]
+    while last - first >= SLICE do
+      call(command, key, unpack(runs, first, first + SLICE - 1))
+      first = first + SLICE
+    end
+    call(command, key, unpack(runs, first, last))
+    at = last + 1
   end
 end
 
-for _, entry in ipairs(removed) do
-  call('ZREM', prefix .. entry[1], entry[2])
+write('ZREM', removed)
+write('ZADD', added)
+write('HSET', documents)
+for _, entry in ipairs(parked) do
+  redis.call('HSET', prefix .. entry[1], 'parked', entry[4])
+  redis.call('ZADD', prefix .. 'parked', entry[3], entry[2])
 end
-for _, entry in ipairs(added) do
-  call('ZADD', prefix .. entry[1], entry[2])
+for _, entry in ipairs(unparked) do
+  redis.call('HDEL', prefix .. entry[1], 'parked')
+  redis.call('ZREM', prefix .. 'parked', entry[2])
 end
-for _, entry in ipairs(documents) do
-  call('HSET', prefix .. entry[1], entry[2])
-end
-redis.call('HSET', meta, 'epoch', epoch, 'position', position, 'hash', hash)
+redis.call('HSET', meta, 'epoch', epoch, 'position', position, 'hash', hash, 'parking', parking)
 if channel ~= '' then
   redis.call('PUBLISH', channel, token)
 end

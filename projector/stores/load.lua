@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- Documents together with the checkpoint they belong to.
 -- KEYS: meta, documents ...
--- Answers {log_id, position, document ...}; what is not there is false.
-local out = redis.call('HMGET', KEYS[1], 'log_id', 'position')
+-- Answers {log_id, position, parking, document ...}; what is not there is false.
+local out = redis.call('HMGET', KEYS[1], 'log_id', 'position', 'parking')
 for i = 2, #KEYS do
-  out[i + 1] = redis.call('HGET', KEYS[i], 'document')
+  out[i + 2] = redis.call('HGET', KEYS[i], 'document')
 end
 return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
@@ -12,8 +12,11 @@ from asyncpg.pool import PoolConnectionProxy
 from projector.folding import Changes
 from projector.projection import Sums
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
+from projector.stores.postgres_parking import PostgresParking
 from projector.stores.sums import RESET_SECONDS, SumsTable
-from shared.read_model_keys import Checkpoint
+from shared import poison as poisons
+from shared.poison import Poison
+from shared.read_model_keys import Checkpoint, row_name
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -22,13 +25,15 @@ _CLAIM = """
 insert into read_models as kept (projection, generation, epoch) values ($1, $2, $3)
 on conflict (projection, generation) do update set epoch = excluded.epoch
 where kept.epoch <= excluded.epoch and (kept.log_id is null or kept.code = $4)
-returning log_id, position, serve_from, generation, hash
+returning log_id, position, serve_from, generation, parking, hash
 """
 _READ_CLAIM = "select epoch, code from read_models where projection = $1 and generation = $2"
-_READ = "select log_id, position, serve_from, generation from read_models where projection = $1 and generation = $2"
-_LOCK = "select epoch, log_id, position from read_models where projection = $1 and generation = $2 for update"
+_READ = """
+select log_id, position, serve_from, generation, parking from read_models where projection = $1 and generation = $2
+"""
+_LOCK = "select epoch, log_id, position, parking from read_models where projection = $1 and generation = $2 for update"
 _LOAD = """
-select m.log_id, m.position, d.document_id, d.document
+select m.log_id, m.position, m.parking, d.document_id, d.document
 from read_models m
 left join read_model_documents d
     on d.projection = m.projection and d.generation = m.generation and d.document_id = any($3)
@@ -39,23 +44,37 @@ insert into read_model_documents (projection, generation, document_id, document)
 select $1, $2, id, document::json from unnest($3::text[], $4::text[]) as new (id, document)
 on conflict (projection, generation, document_id) do update set document = excluded.document
 """
-_MOVE = "update read_models set epoch = $3, position = $4, hash = $5 where projection = $1 and generation = $2"
-_REMOVE_DOCUMENTS = "delete from read_model_documents where projection = $1 and generation = $2"
+_MOVE = """
+update read_models set epoch = $3, position = $4, hash = $5, parking = $6 where projection = $1 and generation = $2
+"""
+_LOCK_ALL = """
+select projection, epoch, log_id, position, serve_from from read_models
+where projection = any($1) and generation = $2 order by projection for update
+"""
+_REMOVE_DOCUMENTS = "delete from read_model_documents where projection = any($1) and generation = $2"
 _BEGIN = """
-update read_models set log_id = $3, position = 0, serve_from = $4, code = $5, hash = ''
-where projection = $1 and generation = $2
+insert into read_models (projection, generation, epoch, log_id, position, serve_from, code, hash)
+select name, $2, 0, $3, 0, $4, $5, '' from unnest($1::text[]) name
+on conflict (projection, generation) do update
+set log_id = excluded.log_id, position = 0, serve_from = excluded.serve_from, code = excluded.code, hash = '',
+    parking = '', retries = '{}'
 """
 _HEARTBEAT = """
-insert into read_model_heartbeats as kept (projection, epoch, worker, state, beat_at)
-values ($1, $2, $3, $4, clock_timestamp())
+insert into read_model_heartbeats as kept (projection, epoch, worker, state, reason, poison, beat_at)
+values ($1, $2, $3, $4, $5, $6::text::json, clock_timestamp())
 on conflict (projection) do update
-set epoch = excluded.epoch, worker = excluded.worker, state = excluded.state, beat_at = excluded.beat_at
+set epoch = excluded.epoch, worker = excluded.worker, state = excluded.state,
+    reason = excluded.reason, poison = excluded.poison, beat_at = excluded.beat_at
 where kept.epoch <= excluded.epoch
 """
 
 
 class PostgresStore:
-    """One generation. Methods are those of `projector.stores.Store`. `sums` are tables of those names."""
+    """One partition of a generation. Methods are those of `projector.stores.Store`. `sums` are tables of those names.
+
+    All partitions of a generation add to the same lines of sums. Nobody can tell the shares apart afterwards, so they
+    begin anew together.
+    """
 
     def __init__(
         self,
@@ -64,13 +83,17 @@ class PostgresStore:
         sums: Sequence[Sums],
         code: int = 1,
         generation: int = 1,
+        partition: int = 0,
+        partitions: int = 1,
     ) -> None:
         self._pool = pool
-        self._projection = projection
+        self._name = row_name(projection, partition)
+        self._names = [row_name(projection, each) for each in range(partitions)]
         self._generation = generation
         self._code = code
-        self._key = (projection, generation)
+        self._key = (self._name, generation)
         self._sums = {one.name: SumsTable(one, generation) for one in sums}
+        self._parking = PostgresParking(pool, self._name, generation)
 
     async def claim(self, epoch: int) -> Standing | None:
         row = await self._pool.fetchrow(_CLAIM, *self._key, epoch, self._code)
@@ -81,17 +104,17 @@ class PostgresStore:
             if found["epoch"] > epoch:
                 raise Fenced(found["epoch"])
             raise OtherCode(self._generation, found["code"], self._code)
-        checkpoint = _checkpoint(row)
+        checkpoint = checkpoint_of(row)
         return None if checkpoint is None else Standing(checkpoint, row["hash"])
 
     async def checkpoint(self) -> Checkpoint | None:
-        return _checkpoint(await self._pool.fetchrow(_READ, *self._key))
+        return checkpoint_of(await self._pool.fetchrow(_READ, *self._key))
 
     async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
         if not document_ids:
             return {}
         rows = await self._pool.fetch(_LOAD, *self._key, document_ids)
-        if not rows or (rows[0]["log_id"], rows[0]["position"]) != (expected.log_id, expected.position):
+        if not rows or not _is_at(rows[0], expected):
             raise Moved
         return {row["document_id"]: row["document"].encode() for row in rows if row["document"] is not None}
 
@@ -100,11 +123,11 @@ class PostgresStore:
             stored = await connection.fetchrow(_LOCK, *self._key)
             if stored is not None and stored["epoch"] > epoch:
                 return Verdict.FENCED
-            expected = (batch.expected.log_id, batch.expected.position)
-            if stored is None or (stored["log_id"], stored["position"]) != expected:
+            if stored is None or not _is_at(stored, batch.expected):
                 return Verdict.MOVED
             await self._write(connection, batch.changes)
-            await connection.execute(_MOVE, *self._key, epoch, batch.position, batch.hash)
+            await self._parking.write(connection, batch)
+            await connection.execute(_MOVE, *self._key, epoch, batch.position, batch.hash, batch.reached.parking)
         return Verdict.APPLIED
 
     async def _write(self, connection: Connection, changes: Changes) -> None:
@@ -116,24 +139,51 @@ class PostgresStore:
 
     async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
         async with self._pool.acquire() as connection, connection.transaction():
-            stored = await connection.fetchrow(_LOCK, *self._key)
+            rows = await connection.fetch(_LOCK_ALL, self._names, self._generation)
+            stored = next((row for row in rows if row["projection"] == self._name), None)
             if stored is None or stored["epoch"] != epoch:
                 raise Moved
+            if (stored["log_id"], stored["position"]) == (log_id, 0):  # another partition has begun it for all
+                return Checkpoint(log_id, 0, stored["serve_from"], self._generation)
             await self.clear(connection)
-            await connection.execute(_BEGIN, *self._key, log_id, serve_from, self._code)
+            await connection.execute(_BEGIN, self._names, self._generation, log_id, serve_from, self._code)
         return Checkpoint(log_id, 0, serve_from, self._generation)
 
     async def clear(self, connection: Connection) -> None:
-        """Removes all that it holds, in the caller's transaction."""
-        await connection.execute(_REMOVE_DOCUMENTS, *self._key, timeout=RESET_SECONDS)
+        """Removes all that the generation holds, in the caller's transaction, which may take long."""
+        await connection.execute("set local transaction_timeout = 0")  # each statement keeps a time-out of its own
+        await connection.execute(_REMOVE_DOCUMENTS, self._names, self._generation, timeout=RESET_SECONDS)
+        await self._parking.clear(connection, self._names)
         for table in self._sums.values():
             await table.clear(connection)
 
-    async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
-        await self._pool.execute(_HEARTBEAT, self._projection, epoch, worker, state)
+    async def heartbeat(
+        self, epoch: int, worker: str, state: str, reason: str = "", poison: Poison | None = None
+    ) -> None:
+        what = None if poison is None else poisons.encode(poison).decode()
+        await self._pool.execute(_HEARTBEAT, self._name, epoch, worker, state, reason, what)
+
+    async def parked(self, expected: Checkpoint) -> list[Poison]:
+        return await self._parking.parked(expected)
+
+    async def count_parked(self) -> int:
+        return await self._parking.count_parked()
+
+    async def ask_retry(self, document_id: str) -> None:
+        await self._parking.ask_retry(document_id)
+
+    async def retries(self) -> frozenset[str]:
+        return await self._parking.retries()
+
+    async def retried(self, asked: Collection[str]) -> None:
+        await self._parking.retried(asked)
 
 
-def _checkpoint(row: asyncpg.Record | None) -> Checkpoint | None:
+def _is_at(row: asyncpg.Record, expected: Checkpoint) -> bool:
+    return (row["log_id"], row["position"], row["parking"]) == (expected.log_id, expected.position, expected.parking)
+
+
+def checkpoint_of(row: asyncpg.Record | None) -> Checkpoint | None:
     if row is None or row["log_id"] is None:
         return None
-    return Checkpoint(row["log_id"], row["position"], row["serve_from"], row["generation"])
+    return Checkpoint(row["log_id"], row["position"], row["serve_from"], row["generation"], row["parking"])

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
 from importlib.resources import files
-from itertools import chain
+from itertools import chain, repeat
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
+from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict, is_no_older
+from shared import poison as poisons
 from shared.consistency import ConsistencyToken
-from shared.read_model_keys import Checkpoint, Generations, PartitionKeys, read_checkpoint, read_generations
+from shared.poison import Poison
+from shared.read_model_keys import (
+    PARTITIONS_FIELD,
+    Checkpoint,
+    Generations,
+    PartitionKeys,
+    read_checkpoint,
+    read_generations,
+)
 
 _FENCED, _OTHER_CODE = 0, 2  # what claim.lua answers
 _WIPE_KEYS = 500  # removed in one step, so that other clients wait no longer than that
@@ -24,21 +35,26 @@ _pack = msgspec.msgpack.Encoder().encode
 class RedisStore:
     """One partition of one read model. Methods are those of `projector.stores.Store`."""
 
-    def __init__(self, redis: Redis, keys: PartitionKeys, code: int | None = 1, *, announce: bool = True) -> None:
-        """`code` is the version of the projection's; None may claim any, to remove it."""
+    def __init__(
+        self, redis: Redis, keys: PartitionKeys, code: int | None = 1, partitions: int = 1, *, announce: bool = True
+    ) -> None:
+        """One of so many partitions. `code` is the version of the projection's; None may claim any, to remove it."""
         self._redis = redis
         self._keys = keys
         self._code = code
+        self._partitions = partitions
         self._channel = keys.channel if announce else ""
+        self._document = keys.documents.removeprefix(keys.prefix)
         self._claim = _script(redis, "claim")
         self._load = _script(redis, "load")
         self._apply = _script(redis, "apply")
         self._wipe = _script(redis, "wipe")
         self._begin = _script(redis, "begin")
         self._heartbeat = _script(redis, "heartbeat")
+        self._parked = _script(redis, "parked")
 
     async def claim(self, epoch: int) -> Standing | None:
-        claimed, *stored = await self._claim([self._keys.meta], [epoch, self._code or ""])
+        claimed, *stored = await self._claim([self._keys.meta], [epoch, self._code or "", self._partitions])
         if claimed == _FENCED:
             raise Fenced(stored[0])
         if claimed == _OTHER_CODE:
@@ -53,9 +69,7 @@ class RedisStore:
         if not document_ids:
             return {}
         keys = [self._keys.meta, *map(self._keys.document, document_ids)]
-        log_id, position, *documents = await self._load(keys)
-        if log_id != expected.log_id.hex.encode() or position != b"%d" % expected.position:
-            raise Moved
+        documents = _as_of(expected, await self._load(keys))
         found = zip(document_ids, documents, strict=True)
         return {document_id: document for document_id, document in found if document is not None}
 
@@ -71,20 +85,31 @@ class RedisStore:
                 batch.hash.hex(),
                 self._channel,
                 ConsistencyToken(batch.expected.log_id, batch.position).encode(),
-                list(changes.removed.items()),
-                [(index, [part for place in places for part in (0, place)]) for index, places in changes.added.items()],
-                [
-                    (self._keys.document(document_id).removeprefix(self._keys.prefix), [*chain(*fields.items())])
+                _runs(changes.removed.items()),
+                _runs((index, [*chain(*zip(repeat("0"), places))]) for index, places in changes.added.items()),
+                _runs(
+                    (self._field_of(document_id), [*chain(*fields.items())])
                     for document_id, fields in changes.documents.items()
+                ),
+                batch.expected.parking,
+                batch.reached.parking,
+                [
+                    (self._field_of(document_id), document_id, str(poison.position), poisons.encode(poison).decode())
+                    for document_id, poison in batch.parked.items()
                 ],
+                [(self._field_of(document_id), document_id) for document_id in batch.unparked],
             )
         )
         return Verdict((await self._apply([self._keys.meta], [packed])).decode())
 
+    def _field_of(self, document_id: str) -> str:
+        """The document's key without the prefix."""
+        return self._document + document_id
+
     async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
         await self.wipe(epoch)
-        generation, code = self._keys.generation, self._code or ""
-        if not await self._begin([self._keys.meta], [epoch, log_id.hex, serve_from, generation, code]):
+        values = [self._keys.generation, self._code or "", self._partitions]
+        if not await self._begin([self._keys.meta], [epoch, log_id.hex, serve_from, *values]):
             raise Moved
         return Checkpoint(log_id, 0, serve_from, self._keys.generation)
 
@@ -105,8 +130,28 @@ class RedisStore:
         if not await self._wipe([self._keys.meta, *keys], [epoch]):
             raise Moved
 
-    async def heartbeat(self, epoch: int, worker: str, state: str) -> None:
-        await self._heartbeat([self._keys.heartbeat], [epoch, worker, state])
+    async def heartbeat(
+        self, epoch: int, worker: str, state: str, reason: str = "", poison: Poison | None = None
+    ) -> None:
+        what = b"" if poison is None else poisons.encode(poison)
+        await self._heartbeat([self._keys.heartbeat], [epoch, worker, state, reason, what])
+
+    async def parked(self, expected: Checkpoint) -> list[Poison]:
+        found = await self._parked([self._keys.meta, self._keys.parked], [self._keys.documents])
+        return [poisons.decode(record) for record in _as_of(expected, found) if record is not None]
+
+    async def count_parked(self) -> int:
+        return int(await self._redis.zcard(self._keys.parked))
+
+    async def ask_retry(self, document_id: str) -> None:
+        await self._redis.sadd(self._keys.retry, document_id)
+
+    async def retries(self) -> frozenset[str]:
+        asked: set[Any] = await self._redis.smembers(self._keys.retry)
+        return frozenset(document_id.decode() for document_id in asked)
+
+    async def retried(self, asked: Collection[str]) -> None:
+        await self._redis.srem(self._keys.retry, *asked)
 
 
 class RedisShelf:
@@ -116,7 +161,8 @@ class RedisShelf:
         self._redis = redis
         self._keys = PartitionKeys(projection)
         self._code = code
-        self._stores: dict[tuple[int, bool], RedisStore] = {}
+        self._stores: dict[tuple[int, int, int, bool], RedisStore] = {}
+        self._settle = _script(redis, "settle")
         self._add = _script(redis, "add")
         self._switch = _script(redis, "switch")
         self._retire = _script(redis, "retire")
@@ -127,23 +173,46 @@ class RedisShelf:
     async def generations(self) -> Generations:
         return await read_generations(self._redis, self._keys)
 
-    def store(self, generation: int, *, announce: bool = True) -> RedisStore:
-        if (store := self._stores.get((generation, announce))) is None:
-            store = RedisStore(self._redis, self._keys.of(generation), self._code, announce=announce)
-            self._stores[generation, announce] = store
+    async def settle(self, partitions: int) -> Generations:
+        field = f"{PARTITIONS_FIELD}{self._keys.generation}"
+        await self._settle([self._keys.generations, self._keys.meta], [field, partitions])
+        return await self.generations()
+
+    def store(self, generation: int, partition: int = 0, partitions: int = 1, *, announce: bool = True) -> RedisStore:
+        key = generation, partition, partitions, announce
+        if (store := self._stores.get(key)) is None:
+            keys = PartitionKeys(self._keys.projection, partition, generation)
+            store = RedisStore(self._redis, keys, self._code, partitions, announce=announce)
+            self._stores[key] = store
         return store
 
-    async def add(self) -> int:
-        return int(await self._add([self._keys.generations], []))
+    async def add(self, partitions: int) -> int:
+        return int(await self._add([self._keys.generations], [PARTITIONS_FIELD, partitions]))
 
-    async def switch(self, live: int, other: int) -> bool:
+    async def checkpoints(self, generation: int) -> list[Checkpoint | None]:
+        every = self._keys.of(generation).each((await self.generations()).partitions_of(generation))
+        return await asyncio.gather(*(read_checkpoint(self._redis, keys) for keys in every))
+
+    async def switch(self, live: int, other: int, seen: Sequence[Checkpoint | None] = ()) -> bool:
+        generations = await self.generations()
+        divided = generations.partitions_of(live) > 1 or generations.partitions_of(other) > 1
+        # Partitions are on different nodes, so the switch can only follow the look.
+        if divided and not is_no_older(await self.checkpoints(other), seen or await self.checkpoints(live)):
+            return False
         keys = [self._keys.generations, self._keys.of(live).meta, self._keys.of(other).meta]
-        return bool(await self._switch(keys, [live, other, self._keys.channel]))
+        return bool(await self._switch(keys, [live, other, self._keys.channel, "yes" if divided else "no"]))
 
     async def drop(self, generation: int) -> bool:
+        partitions = (await self.generations()).partitions_of(generation)
         if not await self._retire([self._keys.generations], [generation]):
             return False
-        keys = self._keys.of(generation)
+        for keys in self._keys.of(generation).each(partitions):
+            if not await self._remove(keys):
+                return False
+        await self._redis.hdel(self._keys.generations, "dropping", f"{PARTITIONS_FIELD}{generation}")
+        return True
+
+    async def _remove(self, keys: PartitionKeys) -> bool:
         epoch = int(await self._redis.hget(keys.meta, "epoch") or 0)
         store = RedisStore(self._redis, keys, None)
         try:
@@ -152,13 +221,30 @@ class RedisShelf:
         except (Fenced, Moved):
             return False
         await self._redis.delete(keys.meta)
-        await self._redis.hdel(self._keys.generations, "dropping")
         return True
+
+
+def _runs(runs: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
+    """Keys and their arguments, flat: see `apply.lua`."""
+    flat: list[Any] = []
+    for key, arguments in runs:
+        flat += (key, len(arguments), *arguments)
+    return flat
 
 
 def _script(redis: Redis, name: str) -> AsyncScript:
     # Called by its hash; redis-py loads it again when the server has forgotten it.
     return redis.register_script((files("projector.stores") / f"{name}.lua").read_text("utf-8"))
+
+
+def _as_of(expected: Checkpoint, found: list[bytes | None]) -> list[bytes | None]:
+    """What was found, without the checkpoint that it came with. Raises `Moved` when that is another one."""
+    log_id, position, parking, *values = found
+    if (log_id, position) != (expected.log_id.hex.encode(), b"%d" % expected.position):
+        raise Moved
+    if (parking or b"") != expected.parking.encode():
+        raise Moved
+    return values
 
 
 def _glob_literal(text: str) -> str:

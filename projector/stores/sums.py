@@ -28,10 +28,13 @@ class SumsTable:
         added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in sums.amounts)
         # The rows come as JSON, so that the table itself says what type each column has. Names are our own constants.
         rows = f"json_populate_recordset(null::{sums.name}, $1)"
-        self._add = f"insert into {sums.name} as kept select * from {rows} on conflict ({key}) do update set {added}"  # noqa: S608
-        self._remove_empty = (
-            f"delete from {sums.name} where {sums.amounts[0]} = 0 and ({key}) in (select {key} from {rows})"  # noqa: S608
+        empty = f"{sums.amounts[0]} = 0"
+        self._add = (
+            f"with changed as (insert into {sums.name} as kept select * from {rows}"  # noqa: S608
+            f" on conflict ({key}) do update set {added} returning *) select {key} from changed where {empty}"
         )
+        this = " and ".join(f"{name} = ${nr}" for nr, name in enumerate(("generation", *sums.key), start=1))
+        self._remove = f"delete from {sums.name} where {this} and {empty}"  # noqa: S608
         self._clear = f"delete from {sums.name} where generation = $1"  # noqa: S608
 
     async def add(self, connection: Connection, removed: Sequence[Place], added: Sequence[Place]) -> None:
@@ -44,8 +47,9 @@ class SumsTable:
                     line[nr] += sign * amount
         # In the same order everywhere, by key. Lines that stay as they are are not touched.
         rows = json.dumps([self._row(key, amounts) for key, amounts in sorted(lines.items()) if any(amounts)])
-        await connection.execute(self._add, rows)
-        await connection.execute(self._remove_empty, rows)
+        # Line by line, because few are empty: for all at once PostgreSQL reads the whole table.
+        if empty := await connection.fetch(self._add, rows):
+            await connection.executemany(self._remove, [tuple(line) for line in empty])
 
     def _row(self, key: tuple[str, ...], amounts: list[int]) -> dict[str, Any]:
         sums = self._sums

@@ -4,6 +4,7 @@ must not be wrong here in the same way.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 MOST_SHOWN = 10
@@ -16,6 +17,7 @@ class Comparison:
     position: int = 0
     compared: int = 0
     differences: int = 0
+    parked: int = 0  # streams that stop before an event that could not be applied: they differ, and why is known
     shown: list[str] = field(default_factory=list)  # the first of them
 
     def differs(self, what: str) -> None:
@@ -24,6 +26,15 @@ class Comparison:
             self.shown.append(what)
 
     def __str__(self) -> str:
-        return f"{self.compared} documents compared, {self.differences} differences" + "".join(
+        parked = f", {self.parked} streams are parked" if self.parked else ""
+        return f"{self.compared} documents compared, {self.differences} differences{parked}" + "".join(
             f"\n  {what}" for what in self.shown
+        )
+
+    def is_parked(self, order_id: str, record: str | bytes) -> None:
+        poison = json.loads(record)
+        self.parked += 1
+        self.differs(
+            f"order {order_id} is parked before position {poison['position']}, a {poison['event_type']}:"
+            f" {poison['error']}"
         )

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
+from zlib import crc32
 
 import asyncpg
 
@@ -31,6 +32,10 @@ _STATUS = {
     "OrderCancelled": "CANCELLED",
 }
 _NO_CHANGE = {"OrderItemAdded", "OrderItemRemoved", "ShippingAddressChanged"}
+
+
+def partition_of(order_id: str, partitions: int) -> int:
+    return crc32(order_id.encode()) % partitions
 
 
 async def pages_of_orders(log: asyncpg.Connection[Row]) -> AsyncIterator[list[str]]:

@@ -24,7 +24,7 @@ from shared.events.order import (
 )
 
 
-class Status(StrEnum):
+class OrderStatus(StrEnum):
     PENDING = "PENDING"
     CONFIRMED = "CONFIRMED"
     SHIPPED = "SHIPPED"
@@ -36,7 +36,7 @@ class Status(StrEnum):
 class Order:
     """An order at one version. `payment`, `shipment` and `cancellation` hold the event that made them so."""
 
-    status: Status
+    status: OrderStatus
     customer_id: str
     currency: str
     items: tuple[OrderLine, ...]
@@ -60,7 +60,7 @@ def total_of(items: tuple[OrderLine, ...]) -> int:
 def evolve(state: State, event: OrderEvent) -> Order:
     """The state after the event. The log is trusted: what was decided once is not judged again."""
     if isinstance(event, OrderPlaced):
-        return Order(Status.PENDING, event.customer_id, event.currency, event.items, event.shipping_address_id)
+        return Order(OrderStatus.PENDING, event.customer_id, event.currency, event.items, event.shipping_address_id)
     assert state is not None, "an order's stream begins with OrderPlaced"
     match event:
         case OrderItemAdded(item):
@@ -70,12 +70,12 @@ def evolve(state: State, event: OrderEvent) -> Order:
         case ShippingAddressChanged(shipping_address_id):
             return replace(state, shipping_address_id=shipping_address_id)
         case PaymentConfirmed():
-            return replace(state, status=Status.CONFIRMED, payment=event)
+            return replace(state, status=OrderStatus.CONFIRMED, payment=event)
         case OrderShipped():
-            return replace(state, status=Status.SHIPPED, shipment=event)
+            return replace(state, status=OrderStatus.SHIPPED, shipment=event)
         case OrderDelivered():
-            return replace(state, status=Status.DELIVERED)
+            return replace(state, status=OrderStatus.DELIVERED)
         case OrderCancelled():
-            return replace(state, status=Status.CANCELLED, cancellation=event)
+            return replace(state, status=OrderStatus.CANCELLED, cancellation=event)
         case _:
             assert_never(event)

@@ -1,18 +1,35 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
+from projector.projections.revenue_by_day import REVENUE
+from projector.stores import Shelf
+from projector.stores.postgres_shelf import PostgresShelf
+from projector.stores.redis import RedisShelf
+from shared.postgres import create_pool
 from shared.settings import Settings
-from tests.recording import Recorder
 from tests.roles import settings_of
-
-
-@pytest.fixture
-def recorder(connection: asyncpg.Connection[asyncpg.Record]) -> Recorder:
-    return Recorder(connection)
 
 
 @pytest.fixture
 def projector_settings(settings: Settings) -> Settings:
     return settings_of(settings, "orders_projector")
+
+
+@pytest.fixture
+async def pool(projector_settings: Settings) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    pool = await create_pool(projector_settings, "test")
+    yield pool
+    pool.terminate()
+
+
+@pytest.fixture(params=["redis", "postgresql"])
+async def shelf(request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> Shelf:
+    """Of each place where read models are kept."""
+    if request.param == "redis":
+        return RedisShelf(redis, "orders", code=1)
+    return PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)

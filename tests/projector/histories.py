@@ -28,14 +28,14 @@ from shared.events.order import (
 _lines = st.builds(
     OrderLine, st.sampled_from(["MUG", "LAMP"]), st.integers(1, 3), st.integers(0, 9), st.none() | st.just("Größe")
 )
-_placings = st.builds(
+placings = st.builds(
     OrderPlaced,
     st.sampled_from(["alice", "bob"]),
     st.just("GBP"),
     st.lists(_lines, min_size=1, max_size=3).map(tuple),
     st.just("home"),
 )
-_later: st.SearchStrategy[OrderEvent] = st.one_of(
+later: st.SearchStrategy[OrderEvent] = st.one_of(
     st.builds(OrderItemAdded, _lines),
     st.builds(OrderItemRemoved, st.sampled_from(["MUG", "LAMP"])),
     st.builds(ShippingAddressChanged, st.sampled_from(["home", "office"])),
@@ -53,7 +53,7 @@ def logs(draw: st.DrawFn) -> list[StoredEvent]:
     versions: Counter[str] = Counter()
     log = []
     for position, order_id in enumerate(orders, start=1):
-        event = draw(_placings if versions[order_id] == 0 else _later)
+        event = draw(placings if versions[order_id] == 0 else later)
         versions[order_id] += 1
         log.append(stored(event, order_id, versions[order_id], position))
     return log

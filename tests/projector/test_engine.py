@@ -11,10 +11,11 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from projector import lease
 from projector.engine import Engine
 from projector.folding import Changes, PoisonEvent
+from projector.lease import try_acquire
 from projector.projections.orders import ORDERS, OrderDocument
+from projector.session import open_session
 from projector.stores import Batch, Fenced, Verdict
 from projector.stores.redis import RedisStore
 from shared.event_store import read_head
@@ -32,12 +33,6 @@ NewEngine = Callable[..., Awaitable[Engine[OrderDocument]]]
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
 def store(redis: Redis) -> RedisStore:
     return RedisStore(redis, KEYS)
 
@@ -48,9 +43,9 @@ async def new_engine(projector_settings: Settings, store: RedisStore) -> AsyncIt
     connections = []
 
     async def new(batch_size: int = 1_000, lease_name: str = "") -> Engine[OrderDocument]:
-        context = lease.connect(projector_settings, lambda: None)
+        context = open_session(projector_settings, lambda: None)
         connections.append(context)
-        held = await lease.try_acquire(await context.__aenter__(), lease_name or str(uuid4()))
+        held = await try_acquire(await context.__aenter__(), lease_name or str(uuid4()))
         assert held is not None
         return Engine(ORDERS, store, held, batch_size)
 
@@ -321,16 +316,16 @@ async def test_a_redis_that_forgot_the_scripts_is_taught_them_again(
 async def test_the_lease_is_one_projectors_at_a_time(new_engine: NewEngine, projector_settings: Settings) -> None:
     await new_engine(lease_name="the lease")
 
-    async with lease.connect(projector_settings, lambda: None) as connection:
-        assert await lease.try_acquire(connection, "the lease") is None
-        assert await lease.try_acquire(connection, "another lease") is not None
+    async with open_session(projector_settings, lambda: None) as session:
+        assert await try_acquire(session, "the lease") is None
+        assert await try_acquire(session, "another lease") is not None
 
 
 async def test_later_leases_have_higher_epochs(projector_settings: Settings) -> None:
     epochs = []
     for _ in range(3):
-        async with lease.connect(projector_settings, lambda: None) as connection:
-            held = await lease.try_acquire(connection, str(uuid4()))
+        async with open_session(projector_settings, lambda: None) as session:
+            held = await try_acquire(session, str(uuid4()))
             assert held is not None
             epochs.append(held.epoch)
             await held.raise_epoch(above=held.epoch + 10)
@@ -342,13 +337,14 @@ async def test_later_leases_have_higher_epochs(projector_settings: Settings) -> 
 
 
 async def test_a_holder_that_does_nothing_loses_the_lease(projector_settings: Settings) -> None:
-    """As one that is paused: its kernel keeps the connection alive, so the server has to end it."""
-    async with lease.connect(projector_settings, lambda: None, idle_seconds=0.2) as paused:
-        assert await lease.try_acquire(paused, "the lease")
-        async with lease.connect(projector_settings, lambda: None) as other:
+    """As one that is paused: its kernel keeps the connection alive, so the server has to end it. One that is paused
+    within a statement: `tests/faults/test_projector_paused.py`."""
+    async with open_session(projector_settings, lambda: None, idle_seconds=0.2) as paused:
+        assert await try_acquire(paused, "the lease")
+        async with open_session(projector_settings, lambda: None) as other:
 
             async def taken_over() -> bool:
-                return await lease.try_acquire(other, "the lease") is not None
+                return await try_acquire(other, "the lease") is not None
 
             await eventually(taken_over)
-        assert paused.is_closed()
+        await eventually(lambda: paused.lost)

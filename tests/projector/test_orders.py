@@ -9,6 +9,7 @@ import pytest
 
 from projector.projection import IndexEntry, OutOfOrder, Recorded
 from projector.projections.orders import ORDERS, OrderDocument, OrderItem
+from shared.aggregates.order import OrderStatus
 from shared.events.order import (
     OrderCancelled,
     OrderDelivered,
@@ -18,7 +19,7 @@ from shared.events.order import (
     OrderLine,
     ShippingAddressChanged,
 )
-from shared.read_model_keys import OrderStatus, is_place, place_of
+from shared.read_model_keys import is_place, place_of
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)

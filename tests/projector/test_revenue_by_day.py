@@ -8,6 +8,7 @@ import pytest
 
 from projector.projection import OutOfOrder, Recorded, Share, SumEntry
 from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
+from shared.aggregates.order import OrderStatus
 from shared.events.order import (
     OrderCancelled,
     OrderDelivered,
@@ -16,7 +17,6 @@ from shared.events.order import (
     OrderItemRemoved,
     ShippingAddressChanged,
 )
-from shared.read_model_keys import OrderStatus
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -13,23 +14,15 @@ from redis.asyncio import Redis
 from projector.folding import Changes
 from projector.projection import Share
 from projector.projections.revenue_by_day import REVENUE
-from projector.stores import Batch, Fenced, Moved, OtherCode, Shelf, Store, Verdict
+from projector.stores import EVERYTHING, Batch, Fenced, Moved, OtherCode, Shelf, Store, Verdict
 from projector.stores.postgres import PostgresStore
 from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf, RedisStore
-from shared.postgres import create_pool
+from shared.poison import Poison
 from shared.read_model_keys import Checkpoint, Generations, PartitionKeys
-from shared.settings import Settings
 
 LOG = UUID(int=1)
 HASH = bytes(range(32))
-
-
-@pytest.fixture
-async def pool(projector_settings: Settings) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    pool = await create_pool(projector_settings, "test")
-    yield pool
-    pool.terminate()
 
 
 @pytest.fixture(params=["redis", "postgresql"])
@@ -158,17 +151,6 @@ async def test_the_last_word_of_a_heartbeat_is_the_highest_epochs(store: Store) 
     await store.heartbeat(2, "new", "stuck")
 
 
-@pytest.fixture(params=["redis", "postgresql"])
-async def shelf(
-    request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis_url: str
-) -> AsyncIterator[Shelf]:
-    async with Redis.from_url(redis_url) as redis:
-        if request.param == "redis":
-            yield RedisShelf(redis, "orders", code=1)
-        else:
-            yield PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)
-
-
 async def at(shelf: Shelf, generation: int, position: int) -> None:
     """Makes a generation that is at that position."""
     store = shelf.store(generation)
@@ -182,13 +164,13 @@ async def test_without_more_ado_generation_1_is_live_and_alone(shelf: Shelf) -> 
 
 
 async def test_a_generation_that_was_begun_is_gone_on_with(shelf: Shelf) -> None:
-    assert [await shelf.add(), await shelf.add()] == [2, 2]
+    assert [await shelf.add(1), await shelf.add(1)] == [2, 2]
     assert await shelf.generations() == Generations(live=1, building=2)
 
 
 async def test_generations_hold_documents_of_their_own(shelf: Shelf) -> None:
     await at(shelf, 1, 3)
-    await at(shelf, await shelf.add(), 5)
+    await at(shelf, await shelf.add(1), 5)
     await shelf.store(2).reset(1, LOG, serve_from=0)
 
     first, second = await shelf.store(1).checkpoint(), await shelf.store(2).checkpoint()
@@ -202,7 +184,7 @@ async def test_generations_hold_documents_of_their_own(shelf: Shelf) -> None:
 
 async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(shelf: Shelf) -> None:
     await at(shelf, 1, 3)
-    assert not await shelf.switch(1, await shelf.add())
+    assert not await shelf.switch(1, await shelf.add(1))
     await at(shelf, 2, 2)
     assert not await shelf.switch(1, 2)
     assert await shelf.generations() == Generations(live=1, building=2)
@@ -210,7 +192,7 @@ async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(shelf: S
 
 async def test_a_switch_keeps_the_one_before_and_can_be_undone(shelf: Shelf) -> None:
     await at(shelf, 1, 3)
-    await at(shelf, await shelf.add(), 3)
+    await at(shelf, await shelf.add(1), 3)
 
     assert not await shelf.switch(2, 1)
     assert await shelf.switch(1, 2)
@@ -221,7 +203,7 @@ async def test_a_switch_keeps_the_one_before_and_can_be_undone(shelf: Shelf) -> 
 
 async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(shelf: Shelf) -> None:
     await at(shelf, 1, 3)
-    await at(shelf, await shelf.add(), 3)
+    await at(shelf, await shelf.add(1), 3)
     await shelf.switch(1, 2)
 
     assert not await shelf.drop(2)
@@ -230,9 +212,9 @@ async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(shelf
     assert await shelf.generations() == Generations(live=2)
     assert await shelf.store(1).checkpoint() is None
     assert await shelf.store(2).checkpoint() is not None
-    assert await shelf.add() == 3
+    assert await shelf.add(1) == 3
     assert await shelf.drop(3)
-    assert await shelf.add() == 4
+    assert await shelf.add(1) == 4
 
 
 async def test_other_code_is_told_and_claims_nothing(shelf: Shelf, pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -247,3 +229,91 @@ async def test_other_code_is_told_and_claims_nothing(shelf: Shelf, pool: asyncpg
     checkpoint = await shelf.store(1).checkpoint()
     assert checkpoint is not None
     assert await shelf.store(1).apply(batch(checkpoint, 4), epoch=1) is Verdict.APPLIED
+
+
+def poison(document_id: str, position: int, waiting: int = 0) -> Poison:
+    return Poison(
+        document_id=document_id,
+        stream_id=f"order-{document_id}",
+        position=position,
+        version=2,
+        event_type="OrderShipped",
+        schema_version=1,
+        error="ValueError: Größe",
+        traceback="Traceback …",
+        at=datetime(2026, 1, 31, tzinfo=UTC),
+        waiting=waiting,
+    )
+
+
+NOTHING = Changes({}, {}, {})
+
+
+async def test_what_is_parked_is_written_with_the_batch_and_its_checkpoint(store: Store) -> None:
+    start = await begun(store)
+    parked = {"a": poison("a", 3), "b": poison("b", 2)}
+
+    assert await store.apply(Batch(start, 3, HASH, NOTHING, parked, parking="1.1"), epoch=1) is Verdict.APPLIED
+
+    reached = start._replace(position=3, parking="1.1")
+    assert await store.checkpoint() == reached
+    assert await store.claim(epoch=1) == (reached, HASH)
+    assert await store.parked(reached) == [parked["b"], parked["a"]]
+    assert await store.count_parked() == 2
+    assert await store.load(reached, ["a"]) == {}
+
+    more = Batch(reached, 4, HASH, NOTHING, {"a": poison("a", 3, waiting=1)}, ["b"], "1.2")
+    assert await store.apply(more, epoch=1) is Verdict.APPLIED
+    assert await store.parked(more.reached) == [poison("a", 3, waiting=1)]
+
+
+async def test_a_batch_is_refused_whole_where_something_else_is_parked_at_its_checkpoint(store: Store) -> None:
+    """As when the store is replaced by a copy from before a retry, which does not move the position."""
+    start = await begun(store)
+    assert await store.apply(Batch(start, 3, HASH, NOTHING, {"a": poison("a", 3)}, parking="1.1"), 1) is Verdict.APPLIED
+
+    for stale in (start._replace(position=3), start._replace(position=3, parking="1.2")):
+        retry = Batch(stale, 3, HASH, NOTHING, {}, ["a"], "1.3")
+        assert await store.apply(retry, epoch=1) is Verdict.MOVED
+        for question in (store.load(stale, ["a"]), store.parked(stale)):
+            with pytest.raises(Moved):
+                await question
+
+    assert await store.count_parked() == 1
+
+
+async def test_beginning_again_forgets_what_was_parked_and_asked(store: Store) -> None:
+    start = await begun(store)
+    parked = {"a": poison("a", 3)}
+    assert await store.apply(Batch(start, 3, HASH, NOTHING, parked, parking="1.1"), epoch=1) is Verdict.APPLIED
+    await store.ask_retry("a")
+
+    again = await begun(store, epoch=2)
+
+    assert await store.parked(again) == []
+    assert await store.count_parked() == 0
+    assert await store.retries() == frozenset()
+
+
+async def test_what_is_asked_to_be_tried_again_stays_until_it_was(store: Store) -> None:
+    await begun(store)
+
+    for document_id in ("a", EVERYTHING, "a", "b"):
+        await store.ask_retry(document_id)
+    assert await store.retries() == {"a", "b", EVERYTHING}
+    await store.retried({"a", EVERYTHING})
+
+    assert await store.retries() == {"b"}
+
+
+async def test_what_is_parked_is_dropped_with_its_generation(shelf: Shelf) -> None:
+    await at(shelf, 1, 3)
+    await at(shelf, await shelf.add(1), 3)
+    for store in (shelf.store(1), shelf.store(2)):
+        checkpoint = await store.checkpoint()
+        assert checkpoint is not None
+        await store.apply(Batch(checkpoint, 4, HASH, NOTHING, {"a": poison("a", 4)}, parking="1.1"), epoch=1)
+
+    assert await shelf.drop(2)
+
+    assert (await shelf.store(1).count_parked(), await shelf.store(2).count_parked()) == (1, 0)

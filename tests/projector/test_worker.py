@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 import asyncpg
 import httpx
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from cli.embedded import EmbeddedValkey
 from projector.__main__ import create_app
+from shared.read_model_keys import PartitionKeys, partition_of
 from shared.settings import Settings
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.orders import new_order_id, paid, placed
@@ -48,11 +50,12 @@ def position_is(redis: Redis, position: int) -> Callable[[], Awaitable[bool]]:
     return reached
 
 
-async def metric(projector: httpx.AsyncClient, name: str) -> float:
+async def metric(projector: httpx.AsyncClient, name: str, projection: str = "orders") -> float:
     text = (await projector.get("/metrics")).text
-    match = re.search(rf'^{name}(?:{{projection="orders"}})? (\S+)$', text, re.MULTILINE)
+    labels = rf'(partition="0",)?projection="{projection}"'
+    match = re.search(rf"^{name}(?:{{{labels}}})? (?P<value>\S+)$", text, re.MULTILINE)
     assert match is not None, f"no metric {name}"
-    return float(match[1])
+    return float(match["value"])
 
 
 async def assert_equal_to_the_log(settings: Settings) -> None:
@@ -96,7 +99,7 @@ async def test_one_is_active_and_another_stands_by_until_it_is_needed(
             await eventually(ready(second))
             await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
         await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
-    await assert_equal_to_the_log(settings)
+        await assert_equal_to_the_log(settings)
 
 
 async def test_a_poison_event_stops_it_visibly_and_nothing_is_skipped(
@@ -115,21 +118,50 @@ async def test_a_poison_event_stops_it_visibly_and_nothing_is_skipped(
 
         await eventually(stuck)
         assert "OrderTeleported" in (await projector.get("/readyz")).json()["detail"]
-        await _lag_grows(projector)
+        for projection in ("orders", "revenue_by_day"):  # in Redis, in PostgreSQL
+            await _lag_grows(projector, projection)
         await _heart_beats(redis)
         assert await redis.hget("{orders.0}:heartbeat", "state") == "stuck"
         assert await position_is(redis, last_good)()
 
 
-async def _lag_grows(projector: httpx.AsyncClient) -> None:
+async def test_a_stuck_partition_holds_up_no_other_and_costs_none_its_lease(
+    projector_settings: Settings, recorder: Recorder, redis: Redis
+) -> None:
+    divided = projector_settings.model_copy(update={"projector_partitions": "orders=4"})
+    async with projecting(divided) as projector:
+        await eventually(ready(projector))
+        head = await recorder.record("42", placed())
+        metas = [keys.meta for keys in PartitionKeys("orders").each(4)]
+        sick = partition_of("42", 4)
+
+        async def positions(field: str = "position") -> list[str]:
+            return [str(await redis.hget(meta, field)) for meta in metas]
+
+        await eventually(lambda: _equals(positions, [str(head)] * 4))
+        epochs = await positions("epoch")
+        await recorder.record_raw("42", "OrderTeleported", 1, "{}")
+        later = [await recorder.record(new_order_id(), placed()) for _ in range(20)][-1]
+
+        expected = [str(later)] * 4
+        expected[sick] = str(head)
+        await eventually(lambda: _equals(positions, expected))
+        after = await positions("epoch")
+        assert [now for nr, now in enumerate(after) if nr != sick] == [
+            then for nr, then in enumerate(epochs) if nr != sick
+        ]
+        assert "OrderTeleported" in (await projector.get("/readyz")).json()["detail"]
+
+
+async def _lag_grows(projector: httpx.AsyncClient, projection: str) -> None:
     async def two_events_behind() -> bool:
-        return await metric(projector, "orders_projection_lag_events") == 2
+        return await metric(projector, "orders_projection_lag_events", projection) == 2
 
     await eventually(two_events_behind)
-    before = await metric(projector, "orders_projection_lag_seconds")
+    before = await metric(projector, "orders_projection_lag_seconds", projection)
 
     async def later() -> bool:
-        return await metric(projector, "orders_projection_lag_seconds") > before
+        return await metric(projector, "orders_projection_lag_seconds", projection) > before
 
     await eventually(later)
 
@@ -203,3 +235,57 @@ async def test_it_starts_before_the_database_is_migrated(
         assert (await projector.get("/readyz")).status_code == 503
         await connection.execute("alter sequence not_there_yet rename to projector_epochs")
         await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
+
+
+async def test_it_tells_postgresql_how_far_each_read_model_is_wherever_it_is_kept(
+    projector_settings: Settings, recorder: Recorder
+) -> None:
+    async def reported() -> dict[str, tuple[int, bool]]:
+        rows = await recorder.connection.fetch(
+            "select projection, position, log_id is not null from projection_progress"
+        )
+        return {name: (position, there) for name, position, there in rows}
+
+    async with projecting(projector_settings) as projector:
+        await eventually(ready(projector))
+        head = await recorder.record(new_order_id(), placed())
+        everywhere = {"orders": (head, True), "revenue_by_day": (head, True)}
+        await eventually(lambda: _equals(reported, everywhere))
+
+
+@pytest.mark.parametrize(
+    ("projection", "statement"),
+    [
+        ("orders", "lock table events in access exclusive mode"),  # which it reads
+        ("revenue_by_day", "select from read_models where projection = 'revenue_by_day' for update"),  # which it writes
+    ],
+)
+async def test_it_says_who_is_in_the_way_when_postgresql_keeps_it_waiting(
+    projection: str, statement: str, projector_settings: Settings, recorder: Recorder, settings: Settings
+) -> None:
+    rival = await asyncpg.connect(settings.database_url.get_secret_value())
+    async with projecting(projector_settings) as projector:
+        await eventually(ready(projector))
+        with structlog.testing.capture_logs() as logged:
+            async with rival.transaction():
+                await rival.execute(statement)
+                if (
+                    projection == "revenue_by_day"
+                ):  # nobody can append to a table that is locked; it is read all the time
+                    await recorder.record(new_order_id(), placed())
+
+                def named() -> bool:
+                    return any(
+                        line["event"] == "stalled"
+                        and line["what"] == projection
+                        and rival.get_server_pid() in [stall["pid"] for stall in line["in_the_way"]]
+                        for line in logged
+                    )
+
+                await eventually(named)
+        await assert_equal_to_the_log(settings)
+    await rival.close()
+
+
+async def _equals(ask: Callable[[], Awaitable[object]], value: object) -> bool:
+    return await ask() == value

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
 from shared import event_store
+from shared.consistency import ConsistencyToken
 from shared.event_store import Append, NewEvent, Outcome, StoredEvent
 from tests.shared.hash_chain import assert_sound, first_hash
 
@@ -38,7 +40,7 @@ class TestAnEmptyLog:
     async def test_holds_nothing(self, connection: Connection) -> None:
         assert await whole_log(connection) == []
         assert [event async for event in event_store.read_stream(connection, "order-1")] == []
-        assert await event_store.read_lag(connection, 0) == (0, 0.0)
+        assert await event_store.read_lag(connection, None) == (0, 0, 0.0)
         assert await event_store.find_key(connection, "key") is None
 
     async def test_begins_a_chain_of_its_own(self, connection: Connection) -> None:
@@ -70,10 +72,19 @@ class TestReading:
         self, connection: Connection
     ) -> None:
         await event_store.append_group(connection, [append("order-1", events=3)])
-        head, seconds = await event_store.read_lag(connection, 1)
-        assert head == 3
-        assert 0 < seconds < 60
-        assert await event_store.read_lag(connection, 3) == (3, 0.0)
+        log_id = (await event_store.read_head(connection)).log_id
+        lag = await event_store.read_lag(connection, ConsistencyToken(log_id, 1))
+        assert (lag.head, lag.position, lag.events) == (3, 1, 2)
+        assert 0 < lag.seconds < 60
+        assert await event_store.read_lag(connection, ConsistencyToken(log_id, 3)) == (3, 3, 0.0)
+
+    async def test_what_is_of_another_log_or_of_a_lost_future_shows_nothing(self, connection: Connection) -> None:
+        await event_store.append_group(connection, [append("order-1", events=3)])
+        log_id = (await event_store.read_head(connection)).log_id
+        for shown in (None, ConsistencyToken(log_id, 4), ConsistencyToken(uuid4(), 3)):
+            lag = await event_store.read_lag(connection, shown)
+            assert (lag.position, lag.events) == (0, 3)
+            assert 0 < lag.seconds < 60
 
 
 class TestAppendingAGroup:

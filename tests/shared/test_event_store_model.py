@@ -42,10 +42,12 @@ EVENTS = st.builds(
 
 
 class Wish(NamedTuple):
-    """One command of a group. `off` is by how much its expected version is wrong."""
+    """One command of a group. `off` is by how much its expected version is wrong; `under` tells which of the log's ids
+    it was decided under: the present one, the first, or none that it names."""
 
     stream: str
     off: int
+    under: str
     events: list[NewEvent]
     key: str | None
     fingerprint: bytes
@@ -55,6 +57,7 @@ WISHES = st.builds(
     Wish,
     st.sampled_from(STREAMS),
     st.sampled_from([0, 0, 0, 0, 1, -1, 7]),
+    st.sampled_from(["present", "present", "none", "first"]),
     st.lists(EVENTS, max_size=3),
     st.none() | st.sampled_from(KEYS),
     st.sampled_from([b"request", b"other request"]),
@@ -67,22 +70,24 @@ class Model:
     """What the log is supposed to be."""
 
     head: int
+    log_id: UUID
     streams: dict[str, list[tuple[int, NewEvent]]] = field(default_factory=dict)
     keys: dict[str, tuple[bytes, Verdict]] = field(default_factory=dict)
 
-    def append(self, append: Append, log_id: UUID) -> Verdict:
+    def append(self, append: Append) -> Verdict:
         stream = self.streams.setdefault(append.stream_id, [])
         if append.key in self.keys:
             fingerprint, first = self.keys[append.key]
             same = fingerprint == append.fingerprint
-            return first._replace(outcome=Outcome.REPLAYED if same else Outcome.KEY_REUSED)
-        outcome = Outcome.APPENDED if len(stream) == append.expected_version else Outcome.CONFLICT
+            return first._replace(outcome=Outcome.REPLAYED if same else Outcome.KEY_REUSED, log_id=self.log_id)
+        good = len(stream) == append.expected_version and append.log_id in (None, self.log_id)
+        outcome = Outcome.APPENDED if good else Outcome.CONFLICT
         if outcome is Outcome.APPENDED:
             for event in append.events:
                 self.head += 1
                 stream.append((self.head, event))
         position = stream[-1][0] if stream else 0
-        verdict = Verdict(outcome, append.command_id, append.stream_id, len(stream), position, log_id)
+        verdict = Verdict(outcome, append.command_id, append.stream_id, len(stream), position, self.log_id)
         if outcome is Outcome.APPENDED and append.key is not None:
             assert append.fingerprint is not None
             self.keys[append.key] = append.fingerprint, verdict
@@ -108,17 +113,17 @@ class EventStore(RuleBasedStateMachine):
     def begin(self) -> None:
         self.base = self.run(event_store.read_head(self.connection))
         self.base_hash: bytes = self.run(self.connection.fetchval("select hash from log_head"))
-        self.model = Model(self.base.position)
+        self.model = Model(self.base.position, self.base.log_id)
 
     @rule(group=GROUPS)
     def append(self, group: list[Wish]) -> None:
         appends = [self._append_of(wish) for wish in group]
         verdicts = self.run(event_store.append_group(self.connection, appends))
-        assert verdicts == [self.model.append(append, self.base.log_id) for append in appends]
+        assert verdicts == [self.model.append(append) for append in appends]
 
     @rule(wish=WISHES, event=EVENTS)
     def append_to_one_stream_twice_in_a_group(self, wish: Wish, event: NewEvent) -> None:
-        twice = [self._append_of(wish._replace(off=0, key=None, events=[fresh(event)])) for _ in range(2)]
+        twice = [self._append_of(wish._replace(off=0, under="none", key=None, events=[fresh(event)])) for _ in range(2)]
         with pytest.raises(asyncpg.UniqueViolationError):
             self.run(event_store.append_group(self.connection, twice))
 
@@ -129,11 +134,20 @@ class EventStore(RuleBasedStateMachine):
         purged = self.run(event_store.purge_keys(self.connection, timedelta(days=7)))
         assert purged == (self.model.keys.pop(self.life + key, None) is not None)
 
+    @rule()
+    def give_a_new_id(self) -> None:
+        row = self.run(self.connection.fetchrow("select * from give_new_log_id('restored')"))
+        assert row is not None
+        assert (row["old_id"], row["position"]) == (self.model.log_id, self.model.head)
+        self.model.log_id = row["new_id"]
+
     @rule(key=st.sampled_from(KEYS))
     def look_a_key_up(self, key: str) -> None:
         found = self.run(event_store.find_key(self.connection, self.life + key))
         expected = self.model.keys.get(self.life + key)
-        assert found == (expected and (expected[0], expected[1]._replace(outcome=Outcome.REPLAYED)))
+        assert found == (
+            expected and (expected[0], expected[1]._replace(outcome=Outcome.REPLAYED, log_id=self.model.log_id))
+        )
 
     @rule(stream=st.sampled_from(STREAMS), after=st.integers(0, 9))
     def read_a_stream(self, stream: str, after: int) -> None:
@@ -157,7 +171,8 @@ class EventStore(RuleBasedStateMachine):
         version = len(self.model.streams.get(stream, [])) + wish.off
         key = wish.key and self.life + wish.key
         events = [fresh(event) for event in wish.events]
-        return Append(stream, version, uuid7(), events, key, wish.fingerprint if key else None)
+        log_id = {"present": self.model.log_id, "first": self.base.log_id}.get(wish.under)
+        return Append(stream, version, uuid7(), events, key, wish.fingerprint if key else None, log_id)
 
 
 def fresh(event: NewEvent) -> NewEvent:

@@ -93,6 +93,7 @@ READ_MODELS = (
     "read_model_generations",
     "read_model_documents",
     "read_model_heartbeats",
+    "read_model_parked",
     "revenue_by_day",
 )
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from shared import codec
-from shared.aggregates.order import Order, Status
+from shared.aggregates.order import Order, OrderStatus
 from shared.events.order import OrderEvent, OrderLine, OrderPlaced, OrderShipped, PaymentConfirmed
 from tests.given_when_then import fold
 
@@ -59,7 +59,7 @@ def test_a_stored_payload_is_still_understood(name: str) -> None:
 def test_a_stored_life_still_folds(placed: str) -> None:
     life = ["OrderItemAdded", "OrderItemRemoved", "ShippingAddressChanged", "PaymentConfirmed", "OrderShipped"]
     assert fold(read(placed), *[read(f"{name}.v1.json") for name in [*life, "OrderDelivered"]]) == Order(
-        Status.DELIVERED,
+        OrderStatus.DELIVERED,
         "17850",
         "GBP",
         (OrderLine("85123A", 6, 255, "WHITE HANGING HEART T-LIGHT HOLDER"),),
@@ -72,7 +72,7 @@ def test_a_stored_life_still_folds(placed: str) -> None:
 def test_a_stored_cancellation_still_folds() -> None:
     state = fold(read("OrderPlaced.v2.json"), read("PaymentConfirmed.v1.json"), read("OrderCancelled.v1.json"))
     assert state is not None
-    assert state.status is Status.CANCELLED
+    assert state.status is OrderStatus.CANCELLED
     assert state.cancellation is not None
     assert state.cancellation.refund_amount == 1530
 

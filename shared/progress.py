@@ -1,0 +1,49 @@
+"""How far the read models are, as their projectors tell PostgreSQL: for whoever must not ask the read models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.event_store import Connection
+from shared.read_model_keys import Checkpoint
+
+# Partitions that are there no more are forgotten: their lag would grow for ever.
+_REPORT = """
+with gone as (delete from projection_progress where projection = $1 and partition >= $6)
+insert into projection_progress as kept (projection, partition, log_id, position, serve_from, reported_at)
+values ($1, $2, $3, $4, $5, clock_timestamp())
+on conflict (projection, partition) do update
+set log_id = excluded.log_id, position = excluded.position, serve_from = excluded.serve_from,
+    reported_at = excluded.reported_at
+"""
+_LAGS = """
+select p.projection, max(extract(epoch from clock_timestamp() - e.recorded_at))::float8
+from projection_progress p
+join log_head h on h.log_id = p.log_id
+join events e on e.position = p.position + 1
+where p.projection = any($1) and p.position >= p.serve_from
+group by p.projection
+"""
+
+
+class Behind(NamedTuple):
+    projection: str
+    seconds: float  # since the oldest event that it does not show was recorded
+
+
+async def report(
+    connection: Connection, projection: str, checkpoint: Checkpoint | None, partition: int = 0, of: int = 1
+) -> None:
+    """Says where one partition `of` so many of a read model is; None: there is no read model."""
+    values = (None, 0, 0) if checkpoint is None else checkpoint[:3]
+    await connection.execute(_REPORT, projection, partition, *values, of)
+
+
+async def read_behind(connection: Connection, projections: Sequence[str]) -> list[Behind]:
+    """Those of the read models that are behind the log's true head, by their slowest partition.
+
+    The age is measured here and now, so that of a projector that died grows. One that was never reported, or is being
+    built (anew), is not behind: it is not there yet, and answers no query.
+    """
+    return [Behind(*row) for row in await connection.fetch(_LAGS, projections)]

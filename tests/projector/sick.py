@@ -1,0 +1,119 @@
+"""A projector of which one projection raises on the events that a test says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from projector import crew
+from projector.__main__ import create_app as create_projector
+from projector.crew import shelf_of
+from projector.projection import Recorded
+from projector.projections import PROJECTIONS
+from projector.stores import EVERYTHING, Store
+from query_service.app import create_app as create_query
+from shared.event_store import read_head
+from shared.postgres import create_pool
+from shared.redis import create_redis
+from shared.settings import OnPoison, Settings
+from tests.orders import paid, placed, shipped
+from tests.recording import Recorder
+from tests.roles import settings_of
+from tests.running import eventually, free_ports, running_app
+
+
+class SickStack:
+    """A projector and a query service. `sick` are the positions of events that one projection raises on."""
+
+    def __init__(self, settings: Settings, patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+        self.sick: set[int] = set()
+        self.error = "indigestible"
+        self._settings = settings
+        self._patch = patch
+        self._recorder = recorder
+        self._exit = AsyncExitStack()
+        self.queries: httpx.AsyncClient
+        self.projector: httpx.AsyncClient
+        self.store: Store
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        await self._exit.aclose()
+
+    async def start(self, name: str, on_poison: OnPoison) -> None:
+        (one,) = (one for one in PROJECTIONS if one.projection.name == name)
+        healthy = one.projection.apply
+
+        def apply(document_id: str, document: Any, recorded: Recorded) -> Any:
+            if recorded.position in self.sick:
+                raise ValueError(self.error)
+            return healthy(document_id, document, recorded)
+
+        rigged = one._replace(projection=replace(one.projection, apply=apply))
+        self._patch.setattr(crew, "PROJECTIONS", tuple(rigged if other is one else other for other in PROJECTIONS))
+        projector = settings_of(self._settings, "orders_projector").model_copy(
+            update={"projector_on_poison": on_poison}
+        )
+        self.projector = await self._client(create_projector(projector))
+        self.queries = await self._client(create_query(settings_of(self._settings, "orders_auditor")))
+        redis = await self._exit.enter_async_context(create_redis(projector))
+        pool = await self._exit.enter_async_context(await create_pool(projector, "test"))
+        self.store = shelf_of(one, redis, pool).store(1)
+        await eventually(self.ready)
+
+    async def _client(self, app: Any) -> httpx.AsyncClient:
+        url = await self._exit.enter_async_context(running_app(app, free_ports(1)[0]))
+        return await self._exit.enter_async_context(httpx.AsyncClient(base_url=url, timeout=10))
+
+    async def ready(self) -> bool:
+        return (
+            (await self.projector.get("/readyz")).status_code == (await self.queries.get("/readyz")).status_code == 200
+        )
+
+    async def status(self, name: str) -> dict[str, Any]:
+        found = (await self.queries.get("/projections")).json()["projections"]
+        return next(one for one in found if one["name"] == name)
+
+    def at_the_head(self, *names: str) -> Callable[[], Awaitable[bool]]:
+        async def reached() -> bool:
+            head = (await read_head(self._recorder.connection)).position
+            return all([(await self.status(name))["checkpoint"] == head for name in names])
+
+        return reached
+
+    async def metric(self, name: str, **labels: str) -> float:
+        text = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        match = re.search(rf"^{name}{{{text}}} (\S+)$", (await self.projector.get("/metrics")).text, re.MULTILINE)
+        return 0.0 if match is None else float(match[1])
+
+    async def retry(self, asked: str = EVERYTHING) -> None:
+        await self.store.ask_retry(asked)
+
+        async def tried() -> bool:
+            return asked not in await self.store.retries()
+
+        await eventually(tried)
+
+
+async def three_events_of_two_orders(recorder: Recorder, stack: SickStack) -> int:
+    """`a` is placed, paid and shipped, but its payment is poison; `b` goes on meanwhile. The payment's position."""
+    await recorder.record("a", placed())
+    await recorder.record("b", placed())
+    position = (await read_head(recorder.connection)).position + 1
+    stack.sick.add(position)
+    assert await recorder.record("a", paid()) == position
+    await recorder.record("b", paid())
+    await recorder.record("a", shipped())
+    await recorder.record("b", shipped())
+    return position

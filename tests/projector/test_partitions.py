@@ -1,0 +1,195 @@
+"""Partitions: each is folded on its own, together they are the read model."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from projector.engine import Engine
+from projector.folding import Changes
+from projector.lease import Lease
+from projector.projection import Share
+from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.revenue_by_day import REVENUE
+from projector.session import Session
+from projector.stores import Batch, Shelf, Store, Verdict
+from projector.stores.postgres_shelf import PostgresShelf
+from projector.stores.redis import RedisShelf
+from shared.event_store import StoredEvent
+from shared.read_model_keys import Generations, partition_of
+from tests.projector.histories import logs
+from tests.projector.memory import MemoryLog, MemoryStore
+from tests.projector.test_parking import folded
+
+LOG = UUID(int=1)
+
+
+@given(logs(), st.integers(1, 4), st.integers(1, 3), st.data())
+@settings(max_examples=100, deadline=None)
+def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(
+    events: list[StoredEvent], partitions: int, batch_size: int, data: st.DataObject
+) -> None:
+    log, session = MemoryLog(), Session(cast("Any", None))
+    stores = [MemoryStore() for _ in range(partitions)]
+    engines: list[Engine[OrderDocument]] = [
+        Engine(ORDERS.part(number, partitions), store, Lease(session, 1, ""), batch_size)
+        for number, store in enumerate(stores)
+    ]
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
+        log.install(patch)
+        for event in events:
+            log.events.append(event)
+            session.hint()
+            for engine in data.draw(st.lists(st.sampled_from(engines), max_size=3)):
+                runner.run(engine.step())
+        for engine in engines:
+            while runner.run(engine.step()):
+                pass
+
+    for number, store in enumerate(stores):
+        assert store.contents.checkpoint is not None
+        assert store.contents.checkpoint.position == len(events), "it goes past what belongs to others"
+        expected = {
+            order_id: folded([event for event in events if event.stream_id == f"order-{order_id}"])
+            for order_id in {event.stream_id.removeprefix("order-") for event in events}
+            if partition_of(order_id, partitions) == number
+        }
+        found = {order_id: fields["document"].encode() for order_id, fields in store.contents.documents.items()}
+        assert found == {order_id: msgspec.json.encode(document) for order_id, document in expected.items()}
+
+
+async def begin(store: Store, position: int, document_id: str = "a") -> None:
+    """At that position, with one document."""
+    await store.claim(1)
+    start = await store.reset(1, LOG, serve_from=0)
+    changes = Changes({document_id: {"document": '{"n":1}'}}, {}, {})
+    assert await store.apply(Batch(start, position, bytes(32), changes), epoch=1) is Verdict.APPLIED
+
+
+async def position_of(store: Store) -> int | None:
+    checkpoint = await store.checkpoint()
+    return None if checkpoint is None else checkpoint.position
+
+
+async def test_the_first_generation_has_the_number_that_was_set(shelf: Shelf) -> None:
+    assert (await shelf.settle(4)).partitions_of(1) == 4
+    assert (await shelf.settle(8)).partitions_of(1) == 4, "whoever was first has said it"
+    assert (await shelf.generations()).partitions_of(1) == 4
+
+
+async def test_a_read_model_that_is_there_keeps_its_number(shelf: Shelf) -> None:
+    await begin(shelf.store(1), 3)
+
+    assert await shelf.settle(4) == Generations()
+
+
+async def test_a_generation_has_the_number_it_was_begun_with(shelf: Shelf) -> None:
+    assert [await shelf.add(4), await shelf.add(2)] == [2, 2]
+
+    generations = await shelf.generations()
+
+    assert [generations.partitions_of(number) for number in (1, 2, 3)] == [1, 4, 1]
+
+
+async def test_partitions_have_documents_and_checkpoints_of_their_own(shelf: Shelf) -> None:
+    for partition, position in ((0, 3), (1, 5)):
+        await begin(shelf.store(await shelf.add(2), partition, 2), position, f"of-{partition}")
+
+    for partition, position in ((0, 3), (1, 5)):
+        store = shelf.store(2, partition, 2)
+        checkpoint = await store.checkpoint()
+        assert checkpoint is not None
+        assert checkpoint.position == position
+        assert (await store.load(checkpoint, ["of-0", "of-1"])).keys() == {f"of-{partition}"}
+
+
+async def test_nothing_is_switched_to_while_any_partition_shows_less(shelf: Shelf) -> None:
+    await begin(shelf.store(1), 5)
+    await shelf.add(2)
+    await begin(shelf.store(2, 0, 2), 5)
+    assert not await shelf.switch(1, 2), "a partition is not there"
+    await begin(shelf.store(2, 1, 2), 4)
+    assert not await shelf.switch(1, 2), "a partition is behind"
+    assert (await shelf.generations()).live == 1
+
+    store = shelf.store(2, 1, 2)
+    checkpoint = await store.checkpoint()
+    assert checkpoint is not None
+    await store.apply(Batch(checkpoint, 5, bytes(32), Changes({}, {}, {})), epoch=1)
+
+    assert await shelf.switch(1, 2)
+    assert await shelf.switch(2, 1), "and back"
+
+
+async def test_a_live_generation_that_never_stands_still_is_followed_to_where_it_was_seen(shelf: Shelf) -> None:
+    await begin(shelf.store(1), 5)
+    await shelf.add(2)
+    for partition in range(2):
+        await begin(shelf.store(2, partition, 2), 5)
+    seen = await shelf.checkpoints(1)
+    live = shelf.store(1)
+    checkpoint = await live.checkpoint()
+    assert checkpoint is not None
+    await live.apply(Batch(checkpoint, 6, bytes(32), Changes({}, {}, {})), epoch=1)
+
+    assert not await shelf.switch(1, 2)
+    assert await shelf.switch(1, 2, seen) == bool(seen), (
+        "where looking and switching are one step, it has to be no older"
+    )
+
+
+async def test_what_is_dropped_is_gone_in_every_partition(shelf: Shelf) -> None:
+    await begin(shelf.store(1), 3)
+    await shelf.add(3)
+    for partition in range(3):
+        await begin(shelf.store(2, partition, 3), 3)
+
+    assert await shelf.drop(2)
+
+    assert [await position_of(shelf.store(2, partition, 3)) for partition in range(3)] == [None] * 3
+    assert await shelf.generations() == Generations()
+    assert await position_of(shelf.store(1)) == 3
+
+
+async def test_what_was_one_of_another_number_of_partitions_is_begun_anew(redis_url: str) -> None:
+    """Left over on a node of a Cluster, when the node that knew the number was emptied."""
+    async with Redis.from_url(redis_url) as redis:
+        shelf = RedisShelf(redis, "orders", code=1)
+        await begin(shelf.store(1, 1, 2), 3)
+
+        assert await shelf.store(1, 1, 4).claim(2) is None
+
+
+async def test_partitions_add_to_the_same_sums_and_begin_anew_together(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    shelf = PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)
+    await shelf.settle(2)
+    line = ("2011-01-04", "GBP", "PENDING")
+    stores = [shelf.store(1, partition, 2) for partition in range(2)]
+
+    async def add_one(store: Store) -> Verdict:
+        checkpoint = await store.checkpoint()
+        assert checkpoint is not None
+        changes = Changes({}, {}, {"revenue_by_day": [Share(line, (1, 10, 0, 0))]})
+        return await store.apply(Batch(checkpoint, checkpoint.position + 1, bytes(32), changes), epoch=1)
+
+    for store in stores:
+        await store.claim(1)
+    starts = [await store.reset(1, LOG, serve_from=0) for store in stores]
+    assert starts[0] == starts[1]
+    for store in stores:
+        assert await add_one(store) is Verdict.APPLIED
+    assert await pool.fetchval("select orders from revenue_by_day") == 2
+
+    await stores[1].reset(1, UUID(int=2), serve_from=0)
+
+    assert await pool.fetchval("select count(*) from revenue_by_day") == 0
+    standings = [await store.claim(1) for store in stores]
+    assert [one and (one.checkpoint.log_id, one.checkpoint.position) for one in standings] == [(UUID(int=2), 0)] * 2

@@ -1,0 +1,74 @@
+"""Reading the log once for all who follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projector.session import Session, open_session
+from shared import event_store
+from shared.settings import Settings
+from tests.orders import new_order_id, placed
+from tests.projector.histories import later, placings, stored
+from tests.projector.memory import MemoryLog
+from tests.recording import Recorder
+from tests.running import eventually
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_followers_at_any_pace_read_every_event_once_and_in_order(data: st.DataObject) -> None:
+    log, session = MemoryLog(), Session(cast("Any", None))
+    followers: list[list[int]] = [[] for _ in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        log.install(patch)
+        for _ in range(data.draw(st.integers(1, 20))):
+            for _ in range(data.draw(st.integers(0, 4))):
+                position = len(log.events) + 1
+                event = data.draw(placings if position == 1 else later)
+                log.events.append(stored(event, "a", position, position))
+                session.hint()
+            seen = data.draw(st.sampled_from(followers))
+            events, more = asyncio.run(session.read(len(seen), data.draw(st.integers(1, 5))))
+            seen += [event.position for event in events]
+            assert events or len(seen) == len(log.events), "what is there is read"
+            assert more or len(seen) == len(log.events), "who is told that this is all has read all"
+
+    for seen in followers:
+        assert seen == [*range(1, len(seen) + 1)]
+
+
+async def test_many_followers_cost_one_statement(
+    projector_settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = 0
+    read_batch = event_store.read_batch
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        return await read_batch(*arguments)
+
+    monkeypatch.setattr(event_store, "read_batch", counted)
+    for _ in range(5):
+        await recorder.record(new_order_id(), placed())
+    async with open_session(projector_settings, lambda: None) as session:
+        batches = await asyncio.gather(*(session.read(0, 100) for _ in range(8)))
+
+    assert statements == 1
+    assert {len(batch.events) for batch in batches} == {5}
+
+
+async def test_a_statement_that_takes_too_long_ends_the_session_for_all(
+    projector_settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projector.session.ANSWER_SECONDS", 0.1)
+    async with open_session(projector_settings, lambda: None) as session, recorder.connection.transaction():
+        await recorder.connection.execute("lock table events")
+        with pytest.raises(TimeoutError):
+            await session.read(0, 1)
+        await eventually(lambda: session.lost)

@@ -1,0 +1,80 @@
+"""How projectors share partitions: fairly, and without moving what need not move."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projector.sharing import Sighting, share_out
+
+projectors = st.integers(1, 5)
+NAMES = [f"{{orders.{partition}}}:" for partition in range(12)]
+
+
+@st.composite
+def sightings(draw: st.DrawFn, *, all_willing: bool = False) -> list[Sighting]:
+    there = draw(st.frozensets(projectors, min_size=1))
+    seen = []
+    for name in NAMES[: draw(st.integers(1, len(NAMES)))]:
+        willing = there if all_willing else draw(st.frozensets(st.sampled_from(sorted(there))))
+        seen.append(Sighting(name, draw(st.none() | st.sampled_from(sorted(there))), willing))
+    return seen
+
+
+def as_shared(seen: list[Sighting]) -> list[Sighting]:
+    """When everybody has done their part."""
+    shares = share_out(seen)
+    return [one._replace(holder=shares.get(one.name)) for one in seen]
+
+
+@given(sightings())
+def test_once_shared_nothing_moves(seen: list[Sighting]) -> None:
+    settled = as_shared(seen)
+
+    assert as_shared(settled) == settled
+
+
+@given(sightings(all_willing=True))
+def test_nobody_has_two_more_than_another(seen: list[Sighting]) -> None:
+    load = Counter(one.holder for one in as_shared(seen))
+
+    loads = [load[projector] for projector in seen[0].candidates]
+    assert max(loads) - min(loads) <= 1
+    assert sum(loads) == len(seen)
+
+
+@given(sightings())
+def test_what_anybody_would_take_is_taken_and_by_nobody_who_would_not(seen: list[Sighting]) -> None:
+    for before, after in zip(seen, as_shared(seen), strict=True):
+        if after.holder != before.holder:
+            assert after.holder in before.candidates
+        if before.candidates:
+            assert after.holder is not None
+
+
+@given(sightings(), st.randoms(use_true_random=False))
+def test_everybody_works_out_the_same(seen: list[Sighting], random: object) -> None:
+    shuffled = [*seen]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+
+    assert share_out(shuffled) == share_out(seen)
+
+
+def test_only_as_many_move_as_must() -> None:
+    held = [Sighting(name, 1 if nr < 6 else 2, frozenset({1, 2, 3})) for nr, name in enumerate(NAMES)]
+
+    moved = [
+        (before.holder, after.holder)
+        for before, after in zip(held, as_shared(held), strict=True)
+        if before.holder != after.holder
+    ]
+
+    assert Counter(moved) == {(1, 3): 2, (2, 3): 2}
+
+
+def test_who_knows_nothing_of_candidates_keeps_what_it_has() -> None:
+    older = [Sighting(name, 9, frozenset({1, 2})) for name in NAMES]
+
+    assert set(share_out(older).values()) == {9}
