@@ -6,19 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import asyncpg
 from fastapi import FastAPI
 
+from command_service.admission import Limit, watch
 from command_service.api.routes import router
 from command_service.appender import Appender
 from command_service.handler import Handler, Pool
+from command_service.throttle import Throttle
 from shared import event_store
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
+from shared.progress import read_behind
 from shared.settings import Settings
 from shared.snapshots import SnapshotPolicy
-from shared.web import NotReady, create_api
+from shared.stalls import StallWatch
+from shared.web import NotReady, add_routes, create_api
 
 _log = get_logger()
 
@@ -39,7 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
         ready=lambda: _ready(app),
         tags=[{"name": "orders", "description": "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."}],
     )
-    app.include_router(router)
+    add_routes(app, router)
+    app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app
 
 
@@ -47,8 +53,14 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await create_pool(settings, "command")
+        stalls = StallWatch(
+            lambda: connect(settings, "stalls"),
+            settings.long_transaction_seconds,
+            patience=min(1.0, settings.append_timeout_seconds / 2),
+        )
         appender = Appender(
             lambda: connect(settings, "appender"),
+            stalls,
             queue_size=settings.append_queue_size,
             group_size=settings.append_group_size,
             wait_seconds=settings.append_wait_seconds,
@@ -56,6 +68,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         )
         app.state.pool = pool
         app.state.appender = appender
+        app.state.limit.at_the_log = lambda: appender.appending
         handler = app.state.handler = Handler(
             pool,
             appender,
@@ -64,13 +77,20 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             cache_size=settings.state_cache_size,
             longest_turn=settings.append_wait_seconds,
         )
+        throttle = app.state.throttle = Throttle(partial(read_behind, pool, settings.throttle_for.split(",")))
         appender.start()
+        if settings.throttle_for:
+            throttle.start()
+        watching = asyncio.create_task(watch(app.state.limit), name="watch-event-loop")
         purge = asyncio.create_task(_purge_keys(pool, settings), name="purge-idempotency-keys")
         try:
             yield
         finally:
+            watching.cancel()
             purge.cancel()
+            await throttle.stop()
             await appender.stop()  # what was accepted is appended first
+            await stalls.close()
             await handler.close()
             pool.terminate()
 

@@ -22,6 +22,7 @@ from shared.errors import OutcomeUnknown, Unavailable
 from shared.event_store import Append, Verdict
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
+from shared.stalls import StallWatch
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -92,6 +93,7 @@ class Appender:
     def __init__(
         self,
         connect: Callable[[], Awaitable[Connection]],
+        stalls: StallWatch,
         *,
         queue_size: int,
         group_size: int,
@@ -99,6 +101,7 @@ class Appender:
         timeout_seconds: float,
     ) -> None:
         self._connect = connect
+        self._stalls = stalls
         self._queue_size = queue_size
         self._group_size = group_size
         self._wait_seconds = wait_seconds
@@ -106,10 +109,12 @@ class Appender:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
+        self.appending = 0  # commands, at this moment
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        metrics.APPEND_QUEUE.set_function(lambda: len(self._queue))  # asked when metrics are read, not told every time
         self._task = asyncio.create_task(self._serve(), name="appender")
 
     async def stop(self) -> None:
@@ -134,7 +139,6 @@ class Appender:
             raise AppendQueueFull(len(self._queue))
         waiting = _Waiting(append, asyncio.get_running_loop().create_future(), monotonic())
         self._queue.append(waiting)
-        metrics.APPEND_QUEUE.set(len(self._queue))
         self._wake.set()
         return await waiting.verdict
 
@@ -168,32 +172,33 @@ class Appender:
         the log as it was before the group. The others keep their place in the queue."""
         group: list[_Waiting] = []
         later: list[_Waiting] = []
-        taken: set[tuple[str, str]] = set()
+        streams: set[str] = set()
+        keys: set[str | None] = set()
         for _ in range(min(len(self._queue), 4 * self._group_size)):  # bounded, however many wait for one stream
             if len(group) == self._group_size:
                 break
             waiting = self._queue.popleft()
             if waiting.verdict.done():  # the client went away before anything was sent
                 continue
-            claims = {("stream", waiting.append.stream_id)}
-            if waiting.append.key is not None:
-                claims.add(("key", waiting.append.key))
-            if taken.isdisjoint(claims):
-                taken |= claims
-                group.append(waiting)
-            else:
+            stream_id, key = waiting.append.stream_id, waiting.append.key
+            if stream_id in streams or (key is not None and key in keys):
                 later.append(waiting)
+            else:
+                streams.add(stream_id)
+                keys.add(key)
+                group.append(waiting)
         self._queue.extendleft(reversed(later))
-        metrics.APPEND_QUEUE.set(len(self._queue))
         return group
 
     async def _append_group(self, connection: Connection, group: list[_Waiting]) -> None:
         started = monotonic()
+        self.appending = len(group)
         for waiting in group:
             metrics.APPEND_WAIT_SECONDS.observe(started - waiting.since)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                verdicts = await event_store.append_group(connection, [waiting.append for waiting in group])
+            with self._stalls.watch("append"):
+                async with asyncio.timeout(self._timeout_seconds):
+                    verdicts = await event_store.append_group(connection, [waiting.append for waiting in group])
         except CONNECTION_LOST as error:
             # The server may have committed before the connection went; only the log could tell.
             _log.error("append outcome unknown", commands=len(group), error=repr(error))
@@ -214,6 +219,8 @@ class Appender:
             metrics.APPEND_GROUP_COMMANDS.observe(len(group))
             for waiting, verdict in zip(group, verdicts, strict=True):
                 _settle(waiting, verdict)
+        finally:
+            self.appending = 0
 
     async def _connected(self) -> Connection | None:
         """The connection, or None when none could be had in time for the commands that wait."""
@@ -244,7 +251,6 @@ class Appender:
     def _give_up(self, count: int, refusal: Callable[[], Exception]) -> None:
         for _ in range(count):
             _settle(self._queue.popleft(), refusal())
-        metrics.APPEND_QUEUE.set(len(self._queue))
 
 
 def _settle(waiting: _Waiting, outcome: Verdict | Exception) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 import msgspec
+from prometheus_client import Counter
 from uuid_utils.compat import uuid7
 
 from command_service.appender import Appender, LogUnavailable
@@ -86,8 +88,8 @@ _NEW = Loaded()
 class Handler:
     """Handles commands on orders. Safe for any number of concurrent calls and processes.
 
-    Folded states are cached: an append is checked against the expected version, so a stale entry can only cause a
-    conflict, which reloads.
+    Folded states are cached: an append is checked against the expected version and the log's id, so a stale entry can
+    only cause a conflict, which reloads.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Handler:
         self._conflict_retries = conflict_retries
         self._cache_size = cache_size
         self._cache: OrderedDict[str, Loaded] = OrderedDict()
+        self._log_id: UUID | None = None  # of the log that the cached states are of
         self._longest_turn = longest_turn
         self._turns = Turns(longest_turn)
         self._keeping: dict[str, asyncio.Task[None]] = {}
@@ -125,13 +128,13 @@ class Handler:
             async with self._turns.take(stream_id):
                 verdict = await self._handle(command, envelope, stream_id)
         except OrdersError as error:
-            metrics.COMMANDS.labels(name, error.code).inc()
+            _counter(name, error.code).inc()
             raise
-        metrics.COMMANDS.labels(name, verdict.outcome.value).inc()
+        _counter(name, verdict.outcome).inc()
         return verdict
 
     async def _handle(self, command: OrderCommand, envelope: Envelope, stream_id: str) -> Verdict:
-        loaded = self._cached(stream_id)
+        log_id, loaded = self._log_id, self._cached(stream_id)
         if isinstance(command, PlaceOrder):
             # Usually new: assume an empty stream and let the append check that, and the key, in its one round trip.
             loaded = loaded or _NEW
@@ -141,9 +144,10 @@ class Handler:
         conflicts = 0
         while conflicts <= self._conflict_retries:
             remembered = loaded is not None
-            loaded = loaded or await self._load(stream_id)
+            if loaded is None:
+                log_id, loaded = self._log_id, await self._load(stream_id)
             try:
-                append, after = _decide(command, envelope, stream_id, loaded)
+                append, after = _decide(command, envelope, stream_id, loaded, log_id)
             except OrdersError:
                 if remembered:  # nobody is refused because of what we remember; the log may have moved on
                     loaded = None
@@ -152,6 +156,7 @@ class Handler:
                     return replay  # this very request was handled while we were at it
                 raise
             verdict = await self._appender.append(append)
+            self._notice(verdict.log_id)
             if verdict.outcome is not Outcome.CONFLICT:
                 return self._settle(stream_id, verdict, after)
             metrics.CONFLICTS.labels(type(command).__name__).inc()
@@ -162,12 +167,18 @@ class Handler:
             await asyncio.sleep(random.uniform(0, 0.001 * 2**conflicts))
         raise VersionConflict(conflicts)
 
+    def _notice(self, log_id: UUID) -> None:
+        """A log that was restored has another id: what we remember may be of a past that it lost."""
+        if log_id != self._log_id:
+            self._cache.clear()
+            self._log_id = log_id
+
     def _settle(self, stream_id: str, verdict: Verdict, after: Loaded) -> Verdict:
         if verdict.outcome is Outcome.KEY_REUSED:
             raise KeyReused
         if verdict.outcome is Outcome.APPENDED:
             appended = verdict.version - after.version
-            after = replace(after, version=verdict.version, position=verdict.position)
+            after = after._replace(version=verdict.version, position=verdict.position)
             if self._policy.is_due(after, appended, datetime.now(UTC)) and stream_id not in self._keeping:
                 # In the background: a snapshot is never worth a client's time.
                 self._keeping[stream_id] = asyncio.create_task(self._keep(stream_id, after))
@@ -220,7 +231,14 @@ class Handler:
             self._cache.popitem(last=False)
 
 
-def _decide(command: OrderCommand, envelope: Envelope, stream_id: str, loaded: Loaded) -> tuple[Append, Loaded]:
+@cache
+def _counter(command: str, outcome: str) -> Counter:
+    return metrics.COMMANDS.labels(command, outcome)
+
+
+def _decide(
+    command: OrderCommand, envelope: Envelope, stream_id: str, loaded: Loaded, log_id: UUID | None
+) -> tuple[Append, Loaded]:
     """What to append, and the state after it. A command that changes nothing is appended as well, without events: its
     expected version is then checked and its key kept like any other's."""
     if envelope.expected_version is not None and envelope.expected_version != loaded.version:
@@ -236,19 +254,21 @@ def _decide(command: OrderCommand, envelope: Envelope, stream_id: str, loaded: L
         _new_events(decided, command, envelope, at),
         envelope.key,
         envelope.fingerprint,
+        log_id,
     )
     state = loaded.state
     for event in decided:
         state = order.evolve(state, event)
-    return append, replace(loaded, state=state, last_occurred_at=at if decided else loaded.last_occurred_at)
+    return append, loaded._replace(state=state, last_occurred_at=at if decided else loaded.last_occurred_at)
 
 
 def _new_events(decided: list[OrderEvent], command: OrderCommand, envelope: Envelope, at: datetime) -> list[NewEvent]:
+    command_id = str(envelope.command_id)
     fields = {
-        "command_id": str(envelope.command_id),
+        "command_id": command_id,
         "command": type(command).__name__,
         "correlation_id": envelope.correlation_id,
-        "causation_id": envelope.causation_id or str(envelope.command_id),
+        "causation_id": envelope.causation_id or command_id,
     }
     if envelope.traceparent is not None:
         fields["traceparent"] = envelope.traceparent

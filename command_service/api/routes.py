@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 from uuid_utils import uuid7
 
@@ -13,18 +13,19 @@ from command_service.api.bodies import (
     AddOrderItemBody,
     CancelOrderBody,
     ChangeShippingAddressBody,
+    CommandBody,
     ConfirmDeliveryBody,
     ConfirmPaymentBody,
     PlaceOrderBody,
     ShipOrderBody,
 )
-from command_service.api.envelope import Headers, acknowledge, expected_version, request_headers
+from command_service.api.envelope import COMMAND_HEADERS, IF_MATCH, CommandRoute, acknowledge, envelope
 from command_service.domain import order
 from command_service.handler import Handler
 from shared.fields import Id, ProductId
 from shared.problems import responses
 
-router = APIRouter(tags=["orders"])
+router = APIRouter(tags=["orders"], route_class=CommandRoute)
 
 _ANY_COMMAND = (
     (400, "malformed-json", "The body is not JSON."),
@@ -36,6 +37,7 @@ _ANY_COMMAND = (
     (422, "occurred-in-the-future", "occurred_at is more than a minute ahead of us."),
     (503, "overloaded", "Too many commands are waiting; nothing was done."),
     (503, "log-unavailable", "The event log cannot be reached; nothing was done."),
+    (503, "throttled", "A read model is more than 30 s behind, so only a share is admitted; nothing was done."),
     (504, "outcome-unknown", "The connection was lost on the way. Repeat with the same Idempotency-Key."),
 )
 _ANY_CHANGE = (
@@ -66,24 +68,17 @@ def _describe(*refusals: tuple[int, str, str], status: int = 200) -> dict[str, A
         "status_code": status,
         "response_model": Acknowledgement,
         "responses": {status: acknowledged, **responses(*refusals, *_ANY_COMMAND)},
+        "openapi_extra": {"parameters": COMMAND_HEADERS if status == 201 else [*COMMAND_HEADERS, IF_MATCH]},
     }
 
 
-ExpectedVersion = Annotated[int | None, Depends(expected_version)]
-RequestHeaders = Annotated[Headers, Depends(request_headers)]
-
-
-async def _handle(
-    headers: Headers,
-    command: order.OrderCommand,
-    body: Any,
-    version: int | None = None,
-    *,
-    created: bool = False,
-) -> Response:
-    handler: Handler = headers.request.app.state.handler
-    occurred_at = None if body is None else body.occurred_at
-    verdict = await handler.handle(command, headers.envelope(body, occurred_at, version))
+async def _handle(request: Request, command: order.OrderCommand, body: CommandBody | None) -> Response:
+    state = request.app.state
+    if state.throttle.active:
+        state.throttle.admit()
+    handler: Handler = state.handler
+    created = isinstance(command, order.PlaceOrder)
+    verdict = await handler.handle(command, envelope(request, body, conditional=not created))
     return acknowledge(verdict, created=created)
 
 
@@ -92,7 +87,7 @@ async def _handle(
     summary="Place an order",
     **_describe((409, "order-already-placed", "There is an order with this id."), *_TOO_MUCH, status=201),
 )
-async def place_order(body: PlaceOrderBody, headers: RequestHeaders) -> Response:
+async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     """Creates an order in status PENDING. Without `order_id` we make one; the acknowledgement names it."""
     command = order.PlaceOrder(
         body.order_id or str(uuid7()),
@@ -101,7 +96,7 @@ async def place_order(body: PlaceOrderBody, headers: RequestHeaders) -> Response
         tuple([item.line() for item in body.items]),
         body.shipping_address_id,
     )
-    return await _handle(headers, command, body, created=True)
+    return await _handle(request, command, body)
 
 
 @router.post(
@@ -109,11 +104,9 @@ async def place_order(body: PlaceOrderBody, headers: RequestHeaders) -> Response
     summary="Add a line",
     **_describe(*_ANY_CHANGE, _NOT_PENDING, *_TOO_MUCH),
 )
-async def add_order_item(
-    order_id: Id, body: AddOrderItemBody, headers: RequestHeaders, version: ExpectedVersion
-) -> Response:
+async def add_order_item(request: Request, order_id: Id, body: AddOrderItemBody) -> Response:
     """Adds a line to a PENDING order. A product may stand on several lines."""
-    return await _handle(headers, order.AddOrderItem(order_id, body.line()), body, version)
+    return await _handle(request, order.AddOrderItem(order_id, body.line()), body)
 
 
 @router.delete(
@@ -126,11 +119,9 @@ async def add_order_item(
         (409, "order-needs-a-line", "An order keeps at least one line."),
     ),
 )
-async def remove_order_item(
-    order_id: Id, product_id: ProductId, headers: RequestHeaders, version: ExpectedVersion
-) -> Response:
+async def remove_order_item(request: Request, order_id: Id, product_id: ProductId) -> Response:
     """Takes every line of the product off a PENDING order."""
-    return await _handle(headers, order.RemoveOrderItem(order_id, product_id), None, version)
+    return await _handle(request, order.RemoveOrderItem(order_id, product_id), None)
 
 
 @router.put(
@@ -138,12 +129,10 @@ async def remove_order_item(
     summary="Change the shipping address",
     **_describe(*_ANY_CHANGE, _NOT_PENDING),
 )
-async def change_shipping_address(
-    order_id: Id, body: ChangeShippingAddressBody, headers: RequestHeaders, version: ExpectedVersion
-) -> Response:
+async def change_shipping_address(request: Request, order_id: Id, body: ChangeShippingAddressBody) -> Response:
     """Sends a PENDING order elsewhere. The address it already has changes nothing."""
     command = order.ChangeShippingAddress(order_id, body.shipping_address_id, body.reason)
-    return await _handle(headers, command, body, version)
+    return await _handle(request, command, body)
 
 
 @router.post(
@@ -153,12 +142,10 @@ async def change_shipping_address(
         *_ANY_CHANGE, _NOT_PENDING, (409, "payment-amount-mismatch", "The amount does not equal the order's total.")
     ),
 )
-async def confirm_payment(
-    order_id: Id, body: ConfirmPaymentBody, headers: RequestHeaders, version: ExpectedVersion
-) -> Response:
+async def confirm_payment(request: Request, order_id: Id, body: ConfirmPaymentBody) -> Response:
     """PENDING becomes CONFIRMED. The same payment again changes nothing."""
     command = order.ConfirmPayment(order_id, body.payment_reference, body.amount)
-    return await _handle(headers, command, body, version)
+    return await _handle(request, command, body)
 
 
 @router.post(
@@ -166,9 +153,9 @@ async def confirm_payment(
     summary="Ship the order",
     **_describe(*_ANY_CHANGE, (409, "order-not-confirmed", "Only a CONFIRMED order can be shipped.")),
 )
-async def ship_order(order_id: Id, body: ShipOrderBody, headers: RequestHeaders, version: ExpectedVersion) -> Response:
+async def ship_order(request: Request, order_id: Id, body: ShipOrderBody) -> Response:
     """CONFIRMED becomes SHIPPED. The same shipment again changes nothing."""
-    return await _handle(headers, order.ShipOrder(order_id, body.tracking_number, body.carrier), body, version)
+    return await _handle(request, order.ShipOrder(order_id, body.tracking_number, body.carrier), body)
 
 
 @router.post(
@@ -176,11 +163,9 @@ async def ship_order(order_id: Id, body: ShipOrderBody, headers: RequestHeaders,
     summary="Confirm the delivery",
     **_describe(*_ANY_CHANGE, (409, "order-not-shipped", "Only a SHIPPED order can be delivered.")),
 )
-async def confirm_delivery(
-    order_id: Id, body: ConfirmDeliveryBody, headers: RequestHeaders, version: ExpectedVersion
-) -> Response:
+async def confirm_delivery(request: Request, order_id: Id, body: ConfirmDeliveryBody) -> Response:
     """SHIPPED becomes DELIVERED. A second confirmation changes nothing."""
-    return await _handle(headers, order.ConfirmDelivery(order_id), body, version)
+    return await _handle(request, order.ConfirmDelivery(order_id), body)
 
 
 @router.post(
@@ -188,8 +173,6 @@ async def confirm_delivery(
     summary="Cancel the order",
     **_describe(*_ANY_CHANGE, (409, "order-not-cancellable", "Only a PENDING or CONFIRMED order can be cancelled.")),
 )
-async def cancel_order(
-    order_id: Id, body: CancelOrderBody, headers: RequestHeaders, version: ExpectedVersion
-) -> Response:
+async def cancel_order(request: Request, order_id: Id, body: CancelOrderBody) -> Response:
     """PENDING or CONFIRMED becomes CANCELLED; what was paid is recorded as the refund owed."""
-    return await _handle(headers, order.CancelOrder(order_id, body.reason), body, version)
+    return await _handle(request, order.CancelOrder(order_id, body.reason), body)

@@ -23,7 +23,7 @@ from command_service.domain.order_rejections import (
     PaymentAmountMismatch,
     TooManyLines,
 )
-from shared.aggregates.order import Order, State, Status, evolve, total_of
+from shared.aggregates.order import Order, OrderStatus, State, evolve, total_of
 from shared.events.order import (
     OrderCancelled,
     OrderDelivered,
@@ -37,7 +37,7 @@ from shared.events.order import (
     ShippingAddressChanged,
 )
 
-__all__ = ["Order", "State", "Status", "decide", "evolve", "total_of"]  # one import for all of the aggregate
+__all__ = ["Order", "OrderStatus", "State", "decide", "evolve", "total_of"]  # one import for all of the aggregate
 
 MAX_LINES = 2_000
 MAX_TOTAL = 2**53 - 1  # the largest integer that every JSON reader represents exactly
@@ -171,7 +171,7 @@ def _change_address(command: ChangeShippingAddress, state: Order) -> list[OrderE
 
 def _confirm_payment(command: ConfirmPayment, state: Order) -> list[OrderEvent]:
     paid = PaymentConfirmed(command.payment_reference, command.amount)
-    if state.payment == paid and state.status is not Status.CANCELLED:
+    if state.payment == paid and state.status is not OrderStatus.CANCELLED:
         return []
     _require_pending(command.order_id, state)
     if command.amount != state.total:
@@ -183,15 +183,15 @@ def _ship(command: ShipOrder, state: Order) -> list[OrderEvent]:
     shipped = OrderShipped(command.tracking_number, command.carrier)
     if state.shipment == shipped:
         return []
-    if state.status is not Status.CONFIRMED:
+    if state.status is not OrderStatus.CONFIRMED:
         raise OrderNotConfirmed(command.order_id, state.status)
     return [shipped]
 
 
 def _confirm_delivery(command: ConfirmDelivery, state: Order) -> list[OrderEvent]:
-    if state.status is Status.DELIVERED:
+    if state.status is OrderStatus.DELIVERED:
         return []
-    if state.status is not Status.SHIPPED:
+    if state.status is not OrderStatus.SHIPPED:
         raise OrderNotShipped(command.order_id, state.status)
     return [OrderDelivered()]
 
@@ -199,13 +199,13 @@ def _confirm_delivery(command: ConfirmDelivery, state: Order) -> list[OrderEvent
 def _cancel(command: CancelOrder, state: Order) -> list[OrderEvent]:
     if state.cancellation is not None and state.cancellation.reason == command.reason:
         return []
-    if state.status not in (Status.PENDING, Status.CONFIRMED):
+    if state.status not in (OrderStatus.PENDING, OrderStatus.CONFIRMED):
         raise OrderNotCancellable(command.order_id, state.status)
     return [OrderCancelled(command.reason, refund_amount=state.payment.amount if state.payment else 0)]
 
 
 def _require_pending(order_id: str, state: Order) -> None:
-    if state.status is not Status.PENDING:
+    if state.status is not OrderStatus.PENDING:
         raise OrderNotPending(order_id, state.status)
 
 

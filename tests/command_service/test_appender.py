@@ -110,7 +110,7 @@ class TestTheQueue:
                 more = [asyncio.create_task(shop.place()) for _ in range(20)]
                 await eventually(lambda: sum(task.done() for task in more) == 15)
                 for refused in [task.result() for task in more if task.done()]:
-                    assert problem(refused, 503, "overloaded")["waiting"] == 5
+                    problem(refused, 503, "overloaded")
             accepted = [answer for answer in await asyncio.gather(first, *more) if answer.status_code == 201]
             assert len(accepted) == 6
             assert len(await shop.log()) == 6

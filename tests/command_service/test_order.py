@@ -14,10 +14,10 @@ from command_service.domain.order import (
     ConfirmPayment,
     Order,
     OrderCommand,
+    OrderStatus,
     PlaceOrder,
     RemoveOrderItem,
     ShipOrder,
-    Status,
 )
 from command_service.domain.order_rejections import (
     ItemNotFound,
@@ -118,7 +118,7 @@ def test_an_order_that_was_never_placed_is_not_found(command: OrderCommand) -> N
 class TestPlacing:
     def test_says_who_what_and_where(self) -> None:
         after = given().when(PLACE).then(placed())
-        assert after == Order(Status.PENDING, "alice", "GBP", (MUG, LAMP), "home")
+        assert after == Order(OrderStatus.PENDING, "alice", "GBP", (MUG, LAMP), "home")
 
     def test_needs_a_line(self) -> None:
         empty = PlaceOrder(ORDER, "alice", "GBP", (), "home")
@@ -216,7 +216,7 @@ class TestPayment:
         gifts = placed(OrderLine("GIFT", 3, 0))
         after = given(gifts).when(ConfirmPayment(ORDER, "pay-2", 0)).then(PaymentConfirmed("pay-2", 0))
         assert after is not None
-        assert after.status is Status.CONFIRMED
+        assert after.status is OrderStatus.CONFIRMED
 
     @pytest.mark.parametrize("past", [CONFIRMED, SHIPPED, DELIVERED])
     def test_of_the_same_again_changes_nothing(self, past: tuple[OrderEvent, ...]) -> None:
@@ -240,7 +240,7 @@ class TestCancellation:
     def test_owes_back_what_was_paid(self) -> None:
         after = given(*CONFIRMED).when(CANCEL).then(OrderCancelled("changed my mind", TOTAL))
         assert after is not None
-        assert after.status is Status.CANCELLED
+        assert after.status is OrderStatus.CANCELLED
 
     @pytest.mark.parametrize("past", [CANCELLED, CANCELLED_AFTER_PAYMENT])
     def test_for_the_same_reason_again_changes_nothing(self, past: tuple[OrderEvent, ...]) -> None:

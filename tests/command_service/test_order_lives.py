@@ -16,11 +16,11 @@ from command_service.domain.order import (
     ConfirmDelivery,
     ConfirmPayment,
     OrderCommand,
+    OrderStatus,
     PlaceOrder,
     RemoveOrderItem,
     ShipOrder,
     State,
-    Status,
     decide,
     evolve,
 )
@@ -30,13 +30,13 @@ from shared.events.order import OrderEvent, OrderItemRemoved, OrderLine
 Outcome: TypeAlias = list[OrderEvent] | OrdersError
 Life: TypeAlias = list[tuple[State, OrderCommand, Outcome]]
 
-EDGES: dict[Status | None, set[Status]] = {
-    None: {Status.PENDING},
-    Status.PENDING: {Status.PENDING, Status.CONFIRMED, Status.CANCELLED},
-    Status.CONFIRMED: {Status.SHIPPED, Status.CANCELLED},
-    Status.SHIPPED: {Status.DELIVERED},
-    Status.DELIVERED: set(),
-    Status.CANCELLED: set(),
+EDGES: dict[OrderStatus | None, set[OrderStatus]] = {
+    None: {OrderStatus.PENDING},
+    OrderStatus.PENDING: {OrderStatus.PENDING, OrderStatus.CONFIRMED, OrderStatus.CANCELLED},
+    OrderStatus.CONFIRMED: {OrderStatus.SHIPPED, OrderStatus.CANCELLED},
+    OrderStatus.SHIPPED: {OrderStatus.DELIVERED},
+    OrderStatus.DELIVERED: set(),
+    OrderStatus.CANCELLED: set(),
 }
 
 # Few names and small sums, so that lives meet: the same product twice, a payment that fits.

@@ -1,0 +1,175 @@
+"""Admission control: which commands are let in, so that those that are get their answer in time.
+
+When more commands arrive than this process can carry out, they queue in sockets and in the event loop, where no bound
+of ours sees them, and soon every command is carried out for a client that has gone. What is refused at once, for a
+small part of the work, leaves the processor to the rest.
+
+A burst is no overload; a queue that never empties is. So what counts is the least delay of an interval, as in CoDel
+(Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012; RFC 8289). By Little's law as many commands may
+be in progress as are answered within the delay that is accepted. From there the limit goes up by a little where it does
+no harm and down by a fraction where it does, as a TCP window (Chiu and Jain, 1989).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from math import inf
+from time import monotonic
+from typing import cast
+
+import msgspec
+from prometheus_client import Counter
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from command_service.appender import AppendQueueFull
+from shared import metrics
+from shared.edge import CORRELATION_HEADER, correlation_id
+from shared.logs import get_logger
+from shared.problems import MEDIA_TYPE
+from shared.wire import Wire
+
+_STANDING = 20  # a delay is a standing one after so many times its length
+_STEP = 4  # and then the limit is adjusted every so many times its length
+_UP = 1.1
+_DOWN = 0.8
+_LEAST = 32  # commands; fewer do not make a group
+_NO_COMMANDS = {b"GET", b"HEAD", b"OPTIONS"}  # health, metrics, documentation
+
+_log = get_logger()
+
+
+class Limit:
+    """How many commands may be in progress. Pure: told what happens and when."""
+
+    def __init__(self, delay: float, most: int) -> None:
+        """`delay` is how many seconds the event loop may be late all the time; 0 sets no limit. `most` commands may be
+        in progress while it is not."""
+        self.delay = delay
+        self._most = most if delay else inf
+        self._admitted = 0
+        self._refused = 0
+        self._turns = 0
+        self._least = inf
+        self._since = 0.0
+        self.commands: float = self._most
+        self.at_the_log: Callable[[], int] = int  # of those in progress; they need no work of this process until then
+
+    @property
+    def is_lowered(self) -> bool:
+        return self.commands < self._most
+
+    def admits(self, in_progress: int) -> bool:
+        """Whether one more is let in."""
+        if in_progress - self.at_the_log() < self.commands:
+            self._admitted += 1
+            return True
+        self._refused += 1
+        return False
+
+    def observe(self, delay: float, now: float) -> None:
+        """The event loop was late by `delay` seconds."""
+        self._turns += 1
+        self._least = min(self._least, delay)
+        seconds = now - self._since
+        if self._turns > 1 and seconds >= self.delay * (_STEP if self.is_lowered else _STANDING):  # one is a burst
+            self._adjust(seconds)
+            self._since, self._turns, self._least, self._admitted, self._refused = now, 0, inf, 0, 0
+
+    def _adjust(self, seconds: float) -> None:
+        if self._least > self.delay:
+            answered_in_time = self.commands if self.is_lowered else self._admitted / seconds * self.delay
+            self.commands = max(_LEAST, answered_in_time * _DOWN)
+        elif self._refused:
+            self.commands = min(self._most, self.commands * _UP)
+        else:
+            self.commands = self._most
+
+
+async def watch(limit: Limit) -> None:
+    """Tells the limit how late the event loop is, for ever."""
+    tick = limit.delay / 4
+    while limit.delay:
+        due = monotonic() + tick
+        await asyncio.sleep(tick)
+        was_lowered, now = limit.is_lowered, monotonic()
+        limit.observe(now - due, now)
+        metrics.ADMISSION_LIMIT.set(limit.commands)
+        if limit.is_lowered and not was_lowered:
+            _log.warning("overloaded: commands are refused", limit=round(limit.commands))
+        elif was_lowered and not limit.is_lowered:
+            _log.info("no longer overloaded")
+
+
+def protocol(limit: Limit) -> type[Wire]:
+    """The server's protocol, less the commands beyond the limit."""
+
+    class Limited(_Admission):
+        _limit = limit
+
+    return Limited
+
+
+class _Answered:
+    """Stands for a request that needs nothing more; its body is read and dropped."""
+
+    response_complete = True
+    message_event = asyncio.Event()
+
+
+_ANSWERED = cast(RequestResponseCycle, _Answered())
+
+
+class _Admission(Wire):
+    """Refuses a command as soon as its headers are there.
+
+    Below ASGI, because at twice the load every second request is refused: a task, a scope and two messages for each
+    would cost three times as much as the refusal.
+    """
+
+    _limit: Limit
+
+    def on_headers_complete(self) -> None:
+        before: RequestResponseCycle | None = self.cycle
+        is_first = before is None or before.response_complete  # one that was sent ahead waits for those before it
+        if is_first and self.parser.get_method() not in _NO_COMMANDS and not self._limit.admits(len(self.tasks)):
+            self._refuse()
+        else:
+            super().on_headers_complete()
+
+    def _refuse(self) -> None:
+        self.cycle = _ANSWERED
+        body = _BODY % msgspec.json.encode(self.url.partition(b"?")[0].decode("latin-1"))
+        # Who waits to be told before sending the body need not send it any more, and we could not tell its absence.
+        keep = self.parser.should_keep_alive() and not self.expect_100_continue
+        self.transport.write(
+            _HEAD % (len(body), correlation_id(self.headers).encode(), b"" if keep else b"connection: close\r\n") + body
+        )
+        if not keep:
+            self.transport.close()
+        answered, refused = _counters(self.parser.get_method().decode())
+        answered.inc()
+        refused.inc()
+        self.on_response_complete()
+
+
+_BODY = msgspec.json.encode(
+    {
+        "type": f"urn:orders:problem:{AppendQueueFull.code}",
+        "title": AppendQueueFull.title,
+        "status": 503,
+        "detail": "More commands arrive than can be answered in time. Nothing was done; try again shortly.",
+        "instance": 0,
+        "code": AppendQueueFull.code,
+    }
+).replace(b'"instance":0', b'"instance":%b')
+_HEAD = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: " + MEDIA_TYPE.encode() + b"\r\nretry-after: 1\r\n"
+    b"content-length: %d\r\n" + CORRELATION_HEADER + b": %b\r\n%b\r\n"
+)
+
+
+@cache
+def _counters(method: str) -> tuple[Counter, Counter]:
+    return metrics.HTTP_REQUESTS.labels(method, "unmatched", 503), metrics.ADMISSION_REFUSED

@@ -1,0 +1,102 @@
+"""Admits fewer commands while a read model is an emergency behind, so that it can catch up.
+
+How far behind, projectors tell PostgreSQL (`shared.progress`) and one task here asks once a second: commands neither
+wait for that nor depend on Redis. While PostgreSQL cannot be asked, what was known last holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncpg
+
+from shared.errors import Unavailable
+from shared.lag import EMERGENCY_SECONDS
+from shared.logs import get_logger
+from shared.metrics import THROTTLED, THROTTLED_SHARE
+from shared.postgres import CONNECTION_LOST
+from shared.progress import Behind
+
+LEAST_SHARE = 0.05  # admitted however far behind: whoever repeats a command gets through in the end
+_ASK_SECONDS = 1.0  # between questions
+
+_log = get_logger()
+
+
+@dataclass
+class Throttled(Unavailable):
+    """`share` of the commands are admitted now."""
+
+    projection: str
+    lag_ms: int
+    share: float
+    code = "throttled"
+    title = "Commands are throttled while a read model catches up"
+
+    def __post_init__(self) -> None:
+        self.retry_after = 1 / self.share  # the fewer are admitted, the later it is worth coming again
+
+    @property
+    def detail(self) -> str:
+        return (
+            f"The read model {self.projection} is {self.lag_ms / 1_000:.0f} s behind, so {self.share:.0%} of the"
+            " commands are admitted. Nothing was done; try again."
+        )
+
+
+class Throttle:
+    def __init__(self, ask: Callable[[], Awaitable[list[Behind]]]) -> None:
+        """`ask` tells which of the read models that count are behind. Until `start`, nobody is throttled."""
+        self.active = False
+        self._ask = ask
+        self._worst = Behind("", 0.0)
+        self._share = 1.0
+        self._credit = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._follow(), name="throttle")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def admit(self) -> None:
+        """Lets the command pass or raises `Throttled`. Admitted ones are spread evenly, not drawn.
+
+        Only to be asked while `active`.
+        """
+        self._credit += self._share
+        if self._credit < 1.0:
+            THROTTLED.inc()
+            raise Throttled(self._worst.projection, round(self._worst.seconds * 1_000), round(self._share, 3))
+        self._credit -= 1.0
+
+    def set(self, behind: list[Behind]) -> None:
+        """What is behind now."""
+        self._worst = max(behind, key=lambda one: one.seconds, default=Behind("", 0.0))
+        self._share = share_of(self._worst.seconds)
+        THROTTLED_SHARE.set(1.0 - self._share)
+        if self.active != (self._share < 1.0):
+            self.active = not self.active
+            log = _log.error if self.active else _log.info
+            log("throttling begins" if self.active else "throttling ends", **self._worst._asdict())
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_ASK_SECONDS):
+                    self.set(await self._ask())
+            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                _log.warning("lag of the read models not known", error=repr(error))
+            await asyncio.sleep(_ASK_SECONDS)
+
+
+def share_of(lag_seconds: float) -> float:
+    """The share of commands that is admitted at a lag: all up to an emergency, half of them at twice that."""
+    if lag_seconds <= EMERGENCY_SECONDS:
+        return 1.0
+    return max(LEAST_SHARE, EMERGENCY_SECONDS / lag_seconds)
