@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,27 +10,32 @@ from functools import partial
 from fastapi import FastAPI
 
 from query_service import standing
-from query_service.api import history, orders, projections, reports
+from query_service.api import events, history, orders, projections, reports
 from query_service.api.side import QuerySide
+from query_service.api.staleness import Lags, stamp_of
 from query_service.freshness import Freshness
-from query_service.history import open_history
+from query_service.history import History, open_history
+from query_service.lag import Furthest, Itself, Lag, ReadModel, Replica, Source, looking_at
+from query_service.live.feed import open_feed
 from query_service.log import Log
 from query_service.looking import Looks
 from query_service.news import News
 from query_service.read_models import revenue_by_day
-from query_service.read_models.orders import Orders
+from query_service.read_models.orders import NAME, Orders
 from query_service.read_models.revenue_by_day import Revenue
 from query_service.reader import Reader
 from query_service.standing import Ask
 from shared import web
 from shared.errors import Unavailable
-from shared.postgres import create_pool
-from shared.read_model_keys import PartitionKeys
+from shared.postgres import connect, create_pool
 from shared.redis import create_redis
 from shared.settings import Settings
+from shared.stalls import look_for_ever
 from shared.web import NotReady
 
 _DESCRIPTION = """Reads orders from documents that are kept up to date from the event log.
+
+Every answer says with `Projection-Lag` how stale it is, in milliseconds.
 
 Every answer carries a `Consistency-Token`: hand back the newest one you have, from here or from a command's
 acknowledgement, and what you read never goes backwards.
@@ -39,14 +45,29 @@ acknowledgement, and what you read never goes backwards.
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _query_side(settings) as side, open_history(settings) as past:
+        async with (
+            _query_side(settings, lags) as side,
+            open_history(settings) as past,
+            open_feed(settings) as feed,
+            looking_at(_sources(settings, lags, side, past)),
+        ):
             app.state.query_side = side
             app.state.history = past
+            app.state.feed = feed
             yield
 
     async def ready() -> None:
         await _check_ready(app.state.query_side, settings.heartbeat_stale_seconds)
 
+    lags = Lags(Lag(), Lag(), Lag())
+    # Whose lag the answers of a router's routes say.
+    routers = (
+        (orders.router, lags.orders),
+        (history.router, lags.log),
+        (events.router, lags.log),
+        (reports.router, lags.revenue),
+        (projections.router, Furthest(lags.orders, lags.revenue)),
+    )
     app = web.create_api(
         title="Orders: query service",
         description=_DESCRIPTION,
@@ -56,42 +77,60 @@ def create_app(settings: Settings) -> FastAPI:
         tags=[
             {"name": "orders", "description": "What customers see."},
             {"name": "history", "description": "What happened to an order, from the log itself. Needs no Redis."},
+            {"name": "live updates", "description": "What happens, as it happens. Needs no Redis."},
             {"name": "reports", "description": "Sums over orders. Kept in PostgreSQL."},
             {"name": "projections", "description": "How current it is."},
         ],
+        stamp=stamp_of(*routers, otherwise=lags.orders),
     )
-    app.include_router(orders.router)
-    app.include_router(history.router)
-    app.include_router(reports.router)
-    app.include_router(projections.router)
+    app.state.settings = settings
+    app.state.lags = lags
+    web.add_routes(app, *(router for router, _ in routers))
     return app
 
 
 @asynccontextmanager
-async def _query_side(settings: Settings) -> AsyncIterator[QuerySide]:
+async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide]:
     redis = create_redis(settings)
-    keys = PartitionKeys("orders")
     pool = await create_pool(settings, "query", max_size=4)
-    reader, news, log = Reader(redis, keys), News(redis, keys), Log(pool)
+    reader, news, log = Reader(redis, NAME), News(redis, NAME), Log(pool)
     revenue_standing = partial(standing.in_postgresql, pool, revenue_by_day.NAME)
     looks = Looks(partial(_position, revenue_standing))
+    standings: dict[str, Ask] = {
+        NAME: partial(standing.in_redis, redis, NAME),
+        revenue_by_day.NAME: revenue_standing,
+    }
     news.start()
+    stalls = asyncio.create_task(
+        look_for_ever(lambda: connect(settings, "stalls"), settings.long_transaction_seconds), name="stalls"
+    )
     try:
         yield QuerySide(
             log,
             Orders(reader),
-            Freshness(news, log),
+            Freshness(news, log, lags.orders),
             Revenue(pool),
-            Freshness(looks, log),
-            {keys.projection: partial(standing.in_redis, redis, keys), revenue_by_day.NAME: revenue_standing},
+            Freshness(looks, log, lags.revenue),
+            standings,
             settings.token_wait_seconds,
+            settings.long_transaction_seconds,
         )
     finally:
+        stalls.cancel()
+        await asyncio.wait([stalls])
         await news.close()
         await looks.close()
         await reader.close()
         pool.terminate()
         await redis.aclose()
+
+
+def _sources(settings: Settings, lags: Lags, side: QuerySide, past: History) -> list[Source]:
+    return [
+        ReadModel(NAME, lags.orders, side.standings[NAME], side.log),
+        ReadModel(revenue_by_day.NAME, lags.revenue, side.standings[revenue_by_day.NAME], side.log),
+        Replica(lags.log, past.reached, side.log) if settings.history_database_url else Itself(lags.log, side.log),
+    ]
 
 
 async def _position(ask: Ask) -> int:
@@ -101,7 +140,7 @@ async def _position(ask: Ask) -> int:
 async def _check_ready(side: QuerySide, stale_seconds: float) -> None:
     """Of the orders only: reports that are not there yet keep nobody from reading orders. Raises `NotReady`."""
     try:
-        checkpoint, heartbeat, _ = await side.standings["orders"]()
+        checkpoint, heartbeat, *_ = await side.standings["orders"]()
     except Unavailable as error:
         raise NotReady(error.detail) from error
     if checkpoint is None or checkpoint.rebuilding:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeVar
 
+from query_service.lag import Lag
 from query_service.log import Log
 from query_service.reader import Reading
-from shared.consistency import ConsistencyToken
+from shared.consistency import ConsistencyToken, UnknownLog
 from shared.errors import Unavailable
 from shared.metrics import TOKEN_WAIT_SECONDS, TOKEN_WAITS
 
@@ -33,12 +34,14 @@ class ProjectionLagging(Unavailable):
 
     position: int
     wanted: int
+    lag_ms: int | None  # None: not known
     code = "projection-lagging"
     title = "The read model has not reached the Consistency-Token yet"
 
     @property
     def detail(self) -> str:
-        return f"The read model is at position {self.position}, the token asks for {self.wanted}."
+        late = "" if self.lag_ms is None else f", {self.lag_ms} ms behind the log"
+        return f"The read model is at position {self.position}{late}; the token asks for {self.wanted}."
 
 
 @dataclass
@@ -58,13 +61,14 @@ class Tidings(Protocol):
 
     count: int
 
-    async def wait(self, position: int, seen: int, deadline: float) -> bool: ...
+    async def wait(self, position: int, seen: int, deadline: float, partition: int = 0) -> bool: ...
 
 
 class Freshness:
-    def __init__(self, news: Tidings, log: Log) -> None:
+    def __init__(self, news: Tidings, log: Log, lag: Lag) -> None:
         self._news = news
         self._log = log
+        self._lag = lag
 
     async def read(self, read: Callable[[], Awaitable[Reading[T]]]) -> Reading[T]:
         """What `read` gives, from a read model that knows all it ever knew. Raises `ProjectionRebuilding`."""
@@ -95,9 +99,9 @@ class Freshness:
                 elif checkpoint.position >= wanted:
                     break
             immediate = False
-            if not await self._news.wait(wanted, seen, deadline):
+            if not await self._news.wait(wanted, seen, deadline, reading.behind):
                 _GAVE_UP.inc()
-                raise _not_reached(reading, token)
+                raise _not_reached(reading, token, self._lag)
         if immediate:
             _IMMEDIATE.inc()
         else:
@@ -108,13 +112,14 @@ class Freshness:
     async def _refuse_other_log(self, token: ConsistencyToken) -> None:
         """The read model shows another log than the token's. Raises `UnknownLog` unless it is the read model that is
         behind: PostgreSQL was replaced, and the projector has not noticed yet."""
-        token.position_in(await self._log.current_id())
+        if not await self._log.has_id(token.log_id):
+            raise UnknownLog(token.log_id)
 
 
-def _not_reached(reading: Reading[T], token: ConsistencyToken) -> Unavailable:
+def _not_reached(reading: Reading[T], token: ConsistencyToken, lag: Lag) -> Unavailable:
     if reading.at is None:
         return ProjectionRebuilding()
     checkpoint = reading.at.checkpoint
     if checkpoint.rebuilding or checkpoint.log_id != token.log_id:
         return ProjectionRebuilding()
-    return ProjectionLagging(checkpoint.position, token.position)
+    return ProjectionLagging(checkpoint.position, token.position, lag.milliseconds)

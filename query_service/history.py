@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
+from uuid import UUID
 
 import asyncpg
 
@@ -20,7 +21,7 @@ from query_service.looking import Looks
 from query_service.time_travel import Moment, PastOrder
 from shared import event_store
 from shared.consistency import ConsistencyToken
-from shared.errors import Unavailable
+from shared.errors import Malformed, Unavailable
 from shared.event_store import Head, StoredEvent
 from shared.events.order import stream_of
 from shared.postgres import CONNECTION_LOST, create_pool
@@ -45,6 +46,28 @@ class LogLagging(Unavailable):
     @property
     def detail(self) -> str:
         return f"This copy of the log is at position {self.position}, the token asks for {self.wanted}."
+
+
+@dataclass
+class UnknownPosition(Malformed):
+    position: int
+    head: int
+    code = "unknown-position"
+    title = "The log does not reach so far"
+
+    @property
+    def detail(self) -> str:
+        return (
+            f"The log ends at position {self.head}, so no event was ever sent at {self.position}. If it was restored"
+            " to an older state: read anew and follow from there."
+        )
+
+
+class Start(NamedTuple):
+    """The events after `position` of that log are to be told."""
+
+    log_id: UUID
+    position: int
 
 
 class Page(NamedTuple):
@@ -80,6 +103,23 @@ class History:
 
         return await self._ask(question, token, wait)
 
+    async def start(
+        self, order_id: str | None, after: int | None, token: ConsistencyToken | None = None, wait: float = 0.0
+    ) -> tuple[Head, Start | None]:
+        """Where following an order, or any order, begins: after that position, or now; None when there is no such
+        order. Raises `UnknownPosition`, too, when `after` is not reached in time."""
+
+        async def question(connection: Connection) -> bool:
+            return order_id is None or await event_store.read_version(connection, stream_of(order_id)) > 0
+
+        head, known = await self._ask(question, token, wait)
+        if after is not None and after > head.position:
+            try:  # another copy of the log may have been ahead of this one
+                head, known = await self._ask(question, ConsistencyToken(head.log_id, after), wait)
+            except LogLagging as lagging:
+                raise UnknownPosition(after, lagging.position) from lagging
+        return head, Start(head.log_id, head.position if after is None else after) if known else None
+
     async def order(
         self, order_id: str, moment: Moment, token: ConsistencyToken | None = None, wait: float = 0.0
     ) -> tuple[Head, PastOrder | None]:
@@ -94,6 +134,10 @@ class History:
             return past
 
         return await self._ask(question, token, wait)
+
+    async def reached(self) -> ConsistencyToken:
+        """How much of the log is here."""
+        return (await self._log.head()).token
 
     async def _ask(
         self, question: Callable[[Connection], Awaitable[T]], token: ConsistencyToken | None, wait: float

@@ -12,11 +12,16 @@ from uuid import UUID
 import asyncpg
 
 from shared import event_store
+from shared.consistency import ConsistencyToken
 from shared.errors import Unavailable
 from shared.postgres import CONNECTION_LOST
+from shared.stalls import Stall, read_stalls
 
 _ASK_SECONDS = 5.0
-_REMEMBER_SECONDS = 1.0  # so that a flood of foreign tokens does not become a flood of statements
+# So that a flood of foreign tokens does not become a flood of statements. What is remembered is that an id is not the
+# log's, rather than the log's: one that is given in the meantime must not be refused.
+_REMEMBER_SECONDS = 1.0
+_REMEMBER_IDS = 1_000
 
 T = TypeVar("T")
 
@@ -36,22 +41,29 @@ class Log:
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
-        self._id: UUID | None = None
-        self._asked_at = float("-inf")
+        self._foreign: dict[UUID, float] = {}  # ids that were not the log's, and when
 
-    async def current_id(self) -> UUID:
-        """The log that is in PostgreSQL now, or was a second ago."""
-        if self._id is None or monotonic() - self._asked_at > _REMEMBER_SECONDS:
-            self._id = (await self.head()).log_id
-            self._asked_at = monotonic()
-        return self._id
+    async def has_id(self, log_id: UUID) -> bool:
+        """Whether that is the log in PostgreSQL now, or was a second ago."""
+        if monotonic() - self._foreign.get(log_id, float("-inf")) < _REMEMBER_SECONDS:
+            return False
+        if (await self.head()).log_id == log_id:
+            return True
+        if len(self._foreign) >= _REMEMBER_IDS:
+            self._foreign.clear()
+        self._foreign[log_id] = monotonic()
+        return False
 
     async def head(self) -> event_store.Head:
         return await _ask(lambda: event_store.read_head(self._pool))
 
-    async def lag(self, position: int) -> tuple[int, float]:
-        """(the log's true head, seconds since the oldest event after `position` was recorded, 0.0 without one)"""
-        return await _ask(lambda: event_store.read_lag(self._pool, position))
+    async def lag(self, shown: ConsistencyToken | None) -> event_store.Lag:
+        """Of what shows the log up to there."""
+        return await _ask(lambda: event_store.read_lag(self._pool, shown))
+
+    async def stalls(self, old_seconds: float) -> list[Stall]:
+        """Who is in the way of the log; transactions from that age on."""
+        return await _ask(lambda: read_stalls(self._pool, old_seconds))
 
 
 async def _ask(question: Callable[[], Awaitable[T]]) -> T:

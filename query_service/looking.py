@@ -22,9 +22,10 @@ class Looks:
         self._position = position
         self._look: asyncio.Task[int | None] | None = None
 
-    async def wait(self, position: int, seen: int, deadline: float) -> bool:
-        """True when it is worth asking again; False at the deadline (the event loop's clock). `seen` means nothing."""
-        del seen
+    async def wait(self, position: int, seen: int, deadline: float, partition: int = 0) -> bool:
+        """True when it is worth asking again; False at the deadline (the event loop's clock). `seen` and `partition`
+        mean nothing: it is looked for what all partitions have reached."""
+        del seen, partition
         try:
             async with asyncio.timeout_at(deadline):
                 while True:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from math import inf
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -14,7 +15,7 @@ from redis.asyncio.client import PubSub
 from shared.consistency import ConsistencyToken, MalformedToken
 from shared.errors import Unavailable
 from shared.logs import get_logger
-from shared.read_model_keys import PartitionKeys, read_live_checkpoint
+from shared.read_model_keys import Generations, PartitionKeys, read_checkpoint, read_generations
 from shared.redis import REDIS_DOWN
 
 MAX_WAITING = 10_000
@@ -35,16 +36,49 @@ class TooManyWaiting(Unavailable):
         return f"{MAX_WAITING} queries are waiting for their Consistency-Token."
 
 
+class _Waiting:
+    """Those who wait for positions of one partition."""
+
+    def __init__(self) -> None:
+        self.heard_at = 0  # `News.count` when it was last heard of
+        self.position = 0  # that was heard of then
+        self._futures: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
+        self._wanted: list[int] = []  # heap of the positions in `_futures`, and some that nobody wants any more
+
+    def __bool__(self) -> bool:
+        return bool(self._futures)
+
+    def add(self, position: int, told: asyncio.Future[None]) -> None:
+        if position not in self._futures:
+            heappush(self._wanted, position)
+        self._futures[position].add(told)
+
+    def remove(self, position: int, told: asyncio.Future[None]) -> None:
+        if (others := self._futures.get(position)) is not None:
+            others.discard(told)
+            if not others:
+                del self._futures[position]
+        if len(self._wanted) > 2 * len(self._futures) + 64:
+            self._wanted = list(self._futures)
+            heapify(self._wanted)
+
+    def wake(self, up_to: float) -> None:
+        """Who waits for no later position than that."""
+        while self._wanted and self._wanted[0] <= up_to:
+            for told in self._futures.pop(heappop(self._wanted), ()):
+                if not told.done():
+                    told.set_result(None)
+
+
 class News:
     """Start it with `start`; every positive answer of `wait` means that it is worth looking again, no more."""
 
-    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
+    def __init__(self, redis: Redis, projection: str) -> None:
         self.count = 0  # of positions heard of
-        self._position = 0  # the last one
         self._redis = redis
-        self._keys = keys
-        self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
-        self._wanted: list[int] = []  # heap of the positions in `_waiting`, and some that nobody wants any more
+        self._keys = PartitionKeys(projection)
+        self._partitions: defaultdict[int, _Waiting] = defaultdict(_Waiting)
+        self._generations: Generations | None = None  # as last seen while somebody waited
         self._number_waiting = 0
         self._closing = False
         self._listening: asyncio.Task[None] | None = None
@@ -60,20 +94,23 @@ class News:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def wait(self, position: int, seen: int, deadline: float) -> bool:
-        """True when there is news of `position` or later; False at the deadline (the event loop's clock).
+    async def wait(self, position: int, seen: int, deadline: float, partition: int = 0) -> bool:
+        """True when there is news of `position` or later of that partition; False at the deadline (the event loop's
+        clock).
 
         `seen` is `count` as it was before the caller looked: news since then is not waited for again. Raises
         `TooManyWaiting`.
         """
-        if self.count != seen and self._position >= position:
+        waiting = self._partitions[partition]
+        if waiting.heard_at > seen and waiting.position >= position:
             return True
         if self._number_waiting >= MAX_WAITING:
             raise TooManyWaiting
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name="news-look")
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._add(position, told)
+        waiting.add(position, told)
+        self._number_waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
                 await told
@@ -82,37 +119,21 @@ class News:
         else:
             return True
         finally:
-            self._remove(position, told)
+            self._number_waiting -= 1
+            waiting.remove(position, told)
 
-    def _add(self, position: int, told: asyncio.Future[None]) -> None:
-        if position not in self._waiting:
-            heappush(self._wanted, position)
-        self._waiting[position].add(told)
-        self._number_waiting += 1
-
-    def _remove(self, position: int, told: asyncio.Future[None]) -> None:
-        self._number_waiting -= 1
-        if (others := self._waiting.get(position)) is not None:
-            others.discard(told)
-            if not others:
-                del self._waiting[position]
-        if len(self._wanted) > 2 * len(self._waiting) + 64:
-            self._wanted = list(self._waiting)
-            heapify(self._wanted)
-
-    def _tell(self, position: int) -> None:
+    def _tell(self, partition: int, position: int) -> None:
         self.count += 1
-        self._position = position
-        while self._wanted and self._wanted[0] <= position:
-            for told in self._waiting.pop(heappop(self._wanted), ()):
-                if not told.done():
-                    told.set_result(None)
+        waiting = self._partitions[partition]
+        waiting.heard_at, waiting.position = self.count, position
+        waiting.wake(position)
 
     async def _listen(self) -> None:
         while not self._closing:
             try:
+                await self._redis.ping()  # the client of a Cluster learns of its nodes by its first command
                 async with self._redis.pubsub() as subscription:
-                    await subscription.subscribe(self._keys.channel)
+                    await subscription.psubscribe(self._keys.channels)
                     await self._receive(subscription)
             except REDIS_DOWN as error:
                 _log.warning("no news of the read model, Redis is away", error=str(error))
@@ -128,18 +149,30 @@ class News:
                     return
                 await subscription.ping()
             asked = message is None
-            if message is not None and message["type"] == "message":
-                with suppress(MalformedToken):  # not ours; the next look tells
-                    self._tell(ConsistencyToken.decode(message["data"].decode()).position)
+            if message is not None and message["type"] == "pmessage":
+                with suppress(MalformedToken, ValueError):  # not ours; the next look tells
+                    partition = self._keys.partition_of_channel(message["channel"].decode())
+                    self._tell(partition, ConsistencyToken.decode(message["data"].decode()).position)
 
     async def _look(self) -> None:
         """Covers lost publications, as long as somebody waits."""
         try:
             while self._number_waiting and not self._closing:
                 with suppress(*REDIS_DOWN):  # whoever waits learns it from the next read or from the deadline
-                    checkpoint = await read_live_checkpoint(self._redis, self._keys)
-                    if checkpoint is not None and checkpoint.position != self._position:
-                        self._tell(checkpoint.position)
+                    await self._look_once()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             self._looking = None
+
+    async def _look_once(self) -> None:
+        generations = await read_generations(self._redis, self._keys)
+        live = self._keys.of(generations.live).each(generations.partitions_of(generations.live))
+        awaited = [keys for keys in live if self._partitions[keys.partition]]
+        found = await asyncio.gather(*(read_checkpoint(self._redis, keys) for keys in awaited))
+        for keys, checkpoint in zip(awaited, found, strict=True):
+            if checkpoint is not None and checkpoint.position != self._partitions[keys.partition].position:
+                self._tell(keys.partition, checkpoint.position)
+        if generations != self._generations:  # there may be other partitions now
+            self._generations = generations
+            for waiting in self._partitions.values():
+                waiting.wake(inf)

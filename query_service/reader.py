@@ -1,9 +1,11 @@
 """Coalesced reads: what the requests of one event-loop turn ask for travels to Redis in one round trip.
 
 While one is under way the next accumulates, so a busy service makes few large round trips and an idle one answers at
-once. One script reads everything atomically together with the checkpoint, so every answer knows exactly which
-position of which log it shows. Against MULTI/EXEC the script costs the client a quarter of the CPU time: 64 reads make
-one reply to parse instead of 130.
+once. One script reads all that is asked of a partition atomically together with its checkpoint, so every answer knows
+exactly which position of which log it shows. Against MULTI/EXEC the script costs the client a quarter of the CPU time:
+64 reads make one reply to parse instead of 130.
+
+A list is merged from the pages of all partitions, and shows as much of the log as the one that is furthest behind.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from redis.asyncio import Redis
 
 from shared.errors import Unavailable
 from shared.metrics import REDIS_BATCH_READS
-from shared.read_model_keys import PLACE_TIME_DIGITS, Checkpoint, PartitionKeys
+from shared.read_model_keys import PLACE_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
 from shared.redis import REDIS_DOWN
 
 # Keys looked up in one round trip; Redis does nothing else meanwhile (about a millisecond).
@@ -59,17 +61,26 @@ class At(NamedTuple):
 
 
 class Reading(NamedTuple, Generic[T]):
-    """`at` is None when there is no read model at all; then `value` means nothing."""
+    """`at` is None when there is no read model at all; then `value` means nothing.
+
+    `behind` is the partition that keeps it from being of a later place.
+    """
 
     at: At | None
     value: T
+    behind: int = 0
 
 
 class Document(NamedTuple):
-    """`body` is JSON, ready to be served; None when there is no such document."""
+    """`body` is JSON, ready to be served; None when there is no such document.
+
+    `parked` says (as a `shared.poison.Poison`) which event could not be applied to it; then it shows nothing from there
+    on.
+    """
 
     body: bytes | None
     version: bytes | None
+    parked: bytes | None = None
 
 
 class Page(NamedTuple):
@@ -86,15 +97,32 @@ class _Read(NamedTuple):
     answer: asyncio.Future[Reading[Any]]
 
 
+class _Layout(NamedTuple):
+    """Which generation is live, how often that has changed, and how many partitions it has."""
+
+    generation: int
+    switches: int
+    partitions: int
+
+
+class _Share(NamedTuple):
+    """What one partition is asked for."""
+
+    documents: list[_Read]
+    pages: list[_Read]
+
+
 class Reader:
-    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
-        self._keys = keys
+    """Of one read model. Its partition key is the document's id."""
+
+    def __init__(self, redis: Redis, projection: str) -> None:
+        self._projection = projection
+        self._layout = _Layout(1, 0, 1)
         self._script = redis.register_script((files("query_service.read_models") / "read.lua").read_text("utf-8"))
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Read] = deque()
         self._round: asyncio.Task[None] | None = None
-        self._last_raw: list[bytes | None] = []
-        self._last_at: At | None = None
+        self._last: dict[int, tuple[list[bytes | None], At | None]] = {}  # by partition
 
     def document(self, document_id: str) -> asyncio.Future[Reading[Document]]:
         """Raises `ReadModelUnavailable` or `TooManyReads`."""
@@ -136,44 +164,109 @@ class Reader:
         while self._queue and cost < MAX_COST:
             read = self._queue.popleft()
             if not read.answer.done():  # else the client went away
-                cost += read.limit
+                cost += read.limit if read.start is None else read.limit * self._layout.partitions
                 yield read
 
     async def _read(self, batch: list[_Read]) -> None:
         if not batch:
             return
         REDIS_BATCH_READS.observe(len(batch))
-        documents = [read for read in batch if read.start is None]
-        pages = [read for read in batch if read.start is not None]
+        while True:
+            layout = self._layout
+            shares = _divide(batch, layout.partitions)
+            # A generation is live as long as partition 0 says so: it is always asked.
+            questions = [self._ask(layout, partition, *share) for partition, share in shares.items()]
+            # Without the tasks of `gather` where there is nothing to gather.
+            answers = [await questions[0]] if len(questions) == 1 else await asyncio.gather(*questions)
+            if not isinstance(answers[0][0], int):
+                break
+            self._layout = _Layout(*answers[0])  # another generation is live now, or was while this one was read
+        if layout.partitions == 1:
+            self._answer_from_one(shares[0], answers[0])
+        else:
+            self._answer_from_many(shares, answers)
+
+    async def _ask(self, layout: _Layout, partition: int, documents: list[_Read], pages: list[_Read]) -> list[Any]:
+        keys = PartitionKeys(self._projection, partition, layout.generation)
+        names = [
+            keys.meta,
+            *(keys.document(read.name) for read in documents),
+            *(keys.index(read.name) for read in pages),
+        ]
+        if partition == 0:
+            names.append(keys.generations)
         starts = [argument for read in pages for argument in (read.start or "+", read.limit)]
-        raw, *values = await self._ask([read.name for read in documents], [read.name for read in pages], starts)
-        at = self._at(raw)
-        for read, value in zip(documents, values, strict=False):
+        counts = len(documents), len(pages)
+        answer: list[Any] = await self._script(names, [*counts, keys.documents, PLACE_TIME_DIGITS, *layout, *starts])
+        return answer
+
+    def _answer_from_one(self, share: _Share, found: list[Any]) -> None:
+        raw, *values = found
+        at = self._at(0, raw)
+        for read, value in zip(share.documents, values, strict=False):
             _answer(read, Reading(at, Document._make(value)))
-        for read, value in zip(pages, values[len(documents) :], strict=True):
+        for read, value in zip(share.pages, values[len(share.documents) :], strict=True):
             _answer(read, Reading(at, Page(value[0], value[1:])))
 
-    async def _ask(self, documents: list[str], indexes: list[str], starts: list[str | int]) -> list[Any]:
-        while True:
-            keys = self._keys
-            names = [keys.generations, keys.meta, *map(keys.document, documents), *map(keys.index, indexes)]
-            arguments = [keys.generation, len(documents), keys.documents, PLACE_TIME_DIGITS, *starts]
-            answer: list[Any] | int = await self._script(names, arguments)
-            if not isinstance(answer, int):
-                return answer
-            self._keys = keys.of(answer)  # another generation is live now
+    def _answer_from_many(self, shares: dict[int, _Share], answers: list[list[Any]]) -> None:
+        every: list[At | None] = []
+        parts: list[list[list[bytes]]] = []  # of partitions, of pages
+        for (partition, share), (raw, *values) in zip(shares.items(), answers, strict=True):
+            every.append(at := self._at(partition, raw))
+            for read, value in zip(share.documents, values, strict=False):
+                _answer(read, Reading(at, Document._make(value), partition))
+            parts.append(values[len(share.documents) :])
+        pages = shares[0].pages
+        if not pages:
+            return
+        checkpoints = [None if at is None else at.checkpoint for at in every]
+        together = Checkpoint.of_all(checkpoints)
+        at = None if together is None else At(together, together.token.encode())
+        behind = _furthest_behind(checkpoints)
+        for read, *values in zip(pages, *parts, strict=True):
+            _answer(read, Reading(at, _merge(values, read.limit), behind))
 
-    def _at(self, raw: list[bytes | None]) -> At | None:
-        if raw != self._last_raw:
+    def _at(self, partition: int, raw: list[bytes | None]) -> At | None:
+        last_raw, at = self._last.get(partition, ([], None))
+        if raw != last_raw:
             checkpoint = Checkpoint.parse(raw)
-            self._last_at = None if checkpoint is None else At(checkpoint, checkpoint.token.encode())
-            self._last_raw = raw
-        return self._last_at
+            at = None if checkpoint is None else At(checkpoint, checkpoint.token.encode())
+            self._last[partition] = raw, at
+        return at
 
     async def close(self) -> None:
         if self._round is not None:
             self._round.cancel()
             await asyncio.wait([self._round])
+
+
+def _divide(batch: list[_Read], partitions: int) -> dict[int, _Share]:
+    """By the partitions that have to be asked, in their order. A page has parts in each of them."""
+    documents: dict[int, list[_Read]] = {0: []}
+    pages = [read for read in batch if read.start is not None]
+    for read in batch:
+        if read.start is None:
+            documents.setdefault(partition_of(read.name, partitions), []).append(read)
+    asked = range(partitions) if pages else sorted(documents)
+    return {partition: _Share(documents.get(partition, []), pages) for partition in asked}
+
+
+def _merge(parts: list[list[bytes]], limit: int) -> Page:
+    """One page of what each partition has for it: {next place, place, summary, place, summary ...}."""
+    entries = sorted((entry for part in parts for entry in zip(part[1::2], part[2::2], strict=True)), reverse=True)
+    more = len(entries) > limit or any(part[0] is not None for part in parts)
+    del entries[limit:]
+    return Page(entries[-1][0] if more else None, [summary for _, summary in entries])
+
+
+def _furthest_behind(checkpoints: list[Checkpoint | None]) -> int:
+    def progress(partition: int) -> tuple[bool, bool, int]:
+        checkpoint = checkpoints[partition]
+        if checkpoint is None:
+            return False, False, 0
+        return True, not checkpoint.rebuilding, checkpoint.position
+
+    return min(range(len(checkpoints)), key=progress)
 
 
 def _answer(read: _Read, reading: Reading[Any]) -> None:

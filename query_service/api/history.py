@@ -27,6 +27,7 @@ from query_service.api.requests import (
     unless_known,
 )
 from query_service.api.side import query_side
+from query_service.api.staleness import answer_from_log
 from query_service.history import History
 from query_service.time_travel import TOLERANCE, Moment, rfc3339
 from shared import problems
@@ -92,7 +93,7 @@ class _Paging(BaseModel):
     limit: int = Field(1_000, ge=1, le=1_000, description="events on a page")
 
 
-class _Event(msgspec.Struct):
+class RecordedEvent(msgspec.Struct):
     """`models.StoredEvent`. Each JSON text is passed on as it was stored and hashed: neither upcast nor parsed."""
 
     version: int
@@ -107,8 +108,8 @@ class _Event(msgspec.Struct):
     hash: str
 
 
-def _as_stored(event: StoredEvent) -> _Event:
-    return _Event(
+def as_stored(event: StoredEvent) -> RecordedEvent:
+    return RecordedEvent(
         event.version,
         event.position,
         event.event_id,
@@ -146,27 +147,28 @@ def _as_stored(event: StoredEvent) -> _Event:
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
 async def get_history(request: Request, order_id: OrderId, paging: Annotated[_Paging, Query()]) -> Response:
-    page, headers = await _ask(
+    page, headers = await ask_log(
         request,
         lambda history, token, wait: history.events(order_id, paging.after_version, paging.limit, token, wait),
     )
     if page is None:
-        return _not_found(request, f"There is no order {order_id!r}.", headers)
+        return not_found(request, f"There is no order {order_id!r}.", headers)
     after = page.events[-1].version if page.more else None
     if after is not None:
         query = urlencode({"after_version": after, "limit": paging.limit})
         headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
-    events = [_as_stored(event) for event in page.events]
+    events = [as_stored(event) for event in page.events]
     body = msgspec.json.encode({"order_id": order_id, "events": events, "next_after_version": after})
     return unless_known(request, body, f'"{page.version}"', headers)
 
 
 async def answer_order_then(request: Request, order_id: str) -> Response:
     """Answers `GET /orders/{order_id}` with query parameters: the order at an earlier time."""
+    answer_from_log(request)
     moment = _moment(request, datetime.now(UTC))
-    past, headers = await _ask(request, lambda history, token, wait: history.order(order_id, moment, token, wait))
+    past, headers = await ask_log(request, lambda history, token, wait: history.order(order_id, moment, token, wait))
     if past is None:
-        return _not_found(request, f"There was no order {order_id!r} {moment}.", headers)
+        return not_found(request, f"There was no order {order_id!r} {moment}.", headers)
     body = msgspec.json.encode(time_travel.document(order_id, past))
     return unless_known(request, body, f'"{past.version}"', headers)
 
@@ -194,7 +196,7 @@ def _moment(request: Request, now: datetime) -> Moment:
     return moment
 
 
-async def _ask(
+async def ask_log(
     request: Request, ask: Callable[[History, ConsistencyToken | None, float], Awaitable[tuple[Head, T]]]
 ) -> tuple[T, dict[str, str]]:
     """What the log answers, once it has reached the request's token, and the headers that every answer carries."""
@@ -209,5 +211,5 @@ async def _ask(
     return value, headers
 
 
-def _not_found(request: Request, detail: str, headers: dict[str, str]) -> Response:
+def not_found(request: Request, detail: str, headers: dict[str, str]) -> Response:
     return problems.problem(404, "order-not-found", "There is no such order", detail, request.url.path, headers)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.read_model_keys import OrderStatus
+from shared.aggregates.order import OrderStatus
+from shared.lag import LagLevel
 
 _SUMMARY_EXAMPLE: dict[str, Any] = {
     "order_id": "536365",
@@ -46,7 +46,7 @@ _ORDER_EXAMPLE: dict[str, Any] = {
     "version": 1,
 }
 
-_HISTORY_EXAMPLE: dict[str, Any] = {
+HISTORY_EXAMPLE: dict[str, Any] = {
     "order_id": "536365",
     "events": [
         {
@@ -91,6 +91,20 @@ _REVENUE_EXAMPLE: dict[str, Any] = {
             "cancelled": 0,
         },
     ],
+}
+
+
+_POISON_EXAMPLE: dict[str, Any] = {
+    "order_id": "536365",
+    "stream_id": "order-536365",
+    "position": 1_200,
+    "version": 3,
+    "event_type": "OrderShipped",
+    "schema_version": 1,
+    "error": "ValueError: no such carrier",
+    "traceback": "Traceback (most recent call last):\n  ...\nValueError: no such carrier\n",
+    "failed_at": "2026-01-31T14:30:00.123456Z",
+    "waiting": 2,
 }
 
 
@@ -142,7 +156,7 @@ class StoredEvent(BaseModel):
 
 
 class OrderHistory(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": _HISTORY_EXAMPLE})
+    model_config = ConfigDict(json_schema_extra={"example": HISTORY_EXAMPLE})
     order_id: str
     events: list[StoredEvent]
     next_after_version: int | None = Field(description="hand it back as `after_version`; null on the last page")
@@ -166,14 +180,38 @@ class RevenueReport(BaseModel):
     lines: list[RevenueLine] = Field(description="by day, currency and status")
 
 
-class LagLevel(StrEnum):
-    NORMAL = "normal"
-    WARNING = "warning"
-    CRITICAL = "critical"
-    EMERGENCY = "emergency"
+class PoisonEvent(BaseModel):
+    """An event that a read model could not apply."""
+
+    order_id: str
+    stream_id: str
+    position: int = Field(description="of the event in the log")
+    version: int = Field(description="of the order, by this event")
+    event_type: str
+    schema_version: int
+    error: str
+    traceback: str = Field(description="at most 8 KB; without variables")
+    failed_at: AwareDatetime = Field(description="when it was last tried")
+    waiting: int = Field(description="later events of the order, which wait behind it")
+
+
+class PartitionStatus(BaseModel):
+    """As the fields of the read model, of one of its partitions."""
+
+    partition: int
+    checkpoint: int
+    position_lag: int
+    time_lag_ms: int
+    level: LagLevel
+    heartbeat_age_ms: int | None
+    projector: str | None
+    projector_state: str | None
+    parked: int
 
 
 class ProjectionStatus(BaseModel):
+    """The figures are those of the partition that is furthest behind."""
+
     name: str
     generation: int = Field(description="the live one, which queries are answered from")
     previous_generation: int | None = Field(description="kept for a rollback")
@@ -188,6 +226,25 @@ class ProjectionStatus(BaseModel):
     heartbeat_age_ms: int | None = Field(description="since the projector's last sign of life; null: never any")
     projector: str | None = Field(description="host and process of the active projector")
     projector_state: str | None
+    stuck_because: str | None = Field(description="what keeps a projector that is stuck")
+    stopped_at: PoisonEvent | None = Field(description="the event that it is stuck before; nothing is skipped")
+    parked: int = Field(description="orders that are shown only up to an event that could not be applied")
+    parked_events: list[PoisonEvent] = Field(description="the first 10 of those events")
+    partitions: list[PartitionStatus] = Field(description="of the live generation, in order")
+
+
+class StallStatus(BaseModel):
+    kind: Literal["blocked", "long-transaction"] = Field(
+        description="`blocked`: one of our sessions waits for it; `long-transaction`: open for longer than"
+        " `LONG_TRANSACTION_SECONDS`"
+    )
+    blocked_pid: int | None = Field(description="the session of ours that waits")
+    blocked_application: str | None
+    waited_ms: int | None
+    pid: int = Field(description="the session in the way, the first of the queue; 0: a prepared transaction")
+    application: str | None = Field(description="the name it gave PostgreSQL")
+    state: str | None = Field(description="what PostgreSQL says it does; null where we may not know")
+    transaction_age_ms: int | None = Field(description="since its transaction began; null where we may not know")
 
 
 class Projections(BaseModel):
@@ -210,9 +267,39 @@ class Projections(BaseModel):
                         "heartbeat_age_ms": 412,
                         "projector": "host-1:4711",
                         "projector_state": "active",
+                        "stuck_because": None,
+                        "stopped_at": None,
+                        "parked": 1,
+                        "parked_events": [_POISON_EXAMPLE],
+                        "partitions": [
+                            {
+                                "partition": 0,
+                                "checkpoint": 1_230,
+                                "position_lag": 4,
+                                "time_lag_ms": 7,
+                                "level": "normal",
+                                "heartbeat_age_ms": 412,
+                                "projector": "host-1:4711",
+                                "projector_state": "active",
+                                "parked": 1,
+                            }
+                        ],
                     }
-                ]
+                ],
+                "stalls": [
+                    {
+                        "kind": "blocked",
+                        "blocked_pid": 4_321,
+                        "blocked_application": "orders-appender",
+                        "waited_ms": 1_204,
+                        "pid": 4_242,
+                        "application": "psql",
+                        "state": "idle in transaction",
+                        "transaction_age_ms": 61_530,
+                    }
+                ],
             }
         }
     )
     projections: list[ProjectionStatus]
+    stalls: list[StallStatus] = Field(description="who is in the way of the log in PostgreSQL; mostly nobody")

@@ -15,6 +15,7 @@ from query_service.api.models import Order, OrderPage
 from query_service.api.requests import (
     IF_NONE_MATCH,
     NOT_MODIFIED,
+    PARKED_HEADER,
     TOKEN_HEADERS,
     OrderId,
     answer_headers,
@@ -23,12 +24,14 @@ from query_service.api.requests import (
     unless_known,
 )
 from query_service.api.side import answer, query_side
+from query_service.parked import headers_of
 from query_service.reader import Page
 from shared import problems
+from shared.aggregates.order import OrderStatus
 from shared.fields import Id
-from shared.read_model_keys import OrderStatus
+from shared.route import DirectRoute
 
-router = APIRouter(tags=["orders"])
+router = APIRouter(tags=["orders"], route_class=DirectRoute)
 
 _NOT_NOW = (
     (400, "malformed-token", "The Consistency-Token is not one of ours."),
@@ -62,10 +65,11 @@ class Listing(BaseModel):
     " about `as_of`.",
     response_model=Order,
     responses={
-        200: {"description": "The order", "headers": answer_headers('"3"')},
+        200: {"description": "The order", "headers": answer_headers('"3"') | PARKED_HEADER},
         **NOT_MODIFIED,
         **problems.responses(
             *_NOT_NOW,
+            (503, "projection-parked", "The read model could not apply an event of this order that the token names."),
             _INVALID,
             TIME_IN_THE_FUTURE,
             (404, "order-not-found", "There is no such order, or was none then; Consistency-Token says as of when."),
@@ -77,7 +81,8 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
     if request.scope["query_string"] and request.query_params:
         return await answer_order_then(request, order_id)
     side = query_side(request)
-    _, document, headers = await answer(side, request, lambda: side.orders.one(order_id))
+    at, document, headers = await answer(side, request, lambda: side.orders.one(order_id))
+    headers |= headers_of(document, at, request.headers.get("consistency-token"))
     if document.body is None or document.version is None:
         detail = f"There is no order {order_id!r}."
         return problems.problem(404, "order-not-found", "There is no such order", detail, request.url.path, headers)

@@ -7,27 +7,23 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from query_service.api.models import LagLevel, Projections, ProjectionStatus
+from query_service.api.models import PartitionStatus, PoisonEvent, Projections, ProjectionStatus, StallStatus
 from query_service.api.requests import refuse_query
 from query_service.api.side import QuerySide, query_side
-from query_service.standing import Standing
+from query_service.standing import Part, Standing
 from shared import problems
+from shared.lag import level_of
+from shared.poison import Poison
+from shared.stalls import told
 
 router = APIRouter(tags=["projections"])
-
-# Lag of at most so many milliseconds -> how bad that is and what to do.
-_LEVELS = (
-    (200, LagLevel.NORMAL, "None."),
-    (2_000, LagLevel.WARNING, "Look at the projector: its log, its load and that of Redis."),
-    (30_000, LagLevel.CRITICAL, "Page someone; find what the projector waits for or add projector workers."),
-    (None, LagLevel.EMERGENCY, 'Show orders as "being processed" and throttle commands until it has caught up.'),
-)
 
 
 @router.get(
     "/projections",
-    summary="Lag of the read models",
-    description="Measured from the true end of the log, so a projector that is stuck is seen to fall behind.",
+    summary="Lag of the read models, and what is in the way",
+    description="Measured from the true end of the log, so a projector that is stuck is seen to fall behind. `stalls`"
+    " names the sessions in PostgreSQL that ours wait for, and transactions that have been open for too long.",
     response_model=Projections,
     responses={
         200: {"description": "Every read model", "headers": {"Consistency-Token": {"schema": {"type": "string"}}}},
@@ -43,7 +39,11 @@ async def get_projections(request: Request) -> Response:
     side = query_side(request)
     log_id = (await side.log.head()).log_id
     asked = {name: await ask() for name, ask in side.standings.items()}
-    body = Projections(projections=[await _status(side, name, log_id, standing) for name, standing in asked.items()])
+    stalls = await side.log.stalls(side.long_transaction_seconds)
+    body = Projections(
+        projections=[await _status(side, name, log_id, standing) for name, standing in asked.items()],
+        stalls=[StallStatus.model_validate(told(stall)) for stall in stalls],
+    )
     tokens = [standing.checkpoint.token for standing in asked.values() if standing.checkpoint is not None]
     # What all of them show, so that nobody waits for the slowest who does not read it.
     headers = {"Consistency-Token": min(tokens, key=lambda token: token.position).encode()} if tokens else {}
@@ -51,29 +51,58 @@ async def get_projections(request: Request) -> Response:
 
 
 async def _status(side: QuerySide, name: str, log_id: UUID, standing: Standing) -> ProjectionStatus:
-    checkpoint, heartbeat, generations = standing
-    known = checkpoint is not None and checkpoint.log_id == log_id
-    position = checkpoint.position if checkpoint is not None and known else 0
-    head, lag_seconds = await side.log.lag(position)
-    level, action = level_of(lag_seconds * 1_000)
+    checkpoint, heartbeat, generations, parked, _ = standing
+    lag = await side.log.lag(None if checkpoint is None else checkpoint.token)
+    level, _, action = level_of(lag.seconds)
     return ProjectionStatus(
         name=name,
         generation=generations.live,
         previous_generation=generations.previous,
         building_generation=generations.building,
-        rebuilding=checkpoint is None or not known or checkpoint.rebuilding,
-        head=head,
-        checkpoint=position,
-        position_lag=max(0, head - position),
-        time_lag_ms=round(lag_seconds * 1_000),
+        rebuilding=checkpoint is None or checkpoint.log_id != log_id or checkpoint.rebuilding,
+        head=lag.head,
+        checkpoint=lag.position,
+        position_lag=lag.events,
+        time_lag_ms=round(lag.seconds * 1_000),
         level=level,
         recommended_action=action,
         heartbeat_age_ms=None if heartbeat is None else round(heartbeat.age_seconds * 1_000),
         projector=None if heartbeat is None else heartbeat.worker,
         projector_state=None if heartbeat is None else heartbeat.state,
+        stuck_because=None if heartbeat is None or not heartbeat.reason else heartbeat.reason,
+        stopped_at=None if heartbeat is None or heartbeat.poison is None else _shown(heartbeat.poison),
+        parked=parked.streams,
+        parked_events=[_shown(poison) for poison in parked.first],
+        partitions=[await _partition_status(side, nr, part) for nr, part in enumerate(standing.partitions)],
     )
 
 
-def level_of(lag_ms: float) -> tuple[LagLevel, str]:
-    """How bad a lag is, and what to do about it."""
-    return next((level, action) for most, level, action in _LEVELS if most is None or lag_ms <= most)
+async def _partition_status(side: QuerySide, number: int, part: Part) -> PartitionStatus:
+    checkpoint, heartbeat, parked = part
+    lag = await side.log.lag(None if checkpoint is None else checkpoint.token)
+    return PartitionStatus(
+        partition=number,
+        checkpoint=lag.position,
+        position_lag=lag.events,
+        time_lag_ms=round(lag.seconds * 1_000),
+        level=level_of(lag.seconds).level,
+        heartbeat_age_ms=None if heartbeat is None else round(heartbeat.age_seconds * 1_000),
+        projector=None if heartbeat is None else heartbeat.worker,
+        projector_state=None if heartbeat is None else heartbeat.state,
+        parked=parked.streams,
+    )
+
+
+def _shown(poison: Poison) -> PoisonEvent:
+    return PoisonEvent(
+        order_id=poison.document_id,
+        stream_id=poison.stream_id,
+        position=poison.position,
+        version=poison.version,
+        event_type=poison.event_type,
+        schema_version=poison.schema_version,
+        error=poison.error,
+        traceback=poison.traceback,
+        failed_at=poison.at,
+        waiting=poison.waiting,
+    )

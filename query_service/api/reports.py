@@ -13,7 +13,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from starlette.responses import Response
 
 from query_service.api.models import RevenueReport
-from query_service.api.requests import IF_NONE_MATCH, NOT_MODIFIED, TOKEN_HEADERS, answer_headers, unless_known
+from query_service.api.requests import (
+    IF_NONE_MATCH,
+    NOT_MODIFIED,
+    PARKED_STREAMS_HEADER,
+    TOKEN_HEADERS,
+    answer_headers,
+    unless_known,
+)
 from query_service.api.side import answer, query_side
 from shared import problems
 
@@ -58,7 +65,7 @@ class Span(BaseModel):
     " without orders are left out.",
     response_model=RevenueReport,
     responses={
-        200: {"description": "The report", "headers": answer_headers('"c0ffee"')},
+        200: {"description": "The report", "headers": answer_headers('"c0ffee"') | PARKED_STREAMS_HEADER},
         **NOT_MODIFIED,
         **problems.responses(
             (400, "malformed-token", "The Consistency-Token is not one of ours."),
@@ -74,9 +81,11 @@ class Span(BaseModel):
 )
 async def get_revenue(request: Request, span: Annotated[Span, Query()]) -> Response:
     side = query_side(request)
-    _, lines, headers = await answer(
+    _, (lines, parked), headers = await answer(
         side, request, lambda: side.revenue.between(span.first, span.last, span.currency), side.revenue_freshness
     )
+    if parked:
+        headers["Projection-Parked-Streams"] = str(parked)
     report = {
         "from": span.first,
         "to": span.last,

@@ -115,8 +115,23 @@ IF_NONE_MATCH = _header("If-None-Match", "The ETag that the client has: 304 when
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has the current state already."}}
 
 
+PARKED_HEADER: dict[str, Any] = {
+    "Projection-Parked": {
+        "description": "The order is only shown up to this position of the log, without it: the read model could not"
+        " apply the event there.",
+        "schema": {"type": "integer"},
+    }
+}
+PARKED_STREAMS_HEADER: dict[str, Any] = {
+    "Projection-Parked-Streams": {
+        "description": "So many orders count as they were before an event that the read model could not apply.",
+        "schema": {"type": "integer"},
+    }
+}
+
+
 def answer_headers(etag_example: str | None = None) -> dict[str, Any]:
-    """How OpenAPI describes the headers of a 200."""
+    """How OpenAPI describes the headers of a 200, but for the stamp."""
     headers: dict[str, Any] = {
         "Consistency-Token": {
             "description": "Handed back with the next query, reads never go backwards.",

@@ -27,6 +27,7 @@ class QuerySide(NamedTuple):
     revenue_freshness: Freshness
     standings: dict[str, Ask]  # of every read model, by name
     token_wait_seconds: float
+    long_transaction_seconds: float
 
 
 def query_side(request: Request) -> QuerySide:
@@ -49,12 +50,12 @@ async def answer(
     freshness = freshness or side.freshness
     token = request.headers.get("consistency-token")
     if token is None:
-        at, value = await freshness.read(read)
+        at, value, _ = await freshness.read(read)
         assert at is not None
         return at, value, {"Consistency-Token": at.token}
     preferred = preferred_wait(request.headers.get("prefer"))
     wait = side.token_wait_seconds if preferred is None else preferred
-    at, value = await freshness.read_at_least(ConsistencyToken.decode(token), wait, read)
+    at, value, _ = await freshness.read_at_least(ConsistencyToken.decode(token), wait, read)
     assert at is not None
     headers = {"Consistency-Token": at.token}
     if preferred is not None:

@@ -6,7 +6,9 @@ import asyncio
 
 from query_service.reader import Document, Page, Reader, Reading
 from shared import read_model_keys as keys
-from shared.read_model_keys import OrderStatus
+from shared.aggregates.order import OrderStatus
+
+NAME = "orders"
 
 
 class Orders:

@@ -1,30 +1,42 @@
 #!lua flags=no-writes
--- Many reads in one round trip, all as of one checkpoint of the live generation.
--- KEYS: generations, meta, documents ..., indexes ...
--- ARGV: generation that the keys are of, number of documents, prefix of document keys, digits of a place before its id,
+-- Many reads of one partition in one round trip, all as of one checkpoint.
+-- KEYS: meta, documents ..., indexes ..., and for partition 0 also generations
+-- ARGV: number of documents, number of indexes, prefix of document keys, digits of a place before its id,
+--       the live generation, the number of switches and of partitions that the reader knows of,
 --       then for each index: where to start (`+`, or `(` and a place), how many
--- Answers {{log_id, position, serve_from, generation}, {document, version} ..., {next place, summary ...} ...};
--- the live generation, when the keys are of another one.
-local live = redis.call('HGET', KEYS[1], 'live') or '1'
-if live ~= ARGV[1] then
-  return tonumber(live)
-end
-local out = {redis.call('HMGET', KEYS[2], 'log_id', 'position', 'serve_from', 'generation')}
-local documents, prefix, digits = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+-- Answers {{log_id, position, serve_from, generation}, {document, version, parked} ..., {next place, summary ...} ...};
+-- where there are several partitions, each summary comes after its place. When another generation is live now, or
+-- was in between: {the live generation, switches, partitions}.
+local documents, indexes, prefix, digits = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 
-for i = 3, 2 + documents do
-  out[i - 1] = redis.call('HMGET', KEYS[i], 'document', 'version')
+local generations = KEYS[2 + documents + indexes]
+if generations then
+  local known = redis.call('HMGET', generations, 'live', 'switches')
+  local live, switches = known[1] or '1', known[2] or '0'
+  local partitions = redis.call('HGET', generations, 'partitions:' .. live) or '1'
+  if live ~= ARGV[5] or switches ~= ARGV[6] or partitions ~= ARGV[7] then
+    return {tonumber(live), tonumber(switches), tonumber(partitions)}
+  end
 end
 
-for i = 3 + documents, #KEYS do
-  local argument = 5 + 2 * (i - 3 - documents)
+local out = {redis.call('HMGET', KEYS[1], 'log_id', 'position', 'serve_from', 'generation')}
+for i = 2, 1 + documents do
+  out[i] = redis.call('HMGET', KEYS[i], 'document', 'version', 'parked')
+end
+
+local divided = ARGV[7] ~= '1'
+for i = 2 + documents, 1 + documents + indexes do
+  local argument = 8 + 2 * (i - 2 - documents)
   local limit = tonumber(ARGV[argument + 1])
   -- One more than asked for tells whether there is a next page.
   local places = redis.call('ZRANGE', KEYS[i], ARGV[argument], '-', 'BYLEX', 'REV', 'LIMIT', 0, limit + 1)
   local page = {#places > limit and places[limit] or false}
   for n = 1, math.min(limit, #places) do
-    page[n + 1] = redis.call('HGET', prefix .. string.sub(places[n], digits + 1), 'summary')
+    if divided then
+      page[#page + 1] = places[n]
+    end
+    page[#page + 1] = redis.call('HGET', prefix .. string.sub(places[n], digits + 1), 'summary')
   end
-  out[i - 1] = page
+  out[i] = page
 end
 return out

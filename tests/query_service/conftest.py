@@ -2,28 +2,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import asyncpg
 import httpx
 import pytest
-from redis.asyncio import Redis
 
 from projector.__main__ import create_app as create_projector
 from query_service.app import create_app
 from shared.settings import Settings
-from tests.recording import Recorder
 from tests.roles import settings_of
 from tests.running import eventually, free_ports, running_app
-
-
-@pytest.fixture
-def recorder(connection: asyncpg.Connection[asyncpg.Record]) -> Recorder:
-    return Recorder(connection)
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url) as client:
-        yield client
 
 
 @pytest.fixture

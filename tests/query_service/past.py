@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
 import asyncpg
 import httpx
@@ -16,7 +17,7 @@ from shared.settings import Settings
 from tests.orders import new_order_id
 from tests.recording import Recorder
 from tests.roles import settings_of
-from tests.running import fresh_database, running_app, settings_for
+from tests.running import free_ports, fresh_database, running_app, settings_for
 
 
 class Past(NamedTuple):
@@ -48,3 +49,12 @@ async def shared_past(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Asy
 def past(shared_past: Past) -> Past:
     """For modules marked with `loop_scope="module"`."""
     return shared_past._replace(order_id=new_order_id())
+
+
+@asynccontextmanager
+async def service(past: Past, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Another query service on the same log, with other settings."""
+    settings = Settings.model_validate({**settings_of(past.settings, "orders_auditor").model_dump(), **changes})
+    (port,) = free_ports(1)
+    async with running_app(create_app(settings), port) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield client

@@ -12,9 +12,8 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from cli.embedded import EmbeddedValkey
-from query_service.api.models import LagLevel
-from query_service.api.projections import level_of
 from query_service.app import create_app
+from shared.lag import LagLevel, level_of
 from shared.settings import Settings
 from tests.orders import placed
 from tests.query_service.reading import get, token_now
@@ -88,6 +87,8 @@ async def test_projections_tell_head_checkpoint_and_lag(queries: httpx.AsyncClie
     beat = status.pop("heartbeat_age_ms")
     assert 0 <= beat < 5_000
     assert status.pop("projector")
+    (partition,) = status.pop("partitions")
+    assert (partition["partition"], partition["checkpoint"], partition["projector_state"]) == (0, head, "active")
     assert status == {
         "name": "orders",
         "generation": 1,
@@ -101,6 +102,10 @@ async def test_projections_tell_head_checkpoint_and_lag(queries: httpx.AsyncClie
         "level": "normal",
         "recommended_action": "None.",
         "projector_state": "active",
+        "stuck_because": None,
+        "stopped_at": None,
+        "parked": 0,
+        "parked_events": [],
     }
 
 
@@ -143,7 +148,7 @@ async def test_without_postgresql_orders_are_served_and_only_the_lag_is_unknown(
     ],
 )
 def test_levels_are_those_of_the_field(lag_ms: float, level: LagLevel) -> None:
-    assert level_of(lag_ms)[0] == level
+    assert level_of(lag_ms / 1_000).level == level
 
 
 async def test_requests_that_come_together_share_their_round_trips(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -73,12 +74,23 @@ async def test_a_query_that_waits_is_answered_when_the_read_model_gets_there(
     token = ConsistencyToken(head.log_id, head.position + 1).encode()
     headers = {"Consistency-Token": token, "Prefer": "wait=20"}
 
+    before = await _reads(queries)
     waiting = [asyncio.create_task(queries.get("/orders/42", headers=headers)) for _ in range(50)]
-    await asyncio.sleep(0.05)  # most of them wait by now; the others make no difference
+    await eventually(lambda: _have_read(queries, before + 50))  # and found that it is not there yet
     await recorder.record("42", placed())
 
     for answer in await asyncio.gather(*waiting):
         assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=20")
+
+
+async def _reads(queries: httpx.AsyncClient) -> float:
+    """How often a query has read the read model."""
+    found = re.search(r"^orders_redis_batch_reads_sum (\S+)$", (await queries.get("/metrics")).text, re.MULTILINE)
+    return 0.0 if found is None else float(found[1])
+
+
+async def _have_read(queries: httpx.AsyncClient, times: float) -> bool:
+    return await _reads(queries) >= times
 
 
 async def test_the_wait_that_was_granted_is_said(queries: httpx.AsyncClient, recorder: Recorder) -> None:
@@ -113,6 +125,22 @@ async def test_a_token_of_this_log_is_not_unknown_while_redis_still_shows_anothe
     answer = await queries_alone.get("/orders/42", headers=headers)
 
     assert (answer.status_code, answer.json()["code"]) == (503, "projection-rebuilding")
+
+
+async def test_a_token_of_a_new_id_is_not_unknown_because_of_who_was_refused_before(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    """The log was given a new id, which neither the projector nor the query service has heard of."""
+    foreign = {"Consistency-Token": ConsistencyToken(uuid4(), 0).encode()}
+    assert (await queries.get("/orders/42", headers=foreign)).status_code == 400
+    old = {"Consistency-Token": await token_now(recorder)}
+    await recorder.connection.execute("select give_new_log_id('restored')")
+    await recorder.record("42", placed())
+    new = {"Consistency-Token": await token_now(recorder), "Prefer": "wait=20"}
+
+    assert (await queries.get("/orders/42", headers=new)).status_code == 200
+    answer = await queries.get("/orders/42", headers=old)
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown-log")
 
 
 async def test_a_read_model_that_is_catching_up_says_so_and_serves_who_waits(

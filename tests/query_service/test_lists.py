@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, count
 from random import Random
 
 import httpx
@@ -111,34 +111,20 @@ async def test_pages_neither_repeat_nor_miss_an_order_while_new_ones_arrive(
     for order_id in there:
         await recorder.record(order_id, placed(), occurred_at=NOON + timedelta(seconds=random.randrange(10)))
     before = await pages(queries, "/orders", recorder, limit=100)
-    done = asyncio.Event()
+    numbers = count(1)
 
-    async def keep_ordering() -> None:
-        number = 0
-        while not done.is_set():
-            number += 1
-            at = NOON + timedelta(seconds=random.randrange(-2, 12))
-            await recorder.record(f"new-{number}", placed(), occurred_at=at)
-            await asyncio.sleep(0)
+    async def order_another() -> None:
+        at = NOON + timedelta(seconds=random.randrange(-2, 12))
+        await recorder.record(f"new-{next(numbers)}", placed(), occurred_at=at)
 
-    ordering = asyncio.create_task(keep_ordering())
-    try:
-        for limit in (1, 3, 7, 20):
-            found = [o for page in await _pages_now(queries, limit) for o in page]
-            assert len(found) == len(set(found))
-            assert [o for o in found if o in there] == before[0]
-    finally:
-        done.set()
-        await ordering
-
-
-async def _pages_now(queries: httpx.AsyncClient, limit: int) -> list[list[str]]:
-    out, url = [], f"/orders?limit={limit}"
-    while url:
-        answer = await queries.get(url)
-        out.append([order["order_id"] for order in answer.json()["orders"]])
-        url = answer.links.get("next", {}).get("url", "")
-    return out
+    for limit in (1, 3, 7, 20):
+        found, url = [], f"/orders?limit={limit}"
+        while url:
+            answer, _ = await asyncio.gather(queries.get(url), order_another())
+            found += [order["order_id"] for order in answer.json()["orders"]]
+            url = answer.links.get("next", {}).get("url", "")
+        assert len(found) == len(set(found))
+        assert [order_id for order_id in found if order_id in there] == before[0]
 
 
 async def test_a_parameter_that_is_not_acceptable_is_refused(queries_alone: httpx.AsyncClient) -> None:

@@ -24,7 +24,7 @@ async def reader(redis: Redis) -> AsyncIterator[Reader]:
         fields: dict[Any, Any] = {"document": f"document {number}", "summary": f"summary {number}", "version": number}
         await redis.hset(KEYS.document(str(number)), mapping=fields)
         await redis.zadd(KEYS.index("all"), {place_of(NOON, str(number)): 0})
-    reader = Reader(redis, KEYS)
+    reader = Reader(redis, "orders")
     yield reader
     await reader.close()
 

@@ -7,10 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from tests.recording import Recorder
 from tests.roles import url_of
 from tests.stack.orders_up import environment
 
@@ -51,8 +49,3 @@ class Replay:
 def replay(database_url: str, tmp_path: Path) -> Replay:
     assert "AUDITOR_DATABASE_URL" not in os.environ
     return Replay(tmp_path, database_url)
-
-
-@pytest.fixture
-def recorder(connection: asyncpg.Connection[asyncpg.Record]) -> Recorder:
-    return Recorder(connection)
