@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey
 from shared.logs import configure_logs
 from shared.settings import Settings
-from tests.running import fresh_database, running_command_service, running_stack, settings_for
+from tests.recording import Recorder
+from tests.running import clients_of, fresh_database, running_command_service, running_stack, settings_for
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -80,11 +81,23 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyn
 
 
 @pytest.fixture
+def recorder(connection: asyncpg.Connection[asyncpg.Record]) -> Recorder:
+    """Writes events straight into the log."""
+    return Recorder(connection)
+
+
+@pytest.fixture
 async def redis_url(valkey: EmbeddedValkey) -> str:
     """An empty Valkey."""
     async with Redis.from_url(valkey.url) as client:
         await client.flushall()
     return valkey.url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
 
 
 @pytest.fixture
@@ -120,7 +133,5 @@ def query_url(stack: Settings) -> str:
 @pytest.fixture
 async def shop(stack: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
     """(commands, queries): clients of a running stack."""
-    commands = httpx.AsyncClient(base_url=f"http://{stack.host}:{stack.command_port}", timeout=30)
-    queries = httpx.AsyncClient(base_url=f"http://{stack.host}:{stack.query_port}", timeout=30)
-    async with commands, queries:
-        yield commands, queries
+    async with clients_of(stack) as clients:
+        yield clients

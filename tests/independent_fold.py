@@ -11,11 +11,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
+from zlib import crc32
 
 import asyncpg
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
 Document = dict[str, Any]
 
@@ -48,21 +50,36 @@ async def assert_read_models_equal_the_log(
         await _compare_revenue(database_url, (head["log_id"], head["position"]), revenue(rows, documents), seconds)
     if "orders" not in read_models:
         return
-    async with Redis.from_url(redis_url, decode_responses=True) as redis:
-        prefix = await _catch_up(redis, [head["log_id"].hex, str(head["position"])], seconds)
-        await _compare_documents(redis, prefix, documents)
-        await _compare_indexes(redis, prefix, documents)
+    async with redis_client(redis_url) as redis:
+        prefixes = await _catch_up(redis, [head["log_id"].hex, str(head["position"])], seconds)
+        for number, prefix in enumerate(prefixes):
+            own = {
+                order_id: document
+                for order_id, document in documents.items()
+                if crc32(order_id.encode()) % len(prefixes) == number
+            }
+            await _compare_documents(redis, prefix, own)
+            await _compare_indexes(redis, prefix, own)
 
 
-async def _catch_up(redis: Redis, head: list[str], seconds: float) -> str:
-    """The prefix of the live generation's keys, once that is there."""
+def redis_client(url: str) -> Redis:
+    """A client of the server or the Cluster there, which answers in text."""
+    if "+cluster" in url:
+        return cast("Redis", RedisCluster.from_url(url.replace("+cluster", ""), decode_responses=True))
+    return Redis.from_url(url, decode_responses=True)
+
+
+async def _catch_up(redis: Redis, head: list[str], seconds: float) -> list[str]:
+    """The prefixes of the keys of the live generation's partitions, once all are there."""
     deadline = monotonic() + seconds
     while True:
         live = int(await redis.hget("{orders.0}.generations", "live") or 1)
-        prefix = "{orders.0}:" if live == 1 else f"{{orders.0}}.{live}:"
-        if (meta := await redis.hmget(prefix + "meta", ["log_id", "position"])) == head:
-            return prefix
-        assert monotonic() < deadline, f"the read model is at {meta}, not at {head}"
+        partitions = int(await redis.hget("{orders.0}.generations", f"partitions:{live}") or 1)
+        prefixes = [f"{{orders.{nr}}}" + (":" if live == 1 else f".{live}:") for nr in range(partitions)]
+        found = [await redis.hmget(prefix + "meta", ["log_id", "position"]) for prefix in prefixes]
+        if all(meta == head for meta in found):
+            return prefixes
+        assert monotonic() < deadline, f"the read model is at {found}, not at {head}"
         await asyncio.sleep(0.01)
 
 
@@ -150,10 +167,10 @@ async def _compare_revenue(database_url: str, head: tuple[UUID, int], expected: 
     deadline = monotonic() + seconds
     connection = await asyncpg.connect(database_url)
     try:
-        while (standing := await connection.fetchrow(REVENUE_STANDING)) is None or (*standing[:2],) != head:
-            assert monotonic() < deadline, f"revenue_by_day is at {standing}, not at {head}"
+        while not (standings := await _revenue_standings(connection)) or {row[:2] for row in standings} != {head}:
+            assert monotonic() < deadline, f"revenue_by_day is at {standings}, not at {head}"
             await asyncio.sleep(0.01)
-        rows = await connection.fetch("select * from revenue_by_day where generation = $1", standing["generation"])
+        rows = await connection.fetch("select * from revenue_by_day where generation = $1", standings[0][2])
     finally:
         await connection.close()
     found = {
@@ -165,10 +182,19 @@ async def _compare_revenue(database_url: str, head: tuple[UUID, int], expected: 
     assert found == expected
 
 
-REVENUE_STANDING = (
-    "select log_id, position, generation from read_models where projection = 'revenue_by_day' and generation ="
-    " coalesce((select live from read_model_generations where projection = 'revenue_by_day'), 1)"
-)
+async def _revenue_standings(connection: asyncpg.Connection[asyncpg.Record]) -> list[tuple[Any, ...]]:
+    """(log id, position, generation) of each partition of the live generation; none while one is missing."""
+    live = await connection.fetchrow(
+        "select live, partitions::text from read_model_generations where projection = 'revenue_by_day'"
+    )
+    generation, partitions = (1, 1) if live is None else (live[0], json.loads(live[1]).get(str(live[0]), 1))
+    names = ["revenue_by_day", *(f"revenue_by_day.{nr}" for nr in range(1, partitions))]
+    rows = await connection.fetch(
+        "select log_id, position, generation from read_models where projection = any($1) and generation = $2",
+        names,
+        generation,
+    )
+    return [tuple(row) for row in rows] if len(rows) == partitions else []
 
 
 async def _compare_documents(redis: Redis, prefix: str, documents: dict[str, Document]) -> None:
@@ -192,7 +218,7 @@ async def _compare_indexes(redis: Redis, prefix: str, documents: dict[str, Docum
         customer = f"customer:{document['customer_id']}"
         for index in ("all", f"status:{document['status']}", customer, f"{customer}:status:{document['status']}"):
             expected[prefix + index].append(placed)
-    others = {prefix + "meta", "{orders.0}:heartbeat"}
+    others = {prefix + "meta", prefix + "heartbeat"}
     keys = {key async for key in redis.scan_iter(match=f"{prefix}*", count=1_000)}
     indexes = {key for key in keys if ":doc:" not in key} - others
     assert indexes == expected.keys(), _difference(indexes, expected.keys())

@@ -55,3 +55,11 @@ async def lose_every_notification(connection: asyncpg.Connection[asyncpg.Record]
     silent = definition.replace("perform pg_notify('events', head.position::text);", "")
     assert silent != definition
     await connection.execute(silent)
+
+
+async def make_older(connection: asyncpg.Connection[asyncpg.Record], seconds: float) -> None:
+    """As if all that is in the log had been recorded so much earlier. Needs a superuser, and breaks the hashes."""
+    async with connection.transaction():
+        await connection.execute("alter table events disable trigger events_are_immutable")
+        await connection.execute("update events set recorded_at = recorded_at - make_interval(secs => $1)", seconds)
+        await connection.execute("alter table events enable always trigger events_are_immutable")

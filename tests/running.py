@@ -11,13 +11,16 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from cli.embedded_server import free_port
+from command_service.admission import protocol
 from command_service.app import create_app as create_command_app
 from shared.migrations import migrate
 from shared.settings import Settings
+from shared.wire import Wire
 from tests.roles import PASSWORDS, ROLES, settings_of
 
 _numbers = itertools.count(1)
@@ -102,10 +105,16 @@ async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> 
 
 
 @asynccontextmanager
-async def running_app(app: FastAPI, port: int) -> AsyncIterator[str]:
+async def running_app(app: ASGIApp, port: int, protocol: type[Wire] = Wire) -> AsyncIterator[str]:
     """The application on 127.0.0.1:port, as `shared.web.serve` runs it."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, http="httptools", lifespan="on", log_config=None, access_log=False
+        app,
+        host="127.0.0.1",
+        port=port,
+        http=protocol,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
@@ -120,7 +129,8 @@ async def running_app(app: FastAPI, port: int) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running_command_service(settings: Settings) -> AsyncIterator[str]:
-    async with running_app(create_command_app(settings_of(settings, "orders_command")), settings.command_port) as url:
+    app = create_command_app(settings_of(settings, "orders_command"))
+    async with running_app(app, settings.command_port, protocol(app.state.limit)) as url:
         yield url
 
 
@@ -141,9 +151,16 @@ async def running_stack(settings: Settings) -> AsyncIterator[None]:
         yield
 
 
-async def _answering(url: str) -> None:
-    import httpx
+@asynccontextmanager
+async def clients_of(stack: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """(commands, queries): clients of a running stack."""
+    commands = httpx.AsyncClient(base_url=f"http://{stack.host}:{stack.command_port}", timeout=30)
+    queries = httpx.AsyncClient(base_url=f"http://{stack.host}:{stack.query_port}", timeout=30)
+    async with commands, queries:
+        yield commands, queries
 
+
+async def _answering(url: str) -> None:
     async with httpx.AsyncClient() as client:
 
         async def ready() -> bool:

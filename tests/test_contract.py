@@ -60,7 +60,7 @@ def stack(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Settin
 
     async def run() -> None:
         async with fresh_database(postgres.url) as database_url:
-            running = settings_for(database_url, valkey.url)
+            running = settings_for(database_url, valkey.url, token_wait_seconds=0.1)  # most positions are made up
             async with running_stack(running):
                 started.append(running)
                 ready.set()
@@ -88,6 +88,12 @@ def aimed(case: Case) -> Case:
     return case
 
 
+def only_how_streams_begin(response: Any, **_: Any) -> None:
+    """An event stream never ends. Schemathesis would read it until its time is over."""
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        response.close()
+
+
 @command.parametrize()
 @bounded
 def test_the_command_service_answers_as_documented(case: Case, stack: Settings) -> None:
@@ -97,4 +103,6 @@ def test_the_command_service_answers_as_documented(case: Case, stack: Settings) 
 @query.parametrize()
 @bounded
 def test_the_query_service_answers_as_documented(case: Case, stack: Settings) -> None:
-    aimed(case).call_and_validate(base_url=f"http://127.0.0.1:{stack.query_port}", checks=CHECKS)
+    aimed(case).call_and_validate(
+        base_url=f"http://127.0.0.1:{stack.query_port}", checks=CHECKS, hooks={"response": only_how_streams_begin}
+    )

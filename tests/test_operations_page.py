@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
+from typer.testing import CliRunner
 
+from cli.main import app
 from shared import metrics
 from shared.settings import RolePasswords, Settings
 
@@ -37,6 +40,14 @@ def test_the_page_lists_every_setting() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_command_on_the_page_is_there() -> None:
+    named = set(re.findall(r"`orders ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", PAGE.read_text()))
+    assert ("log", "new-id") in named
+    for command in named:
+        words = [word for word in command if word and command[0] != "run"] or ["run"]
+        assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, command
 
 
 def test_the_page_names_every_password_of_a_role() -> None:

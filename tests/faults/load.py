@@ -65,6 +65,12 @@ class Load:
                 await asyncio.sleep(_TICK_SECONDS)
         return tally
 
+    async def at_once(self, orders: int) -> Tally:
+        """So many orders at the same moment."""
+        tally = Tally()
+        await asyncio.gather(*(self._order(tally) for _ in range(orders)))
+        return tally
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -106,7 +112,7 @@ class Load:
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
             body = await reader.readexactly(length)
-        except BaseException:
+        except BaseException:  # cancelled, too: an answer half read must not be taken for the next one
             writer.transport.abort()
             raise
         self._free.append(line)

@@ -1,9 +1,12 @@
-"""The real projector, rigged: `python -m tests.faults.rigged RIG`. The product knows nothing of it.
+"""The real projector or command service, rigged: `python -m tests.faults.rigged PROCESS RIG`. The product knows nothing
+of it.
 
 RIG is one of
-    kill:MOMENT        kill -9 of itself at that moment of its second batch
-    pause:MOMENT       SIGSTOP of itself then
+    kill:MOMENT        kill -9 of itself at that moment of its second batch; MOMENT is one of the Redis store's, or
+                       one of the PostgreSQL store's after "postgres, "
+    pause:MOMENT       SIGSTOP of itself then, or at one of the moments within a statement
     newer              it is the next release, which knows one more version of an event
+    busy:SECONDS       each command holds the event loop for so long, as work would, but on any machine
 """
 
 from __future__ import annotations
@@ -12,12 +15,18 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import asyncpg
+
+from cli.run import ProcessName, run
+from command_service import handler
 from projector import crew
 from projector.projections import PROJECTIONS
-from shared import codec
+from projector.stores import postgres
+from shared import codec, event_store
 
 NEWER_VERSION = 3  # of OrderPlaced
 
@@ -31,25 +40,66 @@ class Moment(NamedTuple):
 
 
 _STORE = ("projector.stores.redis", "RedisStore")
+_POSTGRES = ("projector.stores.postgres", "PostgresStore")
+_SUMS = ("projector.stores.postgres", "SumsTable")
 _ENGINE = ("projector.engine", "")
 _READ = ("shared.event_store", "", "read_batch")
 
-# Of a projector that begins with an empty Redis: it claims, resets, then steps. Calls are counted from 1, so the second
-# is in the second batch, when the first has been applied.
-MOMENTS = {
-    "before claiming": Moment("before", (*_STORE, "claim"), 1),
-    "after claiming": Moment("after", (*_STORE, "claim"), 1),
-    "while wiping": Moment("after", (*_STORE, "_wipe_keys"), 1),
-    "after the reset": Moment("after", (*_STORE, "reset"), 1),
-    "before reading": Moment("before", _READ, 2),
-    "after reading": Moment("after", _READ, 2),
-    "before loading": Moment("before", (*_STORE, "load"), 2),
-    "after loading": Moment("after", (*_STORE, "load"), 2),
-    "before folding": Moment("before", (*_ENGINE, "fold"), 2),
-    "after folding": Moment("after", (*_ENGINE, "fold"), 2),
-    "before applying": Moment("before", (*_STORE, "apply"), 2),
-    "after applying": Moment("after", (*_STORE, "apply"), 2),
+
+def _moments(store: tuple[str, str]) -> dict[str, Moment]:
+    """Of a projector that begins with an empty store: it claims, resets, then steps. Calls are counted from 1, so the
+    second is in the second batch: it is read and folded while the first is applied. A document is loaded where it is
+    not in memory yet, so by a projector that finds a store it has not written to."""
+    return {
+        "before claiming": Moment("before", (*store, "claim"), 1),
+        "after claiming": Moment("after", (*store, "claim"), 1),
+        "after the reset": Moment("after", (*store, "reset"), 1),
+        "before reading": Moment("before", _READ, 2),
+        "after reading": Moment("after", _READ, 2),
+        "before loading": Moment("before", (*store, "load"), 1),
+        "after loading": Moment("after", (*store, "load"), 1),
+        "before folding": Moment("before", (*_ENGINE, "digest"), 2),
+        "after folding": Moment("after", (*_ENGINE, "digest"), 2),
+        "before applying": Moment("before", (*store, "apply"), 2),
+        "after applying": Moment("after", (*store, "apply"), 2),
+    }
+
+
+MOMENTS = {**_moments(_STORE), "while wiping": Moment("after", (*_STORE, "_wipe_keys"), 1)}
+POSTGRES = "postgres, "
+# In one transaction each: wiping and beginning; documents, sums and checkpoint.
+POSTGRES_MOMENTS = {
+    POSTGRES + name: moment
+    for name, moment in {
+        **_moments(_POSTGRES),
+        "while wiping": Moment("after", (*_POSTGRES, "clear"), 1),
+        "before writing": Moment("before", (*_POSTGRES, "_write"), 2),
+        "between documents and sums": Moment("before", (*_SUMS, "add"), 2),
+        "between sums and checkpoint": Moment("after", (*_POSTGRES, "_write"), 2),
+    }.items()
 }
+
+# A statement is prepared when it is first used. Until it is executed the server waits for it, within a transaction.
+PREPARED = {
+    "reading, prepared": vars(event_store)["_READ_ALL"],
+    POSTGRES + "applying, prepared": vars(postgres)["_MOVE"],
+}
+
+
+def pause_when_prepared(statement: str) -> None:
+    connection: Any = asyncpg.Connection
+    original = connection._get_statement
+    paused = False
+
+    async def get_statement(self: Any, query: str, *arguments: Any, **named: Any) -> Any:
+        nonlocal paused
+        prepared = await original(self, query, *arguments, **named)
+        if query == statement and not paused:
+            paused = True
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return prepared
+
+    connection._get_statement = get_statement
 
 
 def rig(moment: Moment, action: Callable[[], None]) -> None:
@@ -74,17 +124,7 @@ def rig(moment: Moment, action: Callable[[], None]) -> None:
             action()
         return result
 
-    def synchronous(*arguments: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if due("before"):
-            action()
-        result = original(*arguments, **named)
-        if due("after"):
-            action()
-        return result
-
-    setattr(place, name, synchronous if place.__name__ == "projector.engine" else asynchronous)
+    setattr(place, name, asynchronous)
 
 
 def become_newer() -> None:
@@ -93,29 +133,40 @@ def become_newer() -> None:
     codec.UPCASTERS["OrderPlaced", NEWER_VERSION - 1] = lambda payload: {**payload, "channel": "web"}
 
 
-def keep_orders_only() -> None:
+def be_busy(seconds: float) -> None:
+    decide: Any = vars(handler)["_decide"]
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return decide(*arguments)
+
+    vars(handler)["_decide"] = slowly
+
+
+def keep_only(name: str) -> None:
     """Calls are counted over the whole process, so there must be one projection in it."""
-    vars(crew)["PROJECTIONS"] = tuple(one for one in PROJECTIONS if one.projection.name == "orders")
+    vars(crew)["PROJECTIONS"] = tuple(one for one in PROJECTIONS if one.projection.name == name)
 
 
-def main(argument: str) -> None:
+def main(process: ProcessName, argument: str) -> None:
     what, _, moment = argument.partition(":")
-    if moment:
-        keep_orders_only()
+    if what in {"kill", "pause"}:
+        keep_only("revenue_by_day" if moment.startswith(POSTGRES) else "orders")
     match what:
         case "kill":
-            rig(MOMENTS[moment], lambda: os.kill(os.getpid(), signal.SIGKILL))
+            rig({**MOMENTS, **POSTGRES_MOMENTS}[moment], lambda: os.kill(os.getpid(), signal.SIGKILL))
+        case "pause" if moment in PREPARED:
+            pause_when_prepared(PREPARED[moment])
         case "pause":
             rig(MOMENTS[moment], lambda: os.kill(os.getpid(), signal.SIGSTOP))
         case "newer":
             become_newer()
+        case "busy":
+            be_busy(float(moment))
         case _:
             sys.exit(f"no such rig: {argument}")
-
-    from cli.run import run
-
-    run("projector")
+    run(process)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(cast(ProcessName, sys.argv[1]), sys.argv[2])

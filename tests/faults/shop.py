@@ -35,13 +35,14 @@ _QUICK = {
     "APPEND_WAIT_SECONDS": "0.5",
     "APPEND_TIMEOUT_SECONDS": "1.0",
     "HEARTBEAT_SECONDS": "0.1",
+    "LONG_TRANSACTION_SECONDS": "1.0",
     "HEARTBEAT_STALE_SECONDS": "2.0",
     "PROJECTOR_POLL_SECONDS": "0.05",
 }
 
 
 class Process(Service):
-    """One of our processes; `rig` is for a projector, see `tests.faults.rigged`."""
+    """One of our processes; for `rig` see `tests.faults.rigged`."""
 
     rig: str | None = None
 
@@ -49,7 +50,7 @@ class Process(Service):
         if self.rig is None:
             super().spawn()
             return
-        command = [sys.executable, "-P", "-m", "tests.faults.rigged", self.rig]
+        command = [sys.executable, "-P", "-m", "tests.faults.rigged", self.name, self.rig]
         self.process = launch(command, log=self.log, env=self._environment, death_signal=signal.SIGTERM)
 
     async def until_ready(self, seconds: float = 30.0) -> None:

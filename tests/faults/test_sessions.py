@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeAlias
 
 import asyncpg
 import httpx
@@ -11,6 +12,8 @@ import pytest
 from tests.faults.shop import Shop, codes, until_more
 from tests.orders import order_body
 from tests.running import eventually
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 # What stalls readers elsewhere: an old snapshot, an open transaction that has written, one that forgot to end.
 OPEN_TRANSACTIONS = {
@@ -23,7 +26,7 @@ OPEN_TRANSACTIONS = {
 async def test_appends_that_wait_for_the_head_are_answered_in_time_and_go_on_once_it_is_free(shop: Shop) -> None:
     await shop.start()
     customers = shop.customers()
-    rival = await asyncpg.connect(shop.servers.database_url)
+    rival = await asyncpg.connect(shop.servers.database_url, server_settings={"application_name": "a rival"})
     async with customers.ordering(4):
         await until_more(customers.promises)
         limits = httpx.Limits(max_connections=None)
@@ -37,12 +40,31 @@ async def test_appends_that_wait_for_the_head_are_answered_in_time_and_go_on_onc
                 assert codes(answers) <= {(503, "overloaded"), (503, "log-unavailable"), (504, "outcome-unknown")}
                 assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
                 assert (await commands.get("/readyz")).status_code == 200, "the log can be read"
+                await _assert_is_named(shop, rival, "blocked")
                 # Reading takes no lock: what is in the log is projected meanwhile.
                 await shop.assert_read_models_equal_the_log()
             again = await asyncio.gather(*(_until_answered(commands, n) for n in range(20)))
         await until_more(customers.promises)
+    said = [line for line in shop.command.log.read_text().splitlines() if '"message":"stalled"' in line]
+    assert any(f'"pid":{rival.get_server_pid()},"application":"a rival"' in line for line in said)
     await rival.close()
     await shop.assert_all_is_well([*customers.promises, *(answer.json() for answer in again)])
+
+
+async def _assert_is_named(shop: Shop, session: Connection, kind: str) -> None:
+    """`/projections` says that this session is in the way, since when, and what it does."""
+    async with httpx.AsyncClient(base_url=shop.query.url) as queries:
+
+        async def named() -> bool:
+            stalls = (await queries.get("/projections")).json()["stalls"]
+            return any(
+                (stall["kind"], stall["pid"], stall["application"], stall["state"])
+                == (kind, session.get_server_pid(), "a rival", "idle in transaction")
+                and stall["transaction_age_ms"] > 0
+                for stall in stalls
+            )
+
+        await eventually(named)
 
 
 def _held_up(number: int) -> dict[str, object]:
@@ -66,7 +88,7 @@ async def test_projections_go_on_beside_a_transaction_that_never_ends(what: str,
     isolation, statement = OPEN_TRANSACTIONS[what]
     await shop.start()
     customers = shop.customers()
-    idle = await asyncpg.connect(shop.servers.database_url)
+    idle = await asyncpg.connect(shop.servers.database_url, server_settings={"application_name": "a rival"})
     await idle.execute(f"begin isolation level {isolation.replace('_', ' ')}")
     await idle.execute(statement)
     async with customers.ordering(4):
@@ -74,4 +96,5 @@ async def test_projections_go_on_beside_a_transaction_that_never_ends(what: str,
     # With the transaction still open.
     await shop.assert_all_is_well(customers.promises, seconds=5)
     assert customers.asked_again == 0
+    await _assert_is_named(shop, idle, "long-transaction")
     await idle.close()

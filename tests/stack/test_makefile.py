@@ -43,6 +43,13 @@ def test_the_faults_have_a_target_of_their_own() -> None:
     assert "-m pytest tests/faults" in dry_run("test-faults")
 
 
+def test_the_benchmarks_install_what_they_compare_with() -> None:
+    commands = dry_run("bench", "ARGS=--quick")
+    assert commands.index("-r requirements/dev.lock") < commands.index("-r requirements/bench.lock")
+    assert commands.index("-r requirements/bench.lock") < commands.index("-m bench --quick")
+    assert "bench.lock" not in dry_run("bench-check")
+
+
 def test_ci_runs_the_checks_and_the_tests() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text().splitlines()
     steps = [line.partition(" ||")[0] for line in script if line.startswith("make")]

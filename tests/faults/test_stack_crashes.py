@@ -16,9 +16,11 @@ import pytest
 
 from cli.processes import Account, open_to, unprivileged_account
 from cli.stack import Process, Stack
-from tests.stack.conftest import StartUp
+from tests.stack.conftest import StartUp, running, start_up
 from tests.stack.orders_up import REPOSITORY, OrdersUp, living, orders
 from tests.stack.waiting import wait_until
+
+__all__ = ["running", "start_up"]  # fixtures
 
 
 @pytest.mark.parametrize("name", ["command", "query", "projector", "valkey", "postgres"])

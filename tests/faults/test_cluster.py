@@ -1,0 +1,101 @@
+"""Projector and query service on a Cluster: the same programs, with another URL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from query_service.news import News
+from shared.consistency import ConsistencyToken
+from shared.read_model_keys import PartitionKeys
+from shared.redis import create_redis
+from tests.faults.cluster import Node, cluster_url, running_cluster
+from tests.faults.operator import projections
+from tests.faults.shop import Servers, Shop, until_more
+from tests.running import eventually, settings_for
+
+PARTITIONS = "orders=4,revenue_by_day=2"
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
+    async with running_cluster(tmp_path) as nodes:
+        yield nodes
+
+
+async def test_on_a_cluster_everything_runs_unchanged_even_when_a_master_dies_and_returns(
+    tmp_path: Path, database_url: str, nodes: list[Node]
+) -> None:
+    shop = Shop(tmp_path, Servers(database_url, cluster_url(nodes)), PROJECTOR_PARTITIONS=PARTITIONS)
+    try:
+        await shop.start()
+        customers = shop.customers()
+        async with customers.ordering(4):
+            await until_more(customers.promises)
+            await assert_lists_are_complete(shop, customers.promises)
+            output = await projections(shop, "rebuild", "orders", PROJECTOR_PARTITIONS=PARTITIONS)
+            assert "0 differences" in output
+            await until_more(customers.promises)
+            nodes[1].kill()
+            await until_more(customers.promises)
+            nodes[1].start()
+        await shop.assert_all_is_well(customers.promises)
+        await assert_lists_are_complete(shop, customers.promises)
+        assert "dropped generation 1" in await projections(shop, "drop", "orders")
+        assert "0 differences" in await projections(shop, "verify", "orders")
+        await shop.assert_read_models_equal_the_log()
+        assert await nodes_with_documents(nodes) > 1
+    finally:
+        shop.close()
+
+
+async def test_news_come_from_partitions_on_every_node(nodes: list[Node]) -> None:
+    settings = settings_for("postgresql://nowhere", cluster_url(nodes))
+    redis = create_redis(settings)
+    news = News(redis, "orders")
+    news.start()
+    try:
+        publish = redis.register_script("return redis.call('PUBLISH', ARGV[1], ARGV[2])")
+        for keys in PartitionKeys("orders").each(8):
+            token = ConsistencyToken(UUID(int=1), keys.partition + 1).encode()
+
+            async def heard(keys: PartitionKeys = keys, token: str = token) -> bool:
+                await publish([keys.meta], [keys.channel, token])
+                return news._partitions[keys.partition].position == keys.partition + 1
+
+            await eventually(heard)
+    finally:
+        await news.close()
+        await redis.aclose()
+
+
+async def assert_lists_are_complete(shop: Shop, promises: list[dict[str, Any]]) -> None:
+    """Page by page: every promised order once, the newest first."""
+    token = max((promise["consistency_token"] for promise in promises), key=lambda token: int(token.split("-")[1]))
+    promised = {promise["aggregate_id"] for promise in promises}
+    listed: list[tuple[str, str]] = []
+    path: str | None = "/orders?limit=20"
+    async with httpx.AsyncClient(base_url=shop.query.url, timeout=40) as queries:
+        while path is not None:
+            answer = await queries.get(path, headers={"Consistency-Token": token, "Prefer": "wait=30"})
+            assert answer.status_code == 200, answer.text
+            listed += [(order["placed_at"], order["order_id"]) for order in answer.json()["orders"]]
+            path = answer.links["next"]["url"] if "next" in answer.links else None
+    order_ids = [order_id for _, order_id in listed]
+    assert len(set(order_ids)) == len(order_ids)
+    assert promised <= set(order_ids)
+    assert [at for at, _ in listed] == sorted((at for at, _ in listed), reverse=True)
+
+
+async def nodes_with_documents(nodes: list[Node]) -> int:
+    count = 0
+    for node in nodes:
+        async with Redis.from_url(node.url) as client:
+            count += len(await client.keys("{orders.*doc:*")) > 0
+    return count

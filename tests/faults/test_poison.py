@@ -1,0 +1,86 @@
+"""`orders projections` where a projection cannot apply an event: what an operator sees, and does about it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.settings import Settings
+from tests.faults.test_rebuild import Orders
+from tests.independent_fold import assert_read_models_equal_the_log
+from tests.projector.sick import SickStack, three_events_of_two_orders
+from tests.recording import Recorder
+from tests.running import eventually
+
+
+@pytest.fixture
+async def stack(settings: Settings, monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> AsyncIterator[SickStack]:
+    async with SickStack(settings, monkeypatch, recorder) as stack:
+        yield stack
+
+
+@pytest.fixture
+def orders(settings: Settings) -> Orders:
+    return Orders(settings)
+
+
+async def assert_equal_to_the_log(settings: Settings) -> None:
+    await assert_read_models_equal_the_log(
+        settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+    )
+
+
+async def test_an_operator_sees_what_is_parked_mends_it_and_tries_it_again(
+    stack: SickStack, orders: Orders, recorder: Recorder, settings: Settings
+) -> None:
+    await stack.start("orders", "park")
+    position = await three_events_of_two_orders(recorder, stack)
+    await eventually(stack.at_the_head("orders", "revenue_by_day"))
+    what = f"event {position} (PaymentConfirmed, version 2 of order-a): ValueError: indigestible"
+
+    status = await orders("status", "--query-url", str(stack.queries.base_url), "--tracebacks")
+    verified = await orders("verify", "orders", code=1)
+    again = await orders("retry", "orders", code=1)
+
+    assert f"orders has parked 1 streams:\n  {what}; 1 later events wait" in status
+    assert "    Traceback (most recent call last):" in status
+    assert "1 streams are parked" in verified
+    assert f"order a is parked before position {position}" in verified
+    assert f"a is still parked before {what}" in again
+
+    stack.sick.clear()
+
+    assert "a is up to date again" in await orders("retry", "orders", "a")
+    await assert_equal_to_the_log(settings)
+
+
+async def test_what_is_asked_while_no_projector_runs_is_done_by_the_next_one(
+    stack: SickStack, orders: Orders, recorder: Recorder, settings: Settings
+) -> None:
+    await stack.start("revenue_by_day", "stop")
+    position = await three_events_of_two_orders(recorder, stack)
+
+    async def stopped() -> bool:
+        return (await stack.status("revenue_by_day"))["stopped_at"] is not None
+
+    await eventually(stopped)
+    assert f"still stopped before event {position} (PaymentConfirmed" in await orders("retry", "revenue_by_day", code=1)
+    await stack.stop()
+    assert "no projector has tried it" in await orders("retry", "revenue_by_day", "--wait", "0.2", code=1)
+    stack.sick.clear()
+
+    await stack.start("revenue_by_day", "stop")
+
+    await assert_equal_to_the_log(settings)
+
+
+async def test_a_rebuild_says_how_many_streams_it_could_not_finish_and_does_not_switch(
+    orders: Orders, recorder: Recorder
+) -> None:
+    await recorder.record_raw("a", "OrderTeleported", 1, '{"customer_id":"alice"}')
+
+    parking = await orders("rebuild", "orders", code=1, PROJECTOR_ON_POISON="park")
+
+    assert "1 streams are parked" in parking
+    assert "OrderTeleported" in parking
