@@ -106,8 +106,8 @@ class Crew:
             self._look.clear()
             workers = {worker.lease_name: worker for worker in self._workers()}
             await candidacy.stand([name for name, worker in workers.items() if worker.standing])
-            seen = await look(session, workers)
-            shares = share_out(seen)
+            seen, elsewhere = await look(session, workers)
+            shares = share_out(seen, elsewhere)
             expecting = False
             for one in seen:
                 mine = shares.get(one.name) == session.pid

@@ -10,7 +10,7 @@ holds can be seen by all, and vanishes with them, so the processes share the par
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,11 +37,12 @@ with wanted as (
            hashtextextended('candidate for ' || name, 0) as candidacy
     from unnest($1::text[]) name
 ), held as (
-    select (classid::bigint << 32) | objid::bigint as key, pid from pg_locks
+    select (classid::bigint << 32) | objid::bigint as key, pid, mode = 'ExclusiveLock' as holds from pg_locks
     where locktype = 'advisory' and objsubid = 1 and granted
       and database = (select oid from pg_database where datname = current_database())
 )
-select w.name, h.pid, h.key = w.lease as holds from wanted w join held h on h.key in (w.lease, w.candidacy)
+select w.name, h.pid, h.holds from held h left join wanted w on h.key in (w.lease, w.candidacy)
+where w.name is not null or h.holds
 """
 _NEXT_EPOCH = "select nextval('projector_epochs')"
 # By drawing, not by setval(), which the projector's role may not use. Epochs count leases: there are not many to draw.
@@ -99,8 +100,8 @@ class Candidacy:
         self._standing = wanted
 
 
-async def look(session: Session, names: Collection[str]) -> list[Sighting]:
-    """Who holds and who stands for each."""
+async def look(session: Session, names: Collection[str]) -> tuple[list[Sighting], Counter[int]]:
+    """Who holds and who stands for each; how many leases of other names each session holds besides."""
     async with session.turn() as connection:
         rows = await connection.fetch(_LOOK, sorted(names))
     holders: dict[str, int] = {row["name"]: row["pid"] for row in rows if row["holds"]}
@@ -108,4 +109,5 @@ async def look(session: Session, names: Collection[str]) -> list[Sighting]:
     for row in rows:
         if not row["holds"]:
             candidates[row["name"]].add(row["pid"])
-    return [Sighting(name, holders.get(name), frozenset(candidates[name])) for name in sorted(names)]
+    elsewhere = Counter(row["pid"] for row in rows if row["name"] is None)
+    return [Sighting(name, holders.get(name), frozenset(candidates[name])) for name in sorted(names)], elsewhere

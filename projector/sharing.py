@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -15,8 +16,14 @@ class Sighting(NamedTuple):
     candidates: frozenset[int]
 
 
-def share_out(seen: Sequence[Sighting]) -> dict[str, int]:
-    """Who should hold what.
+_NOTHING: Mapping[int, int] = MappingProxyType({})
+
+
+def share_out(seen: Sequence[Sighting], elsewhere: Mapping[int, int] = _NOTHING) -> dict[str, int]:
+    """Who should hold what. `elsewhere`: how many each holds of what is not seen here.
+
+    Processes of two releases do not see the same read models. If they counted only what they see, each could leave a
+    partition to the other, for ever.
 
     What nobody holds goes to the candidate with the least; then one at a time goes from one who has more to one who has
     less by two or more. So where all are equal, or as good as, nothing moves. Who holds something without standing for
@@ -25,6 +32,7 @@ def share_out(seen: Sequence[Sighting]) -> dict[str, int]:
     seen = sorted(seen)
     shares = {one.name: one.holder for one in seen if one.holder is not None}
     load = Counter(shares.values())
+    load.update(elsewhere)
 
     def least(candidates: frozenset[int]) -> int:
         return min(candidates, key=lambda candidate: (load[candidate], candidate))

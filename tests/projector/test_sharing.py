@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +79,46 @@ def test_who_knows_nothing_of_candidates_keeps_what_it_has() -> None:
     older = [Sighting(name, 9, frozenset({1, 2})) for name in NAMES]
 
     assert set(share_out(older).values()) == {9}
+
+
+@dataclass
+class Releases:
+    """Processes of which each sees the partitions of some read models only, as those of two releases do."""
+
+    seen_by: dict[int, list[str]]
+    holders: dict[str, int] = field(default_factory=dict)
+
+    def look(self, process: int) -> None:
+        """It looks, lets go of what is another's share, and takes what is free and its own."""
+        seen = [Sighting(name, self.holders.get(name), self._willing(name)) for name in self.seen_by[process]]
+        elsewhere = Counter(holder for name, holder in self.holders.items() if name not in self.seen_by[process])
+        shares = share_out(seen, elsewhere)
+        for one in seen:
+            if one.holder == process != shares[one.name]:
+                del self.holders[one.name]
+            elif one.holder is None and shares[one.name] == process:
+                self.holders[one.name] = process
+
+    def _willing(self, name: str) -> frozenset[int]:
+        return frozenset(process for process, names in self.seen_by.items() if name in names)
+
+
+@given(st.dictionaries(projectors, st.lists(st.sampled_from(NAMES), unique=True), min_size=1), st.data())
+def test_nobody_leaves_a_partition_to_another_who_leaves_it_to_them(
+    seen_by: dict[int, list[str]], data: st.DataObject
+) -> None:
+    names = {name for names in seen_by.values() for name in names}
+    processes = st.permutations(sorted(seen_by))
+    releases = Releases(seen_by)
+    for name in data.draw(st.lists(st.sampled_from(sorted(names)), unique=True) if names else st.just([])):
+        releases.holders[name] = data.draw(st.sampled_from([nr for nr, seen in seen_by.items() if name in seen]))
+
+    for _ in range(2 * len(NAMES)):
+        for process in data.draw(processes):
+            releases.look(process)
+
+    settled = {**releases.holders}
+    assert settled.keys() == names
+    for process in seen_by:
+        releases.look(process)
+    assert releases.holders == settled
