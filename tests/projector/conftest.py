@@ -7,11 +7,13 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.projections.revenue_by_day import REVENUE
+from projector.session import Session, open_session
 from projector.stores import Shelf
 from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf
 from shared.postgres import create_pool
 from shared.settings import Settings
+from tests.projector.fresh_log import FreshLog
 from tests.roles import settings_of
 
 
@@ -33,3 +35,15 @@ async def shelf(request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Recor
     if request.param == "redis":
         return RedisShelf(redis, "orders", code=1)
     return PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)
+
+
+@pytest.fixture
+def fresh_log(connection: asyncpg.Connection[asyncpg.Record]) -> FreshLog:
+    return FreshLog(connection)
+
+
+@pytest.fixture
+async def session(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIterator[Session]:
+    """Reads that log, and lets it know when it was told of an event."""
+    async with open_session(projector_settings, fresh_log.told.set) as session:
+        yield session

@@ -4,42 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any, cast
-from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from projector import engine as engine_module
 from projector.engine import Engine
 from projector.kept import Kept
-from projector.lease import Lease
+from projector.lease import try_acquire
 from projector.projections.orders import ORDERS, OrderDocument
+from projector.session import Batch as Events
 from projector.session import Session
 from projector.stores import Batch, Standing, Verdict
-from shared.event_store import Head, StoredEvent
+from projector.stores.redis import RedisStore
 from shared.read_model_keys import Checkpoint
+from shared.settings import Settings
+from tests.independent_fold import assert_read_models_equal_the_log
 from tests.orders import paid, placed, shipped
-from tests.projector.histories import stored
-from tests.projector.memory import MemoryLog, MemoryStore
-from tests.projector.test_parking import folded
+from tests.projector.fresh_log import FreshLog
+from tests.projector.places import KEYS, BrokenOff, RedisPlace
+from tests.recording import Recorder
 from tests.running import eventually
 
 BATCH = 2
 
 
-class WatchedStore(MemoryStore):
-    """Says what was asked of it. Takes its time to apply, and waits until it may."""
+class WatchedStore(RedisStore):
+    """Says what was asked of it. Applies a batch once the engine has read on behind it, and once it may."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, redis: Redis, reads: list[int]) -> None:
+        super().__init__(redis, KEYS)
         self.loaded: list[str] = []
         self.applied = self.claims = 0
+        self.breaks = False  # the next apply, before it is done
         self.may_apply = asyncio.Event()
         self.may_apply.set()
+        self._reads = reads
 
     async def claim(self, epoch: int) -> Standing | None:
         self.claims += 1
@@ -50,42 +53,54 @@ class WatchedStore(MemoryStore):
         return await super().load(expected, document_ids)
 
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await eventually(lambda: batch.position in self._reads)
         await self.may_apply.wait()
+        if self.breaks:
+            self.breaks = False
+            raise BrokenOff
         self.applied += 1
         return await super().apply(batch, epoch)
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
-    log = MemoryLog()
-    log.install(monkeypatch)
-    return log
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """After which positions the log was asked for events, once it has answered."""
+    answered: list[int] = []
+    read = Session.read
+
+    async def watched(self: Session, after: int, limit: int) -> Events:
+        try:
+            return await read(self, after, limit)
+        finally:
+            answered.append(after)
+
+    monkeypatch.setattr(Session, "read", watched)
+    return answered
 
 
 @pytest.fixture
-def store() -> WatchedStore:
-    return WatchedStore()
+def store(redis: Redis, reads: list[int]) -> WatchedStore:
+    return WatchedStore(redis, reads)
 
 
 @pytest.fixture
-def engine(store: WatchedStore) -> Engine[OrderDocument]:
-    return Engine(ORDERS, store, Lease(Session(cast("Any", None)), 1, ""), BATCH)
+async def engine(session: Session, store: WatchedStore) -> Engine[OrderDocument]:
+    held = await try_acquire(session, "the lease")
+    assert held is not None
+    return Engine(ORDERS, store, held, BATCH)
 
 
-def history(customers: str = "abc") -> list[StoredEvent]:
+async def record_history(recorder: Recorder, order_ids: str = "abc") -> None:
     """Orders that take turns, so that every batch of two goes on with what the ones before began."""
-    steps = [(event, order_id) for event in (placed(), paid(), shipped()) for order_id in customers]
-    return [stored(event, order_id, 1 + nr // len(customers), nr + 1) for nr, (event, order_id) in enumerate(steps)]
+    for event in (placed(), paid(), shipped()):
+        for order_id in order_ids:
+            await recorder.record(order_id, event)
 
 
-def assert_equal_to(log: MemoryLog, store: MemoryStore) -> None:
-    streams = {event.stream_id for event in log.events}
-    expected = [folded([event for event in log.events if event.stream_id == stream]) for stream in streams]
-    assert {name: fields["document"] for name, fields in store.contents.documents.items()} == {
-        document.order_id: msgspec.json.encode(document).decode() for document in expected if document
-    }
+async def assert_equal_to_the_log(settings: Settings) -> None:
+    await assert_read_models_equal_the_log(
+        settings.database_url.get_secret_value(), settings.redis_url.get_secret_value(), read_models=["orders"]
+    )
 
 
 async def run_to_head(engine: Engine[OrderDocument]) -> None:
@@ -94,24 +109,16 @@ async def run_to_head(engine: Engine[OrderDocument]) -> None:
 
 
 async def test_the_next_batch_is_read_and_folded_while_the_store_is_busy(
-    engine: Engine[OrderDocument], log: MemoryLog, store: WatchedStore
+    engine: Engine[OrderDocument], recorder: Recorder, store: WatchedStore, reads: list[int]
 ) -> None:
-    log.events = history()
-    seen: list[int] = []
-    read = log._read_batch
+    await record_history(recorder)
+    store.may_apply.clear()
 
-    async def watched(connection: object, after: int, limit: int) -> list[StoredEvent]:
-        seen.append(after)
-        return await read(connection, after, limit)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shared.event_store.read_batch", watched)
-        store.may_apply.clear()
-        step = asyncio.create_task(engine.step())
-        await eventually(lambda: seen == [0, 2, 4])
-        assert store.applied == 0
-        store.may_apply.set()
-        await step
+    step = asyncio.create_task(engine.step())
+    await eventually(lambda: reads == [0, 2, 4])
+    assert store.applied == 0
+    store.may_apply.set()
+    await step
 
     assert store.applied == 1, "the next is sent when this one was answered"
     assert engine.checkpoint is not None
@@ -119,79 +126,92 @@ async def test_the_next_batch_is_read_and_folded_while_the_store_is_busy(
 
 
 async def test_documents_just_written_are_not_loaded(
-    engine: Engine[OrderDocument], log: MemoryLog, store: WatchedStore
+    engine: Engine[OrderDocument], recorder: Recorder, store: WatchedStore, settings: Settings
 ) -> None:
-    log.events = history()
+    await record_history(recorder)
 
     await run_to_head(engine)
 
     assert store.loaded == []
-    assert_equal_to(log, store)
+    await assert_equal_to_the_log(settings)
 
 
 async def test_documents_that_were_let_go_are_loaded_as_of_the_batch_before(
-    engine: Engine[OrderDocument], log: MemoryLog, store: WatchedStore
+    engine: Engine[OrderDocument], recorder: Recorder, store: WatchedStore, settings: Settings
 ) -> None:
     engine._kept = Kept(most_bytes=0)
-    log.events = history("abcd")
+    await record_history(recorder, "abcd")
 
     await run_to_head(engine)
 
     assert store.loaded
     assert store.claims == 1, "it never asked for what was not there yet"
-    assert_equal_to(log, store)
+    await assert_equal_to_the_log(settings)
 
 
 async def test_a_refused_apply_drops_what_was_kept_and_what_was_folded_ahead(
-    engine: Engine[OrderDocument], log: MemoryLog, store: WatchedStore
+    engine: Engine[OrderDocument], recorder: Recorder, redis: Redis, store: WatchedStore, settings: Settings
 ) -> None:
-    log.events = history()
+    place = RedisPlace(redis)
+    await record_history(recorder)
     await engine.step()
-    older = deepcopy(store.contents)
+    older = await place.copy()
     await engine.step()
-    store.contents = older
+    await place.put_back(older)
 
     await run_to_head(engine)
 
     assert {"a", "b"} <= set(store.loaded), "as the store has them"
-    assert_equal_to(log, store)
+    await assert_equal_to_the_log(settings)
 
 
 async def test_a_batch_folded_ahead_is_not_used_once_the_log_is_another(
-    engine: Engine[OrderDocument], log: MemoryLog, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+    engine: Engine[OrderDocument],
+    recorder: Recorder,
+    fresh_log: FreshLog,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engine_module, "LOG_SECONDS", 0.0)
-    log.events = history("abc")
+    await record_history(recorder, "abc")
     await engine.step()
 
-    log.events = history("xyz")
-
-    async def read_head(_: object) -> Head:
-        return Head(UUID(int=2), len(log.events), None)
-
-    monkeypatch.setattr("shared.event_store.read_head", read_head)
+    await fresh_log.begin()
+    await record_history(recorder, "xyz")
     await run_to_head(engine)
 
-    assert_equal_to(log, store)
+    await assert_equal_to_the_log(settings)
 
 
 async def test_what_is_wrong_with_an_apply_is_said_even_when_the_read_ahead_fails_too(
-    engine: Engine[OrderDocument], log: MemoryLog, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+    engine: Engine[OrderDocument],
+    recorder: Recorder,
+    session: Session,
+    store: WatchedStore,
+    reads: list[int],
+    settings: Settings,
 ) -> None:
-    log.events = history()
+    log = recorder.connection
+    await record_history(recorder)
     await engine.step()
-    store.fail = "before"
+    store.breaks = True
+    store.may_apply.clear()
 
-    async def lost(*_: object) -> list[StoredEvent]:
-        raise OSError
+    async def waiting() -> bool:
+        return bool(await log.fetchval("select count(*) from pg_locks where pid = $1 and not granted", session.pid))
 
-    monkeypatch.setattr("shared.event_store.read_batch", lost)
-    with pytest.raises(ConnectionError):
-        await engine.step()
+    async with log.transaction():
+        await log.execute("lock table events")
+        step = asyncio.create_task(engine.step())
+        await eventually(waiting)
+        await log.execute("select pg_cancel_backend($1)", session.pid)
+        await eventually(lambda: reads[-1] == 6)
+        store.may_apply.set()
+        with pytest.raises(BrokenOff):
+            await step
 
-    log.install(monkeypatch)
     await run_to_head(engine)
-    assert_equal_to(log, store)
+    await assert_equal_to_the_log(settings)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40)) | st.sampled_from("abcdef")))

@@ -2,68 +2,81 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck
+from hypothesis import given as for_all
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from projector.engine import Engine
 from projector.folding import Changes
-from projector.lease import Lease
-from projector.projection import Share
-from projector.projections.orders import ORDERS, OrderDocument
-from projector.projections.revenue_by_day import REVENUE
+from projector.lease import lease_name, try_acquire
+from projector.projection import Projection, Share
+from projector.projections.orders import ORDERS
+from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.session import Session
 from projector.stores import Batch, Shelf, Store, Verdict
 from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf
 from shared.event_store import StoredEvent
-from shared.read_model_keys import Generations, partition_of
+from shared.read_model_keys import Generations
+from tests.independent_fold import assert_read_models_equal_the_log
+from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import logs
-from tests.projector.memory import MemoryLog, MemoryStore
-from tests.projector.test_parking import folded
+from tests.projector.places import NOTHING, PostgresPlace, RedisPlace
 
 LOG = UUID(int=1)
 
 
-@given(logs(), st.integers(1, 4), st.integers(1, 3), st.data())
-@settings(max_examples=100, deadline=None)
-def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(
-    events: list[StoredEvent], partitions: int, batch_size: int, data: st.DataObject
-) -> None:
-    log, session = MemoryLog(), Session(cast("Any", None))
-    stores = [MemoryStore() for _ in range(partitions)]
-    engines: list[Engine[OrderDocument]] = [
-        Engine(ORDERS.part(number, partitions), store, Lease(session, 1, ""), batch_size)
-        for number, store in enumerate(stores)
-    ]
-    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        log.install(patch)
-        for event in events:
-            log.events.append(event)
-            session.hint()
-            for engine in data.draw(st.lists(st.sampled_from(engines), max_size=3)):
-                runner.run(engine.step())
-        for engine in engines:
-            while runner.run(engine.step()):
-                pass
+@pytest.fixture
+def places(
+    redis: Redis, pool: asyncpg.Pool[asyncpg.Record], connection: asyncpg.Connection[asyncpg.Record]
+) -> tuple[RedisPlace, PostgresPlace]:
+    return RedisPlace(redis), PostgresPlace(pool, connection)
 
-    for number, store in enumerate(stores):
-        assert store.contents.checkpoint is not None
-        assert store.contents.checkpoint.position == len(events), "it goes past what belongs to others"
-        expected = {
-            order_id: folded([event for event in events if event.stream_id == f"order-{order_id}"])
-            for order_id in {event.stream_id.removeprefix("order-") for event in events}
-            if partition_of(order_id, partitions) == number
-        }
-        found = {order_id: fields["document"].encode() for order_id, fields in store.contents.documents.items()}
-        assert found == {order_id: msgspec.json.encode(document) for order_id, document in expected.items()}
+
+@for_all(events=logs(), partitions=st.integers(1, 4), batch_size=st.integers(1, 3), data=st.data())
+@effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(
+    events: list[StoredEvent],
+    partitions: int,
+    batch_size: int,
+    data: st.DataObject,
+    fresh_log: FreshLog,
+    session: Session,
+    places: tuple[RedisPlace, PostgresPlace],
+    shelf: Shelf,
+    database_url: str,
+    redis_url: str,
+) -> None:
+    await fresh_log.begin()
+    for place in places:
+        await place.put_back(NOTHING)
+    assert (await shelf.settle(partitions)).partitions_of(1) == partitions
+    projection: Projection[Any] = ORDERS if isinstance(shelf, RedisShelf) else REVENUE_BY_DAY
+    engines: list[Engine[Any]] = []
+    for number in range(partitions):
+        held = await try_acquire(session, lease_name(projection.name, 1, number))
+        assert held is not None
+        engines.append(
+            Engine(projection.part(number, partitions), shelf.store(1, number, partitions), held, batch_size)
+        )
+
+    for event in events:
+        await fresh_log.append(event)
+        for number in data.draw(st.lists(st.integers(0, partitions - 1), max_size=3)):
+            await engines[number].step()
+    for engine in engines:
+        while await engine.step():
+            pass
+
+    # With no time to catch up: every partition is at the head already, past what belongs to others.
+    await assert_read_models_equal_the_log(database_url, redis_url, seconds=0.0, read_models=[projection.name])
 
 
 async def begin(store: Store, position: int, document_id: str = "a") -> None:

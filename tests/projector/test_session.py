@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck
+from hypothesis import given as for_all
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from projector.session import Session, open_session
 from shared import event_store
 from shared.settings import Settings
 from tests.orders import new_order_id, placed
+from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import later, placings, stored
-from tests.projector.memory import MemoryLog
 from tests.recording import Recorder
 from tests.running import eventually
 
 
-@given(st.data())
-@settings(max_examples=50, deadline=None)
-def test_followers_at_any_pace_read_every_event_once_and_in_order(data: st.DataObject) -> None:
-    log, session = MemoryLog(), Session(cast("Any", None))
+@for_all(data=st.data())
+@effort(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_followers_at_any_pace_read_every_event_once_and_in_order(
+    data: st.DataObject, fresh_log: FreshLog, session: Session
+) -> None:
+    await fresh_log.begin()
+    session.forget()  # what it read of the log before
     followers: list[list[int]] = [[] for _ in range(3)]
-    with pytest.MonkeyPatch.context() as patch:
-        log.install(patch)
-        for _ in range(data.draw(st.integers(1, 20))):
-            for _ in range(data.draw(st.integers(0, 4))):
-                position = len(log.events) + 1
-                event = data.draw(placings if position == 1 else later)
-                log.events.append(stored(event, "a", position, position))
-                session.hint()
-            seen = data.draw(st.sampled_from(followers))
-            events, more = asyncio.run(session.read(len(seen), data.draw(st.integers(1, 5))))
-            seen += [event.position for event in events]
-            assert events or len(seen) == len(log.events), "what is there is read"
-            assert more or len(seen) == len(log.events), "who is told that this is all has read all"
+    for _ in range(data.draw(st.integers(1, 20))):
+        for _ in range(data.draw(st.integers(0, 4))):
+            position = len(fresh_log.events) + 1
+            event = data.draw(placings if position == 1 else later)
+            await fresh_log.append(stored(event, "a", position, position))
+        seen = data.draw(st.sampled_from(followers))
+        events, more = await session.read(len(seen), data.draw(st.integers(1, 5)))
+        assert events == fresh_log.events[len(seen) : len(seen) + len(events)]
+        seen += [event.position for event in events]
+        assert events or len(seen) == len(fresh_log.events), "what is there is read"
+        assert more or len(seen) == len(fresh_log.events), "who is told that this is all has read all"
 
     for seen in followers:
         assert seen == [*range(1, len(seen) + 1)]

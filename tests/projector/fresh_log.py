@@ -1,0 +1,46 @@
+"""The real log, emptied for each of the histories that a test tries: a database for each would take far longer."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import asyncpg
+
+from shared import event_store
+from shared.event_store import Append, NewEvent, Outcome, StoredEvent
+
+_EMPTY = """
+alter table events disable trigger user;
+delete from events;
+alter table events enable always trigger events_are_immutable;
+alter table events enable always trigger events_are_not_truncated;
+update log_head set (log_id, position, hash, recorded_at) = (
+    select id, 0, sha256(uuid_send(id)), '-infinity'::timestamptz from gen_random_uuid() id
+)
+"""
+TOLD_SECONDS = 10.0
+
+
+class FreshLog:
+    """Needs a superuser's connection. `events` are what the log holds, as it answers."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.events: list[StoredEvent] = []
+        self.told = asyncio.Event()  # to be set by a session that is told of an event
+        self._connection = connection
+
+    async def begin(self) -> None:
+        """Another log in the place of what was there."""
+        await self._connection.execute(_EMPTY)
+        self.events = []
+
+    async def append(self, event: StoredEvent) -> None:
+        """The next event of a history, under a hash and a time of the log's own. Returns once a session was told."""
+        self.told.clear()
+        append = Append(event.stream_id, event.version - 1, uuid4(), [NewEvent(*event[3:9])])
+        (verdict,) = await event_store.append_group(self._connection, [append])
+        assert (verdict.outcome, verdict.position) == (Outcome.APPENDED, event.position)
+        self.events += await event_store.read_batch(self._connection, len(self.events), 1)
+        async with asyncio.timeout(TOLD_SECONDS):
+            await self.told.wait()

@@ -1,0 +1,152 @@
+"""The places where read models are kept: what they list and add up beside documents, and copies of all they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from operator import add
+from typing import Any, TypeAlias
+
+import asyncpg
+from redis.asyncio import Redis
+
+from projector.projection import Entry, Projection, Share
+from projector.projections.orders import ORDERS
+from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
+from projector.stores import Batch, Store, Verdict
+from projector.stores.postgres import PostgresStore
+from projector.stores.redis import RedisStore
+from shared.read_model_keys import PartitionKeys
+
+KEYS = PartitionKeys("orders")
+TABLES = ("read_models", "read_model_documents", "read_model_parked", "read_model_generations", "revenue_by_day")
+
+Listed: TypeAlias = dict[tuple[str, ...], tuple[int, ...]]  # (index, place): (1,), or (sums, *key of a line): amounts
+Copy: TypeAlias = Mapping[Any, Any]
+NOTHING: Copy = {}
+
+
+def listed(entries: Iterable[Entry]) -> Listed:
+    """What a place has to hold of all these entries."""
+    found: Listed = {}
+    for name, place in entries:
+        key, amounts = ((name, *place.key), place.amounts) if isinstance(place, Share) else ((name, place), (1,))
+        found[key] = tuple(map(add, found[key], amounts)) if key in found else amounts
+    return found
+
+
+class BrokenOff(ConnectionError):
+    """What a client gets when its connection is cut, whether what it sent was done or not."""
+
+
+class Cut:
+    """Breaks the next apply off, `before` or `after` it is done."""
+
+    def __init__(self) -> None:
+        self.when: str | None = None
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        self._break("before")
+        yield
+        self._break("after")
+
+    def _break(self, when: str) -> None:
+        if self.when == when:
+            self.when = None
+            raise BrokenOff
+
+
+class _CutRedisStore(RedisStore):
+    def __init__(self, redis: Redis, cut: Cut) -> None:
+        super().__init__(redis, KEYS)
+        self._cut = cut
+
+    async def apply(self, batch: Batch, epoch: int) -> Verdict:
+        with self._cut.around():
+            return await super().apply(batch, epoch)
+
+
+class _CutPostgresStore(PostgresStore):
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], cut: Cut) -> None:
+        super().__init__(pool, REVENUE_BY_DAY.name, [REVENUE])
+        self._cut = cut
+
+    async def apply(self, batch: Batch, epoch: int) -> Verdict:
+        with self._cut.around():
+            return await super().apply(batch, epoch)
+
+
+class RedisPlace:
+    """All of a Redis, with the orders in it."""
+
+    projection: Projection[Any] = ORDERS
+
+    def __init__(self, redis: Redis) -> None:
+        self.cut = Cut()
+        self.store: Store = _CutRedisStore(redis, self.cut)
+        self._redis = redis
+
+    async def listed(self) -> Listed:
+        others = {KEYS.meta, KEYS.parked, KEYS.retry, KEYS.heartbeat}
+        keys = [key.decode() async for key in self._redis.scan_iter(match=KEYS.prefix + "*", count=1_000)]
+        indexes = [key for key in keys if key not in others and not key.startswith(KEYS.documents)]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in indexes:
+                pipeline.zrange(key, 0, -1)
+            found = await pipeline.execute()
+        return {
+            (key.removeprefix(KEYS.prefix), place.decode()): (1,)
+            for key, places in zip(indexes, found, strict=True)
+            for place in places
+        }
+
+    async def copy(self) -> Copy:
+        keys = [key async for key in self._redis.scan_iter(count=1_000)]
+        async with self._redis.pipeline() as pipeline:
+            for key in keys:
+                pipeline.dump(key)
+            return dict(zip(keys, await pipeline.execute(), strict=True))
+
+    async def put_back(self, copy: Copy) -> None:
+        """Instead of all that is there."""
+        async with self._redis.pipeline() as pipeline:
+            pipeline.flushall()
+            for key, value in copy.items():
+                pipeline.restore(key, 0, value)
+            await pipeline.execute()
+
+
+class PostgresPlace:
+    """All tables of read models, with the revenue by day in them. Copies need a superuser's connection."""
+
+    projection: Projection[Any] = REVENUE_BY_DAY
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.cut = Cut()
+        self.store: Store = _CutPostgresStore(pool, self.cut)
+        self._connection = connection
+
+    async def listed(self) -> Listed:
+        rows = await self._connection.fetch(
+            "select day::text, currency, status, orders, placed, paid, cancelled from revenue_by_day"
+        )
+        return {(REVENUE.name, *row[:3]): tuple(map(int, row[3:])) for row in rows}
+
+    async def copy(self) -> Copy:
+        columns = ", ".join(f"(select json_agg(t)::text from {table} t) as {table}" for table in TABLES)
+        row = await self._connection.fetchrow(f"select {columns}")
+        assert row is not None
+        return dict(row)
+
+    async def put_back(self, copy: Copy) -> None:
+        """Instead of all that is there."""
+        async with self._connection.transaction():
+            await self._connection.execute("; ".join(f"delete from {table}" for table in TABLES))
+            for table in TABLES:
+                rows = f"json_populate_recordset(null::{table}, $1::text::json)"
+                if copy.get(table):
+                    await self._connection.execute(f"insert into {table} select * from {rows}", copy[table])
+
+
+Place: TypeAlias = RedisPlace | PostgresPlace
