@@ -55,11 +55,15 @@ class OrdersUp:
         self._terminal = terminal or data_dir.with_name(data_dir.name + ".terminal")
         self.command_url = f"http://127.0.0.1:{free_port()}"
         self.query_url = f"http://127.0.0.1:{free_port()}"
-        uid, gid = account or (None, None)
+        self._account, self._added = account, added
+        self.process = self._launch()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        uid, gid = self._account or (None, None)
         with self._terminal.open("w") as screen:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", "cli", "up", *self.arguments],
-                env=environment(**added),
+                env=environment(**self._added),
                 stdin=subprocess.DEVNULL,
                 stdout=screen,
                 stderr=subprocess.STDOUT,
@@ -68,6 +72,11 @@ class OrdersUp:
                 extra_groups=None if uid is None else [],
                 start_new_session=True,
             )
+
+    def start_again(self) -> None:
+        """The next `orders up` on the same data, at the same addresses; what the last one printed is gone."""
+        assert self.process.poll() is not None, "it still runs"
+        self.process = self._launch()
 
     @property
     def arguments(self) -> list[str]:

@@ -20,6 +20,12 @@ def test_every_target_sets_up_first() -> None:
         assert commands.index("--require-hashes -r requirements/dev.lock") < commands.index(f".venv/bin/{command}")
 
 
+def test_make_up_and_make_test_are_the_first_two_commands_of_the_readme() -> None:
+    first_block = (REPOSITORY / "README.md").read_text().split("```")[1]
+    _, first, second, *_ = first_block.splitlines()
+    assert [line.partition("#")[0].strip() for line in (first, second)] == ["make up", "make test"]
+
+
 def test_arguments_reach_the_command() -> None:
     assert ".venv/bin/orders up --data-dir elsewhere" in dry_run("up", "ARGS=--data-dir elsewhere")
     assert re.search("-m pytest .*-k stack", dry_run("test", "ARGS=-k stack"))

@@ -16,8 +16,9 @@ import pytest
 from cli.embedded import EmbeddedValkey
 from cli.embedded_server import free_port
 from tests.stack.conftest import StartUp
-from tests.stack.orders_up import OrdersUp, living, orders
+from tests.stack.orders_up import OrdersUp, environment, living, orders
 from tests.stack.waiting import wait_until
+from tests.system.curl import path_with_curl, path_with_stand_in
 
 
 def test_it_prints_ready_once_both_services_answer(running: OrdersUp) -> None:
@@ -27,11 +28,15 @@ def test_it_prints_ready_once_both_services_answer(running: OrdersUp) -> None:
             assert httpx.get(url + path, timeout=30).status_code == httpx.codes.OK
 
 
-def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp) -> None:
+def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp, tmp_path: Path) -> None:
     place, read = (line for line in running.terminal.splitlines() if line.startswith("curl"))
-    for _ in range(2):
-        assert '"consistency_token"' in subprocess.check_output(["sh", "-c", place], text=True)
-        assert '"total_amount":3564' in subprocess.check_output(["sh", "-c", read], text=True)
+    for path in (path_with_curl(tmp_path), path_with_stand_in(tmp_path)):
+
+        def pasted(line: str, path: str = path) -> str:
+            return subprocess.check_output(["sh", "-c", line], env=environment(PATH=path), text=True)
+
+        assert re.fullmatch(r'{.*"consistency_token".*}\n', pasted(place))
+        assert re.fullmatch(r'{.*"total_amount":3564.*}\n', pasted(read))
 
 
 def test_a_second_one_on_the_same_data_is_refused_and_told_where_the_first_is(running: OrdersUp) -> None:
@@ -87,14 +92,20 @@ def test_projections_status_tells_how_far_each_read_model_is_behind(running: Ord
     assert re.search(r"orders .*\b(normal|warning|critical|emergency)\b", status.stdout)
 
 
-def test_sigterm_stops_everything_in_good_order(tmp_path: Path, start_up: StartUp) -> None:
-    stack = start_up(tmp_path / "data").until_ready()
-    processes = stack.processes()
+def test_ctrl_c_stops_everything_in_good_order_and_the_next_start_has_the_data(running: OrdersUp) -> None:
+    order, processes = running.place_order(), running.processes()
     assert len(processes) > 6  # ourselves, three services, Valkey, PostgreSQL and its workers
-    assert stack.stop(signal.SIGTERM) == 0
-    assert stack.terminal.endswith("stopping\nstopped\n")
-    assert living(processes) == []
-    assert "database system is shut down" in (tmp_path / "data" / "logs" / "postgres.log").read_text()
+    log = running.data_dir / "logs" / "postgres.log"
+    before = len(log.read_text())
+    try:
+        assert running.stop(signal.SIGINT) == 0
+        assert living(processes) == []
+        assert running.terminal.endswith("stopping\nstopped\n")
+        assert "database system is shut down" in log.read_text()[before:]
+    finally:
+        running.start_again()  # as others found it
+    assert running.until_ready().order_total(*order) == 1530
+    assert "automatic recovery in progress" not in log.read_text()[before:]
 
 
 def test_ctrl_c_during_the_start_leaves_nothing_behind(tmp_path: Path, start_up: StartUp) -> None:
@@ -107,18 +118,21 @@ def test_ctrl_c_during_the_start_leaves_nothing_behind(tmp_path: Path, start_up:
     assert "ready" not in stack.terminal
 
 
-def test_a_server_that_is_named_is_waited_for_and_used_instead_of_an_embedded_one(
-    tmp_path: Path, start_up: StartUp
+def test_servers_that_are_named_are_waited_for_and_used_instead_of_embedded_ones(
+    tmp_path: Path, start_up: StartUp, database_url: str
 ) -> None:
     with EmbeddedValkey(tmp_path / "valkey") as valkey:
         valkey.stop()
-        stack = start_up(tmp_path / "data", REDIS_URL=valkey.url)
+        stack = start_up(tmp_path / "data", DATABASE_URL=database_url, REDIS_URL=valkey.url)
         stack.until_it_says("waiting for query: ")
         valkey.start()
         stack.until_ready()
-        assert sorted(stack.descriptor.children) == ["command", "postgres", "projector", "query"]
-        assert stack.descriptor.redis_url == valkey.url
-        stack.stop()
+        assert sorted(stack.descriptor.children) == ["command", "projector", "query"]
+        assert (stack.descriptor.database_url, stack.descriptor.redis_url) == (database_url, valkey.url)
+        assert stack.order_total(*stack.place_order()) == 1530
+        processes = stack.processes()
+        assert stack.stop(signal.SIGTERM) == 0
+        assert living(processes) == []
 
 
 def test_an_unreachable_database_is_told_in_words(tmp_path: Path, start_up: StartUp) -> None:

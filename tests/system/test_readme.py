@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack.orders_up import OrdersUp, environment
+from tests.system.curl import path_with_curl
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -45,17 +44,8 @@ def _expected(output: str) -> str:
     return ".*".join(parts)
 
 
-def _stand_in_for_curl(directory: Path) -> None:
-    """A machine with Python and make need not have curl."""
-    if shutil.which("curl") is None:
-        script = directory / "curl"
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/system/curl.py" "$@"\n')
-        script.chmod(0o755)
-
-
 @pytest.mark.parametrize("document", ["README.md", "docs/time-travel.md"])
 def test_the_tour(document: str, up: OrdersUp, tmp_path: Path) -> None:
-    _stand_in_for_curl(tmp_path)
     (tmp_path / ".orders").symlink_to(up.data_dir)
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     (tmp_path / "docs").symlink_to(ROOT / "docs")
@@ -64,6 +54,7 @@ def test_the_tour(document: str, up: OrdersUp, tmp_path: Path) -> None:
     orders.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m cli "$@"\n')
     orders.chmod(0o755)
     command_port, query_port = (url.rpartition(":")[2] for url in (up.command_url, up.query_url))
+    path = path_with_curl(tmp_path)
     blocks = _blocks(document)
     assert len(blocks) > 5
     token = ""
@@ -74,7 +65,7 @@ def test_the_tour(document: str, up: OrdersUp, tmp_path: Path) -> None:
             done = subprocess.run(
                 ["/bin/sh", "-c", f"{token}\n{script}"],
                 cwd=tmp_path,
-                env=environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", COLUMNS="200"),
+                env=environment(PATH=path, COLUMNS="200"),
                 capture_output=True,
                 text=True,
                 timeout=60,
