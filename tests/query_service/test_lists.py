@@ -9,9 +9,10 @@ from random import Random
 
 import httpx
 
+from shared.consistency import ConsistencyToken
 from shared.events.order import OrderCancelled
 from tests.orders import LAMP, paid, placed
-from tests.query_service.reading import get, pages
+from tests.query_service.reading import get, pages, token_now
 from tests.recording import Recorder
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
@@ -118,13 +119,17 @@ async def test_pages_neither_repeat_nor_miss_an_order_while_new_ones_arrive(
         await recorder.record(f"new-{next(numbers)}", placed(), occurred_at=at)
 
     for limit in (1, 3, 7, 20):
-        found, url = [], f"/orders?limit={limit}"
+        found, shown, url = [], [], f"/orders?limit={limit}"
         while url:
-            answer, _ = await asyncio.gather(queries.get(url), order_another())
+            # What came while the last page was read is there when this one is.
+            token = {"Consistency-Token": await token_now(recorder)}
+            answer, _ = await asyncio.gather(queries.get(url, headers=token), order_another())
             found += [order["order_id"] for order in answer.json()["orders"]]
+            shown.append(ConsistencyToken.decode(answer.headers["consistency-token"]).position)
             url = answer.links.get("next", {}).get("url", "")
         assert len(found) == len(set(found))
         assert [order_id for order_id in found if order_id in there] == before[0]
+        assert shown[-1] - shown[0] >= len(shown) - 2 > 0  # they did arrive meanwhile
 
 
 async def test_a_parameter_that_is_not_acceptable_is_refused(queries_alone: httpx.AsyncClient) -> None:
