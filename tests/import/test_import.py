@@ -6,12 +6,14 @@ import asyncio
 import csv
 import gzip
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -192,6 +194,26 @@ async def test_a_second_run_changes_nothing_and_says_so(
     assert "nothing changed" in second.stdout
     assert await connection.fetchrow("select position, hash from log_head") == head
     assert (tmp_path / "online_retail_sample.rejects.csv").read_bytes() == rejects
+
+
+async def test_on_a_terminal_a_bar_shows_how_many_are_placed_and_how_fast(command_url: str, tmp_path: Path) -> None:
+    file = csv_file(tmp_path, *(one_line(str(invoice)) for invoice in range(50)))
+    ours, terminal = pty.openpty()
+    arguments = "import", str(file), "--command-url", command_url
+    process = start(tmp_path, *arguments, output=terminal, TERM="xterm", COLUMNS="120", NO_COLOR="1")
+    os.close(terminal)
+    shown = await asyncio.to_thread(everything_shown, ours)
+    assert process.wait() == 0, shown
+    assert re.search(r"placing orders .*━━━.* 50/50 .*\d orders/s", shown)
+
+
+def everything_shown(terminal: int) -> str:
+    """Until nobody holds its other end."""
+    shown = b""
+    with open(terminal, "rb", buffering=0) as screen, suppress(OSError):  # that is how Linux says so
+        while chunk := screen.read(4096):
+            shown += chunk
+    return shown.decode()
 
 
 async def test_every_invoice_is_in_the_log_or_in_the_rejects_file(
