@@ -1,17 +1,22 @@
-"""`kill -9` of every process in turn while orders arrive: nothing acknowledged is lost, nothing happens twice."""
+"""`kill -9` of every process in turn, of `orders up` itself, and of all at once, while orders arrive: nothing
+acknowledged is lost, nothing happens twice."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 
+import psutil
 import pytest
 
+from tests.faults.shop import until_more
 from tests.independent_fold import assert_read_models_equal_the_log
-from tests.promises import assert_each_can_be_read, assert_the_log_holds_each_once
+from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.running import eventually
-from tests.stack.orders_up import OrdersUp
+from tests.stack.orders_up import OrdersUp, living
 from tests.system.customers import Customers
 
 
@@ -24,15 +29,53 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersUp]:
         stack.stop()
 
 
-@pytest.mark.parametrize("victim", ["projector", "command", "valkey", "postgres"])
-async def test_a_kill_9_while_orders_arrive_loses_and_doubles_nothing(victim: str, up: OrdersUp) -> None:
+@pytest.fixture(scope="module")
+def promises() -> list[Promise]:
+    """All that the stack was ever asked for."""
+    return []
+
+
+@asynccontextmanager
+async def customers_ordering(up: OrdersUp, promises: list[Promise]) -> AsyncIterator[None]:
+    """Before, during and after whatever happens in the block; then every promise is kept, and nothing else is there."""
     customers = Customers(up.command_url)
+    customers.promises = promises
     async with customers.ordering():
-        await eventually(lambda: len(customers.promises) > 200)
-        said, promised = len(up.terminal), len(customers.promises)
+        await until_more(promises, 200)
+        yield
+        await until_more(promises, 200)
+    stack = up.descriptor
+    await assert_the_log_holds_each_once(stack.database_url, promises, and_nothing_else=True)
+    await assert_each_can_be_read(up.query_url, promises[-50:])
+    await assert_read_models_equal_the_log(stack.database_url, stack.redis_url)
+
+
+@pytest.mark.parametrize("victim", ["projector", "command", "valkey", "postgres"])
+async def test_a_kill_9_while_orders_arrive_loses_and_doubles_nothing(
+    victim: str, up: OrdersUp, promises: list[Promise]
+) -> None:
+    async with customers_ordering(up, promises):
+        said = len(up.terminal)
         os.kill(up.descriptor.children[victim].pid, signal.SIGKILL)
         await eventually(lambda: f"{victim} is back" in up.terminal[said:], seconds=30)
-        await eventually(lambda: len(customers.promises) > promised + 200, seconds=30)
-    await assert_the_log_holds_each_once(up.descriptor.database_url, customers.promises)
-    await assert_each_can_be_read(up.query_url, customers.promises[-50:])
-    await assert_read_models_equal_the_log(up.descriptor.database_url, up.descriptor.redis_url)
+
+
+async def test_kill_9_of_orders_up_leaves_no_process_and_the_next_start_has_every_order(
+    up: OrdersUp, promises: list[Promise]
+) -> None:
+    async with customers_ordering(up, promises):
+        processes = up.processes()
+        up.stop(signal.SIGKILL)
+        await eventually(lambda: not living(processes))
+        up.start_again()
+        await asyncio.to_thread(up.until_ready)
+
+
+async def test_kill_9_of_everything_at_once_loses_no_acknowledged_order(up: OrdersUp, promises: list[Promise]) -> None:
+    async with customers_ordering(up, promises):
+        for process in up.processes():
+            with suppress(psutil.NoSuchProcess):  # it died with the first
+                process.kill()
+        up.process.wait()
+        up.start_again()
+        await asyncio.to_thread(up.until_ready)

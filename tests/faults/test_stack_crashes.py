@@ -42,24 +42,6 @@ def test_a_child_that_dies_is_restarted_where_it_was(name: str, running: OrdersU
     assert running.order_total(*running.place_order()) == 1530
 
 
-def test_kill_9_leaves_no_process_and_the_next_start_has_every_order(tmp_path: Path, start_up: StartUp) -> None:
-    stack = start_up(tmp_path / "data").until_ready()
-    order = stack.place_order()
-    processes = stack.processes()
-    stack.stop(signal.SIGKILL)
-    wait_until(lambda: not living(processes), "every process has ended by itself")
-    assert start_up(tmp_path / "data").until_ready().order_total(*order) == 1530
-
-
-def test_kill_9_of_everything_at_once_loses_no_acknowledged_order(tmp_path: Path, start_up: StartUp) -> None:
-    stack = start_up(tmp_path / "data").until_ready()
-    order = stack.place_order()
-    for process in stack.processes():
-        process.kill()
-    stack.process.wait()
-    assert start_up(tmp_path / "data").until_ready().order_total(*order) == 1530
-
-
 def test_survivors_of_a_killed_run_are_stopped_and_strangers_are_left_alone(tmp_path: Path) -> None:
     """What happens where the kernel does not end the children of a dead process."""
     with sleeper() as survivor, sleeper() as stranger:
