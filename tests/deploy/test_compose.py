@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
+from cli.binaries import postgres_binary, valkey_binary
+from cli.embedded import EmbeddedPostgres
 from shared.settings import RolePasswords, Settings
 from tests.running import eventually, free_ports
 
@@ -177,6 +182,42 @@ async def test_the_health_checks_find_the_running_services_ready_and_a_missing_o
         assert await exit_code(service, free_ports(1)[0]) != 0
 
 
+def test_the_health_check_of_postgres_finds_a_running_server_ready_and_a_missing_one_not(
+    postgres: EmbeddedPostgres,
+) -> None:
+    def exit_code(port: int) -> int:
+        [_, program, *options] = SERVICES["postgres"]["healthcheck"]["test"]
+        command = [postgres_binary(program), *options, f"--port={port}"]
+        return subprocess.run(command, timeout=30, check=False).returncode
+
+    assert exit_code(postgres.port) == 0
+    assert exit_code(free_ports(1)[0]) == 2
+
+
+def test_the_health_check_of_redis_is_the_ping_of_its_images_own_client() -> None:
+    """That client is in no wheel. `-e` makes an error, such as LOADING, an exit code."""
+    assert SERVICES["redis"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "-e", "ping"]
+
+
+def test_redis_runs_as_compose_starts_it(tmp_path: Path) -> None:
+    [program, *options] = SERVICES["redis"]["command"]
+    assert program == "valkey-server"
+    [port] = free_ports(1)
+    command = [valkey_binary(), *options, "--port", str(port), "--dir", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            with Redis(port=port, decode_responses=True, retry=Retry(ConstantBackoff(0.05), 100)) as redis:
+                settings = redis.config_get("appendonly", "save", "maxmemory", "maxmemory-policy")
+        finally:
+            server.terminate()
+    assert settings == {
+        "appendonly": "yes",
+        "save": "",
+        "maxmemory": str(512 * 1024**2),
+        "maxmemory-policy": "noeviction",
+    }
+
+
 @pytest.mark.parametrize("name", PORT_SETTINGS)
 def test_a_service_gets_the_time_to_finish_what_it_accepted(name: str) -> None:
     assert seconds(SERVICES[name]["stop_grace_period"]) > Settings.model_fields["shutdown_seconds"].default
@@ -228,6 +269,11 @@ def test_no_service_is_root_or_can_change_its_own_files_or_gain_rights(name: str
     assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_of_ours_runs_as_the_user_that_the_image_was_made_for(name: str) -> None:
+    assert re.findall(r"^USER (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE) == [SERVICES[name]["user"]]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_has_bounds(name: str) -> None:
     assert set(SERVICES[name]["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
@@ -243,9 +289,10 @@ def test_no_password_stands_in_the_files_and_none_has_a_default() -> None:
         literal = VARIABLE.sub("", text)
         assert not re.search(r"(?i)(password|secret|token)[a-z_]*[ \t]*[:=][ \t]*[^\s#]", literal)
         assert not re.search(r"://[^/\s:]+:[^@\s]+@", literal)
-    assert {match.group() for match in VARIABLE.finditer(files[0]) if match["name"] == "POSTGRES_PASSWORD"} == {
-        "${POSTGRES_PASSWORD:?set POSTGRES_PASSWORD, in the shell or in .env}"
-    }
+    passwords = [match for match in VARIABLE.finditer(files[0]) if "PASSWORD" in match["name"]]
+    assert len(passwords) >= len(OURS)
+    for match in passwords:
+        assert match.group() == f"${{{match['name']}:?set {match['name']}, in the shell or in .env}}"
 
 
 def test_the_example_names_every_variable_the_compose_file_asks_for() -> None:
