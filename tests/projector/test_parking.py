@@ -223,7 +223,7 @@ def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_park
     run_state_machine_as_test(
         lambda: Parking(do, fresh_log, place, sessions),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
-            max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, TypeAlias
 from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
+import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from query_service import lag as module
 from query_service.app import create_app
-from query_service.lag import Furthest, Lag, looking_at
-from query_service.reader import ReadModelUnavailable
+from query_service.lag import Furthest, Lag
 from shared.event_store import read_head
 from shared.settings import Settings
 from tests.faults.proxy import Wire
@@ -27,6 +26,7 @@ from tests.roles import settings_of
 from tests.running import eventually, free_ports, running_app
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+META = "{orders.0}:meta"
 REVENUE = "/reports/revenue?from=2026-01-01&to=2026-01-31"
 
 
@@ -75,28 +75,44 @@ def test_several_together_are_as_far_behind_as_the_last_and_unknown_while_one_is
     assert Furthest(one, other).milliseconds == 1_500
 
 
-async def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing:
-        looks = 0
+async def test_a_look_that_fails_is_not_the_last(
+    queries_alone: httpx.AsyncClient,
+    recorder: Recorder,
+    redis: Redis,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever it failed for: here what no projector would write."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    await recorder.record("42", placed())
+    await make_older(connection, 60)
+    with structlog.testing.capture_logs() as logged:
+        await redis.hset(META, mapping=await all_shown(connection) | {"position": "nonsense"})
+        await eventually(lambda: [line["event"] for line in logged].count("lag not measured") > 1)
 
-        async def look(self) -> None:
-            self.looks += 1
-            raise ReadModelUnavailable if self.looks == 1 else ValueError
-
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
-    source = Failing()
-    async with looking_at([source]):
-        await eventually(lambda: source.looks > 2)
+    await redis.hset(META, mapping=await all_shown(connection))
+    await eventually(lambda: is_behind(queries_alone, by_seconds=0))
 
 
-async def test_a_server_that_hangs_does_not_keep_the_service_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hanging:
-        async def look(self) -> None:
-            await asyncio.Event().wait()
-
+async def test_a_server_that_hangs_does_not_keep_the_service_from_starting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.01)
-    async with asyncio.timeout(1), looking_at([Hanging()]):
-        pass
+    for patience in ("shared.postgres.CONNECT_SECONDS", "query_service.standing._ASK_SECONDS"):
+        monkeypatch.setattr(patience, 20.0)
+    (port,) = free_ports(1)
+    async with Wire(port_of(settings.database_url.get_secret_value())) as wire:
+        wire.lose(requests=True, answers=True)
+        app = create_app(through(wire, settings))
+        async with running_app(app, port) as address, httpx.AsyncClient(base_url=address) as client:
+            assert (await client.get("/orders/42")).headers["Projection-Lag"] == "unknown"
+
+
+def through(wire: Wire, settings: Settings) -> Settings:
+    """Of a query service that has this wire to PostgreSQL."""
+    ours = settings_of(settings, "orders_auditor")
+    url = at_port(ours.database_url.get_secret_value(), wire.port)
+    return ours.model_copy(update={"database_url": SecretStr(url)})
 
 
 async def lag_of(queries: httpx.AsyncClient, path: str, **headers: str) -> int:
@@ -144,12 +160,10 @@ async def test_while_postgresql_hangs_orders_are_served_with_an_upper_bound(
 ) -> None:
     await recorder.record("42", placed())
     await get(queries, "/orders/42", recorder)
-    ours = settings_of(settings, "orders_auditor")
-    url = ours.database_url.get_secret_value()
     (port,) = free_ports(1)
-    async with Wire(port_of(url)) as wire:
-        through = ours.model_copy(update={"database_url": SecretStr(at_port(url, wire.port))})
-        async with running_app(create_app(through), port) as address, httpx.AsyncClient(base_url=address) as client:
+    async with Wire(port_of(settings.database_url.get_secret_value())) as wire:
+        app = create_app(through(wire, settings))
+        async with running_app(app, port) as address, httpx.AsyncClient(base_url=address) as client:
 
             async def current() -> bool:
                 return bool((await client.get("/orders/42")).headers.get("Projection-Lag") == "0")
@@ -171,18 +185,23 @@ async def test_a_read_model_of_another_log_shows_nothing_of_this_one(
 ) -> None:
     await recorder.record("42", placed())
     await make_older(connection, 60)
-    log_id = (await read_head(connection)).log_id
-    meta: dict[Any, Any] = {"log_id": log_id.hex, "position": 1, "serve_from": 0, "generation": 1}
-    await redis.hset("{orders.0}:meta", mapping=meta)
+    meta = await all_shown(connection)
+    await redis.hset(META, mapping=meta)
     await eventually(lambda: is_behind(queries_alone, by_seconds=0))
 
-    await redis.hset("{orders.0}:meta", "position", 2)  # of what a restored log has lost
+    await redis.hset(META, "position", 2)  # of what a restored log has lost
     await eventually(lambda: is_behind(queries_alone, by_seconds=60))
 
-    await redis.hset("{orders.0}:meta", mapping=meta)
+    await redis.hset(META, mapping=meta)
     await eventually(lambda: is_behind(queries_alone, by_seconds=0))
-    await redis.hset("{orders.0}:meta", "log_id", uuid4().hex)
+    await redis.hset(META, "log_id", uuid4().hex)
     await eventually(lambda: is_behind(queries_alone, by_seconds=60))
+
+
+async def all_shown(connection: Connection) -> dict[Any, Any]:
+    """What Redis holds of a read model that is at the head of the log."""
+    head = await read_head(connection)
+    return {"log_id": head.log_id.hex, "position": head.position, "serve_from": 0, "generation": 1}
 
 
 async def is_behind(queries: httpx.AsyncClient, by_seconds: float) -> bool:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from shared import stalls
 from shared.metrics import STALLS
@@ -18,7 +19,7 @@ from shared.postgres import connect
 from shared.settings import Settings
 from shared.stalls import BLOCKED, LONG_TRANSACTION, Stall, StallWatch, read_stalls
 from tests.roles import Role, settings_of, url_of
-from tests.running import eventually
+from tests.running import eventually, free_ports
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 NEVER = 3_600.0
@@ -152,15 +153,14 @@ async def test_whoever_waits_says_once_who_is_in_the_way(settings: Settings) -> 
     assert named["transaction_age_ms"] > 0
 
 
-async def test_a_server_that_cannot_be_asked_is_said_and_harms_nobody() -> None:
-    async def refused() -> Connection:
-        raise ConnectionRefusedError("nobody there")
-
-    watch = StallWatch(refused, NEVER, patience=0.0)
+async def test_a_server_that_cannot_be_asked_is_said_and_harms_nobody(settings: Settings) -> None:
+    (nobody,) = free_ports(1)
+    away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://x:y@127.0.0.1:{nobody}/x")})
+    watch = StallWatch(partial(connect, away, "stalls"), NEVER, patience=0.0)
     with structlog.testing.capture_logs() as logged, watch.watch("reading"):
         await eventually(lambda: logged)
     await watch.close()
-    assert "nobody there" in logged[0]["error"]
+    assert "ConnectionRefusedError" in logged[0]["error"]
 
 
 async def test_transactions_that_nobody_waits_for_yet_are_said_once_and_measured(
