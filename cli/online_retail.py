@@ -165,14 +165,14 @@ def _read_row(number: int, line: bytes) -> tuple[str, _Row | _Unreadable]:
     invoice, product_id, product_name, quantity, time, price, customer_id, _country = cells
     if not invoice:
         return "", _Unreadable(number, "no invoice number", raw)
-    if not QUANTITY.fullmatch(quantity):
+    if (pieces := _read_quantity(quantity)) is None:
         return invoice, _Unreadable(number, f"Quantity {quantity!r} is not a whole number", raw)
     if (amount := _read_price(price)) is None:
         return invoice, _Unreadable(number, f"UnitPrice {price!r} is not an amount", raw)
     if (when := _read_time(time)) is None:
         return invoice, _Unreadable(number, f"InvoiceDate {time!r} is not a date and time", raw)
     customer_id = customer_id.partition(".")[0] if customer_id else GUEST
-    return invoice, _Row(number, product_id, product_name, int(quantity), when, amount, customer_id)
+    return invoice, _Row(number, product_id, product_name, pieces, when, amount, customer_id)
 
 
 def _cells(text: str) -> list[str]:
@@ -181,7 +181,12 @@ def _cells(text: str) -> list[str]:
     return text.split(",")  # the same, for a fraction of the time; most lines are like this
 
 
-# Prices and times repeat: a month has tens of thousands of lines, and of either a thousand values.
+# What repeats is read once: a month has tens of thousands of lines, and of each of these a thousand values.
+@lru_cache(maxsize=10_000)
+def _read_quantity(text: str) -> int | None:
+    return int(text) if QUANTITY.fullmatch(text) else None
+
+
 @lru_cache(maxsize=10_000)
 def _read_price(text: str) -> _Price | None:
     if not PRICE.fullmatch(text):

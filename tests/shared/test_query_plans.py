@@ -261,6 +261,16 @@ async def test_appends_are_planned_once_and_what_is_planned_on_an_empty_log_is_f
     assert estimates(again) == estimates(first)
 
 
+async def test_the_hash_of_an_event_is_computed_in_place(watched: Watched) -> None:
+    """A call that is left standing starts a query of its own for every event."""
+    plan = await watched.pool.fetchval(
+        "explain (verbose, format json) select event_hash(hash, position, stream_id, version, event_id, event_type,"
+        " schema_version, data::text, metadata::text, occurred_at, recorded_at) from events limit 1"
+    )
+    assert "sha256(" in plan
+    assert "event_hash(" not in plan
+
+
 def estimates(plans: list[dict[str, Any]]) -> list[list[tuple[str, float]]]:
     """Of those on tables that grow: a plan that is made anew then has others."""
     on_tables = [explained for explained in plans if tables([explained])]
