@@ -65,6 +65,17 @@ class Load:
                 await asyncio.sleep(_TICK_SECONDS)
         return tally
 
+    async def as_answered(self, customers: int, seconds: int) -> Tally:
+        """As many as are answered: each customer orders again when the last order was answered."""
+        tally = Tally()
+
+        async def keep_ordering() -> None:
+            while monotonic() - tally.started < seconds:
+                await self._order(tally)
+
+        await asyncio.gather(*(keep_ordering() for _ in range(customers)))
+        return tally
+
     async def at_once(self, orders: int) -> Tally:
         """So many orders at the same moment."""
         tally = Tally()
