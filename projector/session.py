@@ -22,7 +22,7 @@ from shared.settings import Settings
 
 # The server ends a session that asks nothing for so long, and with it the leases of a process that is paused: its
 # kernel would keep the connection alive for ever. One that is at work looks at its leases far more often than that.
-# (One stopped within a statement is ended by `transaction_timeout`: see `shared.postgres`.)
+# (One stopped within a statement is ended by `transaction_timeout`, from PostgreSQL 17 on: see `shared.postgres`.)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0  # a statement that takes longer means that the connection is dead
 REMEMBERED = 8  # batches

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from asyncpg.types import ServerVersion
 from pydantic import SecretStr
 
 from shared.settings import Settings
@@ -27,6 +31,15 @@ CONNECTION_LOST = (
     asyncpg.ObjectNotInPrerequisiteStateError,
 )
 
+
+def was_refused(error: BaseException) -> bool:
+    """Whether nothing was done and the session goes on: the server says so, or the driver could not even send it
+    (`DataError`). A fatal error, of whatever kind, may come after all was done."""
+    return isinstance(error, asyncpg.DataError) or (
+        isinstance(error, asyncpg.PostgresError) and error.severity_en == "ERROR"
+    )
+
+
 CONNECT_SECONDS = 3.0
 # For one statement of a pool. A server that vanished does not say so: this is when it is given up. The pool may take as
 # long again, asking it to cancel the statement, before the caller goes on.
@@ -40,9 +53,6 @@ def _server_settings(role: str) -> dict[str, str]:
         "timezone": "UTC",
         # A client whose requests no longer arrive would otherwise keep its row locks for as long as its socket stands.
         "idle_in_transaction_session_timeout": "5s",
-        # Neither does it count a client that is stopped between preparing a statement and executing it as idle (the
-        # driver asks for no end of the transaction there), nor would `idle_session_timeout`. Needs PostgreSQL 17.
-        "transaction_timeout": "10s",
         # A peer that vanished without a word must not hold a lock for two hours.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",
@@ -50,14 +60,51 @@ def _server_settings(role: str) -> dict[str, str]:
     }
 
 
+def bounds(version: ServerVersion) -> str:
+    """What to set after connecting, because older servers refuse connections that ask for it.
+
+    The server does not count a client that is stopped between preparing a statement and executing it as idle (the
+    driver asks for no end of the transaction there), so only `transaction_timeout` ends it. PostgreSQL 15 and 16 have
+    none.
+    """
+    return "set transaction_timeout = '10s'" if version.major >= 17 else ""
+
+
+class _Pooled(asyncpg.Connection):
+    """A pool resets whatever was set after connecting, each time it has the connection back."""
+
+    def get_reset_query(self) -> str:
+        return f"{super().get_reset_query()}\n{bounds(self.get_server_version())}"
+
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+
+async def _bound(connection: Connection) -> None:
+    if statement := bounds(connection.get_server_version()):
+        await connection.execute(statement, timeout=CONNECT_SECONDS)
+
+
+async def unbound(connection: Connection) -> None:
+    """The transaction that is open may take as long as its statements may."""
+    if bounds(connection.get_server_version()):
+        await connection.execute("set local transaction_timeout = 0")
+
+
 async def connect(settings: Settings, role: str, url: SecretStr | None = None) -> asyncpg.Connection[asyncpg.Record]:
     """One connection, for whoever needs a session of its own; to `database_url` unless another is given. `role` shows
     as the application's name."""
-    return await asyncpg.connect(
+    connection = await asyncpg.connect(
         (url or settings.database_url).get_secret_value(),
         timeout=CONNECT_SECONDS,
         server_settings=_server_settings(role),
     )
+    try:
+        await _bound(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 async def create_pool(
@@ -72,4 +119,6 @@ async def create_pool(
         command_timeout=ANSWER_SECONDS,
         timeout=CONNECT_SECONDS,
         server_settings=_server_settings(role),
+        connection_class=_Pooled,
+        init=_bound,
     )

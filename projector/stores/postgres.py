@@ -16,6 +16,7 @@ from projector.stores.postgres_parking import PostgresParking
 from projector.stores.sums import RESET_SECONDS, SumsTable
 from shared import poison as poisons
 from shared.poison import Poison
+from shared.postgres import unbound
 from shared.read_model_keys import Checkpoint, row_name
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -151,7 +152,7 @@ class PostgresStore:
 
     async def clear(self, connection: Connection) -> None:
         """Removes all that the generation holds, in the caller's transaction, which may take long."""
-        await connection.execute("set local transaction_timeout = 0")  # each statement keeps a time-out of its own
+        await unbound(connection)  # each statement keeps a time-out of its own
         await connection.execute(_REMOVE_DOCUMENTS, self._names, self._generation, timeout=RESET_SECONDS)
         await self._parking.clear(connection, self._names)
         for table in self._sums.values():
