@@ -48,6 +48,11 @@ on conflict (projection, generation, document_id) do update set document = exclu
 _MOVE = """
 update read_models set epoch = $3, position = $4, hash = $5, parking = $6 where projection = $1 and generation = $2
 """
+# Before all are locked: who locked only those that are there would lock the others in another order than its rivals.
+_ENSURE_ALL = """
+insert into read_models (projection, generation, epoch) select name, $2, 0 from unnest($1::text[]) name order by name
+on conflict do nothing
+"""
 _LOCK_ALL = """
 select projection, epoch, log_id, position, serve_from from read_models
 where projection = any($1) and generation = $2 order by projection for update
@@ -140,6 +145,7 @@ class PostgresStore:
 
     async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
         async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_ENSURE_ALL, self._names, self._generation)
             rows = await connection.fetch(_LOCK_ALL, self._names, self._generation)
             stored = next((row for row in rows if row["projection"] == self._name), None)
             if stored is None or stored["epoch"] != epoch:

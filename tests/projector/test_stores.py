@@ -119,6 +119,18 @@ async def test_beginning_again_removes_everything(store: Store) -> None:
     assert await store.load(again, ["a"]) == {}
 
 
+async def test_partitions_that_begin_at_once_do_not_keep_each_other_waiting_for_ever(
+    pool: asyncpg.Pool[asyncpg.Record], connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    stores = [PostgresStore(pool, "revenue_by_day", [REVENUE], partition=nr, partitions=4) for nr in range(4)]
+    for _ in range(25):
+        await connection.execute("delete from read_models")
+
+        starts = await asyncio.gather(*(begun(store) for store in stores))
+
+        assert starts == [Checkpoint(LOG, position=0, serve_from=7, generation=1)] * 4
+
+
 async def test_sums_follow_the_documents_that_count_in_them(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     store = PostgresStore(pool, "revenue_by_day", [REVENUE])
     start = await begun(store)
