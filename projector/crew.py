@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,7 @@ from projector.lease import Candidacy, look, try_acquire
 from projector.projections import PROJECTIONS, Registered
 from projector.section import Section
 from projector.session import Session, open_session
-from projector.sharing import Sighting, share_out
+from projector.sharing import Sharing, Sighting
 from projector.stores import Shelf
 from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf
@@ -55,7 +56,7 @@ class Crew:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Until the block ends; the batches in hand are finished."""
+        """Until the block ends; the batches in hand are finished, those that take long are broken off."""
         following = [asyncio.create_task(section.run(), name="projector-section") for section in self._sections]
         leading = asyncio.create_task(self._lead(), name="projector-leases")
         try:
@@ -84,8 +85,7 @@ class Crew:
             try:
                 async with open_session(self._settings, self._on_event) as session:
                     await self._take_part(session)
-                    for worker in self._let_go():
-                        await worker.ended()  # the batches in hand are finished
+                    await asyncio.gather(*(worker.ended() for worker in self._let_go()))
             except Exception as error:  # noqa: BLE001 - told apart, logged and tried again; never skipped
                 self._let_go()  # the leases are gone; who hangs somewhere else holds up nobody
                 self._say(error)
@@ -101,13 +101,13 @@ class Crew:
             _log.error("the projector failed; trying again", exc_info=error)
 
     async def _take_part(self, session: Session) -> None:
-        candidacy = Candidacy(session)
+        candidacy, sharing = Candidacy(session), Sharing(session.pid)
         while not self._stop.is_set():
             self._look.clear()
             workers = {worker.lease_name: worker for worker in self._workers()}
-            await candidacy.stand([name for name, worker in workers.items() if worker.standing])
+            await candidacy.stand([name for name, worker in workers.items() if worker.standing(session)])
             seen, elsewhere = await look(session, workers)
-            shares = share_out(seen, elsewhere)
+            shares = sharing.share_out(seen, elsewhere, monotonic())
             expecting = False
             for one in seen:
                 mine = shares.get(one.name) == session.pid

@@ -59,7 +59,10 @@ class Monitor:
 
     async def _repeat(self, act: Callable[[], Awaitable[None]]) -> None:
         while not self._stop.is_set():
-            await act()
+            try:
+                await act()
+            except Exception as error:  # noqa: BLE001 - a monitor that ends would leave a projector that seems dead
+                _log.error("the monitor failed; trying again", projection=self._name, exc_info=error)
             await wait_for(self._stop, self._seconds)
 
     async def _beat(self) -> None:
@@ -67,8 +70,9 @@ class Monitor:
             self._at, self._known = await self._store.checkpoint(), True
             self._parked.set(await self._store.count_parked())
             await self._say_alive(self._store)
-        except AWAY as error:
-            _log.warning("no heartbeat, the read model is away", projection=self._name, error=str(error))
+            self._worker.reached_store()
+        except (*AWAY, asyncpg.PostgresError) as error:
+            _log.warning("no heartbeat, the read model is away or refuses", projection=self._name, error=str(error))
 
     async def _measure(self) -> None:
         at = self._at

@@ -106,7 +106,7 @@ class Section:
         self._on_change()
 
     async def _dismiss(self) -> None:
-        """Ends what is done for another generation; the batches in hand are finished."""
+        """Ends what is done for another generation."""
         for worker in self.workers:
             worker.dismiss()
         for monitor, task in zip(self._monitors, self._monitoring, strict=True):
@@ -114,6 +114,5 @@ class Section:
             task.cancel()
         if self._monitoring:
             await asyncio.wait(self._monitoring)
-        for worker in self.workers:
-            await worker.ended()
+        await asyncio.gather(*(worker.ended() for worker in self.workers))
         self.workers, self._monitors, self._monitoring = [], [], []

@@ -16,6 +16,8 @@ class Sighting(NamedTuple):
     candidates: frozenset[int]
 
 
+PATIENCE_SECONDS = 3.0  # three looks of whoever should take a partition
+
 _NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
@@ -54,3 +56,33 @@ def share_out(seen: Sequence[Sighting], elsewhere: Mapping[int, int] = _NOTHING)
                 moving = True
                 break
     return shares
+
+
+class Sharing:
+    """As one process works it out, look after look.
+
+    Who should take a partition and does not, for whatever reason, is waited for no longer than a few looks: any other
+    candidate takes it, and does not hand it back to who left it.
+    """
+
+    def __init__(self, me: int) -> None:
+        self._me = me
+        self._free_since: dict[str, float] = {}  # of what is another's to take
+        self._left: set[tuple[str, int]] = set()  # by whom, as long as they stand for it
+
+    def share_out(self, seen: Sequence[Sighting], elsewhere: Mapping[int, int], now: float) -> dict[str, int]:
+        """As the function, of what is seen at that time."""
+        standing = {(one.name, pid) for one in seen for pid in one.candidates if pid != one.holder}
+        self._left &= standing
+        seen = [
+            one._replace(candidates=frozenset(pid for pid in one.candidates if (one.name, pid) not in self._left))
+            for one in seen
+        ]
+        shares = share_out(seen, elsewhere)
+        free = [one for one in seen if one.holder is None and shares.get(one.name, self._me) != self._me]
+        self._free_since = {one.name: self._free_since.get(one.name, now) for one in free}
+        for one in free:
+            if self._me in one.candidates and now - self._free_since[one.name] >= PATIENCE_SECONDS:
+                self._left.add((one.name, shares[one.name]))
+                shares[one.name] = self._me
+        return shares

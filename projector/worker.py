@@ -20,7 +20,7 @@ from projector.folding import PoisonEvent
 from projector.lease import Lease, lease_name
 from projector.parking import poison_of
 from projector.projection import D, Projection
-from projector.session import PROCESS_NAME
+from projector.session import PROCESS_NAME, Session
 from projector.stores import AWAY, Fenced, OtherCode, Shelf, Store
 from shared.logs import get_logger
 from shared.poison import Poison
@@ -34,6 +34,8 @@ LOOK_SECONDS = 0.25  # between looks at which generation is live, and what is as
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
 LAST_POISON_RETRY_SECONDS = 30.0
+FINISH_SECONDS = 5.0  # for the batch in hand, where the work is to end; a stop in all is to take 20 s at most
+BREAK_OFF_SECONDS = 3.0  # for a server to let go of it
 
 _log = get_logger()
 
@@ -87,7 +89,9 @@ class Worker(Generic[D]):
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._held: Lease | None = None  # by that task
         self._able = True  # as far as it knows
+        self._reached = True  # the store, when it was last asked
         self._dismissed = False
         self._failures = 0
 
@@ -105,11 +109,14 @@ class Worker(Generic[D]):
         """Neither at work nor resting after a failure."""
         return self._task is None and not self._dismissed
 
-    @property
-    def standing(self) -> bool:
-        """Whether it would do the work, for all it knows: after a failure others may do better, so it leaves them the
-        partition, and tries again only where there is nobody else."""
-        return self._able and not self._resting
+    def standing(self, session: Session) -> bool:
+        """Whether it would do the work with a lease of that session, for all it knows: after a failure others may do
+        better, so it leaves them the partition, and tries again only where there is nobody else.
+
+        While it still works with the lease of a session that is lost, it could not take another.
+        """
+        free = self._task is None or (self._held is not None and self._held.session is session)
+        return free and self._able and self._reached and not self._resting and not self._dismissed
 
     @property
     def _resting(self) -> bool:
@@ -118,6 +125,7 @@ class Worker(Generic[D]):
     def start(self, held: Lease) -> None:
         """Works until `let_go`, until another generation is live, or until it fails; then gives the lease back."""
         self._stop.clear()
+        self._held = held
         self._task = asyncio.create_task(self._work(held), name=f"projector-{self.lease_name}")
 
     def let_go(self) -> None:
@@ -131,33 +139,46 @@ class Worker(Generic[D]):
         self.let_go()
 
     async def ended(self) -> None:
-        if (task := self._task) is not None:
-            await asyncio.wait([task])
+        """Returns when the batch in hand is finished, or broken off because it takes long, as the removal of a whole
+        read model may. Fence and checkpoint see to it that a batch is applied whole or not at all."""
+        if (task := self._task) is None:
+            return
+        _, late = await asyncio.wait([task], timeout=FINISH_SECONDS)
+        if late:
+            _log.warning("breaking off what takes too long", projection=self.projection, partition=self.partition)
+            if not task.cancelling():
+                task.cancel()
+            await asyncio.wait([task], timeout=BREAK_OFF_SECONDS)
 
     def wake(self) -> None:
         self._wake.set()
+
+    def reached_store(self) -> None:
+        """Who asks it now and then was answered."""
+        self._reached = True
 
     def stand_by(self) -> None:
         """Another does the work, or is about to."""
         if self.state is not State.STANDBY:
             _log.info("standing by, another projector is active", projection=self.projection, partition=self.partition)
-            self.state, self.poison, self._failures = State.STANDBY, None, 0
+            self.state, self.poison = State.STANDBY, None
 
     async def _work(self, held: Lease) -> None:
+        seconds = 0.0
         try:
             await self._project(held)
+        except asyncio.CancelledError:
+            pass  # broken off by `ended`; the lease is given back as ever
         except Exception as error:  # noqa: BLE001 - told apart, logged and tried again; never skipped
             seconds = self._fail(error)
             if isinstance(error, AWAY):
                 await self._shelf.reconnect()
-        else:
-            seconds = 0.0
         try:
             await held.release()
             self._on_change()
             await self._rest(seconds)
         finally:
-            self._task = None
+            self._task = self._held = None
             self._on_change()
 
     async def _project(self, held: Lease) -> None:
@@ -191,7 +212,7 @@ class Worker(Generic[D]):
                     epoch=held.epoch,
                 )
             self.state, self.epoch, self.reason, self._failures = State.ACTIVE, held.epoch, "", 0
-            self.poison, self._able = None, True
+            self.poison, self._able, self._reached = None, True, True
             if asked and engine.checkpoint is not None:
                 await self._answer(store, asked)
                 asked = frozenset()
@@ -218,6 +239,7 @@ class Worker(Generic[D]):
         longest = LAST_RETRY_SECONDS
         about: dict[str, Any] = {"projection": self.projection, "partition": self.partition}
         self._able = isinstance(error, (Fenced, *AWAY))  # which may be over soon, or the same everywhere
+        self._reached = not isinstance(error, AWAY)
         if not isinstance(error, PoisonEvent):
             self.poison = None
         match error:
