@@ -23,6 +23,7 @@ from shared.progress import read_behind
 from shared.settings import Settings
 from shared.snapshots import SnapshotPolicy
 from shared.stalls import StallWatch
+from shared.waiting import cancel
 from shared.web import NotReady, add_routes, create_api
 
 _log = get_logger()
@@ -86,8 +87,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         try:
             yield
         finally:
-            watching.cancel()
-            purge.cancel()
+            await cancel(watching, purge)
             await throttle.stop()
             await appender.stop()  # what was accepted is appended first
             await stalls.close()

@@ -18,6 +18,7 @@ from shared.logs import get_logger
 from shared.metrics import THROTTLED, THROTTLED_SHARE
 from shared.postgres import CONNECTION_LOST
 from shared.progress import Behind
+from shared.waiting import cancel
 
 LEAST_SHARE = 0.05  # admitted however far behind: whoever repeats a command gets through in the end
 _ASK_SECONDS = 1.0  # between questions
@@ -60,9 +61,7 @@ class Throttle:
         self._task = asyncio.create_task(self._follow(), name="throttle")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await cancel(self._task)
 
     def admit(self) -> None:
         """Lets the command pass or raises `Throttled`. Admitted ones are spread evenly, not drawn.

@@ -17,6 +17,7 @@ from shared.logs import configure_logs
 from shared.postgres import create_pool
 from shared.redis import create_redis
 from shared.settings import Settings, settings
+from shared.waiting import cancel
 
 _MOST_AT_ONCE = 8
 
@@ -36,8 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
             async with app.state.crew.at_work():
                 yield
         finally:
-            compacting.cancel()
-            await asyncio.wait([compacting])
+            await cancel(compacting)
             database.terminate()
             await redis.aclose()
 

@@ -31,6 +31,7 @@ from shared.postgres import connect, create_pool
 from shared.redis import create_redis
 from shared.settings import Settings
 from shared.stalls import look_for_ever
+from shared.waiting import cancel
 from shared.web import NotReady
 
 _DESCRIPTION = """Reads orders from documents that are kept up to date from the event log.
@@ -116,8 +117,7 @@ async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide
             settings.long_transaction_seconds,
         )
     finally:
-        stalls.cancel()
-        await asyncio.wait([stalls])
+        await cancel(stalls)
         await news.close()
         await looks.close()
         await reader.close()

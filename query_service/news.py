@@ -17,11 +17,13 @@ from shared.errors import Unavailable
 from shared.logs import get_logger
 from shared.read_model_keys import Generations, PartitionKeys, read_checkpoint, read_generations
 from shared.redis import REDIS_DOWN
+from shared.waiting import cancel
 
 MAX_WAITING = 10_000
 LOOK_SECONDS = 0.1  # between looks at the checkpoint, while somebody waits
 SILENCE_SECONDS = 10.0  # without a message before the subscription is asked whether it lives
 RECONNECT_SECONDS = 0.5
+LAST_RETRY_SECONDS = 10.0  # after a defect
 
 _log = get_logger()
 
@@ -89,10 +91,7 @@ class News:
 
     async def close(self) -> None:
         self._closing = True  # a cancellation alone may be lost in the client library's error handling
-        for task in (self._listening, self._looking):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await cancel(self._listening, self._looking)
 
     async def wait(self, position: int, seen: int, deadline: float, partition: int = 0) -> bool:
         """True when there is news of `position` or later of that partition; False at the deadline (the event loop's
@@ -129,15 +128,21 @@ class News:
         waiting.wake(position)
 
     async def _listen(self) -> None:
+        pause = RECONNECT_SECONDS
         while not self._closing:
             try:
                 await self._redis.ping()  # the client of a Cluster learns of its nodes by its first command
                 async with self._redis.pubsub() as subscription:
                     await subscription.psubscribe(self._keys.channels)
                     await self._receive(subscription)
+                pause = RECONNECT_SECONDS
             except REDIS_DOWN as error:
                 _log.warning("no news of the read model, Redis is away", error=str(error))
-            await asyncio.sleep(RECONNECT_SECONDS)
+                pause = RECONNECT_SECONDS
+            except Exception as error:  # noqa: BLE001 - a defect; without news, every wait would take longer
+                _log.error("no news of the read model; listening again", exc_info=error)
+                pause = min(2 * pause, LAST_RETRY_SECONDS)
+            await asyncio.sleep(pause)
 
     async def _receive(self, subscription: PubSub) -> None:
         """Until the subscription has been silent for too long, even when asked."""
@@ -158,8 +163,12 @@ class News:
         """Covers lost publications, as long as somebody waits."""
         try:
             while self._number_waiting and not self._closing:
-                with suppress(*REDIS_DOWN):  # whoever waits learns it from the next read or from the deadline
+                try:
                     await self._look_once()
+                except REDIS_DOWN:
+                    pass  # whoever waits learns it from the next read or from the deadline
+                except Exception as error:  # noqa: BLE001 - a defect; others wait, too
+                    _log.error("the checkpoint cannot be looked at", exc_info=error)
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             self._looking = None

@@ -19,6 +19,7 @@ from shared.event_store import Connection
 from shared.logs import get_logger
 from shared.metrics import STALLED, STALLS
 from shared.postgres import CONNECTION_LOST
+from shared.waiting import cancel
 
 BLOCKED, LONG_TRANSACTION = "blocked", "long-transaction"
 WAITING_SECONDS = 0.2  # shorter waits for a lock are how appends take turns
@@ -80,9 +81,7 @@ class StallWatch:
             timer.cancel()
 
     async def close(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+        await cancel(self._asking)
 
     def _ask_soon(self, what: str) -> None:
         STALLED.labels(what).inc()
