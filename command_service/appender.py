@@ -21,7 +21,7 @@ from shared import event_store, metrics
 from shared.errors import OutcomeUnknown, Unavailable
 from shared.event_store import Append, Verdict
 from shared.logs import get_logger
-from shared.postgres import CONNECTION_LOST
+from shared.postgres import CONNECTION_LOST, was_refused
 from shared.stalls import StallWatch
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -199,17 +199,8 @@ class Appender:
             with self._stalls.watch("append"):
                 async with asyncio.timeout(self._timeout_seconds):
                     verdicts = await event_store.append_group(connection, [waiting.append for waiting in group])
-        except CONNECTION_LOST as error:
-            # The server may have committed before the connection went; only the log could tell.
-            _log.error("append outcome unknown", commands=len(group), error=repr(error))
-            self._disconnect()
-            for waiting in group:
-                _settle(waiting, AppendOutcomeUnknown(str(waiting.append.command_id)))
-        except asyncpg.PostgresError as error:
-            # The server refused the whole group: it was rolled back and the connection is sound.
-            _log.error("append refused", commands=len(group), error=repr(error))
-            for waiting in group:
-                _settle(waiting, LogUnavailable() if isinstance(error, _FOR_NOW) else error)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            self._failed(group, error)
         except BaseException:  # a defect of ours; the task ends with it, but nobody waits for ever
             for waiting in group:
                 _settle(waiting, AppendOutcomeUnknown(str(waiting.append.command_id)))
@@ -221,6 +212,19 @@ class Appender:
                 _settle(waiting, verdict)
         finally:
             self.appending = 0
+
+    def _failed(self, group: list[_Waiting], error: Exception) -> None:
+        if was_refused(error):
+            # The whole group: it was rolled back, if it was sent at all, and the connection is sound.
+            _log.error("append refused", commands=len(group), error=repr(error))
+            for waiting in group:
+                _settle(waiting, LogUnavailable() if isinstance(error, _FOR_NOW) else error)
+        else:
+            # The server may have committed before the connection went; only the log could tell.
+            _log.error("append outcome unknown", commands=len(group), error=repr(error))
+            self._disconnect()
+            for waiting in group:
+                _settle(waiting, AppendOutcomeUnknown(str(waiting.append.command_id)))
 
     async def _connected(self) -> Connection | None:
         """The connection, or None when none could be had in time for the commands that wait."""
