@@ -64,6 +64,7 @@ class Engine(Generic[D]):
         self._parkings = 0  # names given to what is parked
         self._kept: Kept[D] = Kept()  # as of the checkpoint
         self._ahead: _Ahead[D] | None = None
+        self.looks_ahead = True  # takes more at a time; what it applies then was read a step ago
         self._look_at = 0.0
         self._apply_seconds = PROJECTION_APPLY_SECONDS.labels(projection.name)
         self._batch_events = PROJECTION_BATCH_EVENTS.labels(projection.name)
@@ -110,7 +111,7 @@ class Engine(Generic[D]):
             parked = parked_by(folded, self._parked)
             last, parking = folded.last, self._name_parking() if parked else ""
             batch = Batch(checkpoint, last.position, last.hash, following.changes, parked, parking=parking)
-            if more and folded.poison is None and not parked:
+            if more and self.looks_ahead and folded.poison is None and not parked:
                 await self._write_and_look_ahead(batch, folded.documents)
             else:
                 await self._write(batch, folded.documents)
