@@ -21,6 +21,8 @@ _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
+# By the driver of PostgreSQL: what it stored for them would be read as times that no arithmetic can be done with.
+_TAKEN_FOR_INFINITY = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def _only_rfc3339(value: object) -> object:
@@ -35,9 +37,12 @@ def _only_rfc3339(value: object) -> object:
 
 def _in_utc(value: datetime) -> datetime:
     try:
-        return value.astimezone(UTC)
+        moment = value.astimezone(UTC)
     except OverflowError:
         raise ValueError("should lie in the years 1 to 9999 in UTC") from None
+    if moment in _TAKEN_FOR_INFINITY:
+        raise ValueError("should be later than the first moment of year 1 and earlier than the last one of 9999")
+    return moment
 
 
 Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_only_rfc3339), AfterValidator(_in_utc)]
