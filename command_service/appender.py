@@ -75,8 +75,8 @@ class AppendOutcomeUnknown(OutcomeUnknown):
     @property
     def detail(self) -> str:
         return (
-            "The connection to the event log was lost while the command was being appended. "
-            "Repeat the request with the same Idempotency-Key to learn the outcome."
+            "The connection to the event log was lost, or the service had to stop, while the command was being "
+            "appended. Repeat the request with the same Idempotency-Key to learn the outcome."
         )
 
 

@@ -44,7 +44,8 @@ class StaleVersion(Stale):
 
     @property
     def detail(self) -> str:
-        return f"If-Match names version {self.expected}; the order is at version {self.current}."
+        now = f"the order is at version {self.current}" if self.current else "there is no such order yet"
+        return f"If-Match names version {self.expected}; {now}."
 
 
 @dataclass

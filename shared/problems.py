@@ -68,13 +68,13 @@ def install(app: FastAPI, stamp: Stamp) -> None:
     app.add_exception_handler(Exception, partial(_unexpected, stamp))
 
 
-def status_of(error: errors.OrdersError) -> int:
-    return next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
+def status_of(error: type[errors.OrdersError]) -> int:
+    return next(STATUS[base] for base in error.__mro__ if base in STATUS)
 
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.OrdersError)
-    status = status_of(error)
+    status = status_of(type(error))
     headers = {}
     if isinstance(error, errors.Unavailable):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
@@ -158,10 +158,20 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
+# Of every route that folds events.
+UNREADABLE = (
+    (500, "unknown-event-type", "The log holds an event of the order that a newer program wrote. Deploy that first."),
+    (500, "unknown-schema-version", "The same, of an event's version."),
+    (500, "unreadable-payload", "A stored event of the order does not have the shape of its type."),
+)
+_DEFECT = (500, "internal-error", "A defect of the service; its log has it under the X-Correlation-ID.")
+
+
 def responses(*described: tuple[int, str, str]) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route: (status, code, when it happens). Codes of one status are listed together."""
+    """The `responses=` of a route: (status, code, when it happens). Codes of one status are listed together; that of a
+    defect comes by itself."""
     out: dict[int | str, dict[str, Any]] = {}
-    for status, code, when in described:
+    for status, code, when in (*described, _DEFECT):
         example = {
             "summary": code,
             "value": {

@@ -27,6 +27,10 @@ from shared.wire import Wire
 VERSION = "0.1.0"
 
 _OPERATIONS = "operations"
+_ERRORS = """\
+Every error is a problem document (RFC 9457). Switch on its `code`, which never changes: each operation lists its own;
+an address that is none is 404 `no-such-route`, a method that is not offered there 405 `method-not-allowed`.
+"""
 
 # The event loop (libuv) accepts one connection a turn and listening socket. At twice the load that is less than arrive;
 # they grow old before they are even seen, and each turn has little to do. So it is given the same socket several times.
@@ -69,7 +73,7 @@ def create_api(
         docs_url="/docs",
         redoc_url=None,
         title=title,
-        description=description,
+        description=f"{description.rstrip()}\n\n{_ERRORS}",
         version=VERSION,
         lifespan=lifespan,
         openapi_tags=[*(tags or []), {"name": _OPERATIONS, "description": "For orchestrators and Prometheus."}],

@@ -23,6 +23,7 @@ from shared.consistency import ConsistencyToken
 from shared.errors import OrdersError
 from shared.event_store import Append, NewEvent, Outcome, StoredEvent
 from shared.events.order import OrderEvent, stream_of
+from tests.documented import assert_documented
 from tests.orders import new_order_id
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -84,6 +85,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert all(isinstance(body[name], str) and body[name] for name in ("type", "title", "detail", "instance"))
     if status in (429, 503):
         assert int(answer.headers["retry-after"]) >= 1
+    assert_documented(answer)
     return body
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
@@ -9,7 +11,10 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from shared.errors import OrdersError
+from shared.problems import status_of
 from shared.settings import Settings
+from tests.documented import NoExample, body_example, example_of, parameter_examples, problems_of
 from tests.openapi import APPS, document_of, path_of, text_of
 
 DOCUMENTS = {service: document_of(service) for service in APPS}
@@ -35,13 +40,6 @@ ALL = pytest.mark.parametrize(
     [*operations()],
     ids=lambda operation: f"{operation.method.upper()} {operation.path} ({operation.service})",
 )
-
-
-def resolved(service: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, or the one it refers to."""
-    if "$ref" not in schema:
-        return schema
-    return dict(DOCUMENTS[service]["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
 
 
 @pytest.mark.parametrize("service", APPS)
@@ -71,17 +69,32 @@ def test_an_operation_says_what_it_does(operation: Operation) -> None:
 
 @ALL
 def test_an_operation_shows_examples(operation: Operation) -> None:
-    contents = [
-        operation.described.get("requestBody", {}).get("content", {}),
-        *[answer.get("content", {}) for answer in operation.described["responses"].values()],
-    ]
-    for content in contents:
-        for media_type, body in content.items():
-            schema = resolved(operation.service, body["schema"])
-            shown = {"example", "examples"} & {*body, *schema}
-            fields = schema.get("properties", {}).values()
-            by_field = fields and all({"example", "examples", "$ref", "items", "anyOf"} & {*field} for field in fields)
-            assert shown or by_field or media_type.startswith("text/"), f"{media_type}: {schema.get('title')}"
+    document = DOCUMENTS[operation.service]
+    body_example(document, operation.described)
+    for place in ("path", "query", "header"):
+        parameter_examples(document, operation.described, place)
+    for answer in operation.described["responses"].values():
+        for media_type, body in answer.get("content", {}).items():
+            is_for_machines = (operation.path, media_type) == ("/metrics", "text/plain")
+            if not {"example", "examples"} & {*body} and not is_for_machines:
+                example_of(document, body["schema"])
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        {"$ref": "#/components/schemas/Silent"},
+        {"properties": {"said": {"example": 1}, "silent": {"type": "string"}}},
+    ],
+    ids=str,
+)
+def test_what_a_field_refers_to_is_no_example(silent: dict[str, Any]) -> None:
+    document = {"components": {"schemas": {"Silent": {"type": "object", "properties": {"a": {"type": "integer"}}}}}}
+    with pytest.raises(NoExample, match="field"):
+        example_of(document, {"properties": {"said": {"examples": ["a"]}, "field": silent}})
 
 
 @ALL
@@ -97,6 +110,44 @@ def test_an_operation_lists_its_problems(operation: Operation) -> None:
             assert example["value"]["status"] == int(status)
         if status in ("429", "503"):
             assert "Retry-After" in answer["headers"]
+
+
+# Not of a service's own error tree: what the framework refuses, and what is answered without being raised.
+FRAMEWORK = {(422, "invalid-request"), (500, "internal-error")}
+NOT_RAISED = {
+    "command": {*FRAMEWORK, (400, "malformed-json"), (413, "body-too-large"), (415, "unsupported-media-type")},
+    "query": {*FRAMEWORK, (404, "order-not-found")},
+}
+NEVER_ANSWERED = {
+    "command": {"malformed-token", "unknown-log"},  # it gives tokens and reads none
+    "query": {"no-longer-followed"},  # ends a stream that has begun
+}
+
+
+@pytest.mark.parametrize("service", APPS)
+def test_every_error_that_a_service_can_answer_is_documented_and_no_other(service: str) -> None:
+    told = [problems_of(operation.described) for operation in operations() if operation.service == service]
+    raised = {
+        (status_of(error), error.code)
+        for error in errors_in("shared", f"{service}_service")
+        if error.code not in NEVER_ANSWERED[service]
+    }
+    assert set().union(*told) == raised | NOT_RAISED[service]
+    assert {"no-such-route", "method-not-allowed"} < {*DOCUMENTS[service]["info"]["description"].split("`")}
+
+
+def errors_in(*packages: str) -> set[type[OrdersError]]:
+    """Every error with a code that is defined there."""
+    for package in packages:
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            importlib.import_module(module.name)
+    found, every = set(), [OrdersError]
+    while every:
+        error = every.pop()
+        every += error.__subclasses__()
+        if error.__module__.partition(".")[0] in packages and hasattr(error, "code"):
+            found.add(error)
+    return found
 
 
 @pytest.fixture(params=APPS)

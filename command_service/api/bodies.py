@@ -58,7 +58,8 @@ class PlaceOrderBody(CommandBody):
 
 
 class AddOrderItemBody(CommandBody, OrderItemBody):
-    pass
+    product_id: ProductId = Field(examples=["71053"])
+    product_name: Text | None = Field(None, examples=["WHITE METAL LANTERN"])
 
 
 class ChangeShippingAddressBody(CommandBody):

@@ -15,13 +15,14 @@ from starlette.responses import Response
 
 from command_service.api.bodies import CommandBody
 from command_service.handler import Envelope
-from shared.errors import Malformed
+from shared.errors import Malformed, Stale
 from shared.event_store import Outcome, Verdict
 from shared.events.order import order_of
 from shared.route import DirectRoute
 
 _ETAG = re.compile(r'"(0|[1-9][0-9]{0,9})"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_CAUSE = re.compile(r"[\x21-\x7e]{1,128}")  # as long as a correlation id may be
 # W3C trace context: version ff and ids of zeros only are invalid.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -38,6 +39,16 @@ class MalformedHeader(Malformed):
         return f"{self.header} should be {self.expected}."
 
 
+@dataclass
+class NothingToMatch(Stale):
+    code = "stale-version"
+    title = "There is no order yet"
+
+    @property
+    def detail(self) -> str:
+        return 'If-Match: * asks for an order that is there; this command makes a new one. Send "0" or leave it out.'
+
+
 def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
     schema = {"type": "string", **schema}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
@@ -52,14 +63,31 @@ COMMAND_HEADERS = [
         pattern=f"^{_KEY.pattern}$",
         examples=["b6f1c0de-7c11-4d1d-9a0e-3f1d1f6c9a55"],
     ),
-    _header("X-Correlation-ID", "Kept in the events' metadata and in our logs; echoed."),
-    _header("traceparent", "W3C trace context; kept in the metadata."),
+    _header("X-Correlation-ID", "Kept in the events' metadata and in our logs; echoed.", examples=["checkout-42"]),
+    _header(
+        "X-Causation-ID",
+        "What led to this command, such as the id of the event it answers: 1 to 128 visible ASCII characters, kept in"
+        " the events' metadata. Without it, the command's own id.",
+        pattern=f"^{_CAUSE.pattern}$",
+        examples=["01977f6e-5c3a-7d21-9f0b-2f6f0c1f7a55"],
+    ),
+    _header(
+        "traceparent",
+        "W3C trace context; kept in the metadata.",
+        examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+    ),
 ]
 IF_MATCH = _header(
     "If-Match",
     "The version you decided on, quoted, as in the ETag.",
     pattern=rf"^(?:\*|{_ETAG.pattern})$",
     examples=['"3"'],
+)
+IF_MATCH_NEW = _header(
+    "If-Match",
+    'An order that is not there yet is at version 0, so only `"0"` can hold: it makes sure that the order is new.',
+    pattern=f"^{_ETAG.pattern}$",
+    examples=['"0"'],
 )
 
 
@@ -89,28 +117,33 @@ def _require_json(headers: Iterable[tuple[bytes, bytes]]) -> None:
             raise HTTPException(415, f"Send application/json, not {given or 'a body without Content-Type'}.")
 
 
-def envelope(request: Request, body: CommandBody | None, *, conditional: bool = True) -> Envelope:
-    """What the headers and the body's `occurred_at` say about a command. Raises `MalformedHeader`.
-
-    `conditional`: whether the command understands If-Match.
-    """
-    key, traceparent, if_match = None, None, None
+def envelope(request: Request, body: CommandBody | None, *, creates: bool = False) -> Envelope:
+    """What the headers and the body's `occurred_at` say about a command. Raises `MalformedHeader`, and `NothingToMatch`
+    where it `creates` the order."""
+    key, cause, traceparent, if_match = None, None, None, None
     for name, value in request.scope["headers"]:
         if name == b"idempotency-key":
             key = value.decode("latin-1")
+        elif name == b"x-causation-id":
+            cause = value.decode("latin-1")
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
         elif name == b"if-match":
             if_match = value.decode("latin-1")
     if key is not None and _KEY.fullmatch(key) is None:
         raise MalformedHeader("Idempotency-Key", "1 to 255 visible ASCII characters")
+    if cause is not None and _CAUSE.fullmatch(cause) is None:
+        raise MalformedHeader("X-Causation-ID", "1 to 128 visible ASCII characters")
+    if creates and if_match == "*":
+        raise NothingToMatch
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
         traceparent = None  # ignored, as the W3C specification asks
     return Envelope(
         correlation_id=request.scope["correlation_id"],
+        causation_id=cause,
         traceparent=traceparent,
         occurred_at=None if body is None else body.occurred_at,
-        expected_version=_expected_version(if_match) if conditional else None,
+        expected_version=_expected_version(if_match),
         key=key,
         fingerprint=None if key is None else _fingerprint(request, body, if_match or ""),
     )

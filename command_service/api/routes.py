@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 from uuid_utils import uuid7
 
@@ -19,13 +20,24 @@ from command_service.api.bodies import (
     PlaceOrderBody,
     ShipOrderBody,
 )
-from command_service.api.envelope import COMMAND_HEADERS, IF_MATCH, CommandRoute, acknowledge, envelope
+from command_service.api.envelope import (
+    COMMAND_HEADERS,
+    IF_MATCH,
+    IF_MATCH_NEW,
+    CommandRoute,
+    acknowledge,
+    envelope,
+)
+from command_service.appender import AppendOutcomeUnknown
 from command_service.domain import order
 from command_service.handler import Handler
 from shared.fields import Id, ProductId
-from shared.problems import responses
+from shared.problems import UNREADABLE, responses
 
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
+
+OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
+Product = Annotated[ProductId, Path(examples=["71053"])]
 
 _ANY_COMMAND = (
     (400, "malformed-json", "The body is not JSON."),
@@ -38,13 +50,16 @@ _ANY_COMMAND = (
     (503, "overloaded", "Too many commands are waiting; nothing was done."),
     (503, "log-unavailable", "The event log cannot be reached; nothing was done."),
     (503, "throttled", "A read model is more than 30 s behind, so only a share is admitted; nothing was done."),
-    (504, "outcome-unknown", "The connection was lost on the way. Repeat with the same Idempotency-Key."),
+    (503, "shutting-down", "The process is stopping; nothing was done."),
+    (504, "outcome-unknown", "The log, or this process, was lost on the way. Repeat with the same Idempotency-Key."),
+    *UNREADABLE,
 )
+_STALE = (412, "stale-version", "The order is not at the version in If-Match.")
 _ANY_CHANGE = (
     (404, "order-not-found", "There is no such order."),
     (409, "version-conflict", "Others kept changing the order; try again."),
     (409, "occurred-before-previous-event", "occurred_at lies before the order's previous event."),
-    (412, "stale-version", "The order is not at the version in If-Match."),
+    _STALE,
 )
 _TOO_MUCH = (
     (422, "too-many-lines", "The order would have more than 2,000 lines."),
@@ -68,7 +83,7 @@ def _describe(*refusals: tuple[int, str, str], status: int = 200) -> dict[str, A
         "status_code": status,
         "response_model": Acknowledgement,
         "responses": {status: acknowledged, **responses(*refusals, *_ANY_COMMAND)},
-        "openapi_extra": {"parameters": COMMAND_HEADERS if status == 201 else [*COMMAND_HEADERS, IF_MATCH]},
+        "openapi_extra": {"parameters": [*COMMAND_HEADERS, IF_MATCH_NEW if status == 201 else IF_MATCH]},
     }
 
 
@@ -78,14 +93,18 @@ async def _handle(request: Request, command: order.OrderCommand, body: CommandBo
         state.throttle.admit()
     handler: Handler = state.handler
     created = isinstance(command, order.PlaceOrder)
-    verdict = await handler.handle(command, envelope(request, body, conditional=not created))
+    given = envelope(request, body, creates=created)
+    try:
+        verdict = await handler.handle(command, given)
+    except asyncio.CancelledError:  # by the server, when the time to finish what it accepted is over
+        raise AppendOutcomeUnknown(str(given.command_id)) from None
     return acknowledge(verdict, created=created)
 
 
 @router.post(
     "/orders",
     summary="Place an order",
-    **_describe((409, "order-already-placed", "There is an order with this id."), *_TOO_MUCH, status=201),
+    **_describe((409, "order-already-placed", "There is an order with this id."), _STALE, *_TOO_MUCH, status=201),
 )
 async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     """Creates an order in status PENDING. Without `order_id` we make one; the acknowledgement names it."""
@@ -104,7 +123,7 @@ async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     summary="Add a line",
     **_describe(*_ANY_CHANGE, _NOT_PENDING, *_TOO_MUCH),
 )
-async def add_order_item(request: Request, order_id: Id, body: AddOrderItemBody) -> Response:
+async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItemBody) -> Response:
     """Adds a line to a PENDING order. A product may stand on several lines."""
     return await _handle(request, order.AddOrderItem(order_id, body.line()), body)
 
@@ -119,7 +138,7 @@ async def add_order_item(request: Request, order_id: Id, body: AddOrderItemBody)
         (409, "order-needs-a-line", "An order keeps at least one line."),
     ),
 )
-async def remove_order_item(request: Request, order_id: Id, product_id: ProductId) -> Response:
+async def remove_order_item(request: Request, order_id: OrderId, product_id: Product) -> Response:
     """Takes every line of the product off a PENDING order."""
     return await _handle(request, order.RemoveOrderItem(order_id, product_id), None)
 
@@ -129,7 +148,7 @@ async def remove_order_item(request: Request, order_id: Id, product_id: ProductI
     summary="Change the shipping address",
     **_describe(*_ANY_CHANGE, _NOT_PENDING),
 )
-async def change_shipping_address(request: Request, order_id: Id, body: ChangeShippingAddressBody) -> Response:
+async def change_shipping_address(request: Request, order_id: OrderId, body: ChangeShippingAddressBody) -> Response:
     """Sends a PENDING order elsewhere. The address it already has changes nothing."""
     command = order.ChangeShippingAddress(order_id, body.shipping_address_id, body.reason)
     return await _handle(request, command, body)
@@ -142,7 +161,7 @@ async def change_shipping_address(request: Request, order_id: Id, body: ChangeSh
         *_ANY_CHANGE, _NOT_PENDING, (409, "payment-amount-mismatch", "The amount does not equal the order's total.")
     ),
 )
-async def confirm_payment(request: Request, order_id: Id, body: ConfirmPaymentBody) -> Response:
+async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaymentBody) -> Response:
     """PENDING becomes CONFIRMED. The same payment again changes nothing."""
     command = order.ConfirmPayment(order_id, body.payment_reference, body.amount)
     return await _handle(request, command, body)
@@ -153,7 +172,7 @@ async def confirm_payment(request: Request, order_id: Id, body: ConfirmPaymentBo
     summary="Ship the order",
     **_describe(*_ANY_CHANGE, (409, "order-not-confirmed", "Only a CONFIRMED order can be shipped.")),
 )
-async def ship_order(request: Request, order_id: Id, body: ShipOrderBody) -> Response:
+async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -> Response:
     """CONFIRMED becomes SHIPPED. The same shipment again changes nothing."""
     return await _handle(request, order.ShipOrder(order_id, body.tracking_number, body.carrier), body)
 
@@ -163,7 +182,7 @@ async def ship_order(request: Request, order_id: Id, body: ShipOrderBody) -> Res
     summary="Confirm the delivery",
     **_describe(*_ANY_CHANGE, (409, "order-not-shipped", "Only a SHIPPED order can be delivered.")),
 )
-async def confirm_delivery(request: Request, order_id: Id, body: ConfirmDeliveryBody) -> Response:
+async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDeliveryBody) -> Response:
     """SHIPPED becomes DELIVERED. A second confirmation changes nothing."""
     return await _handle(request, order.ConfirmDelivery(order_id), body)
 
@@ -173,6 +192,6 @@ async def confirm_delivery(request: Request, order_id: Id, body: ConfirmDelivery
     summary="Cancel the order",
     **_describe(*_ANY_CHANGE, (409, "order-not-cancellable", "Only a PENDING or CONFIRMED order can be cancelled.")),
 )
-async def cancel_order(request: Request, order_id: Id, body: CancelOrderBody) -> Response:
+async def cancel_order(request: Request, order_id: OrderId, body: CancelOrderBody) -> Response:
     """PENDING or CONFIRMED becomes CANCELLED; what was paid is recorded as the refund owed."""
     return await _handle(request, order.CancelOrder(order_id, body.reason), body)

@@ -57,6 +57,7 @@ class _Resume(BaseModel):
         le=_LAST_POSITION,
         description="Only events after this position of the log; 0: from the beginning. Without it: from now on."
         " `Last-Event-ID` goes before it.",
+        examples=[0],
     )
 
 

@@ -52,7 +52,9 @@ class Listing(BaseModel):
     model_config = ConfigDict(extra="forbid")
     status: OrderStatus | None = Field(None, description="only orders in this status")
     limit: int = Field(20, ge=1, le=100, description="orders on a page")
-    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before")
+    cursor: str | None = Field(
+        None, max_length=200, description="next_cursor of the page before", examples=["MGUxNTY1NDBkNDg5NjAwNTM2MzY1"]
+    )
 
 
 @router.get(
@@ -73,6 +75,7 @@ class Listing(BaseModel):
             _INVALID,
             TIME_IN_THE_FUTURE,
             (404, "order-not-found", "There is no such order, or was none then; Consistency-Token says as of when."),
+            *problems.UNREADABLE,
         ),
     },
     openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},

@@ -47,7 +47,9 @@ class Span(BaseModel):
     last: Day = Field(
         alias="to", description=f"the last day, included; at most {MOST_DAYS} days in all", examples=["2010-12-31"]
     )
-    currency: str | None = Field(None, pattern="^[A-Z]{3}$", description="ISO 4217; without it, every currency")
+    currency: str | None = Field(
+        None, pattern="^[A-Z]{3}$", description="ISO 4217; without it, every currency", examples=["GBP"]
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> Span:

@@ -281,6 +281,43 @@ class TestExpectedVersion:
         await shipment.then_refused(400, "malformed-header", header="If-Match")
 
 
+class TestExpectedVersionOfANewOrder:
+    """It is at version 0. What If-Match asks for is never passed over."""
+
+    async def test_of_none_is_accepted_once(self, orders: Orders, order_id: str) -> None:
+        place, new = order_body(order_id=order_id), {"If-Match": '"0"'}
+        assert (await orders.client.post("/orders", json=place, headers=new)).status_code == 201
+        again = problem(await orders.client.post("/orders", json=place, headers=new), 412, "stale-version")
+        assert (again["expected"], again["current"]) == (0, 1)
+        assert await events_of(orders.connection, order_id) == [placed()]
+
+    @pytest.mark.parametrize("other", ['"1"', '"7"', "*"])
+    async def test_of_one_that_is_there_is_refused(self, orders: Orders, order_id: str, other: str) -> None:
+        for place in (order_body(order_id=order_id), order_body()):
+            answer = await orders.client.post("/orders", json=place, headers={"If-Match": other})
+            problem(answer, 412, "stale-version")
+        assert await stored(orders.connection, order_id) == []
+
+    async def test_that_fits_one_that_is_there_does_not_place_it_again(self, orders: Orders, order_id: str) -> None:
+        place = order_body(order_id=order_id)
+        assert (await orders.client.post("/orders", json=place)).status_code == 201
+        answer = await orders.client.post("/orders", json=place, headers={"If-Match": '"1"'})
+        problem(answer, 409, "order-already-placed")
+
+    @pytest.mark.parametrize("malformed", ["0", "none", 'W/"0"', '"0", "1"'])
+    async def test_that_cannot_be_read_is_said_so(self, orders: Orders, malformed: str) -> None:
+        answer = await orders.client.post("/orders", json=order_body(), headers={"If-Match": malformed})
+        assert problem(answer, 400, "malformed-header")["header"] == "If-Match"
+
+    async def test_belongs_to_the_request_that_a_key_stands_for(self, orders: Orders, order_id: str) -> None:
+        place, headers = order_body(order_id=order_id), {"If-Match": '"0"', "Idempotency-Key": order_id}
+        first, again = [await orders.client.post("/orders", json=place, headers=headers) for _ in range(2)]
+        assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+        assert again.headers["idempotent-replayed"] == "true"
+        bare = await orders.client.post("/orders", json=place, headers={"Idempotency-Key": order_id})
+        problem(bare, 422, "idempotency-key-reused")
+
+
 class TestBusinessTime:
     LONG_AGO = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 
@@ -358,6 +395,22 @@ class TestMetadata:
             "causation_id": answer.json()["command_id"],
             "traceparent": trace,
         }
+
+    async def test_names_what_led_to_the_command(self, orders: Orders) -> None:
+        cause = "01977f6e-5c3a-7d21-9f0b-2f6f0c1f7a55"  # the id of an event, say
+        past = orders.given(placed(), paid())
+        shipment = past.when("POST", "/shipment", {"tracking_number": "t"}, X_Causation_ID=cause)
+        answer = await shipment.then_acknowledged(OrderShipped("t"))
+        metadata = json.loads((await stored(orders.connection, shipment.order_id))[-1].metadata)
+        assert metadata["causation_id"] == cause
+        assert metadata["command_id"] == answer.json()["command_id"]
+
+    @pytest.mark.parametrize("unfit", ["", "with space", "x" * 129, "é"])
+    async def test_that_would_name_no_cause_is_refused(self, orders: Orders, order_id: str, unfit: str) -> None:
+        headers = [(b"X-Causation-ID", unfit.encode())]
+        answer = await orders.client.post("/orders", json=order_body(order_id=order_id), headers=headers)
+        assert problem(answer, 400, "malformed-header")["header"] == "X-Causation-ID"
+        assert await stored(orders.connection, order_id) == []
 
     async def test_holds_a_correlation_id_of_ours_where_none_was_sent(self, orders: Orders, order_id: str) -> None:
         answer = await orders.client.post("/orders", json=order_body(order_id=order_id))
