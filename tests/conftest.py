@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +25,8 @@ from tests.running import clients_of, fresh_database, running_command_service, r
 # Httpx looks for this package eight times a request. That it is not there, Python does not remember by itself: it
 # would cost a request a quarter of its time.
 sys.modules["sniffio"] = None  # type: ignore[assignment]
+# Nor is there any TLS here, for which each client would read all certificates that there are: 25 ms.
+httpx.AsyncClient.__init__ = partialmethod(httpx.AsyncClient.__init__, verify=False)  # type: ignore[assignment,method-assign]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -30,7 +34,13 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest go first, so that the workers end together."""
+    """The files that take longest go first, so that the workers end together. Each test has an id of its own: of those
+    that shared one, a worker would run one."""
+    for item in items:
+        if label := getattr(item, "operation_label", None):  # schemathesis gives all operations one
+            item._id = item.id.with_params(label)
+    shared = [nodeid for nodeid, tests in Counter(item.nodeid for item in items).items() if tests > 1]
+    assert not shared, shared
     longest = ("tests/system/", "tests/stack/", "tests/import/", "tests/replay/", "tests/projector/")
     items.sort(
         key=lambda item: next((n for n, start in enumerate(longest) if item.nodeid.startswith(start)), len(longest))
