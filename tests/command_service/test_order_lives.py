@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
+from hypothesis import Phase, settings
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
+from command_service.domain import order_rejections
 from command_service.domain.order import (
     MAX_TOTAL,
     AddOrderItem,
@@ -46,11 +48,12 @@ LINES = st.builds(
     OrderLine,
     PRODUCTS,
     st.integers(1, 3),
-    st.sampled_from([0, 1, 2, MAX_TOTAL // 3, MAX_TOTAL]),
+    st.sampled_from([*[0, 1, 2] * 4, MAX_TOTAL // 3, MAX_TOTAL]),
     st.none() | NAMES,
 )
+PLACE = st.builds(PlaceOrder, st.just("42"), NAMES, st.just("GBP"), st.lists(LINES, max_size=3).map(tuple), NAMES)
 COMMANDS: st.SearchStrategy[OrderCommand] = st.one_of(
-    st.builds(PlaceOrder, st.just("42"), NAMES, st.just("GBP"), st.lists(LINES, max_size=3).map(tuple), NAMES),
+    PLACE,
     st.builds(AddOrderItem, st.just("42"), LINES),
     st.builds(RemoveOrderItem, st.just("42"), PRODUCTS),
     st.builds(ChangeShippingAddress, st.just("42"), NAMES, st.none() | NAMES),
@@ -63,10 +66,15 @@ COMMANDS: st.SearchStrategy[OrderCommand] = st.one_of(
 
 @st.composite
 def lives(draw: st.DrawFn) -> Life:
-    """What was commanded in which state, and what came of it. Payments usually fit, or few orders would move on."""
+    """What was commanded in which state, and what came of it. Usually the order is placed soon and a payment fits, or
+    few orders would move on."""
     life: Life = []
     state: State = None
-    for command in draw(st.lists(COMMANDS, max_size=25)):
+    for command in [
+        *draw(st.lists(COMMANDS, max_size=1)),
+        draw(PLACE),
+        *draw(st.lists(COMMANDS, min_size=6, max_size=25)),
+    ]:
         if isinstance(command, ConfirmPayment) and state is not None and command.amount < 8:
             command = ConfirmPayment(command.order_id, command.payment_reference, state.total)  # noqa: PLW2901
         try:
@@ -77,6 +85,27 @@ def lives(draw: st.DrawFn) -> Life:
         if isinstance(outcome, list):
             state = reduce(evolve, outcome, state)
     return life
+
+
+def test_lives_come_to_everything_that_can_happen_to_an_order() -> None:
+    """Else the tests below would say little."""
+    happened: set[object] = set()
+
+    @settings(max_examples=200, derandomize=True, database=None, phases=[Phase.generate])
+    @for_all(lives())
+    def live(life: Life) -> None:
+        happened.update(state.status for state, _, _ in life if state is not None)
+        happened.update(type(event) for _, _, outcome in life if isinstance(outcome, list) for event in outcome)
+        happened.update(type(outcome) for _, _, outcome in life if isinstance(outcome, OrdersError))
+
+    live()
+    never = {order_rejections.TooManyLines}  # takes 2,001 of them
+    assert happened >= {*OrderStatus, *get_args(OrderEvent), *refusals()} - never
+
+
+def refusals() -> set[object]:
+    """Of the domain's rules."""
+    return {value for value in vars(order_rejections).values() if isinstance(value, type) and hasattr(value, "code")}
 
 
 @for_all(lives())
@@ -109,6 +138,20 @@ def test_deciding_again_in_the_same_state_comes_to_the_same(life: Life) -> None:
             assert isinstance(outcome, OrdersError)
             again = outcome if (type(refusal), vars(refusal)) == (type(outcome), vars(outcome)) else refusal
         assert again == outcome
+
+
+@for_all(lives())
+def test_what_was_done_is_not_done_again(life: Life) -> None:
+    """The same command, come twice: it changes nothing or is refused. A line more is a line more."""
+    for state, command, outcome in life:
+        if isinstance(outcome, list) and not isinstance(command, AddOrderItem):
+            after = reduce(evolve, outcome, state)
+            try:
+                again: object = decide(command, after)
+            except OrdersError as refusal:
+                again = refusal.code
+            refused = {PlaceOrder: "order-already-placed", RemoveOrderItem: "item-not-found"}
+            assert again == refused.get(type(command), [])
 
 
 @for_all(lives())
