@@ -6,13 +6,16 @@ import asyncio
 import json
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from uuid_utils import uuid7
 
 from shared import event_store
+from shared.settings import Settings
 from tests.given_when_then import Orders, events_of, problem, put_in_log, stored
 from tests.orders import TOTAL, new_order_id, order_body, paid, placed, shipped
+from tests.running import eventually, running_command_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -186,6 +189,30 @@ class TestAnotherRequestWithTheSameKeyIsRefused:
         )
         assert sorted(answer.status_code for answer in answers) == [201, *[422] * 19]
         assert sum([len(await stored(orders.connection, name)) for name in names]) == 1
+
+
+async def test_a_running_service_forgets_old_keys_and_no_others(settings: Settings) -> None:
+    quick = Settings.model_validate({**settings.model_dump(), "purge_interval_seconds": 0.05})
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    async with running_command_service(quick) as url, httpx.AsyncClient(base_url=url) as client:
+
+        async def place(order_id: str) -> httpx.Response:
+            headers = {"Idempotency-Key": f"key-{order_id}"}
+            return await client.post("/orders", json=order_body(order_id=order_id), headers=headers)
+
+        fresh, old = await place("fresh"), await place("old")
+        assert (fresh.status_code, old.status_code) == (201, 201)
+        await connection.execute(
+            "update idempotency_keys set recorded_at = recorded_at - interval '7 days 1 minute' where key = 'key-old'"
+        )
+        await eventually(lambda: is_forgotten(connection, "key-old"))
+        problem(await place("old"), 409, "order-already-placed")
+        assert_same_acknowledgement(fresh, await place("fresh"))
+    await connection.close()
+
+
+async def is_forgotten(connection: asyncpg.Connection[asyncpg.Record], key: str) -> bool:
+    return await event_store.find_key(connection, key) is None
 
 
 async def test_keys_are_told_apart_by_case_and_may_be_long(orders: Orders) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -22,8 +18,7 @@ from shared.event_store import Append, NewEvent
 from shared.settings import Settings
 from tests.given_when_then import Orders, problem, put_in_log
 from tests.orders import order_body, placed
-from tests.roles import url_of
-from tests.running import eventually, free_ports, running_command_service
+from tests.running import free_ports, running_command_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -162,42 +157,3 @@ class TestADefect:
         body = problem(await orders.client.post("/orders/newer/delivery", json={}), 500, "unknown-event-type")
         assert "42" not in str(body)
         assert (await orders.client.post("/orders", json=order_body())).status_code == 201
-
-
-async def test_a_process_logs_one_json_object_a_line_with_correlation_ids(orders_settings: Settings) -> None:
-    [port] = free_ports(1)
-    environment = {
-        **os.environ,
-        "DATABASE_URL": url_of(orders_settings.database_url.get_secret_value(), "orders_command"),
-        "REDIS_URL": orders_settings.redis_url.get_secret_value(),
-        "COMMAND_PORT": str(port),
-        "LOG_LEVEL": "DEBUG",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli", "run", "command", env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await eventually(lambda: answers(client, "/readyz"))
-            headers = {"X-Correlation-ID": "checkout-42"}
-            await client.post("/orders", json=order_body(order_id="logged"), headers=headers)
-            await client.post("/orders/logged/delivery", json={}, headers=headers)
-    finally:
-        process.terminate()
-        written, _ = await asyncio.wait_for(process.communicate(), 10)
-    assert process.returncode == 0
-    entries = [json.loads(line) for line in written.splitlines()]
-    assert all({"message", "level", "timestamp", "process"} <= set(entry) for entry in entries), entries
-    ours = [entry for entry in entries if entry.get("correlation_id") == "checkout-42"]
-    assert [(entry["path"], entry["status"]) for entry in ours if entry["message"] == "request"] == [
-        ("/orders", 201),
-        ("/orders/logged/delivery", 409),
-    ]
-    assert "test-password" not in written.decode()
-
-
-async def answers(client: httpx.AsyncClient, path: str) -> bool:
-    try:
-        return (await client.get(path)).status_code == 200
-    except httpx.TransportError:
-        return False

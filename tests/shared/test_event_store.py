@@ -104,6 +104,17 @@ class TestAppendingAGroup:
             await event_store.append_group(connection, [append("order-2"), broken])
         assert await whole_log(connection) == []
 
+    async def test_records_no_earlier_than_before_though_the_clock_went_back(self, connection: Connection) -> None:
+        await event_store.append_group(connection, [append("order-1")])
+        ahead: datetime = await connection.fetchval(
+            "update log_head set recorded_at = clock_timestamp() + interval '1 hour' returning recorded_at"
+        )
+        for expected_version in (1, 2):
+            await event_store.append_group(connection, [append("order-1", expected_version)])
+        first, *later = [event.recorded_at for event in await whole_log(connection)]
+        assert first < ahead
+        assert later == [ahead, ahead]
+
     async def test_judges_each_command_on_its_own(self, connection: Connection) -> None:
         await event_store.append_group(connection, [append("order-1", key="key"), append("order-2")])
         verdicts = await event_store.append_group(
