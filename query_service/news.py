@@ -15,7 +15,8 @@ from redis.asyncio.client import PubSub
 from shared.consistency import ConsistencyToken, MalformedToken
 from shared.errors import Unavailable
 from shared.logs import get_logger
-from shared.read_model_keys import Generations, PartitionKeys, read_checkpoint, read_generations
+from shared.read_model_keys import Generations, PartitionKeys
+from shared.read_models import read_checkpoint, read_generations
 from shared.redis import REDIS_DOWN
 from shared.waiting import cancel
 

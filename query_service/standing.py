@@ -16,7 +16,8 @@ from query_service.reader import READ_SECONDS, ReadModelUnavailable
 from shared import poison as poisons
 from shared.poison import Poison
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import Checkpoint, Generations, PartitionKeys, read_generations, row_name
+from shared.read_model_keys import Checkpoint, Generations, PartitionKeys, row_name
+from shared.read_models import read_generations
 from shared.redis import REDIS_DOWN
 
 _ASK_SECONDS = 5.0

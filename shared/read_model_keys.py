@@ -28,8 +28,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
-from redis.asyncio import Redis
-
 from shared.aggregates.order import OrderStatus
 from shared.consistency import ConsistencyToken
 
@@ -153,24 +151,6 @@ class Generations(NamedTuple):
 
 
 PARTITIONS_FIELD = "partitions:"  # of the hash `generations`, and a generation's number
-
-
-async def read_generations(redis: Redis, keys: PartitionKeys) -> Generations:
-    """Raises `shared.redis.REDIS_DOWN`."""
-    found: dict[Any, Any] = await redis.hgetall(keys.generations)
-    fields = {name.decode(): int(value) for name, value in found.items()}
-    partitions = {
-        int(name.removeprefix(PARTITIONS_FIELD)): count
-        for name, count in fields.items()
-        if name.startswith(PARTITIONS_FIELD)
-    }
-    others = (fields.get("previous"), fields.get("building"), fields.get("dropping"))
-    return Generations(fields.get("live", 1), *others, partitions)
-
-
-async def read_checkpoint(redis: Redis, keys: PartitionKeys) -> Checkpoint | None:
-    """Where the read model is now. Raises `shared.redis.REDIS_DOWN`."""
-    return Checkpoint.parse(await redis.hmget(keys.meta, CHECKPOINT_FIELDS))
 
 
 # Indexes of the orders. Ids hold no colon, so the names cannot collide.

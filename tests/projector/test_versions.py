@@ -1,0 +1,152 @@
+"""One version of a projection's code makes one thing of events: what was built with it, any program of that version
+continues.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
+from typing import Any, get_args
+from uuid import UUID
+
+import pytest
+
+from projector.folding import changes, fold
+from projector.projection import Projection
+from projector.projections import PROJECTIONS
+from shared import codec
+from shared.codec import Event
+from shared.event_store import StoredEvent
+from shared.events.order import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderItemAdded,
+    OrderItemRemoved,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    PaymentConfirmed,
+    ShippingAddressChanged,
+)
+
+# (projection, version of its code) -> what it makes of the history below.
+PINNED = {
+    ("orders", 1): "96de4d06eba33b13fbb9c88c778821c93423baa629e4a1bba164942912c0a39f",
+    ("revenue_by_day", 1): "e1c6306a1078d9eadbfbc3755d6cffe4f269fbbc1fab51771a4ec9133713d882",
+}
+MESSAGE = """
+Version {version} of the projection {name!r} makes something else of events than it did:
+{digest}
+Programs of both codes would now go on with the same documents, and what is stored stays as the old code made it.
+Raise `version` in projector/projections/{name}.py, and pin the new digest for the new version here. (Where only the
+history of this test was changed, pin the new digest for the version there is.)"""
+
+MUG = OrderLine("85123A", 6, 255, "WHITE MUG")
+NAMELESS = OrderLine("71053", 1, 0)
+DEAREST = OrderLine("größte Vase", 1_000_000, 1_000_000_000, 'größte "Vase" 🏺')
+NEW_YEAR = datetime(2011, 1, 1, tzinfo=UTC)
+
+# Raw, as a program from before there were currencies wrote it.
+OLD = (
+    "OrderPlaced",
+    1,
+    '{"customer_id":"bob","items":[{"product_id":"A","quantity":2,"unit_price":3}],"shipping_address_id":"home"}',
+)
+ORDERS: dict[str, list[Event | tuple[str, int, str]]] = {
+    "delivered": [
+        OrderPlaced("alice", "GBP", (MUG, NAMELESS, MUG), "home"),
+        OrderItemAdded(MUG),
+        OrderItemAdded(OrderLine("71053", 2, 339, "LANTERN")),
+        OrderItemRemoved("85123A"),  # three lines at once
+        ShippingAddressChanged("office", "moved"),
+        PaymentConfirmed("pay-1", 678),
+        OrderShipped("track-1", "carrier"),
+        OrderDelivered(),
+    ],
+    "cancelled.at_once": [OrderPlaced("alice", "EUR", (DEAREST,), "home"), OrderCancelled("ordered twice", 0)],
+    "cancelled-when-paid": [
+        OrderPlaced("alice", "GBP", (MUG,), "home"),
+        PaymentConfirmed("pay-2", 1_530),
+        OrderCancelled("damaged", 1_530),
+    ],
+    "emptied": [  # projections do not judge
+        OrderPlaced("bob", "JPY", (MUG,), "home"),
+        OrderItemRemoved("nothing of the order"),
+        OrderItemRemoved("85123A"),
+        PaymentConfirmed("pay-3", 1),
+        PaymentConfirmed("pay-4", 2),
+        ShippingAddressChanged("home"),
+        OrderShipped("track-2"),
+    ],
+    "pending": [OLD, OrderItemAdded(DEAREST)],
+}
+# What is no continuation: it stops the projection, or parks the order.
+BROKEN: list[tuple[str, int, Event]] = [
+    ("delivered", 9, OrderPlaced("alice", "GBP", (MUG,), "home")),
+    ("delivered", 10, OrderDelivered()),
+    ("never placed", 1, OrderDelivered()),
+]
+
+
+def stored(stream_id: str, version: int, position: int, event: Event | tuple[str, int, str]) -> StoredEvent:
+    """Around midnight, told by clocks of other places."""
+    at = NEW_YEAR + timedelta(hours=position - 10, microseconds=position)
+    at = at.astimezone(timezone(timedelta(hours=position % 5 - 2)))
+    what = event if isinstance(event, tuple) else codec.encode(event)
+    return StoredEvent(position, stream_id, version, UUID(int=position), *what, "{}", at, at, bytes(32))
+
+
+def history() -> list[StoredEvent]:
+    """The orders side by side, and what is none of theirs."""
+    turns = [
+        (order_id, version, events[version - 1])
+        for version in range(1, max(map(len, ORDERS.values())) + 1)
+        for order_id, events in ORDERS.items()
+        if version <= len(events)
+    ]
+    log = [stored(f"order-{order_id}", version, nr, event) for nr, (order_id, version, event) in enumerate(turns, 1)]
+    return [*log, stored("customer-alice", 1, len(log) + 1, OrderDelivered())]
+
+
+def made_of(projection: Projection[Any]) -> Iterator[Any]:
+    """What is written after each event; of what is broken, why not."""
+    documents: dict[str, Any] = {}
+    for event in history():
+        folded = fold(projection, [event], documents)
+        assert folded.poison is None
+        change = changes(projection, documents, folded.documents)
+        documents |= folded.documents
+        removed, added = (
+            {name: sorted(places) for name, places in places.items()} for places in (change.removed, change.added)
+        )
+        yield event.position, change.documents, removed, added
+    for order_id, version, broken in BROKEN:
+        poison = fold(projection, [stored(f"order-{order_id}", version, 1, broken)], documents).poison
+        yield order_id, version, None if poison is None else type(poison.__cause__).__name__
+    yield [(one.name, one.key, one.amounts) for one in projection.sums]
+    yield [
+        (projection.document_id(name), projection.partition_key(name)) for name in ("order-a.b", "order-", "customer-a")
+    ]
+
+
+def digest_of(projection: Projection[Any]) -> str:
+    lines = (json.dumps(one, sort_keys=True) for one in made_of(projection))
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("projection", [one.projection for one in PROJECTIONS], ids=lambda one: one.name)
+def test_code_that_makes_something_else_of_events_has_another_version(projection: Projection[Any]) -> None:
+    digest = digest_of(projection)
+
+    assert PINNED.get((projection.name, projection.version)) == digest, MESSAGE.format(
+        name=projection.name, version=projection.version, digest=digest
+    )
+
+
+def test_the_history_has_events_of_every_type_and_every_version() -> None:
+    written = {(event.event_type, event.schema_version) for event in history()}
+    current = {(event.__name__, codec.CURRENT_VERSIONS.get(event.__name__, 1)) for event in get_args(Event)}
+
+    assert written == current | codec.UPCASTERS.keys()
