@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
+from prometheus_client import Gauge
 
-from projector.stores import AWAY, Store
-from projector.worker import State, Worker
+from projector.stores import AWAY
+from projector.worker import Worker
 from shared import event_store, progress
 from shared.logs import get_logger
 from shared.metrics import (
@@ -25,6 +27,8 @@ from shared.metrics import (
 from shared.postgres import CONNECTION_LOST
 from shared.read_model_keys import Checkpoint
 from shared.waiting import wait_for
+
+_OF_LAG = (PROJECTION_CHECKPOINT, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS)
 
 _log = get_logger()
 
@@ -42,17 +46,16 @@ class Monitor:
         self._known = False  # where the read model is; until then nothing is said of it
         self._at: Checkpoint | None = None
         self._stop = asyncio.Event()
-        labels = worker.projection, str(worker.partition)
-        self._checkpoint = PROJECTION_CHECKPOINT.labels(*labels)
-        self._lag_events = PROJECTION_LAG_EVENTS.labels(*labels)
-        self._parked = PROJECTION_PARKED.labels(*labels)
-        self._lag_seconds = PROJECTION_LAG_SECONDS.labels(*labels)
+        self._labels = worker.projection, str(worker.partition)
 
     async def run(self) -> None:
         """Until cancelled after `stop`. A cancellation alone may be lost in a client library's error handling."""
-        async with asyncio.TaskGroup() as tasks:  # side by side: a server that hangs holds up only its own part
-            tasks.create_task(self._repeat(self._beat))
-            tasks.create_task(self._repeat(self._measure))
+        try:
+            async with asyncio.TaskGroup() as tasks:  # side by side: a server that hangs holds up only its own part
+                tasks.create_task(self._repeat(self._beat))
+                tasks.create_task(self._repeat(self._measure))
+        finally:
+            self._forget(*_OF_LAG, PROJECTION_PARKED)  # of a partition that the next generation may not have
 
     def stop(self) -> None:
         self._stop.set()
@@ -68,8 +71,11 @@ class Monitor:
     async def _beat(self) -> None:
         try:
             self._at, self._known = await self._store.checkpoint(), True
-            self._parked.set(await self._store.count_parked())
-            await self._say_alive(self._store)
+            PROJECTION_PARKED.labels(*self._labels).set(await self._store.count_parked())
+            if self._worker.speaks:
+                await self._worker.say_alive(self._store)
+            else:
+                await self._worker.listen(self._store)
             self._worker.reached_store()
         except (*AWAY, asyncpg.PostgresError) as error:
             _log.warning("no heartbeat, the read model is away or refuses", projection=self._name, error=str(error))
@@ -78,20 +84,18 @@ class Monitor:
         at = self._at
         try:
             lag = await event_store.read_lag(self._log, None if at is None else at.token)
-            if self._known and self._is_active():
+            if self._known and self._worker.speaks:
                 await progress.report(self._log, self._name, at, self.partition, self._worker.layout.partitions)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             _log.warning("lag not measured, PostgreSQL is away or refuses", projection=self._name, error=str(error))
+            self._forget(PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS)
             return
         PROJECTION_HEAD.set(lag.head)
-        self._checkpoint.set(lag.position)
-        self._lag_events.set(lag.events)
-        self._lag_seconds.set(lag.seconds)
+        for gauge, value in zip(_OF_LAG, (lag.position, lag.events, lag.seconds), strict=True):
+            gauge.labels(*self._labels).set(value)
 
-    async def _say_alive(self, store: Store) -> None:
-        if self._is_active():
-            await self._worker.say_alive(store)
-
-    def _is_active(self) -> bool:
-        """Who stands by says nothing: heartbeat and progress are the active projector's."""
-        return self._worker.epoch is not None and self._worker.state is not State.STANDBY
+    def _forget(self, *gauges: Gauge) -> None:
+        """Nothing is said rather than the last figure for ever."""
+        for gauge in gauges:
+            with suppress(KeyError):
+                gauge.remove(*self._labels)

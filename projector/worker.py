@@ -54,6 +54,7 @@ class Layout(NamedTuple):
 class State(StrEnum):
     STARTING = "starting"
     STANDBY = "standby"  # another projector is active
+    WAITING = "waiting"  # its code is not the generation's: for a rebuild, or for the program whose code it is
     ACTIVE = "active"
     STUCK = "stuck"  # `Worker.reason` says why
 
@@ -74,7 +75,8 @@ class Worker(Generic[D]):
         """`on_change` is called when it has given its lease back, and when it would take it again."""
         self.name = PROCESS_NAME
         self.state = State.STARTING
-        self.reason = "The projector has not connected yet."
+        self._reason = "The projector has not connected yet."
+        self._heard_at: float | None = None  # by the clock of `monotonic`, of whoever is active
         self.poison: Poison | None = None  # the event that it is stuck before
         self.epoch: int | None = None  # of its last lease
         self.layout = layout
@@ -101,8 +103,31 @@ class Worker(Generic[D]):
 
     @property
     def working(self) -> bool:
-        """Whether it does its work or stands by for the one that does; else `reason` says what keeps it."""
-        return self.state in (State.ACTIVE, State.STANDBY)
+        """Whether it does its work, or another that was heard of lately does; else `reason` says what keeps it."""
+        return self.state is State.ACTIVE or (
+            self._leaves_it and self._silence < self._settings.heartbeat_stale_seconds
+        )
+
+    @property
+    def reason(self) -> str:
+        if not self._leaves_it:
+            return self._reason
+        since = "" if self._heard_at is None else f" for {self._silence:.0f} s"
+        return f"There has been no sign of life from a projector{since}. {self._reason}".rstrip()
+
+    @property
+    def _leaves_it(self) -> bool:
+        """The work, to another."""
+        return self.state in (State.STANDBY, State.WAITING)
+
+    @property
+    def _silence(self) -> float:
+        return float("inf") if self._heard_at is None else monotonic() - self._heard_at
+
+    @property
+    def speaks(self) -> bool:
+        """Heartbeat and progress are those of whoever has the work, also while it is stuck."""
+        return self.epoch is not None and self.state in (State.ACTIVE, State.STUCK)
 
     @property
     def idle(self) -> bool:
@@ -159,9 +184,9 @@ class Worker(Generic[D]):
 
     def stand_by(self) -> None:
         """Another does the work, or is about to."""
-        if self.state is not State.STANDBY:
+        if not self._leaves_it:
             _log.info("standing by, another projector is active", projection=self.projection, partition=self.partition)
-            self.state, self.poison = State.STANDBY, None
+            self.state, self._reason, self.poison = State.STANDBY, "", None
 
     async def _work(self, held: Lease) -> None:
         seconds = 0.0
@@ -211,7 +236,7 @@ class Worker(Generic[D]):
                     generation=self.layout.generation,
                     epoch=held.epoch,
                 )
-            self.state, self.epoch, self.reason, self._failures = State.ACTIVE, held.epoch, "", 0
+            self.state, self.epoch, self._reason, self._failures = State.ACTIVE, held.epoch, "", 0
             self.poison, self._able, self._reached = None, True, True
             if asked and engine.checkpoint is not None:
                 await self._answer(store, asked)
@@ -221,7 +246,7 @@ class Worker(Generic[D]):
                 await wait_for(self._wake, self._settings.projector_poll_seconds)
 
     def _stuck_before(self, raised: PoisonEvent) -> None:
-        self.state, self.reason = State.STUCK, f"Stopped before an event that cannot be applied: {raised}"
+        self.state, self._reason = State.STUCK, f"Stopped before an event that cannot be applied: {raised}"
         self.poison = poison_of(raised)
 
     async def _answer(self, store: Store, asked: frozenset[str]) -> None:
@@ -232,7 +257,13 @@ class Worker(Generic[D]):
 
     async def say_alive(self, store: Store) -> None:
         if self.epoch is not None:
-            await store.heartbeat(self.epoch, self.name, self.state, self.reason, self.poison)
+            await store.heartbeat(self.epoch, self.name, self.state, self._reason, self.poison)
+
+    async def listen(self, store: Store) -> None:
+        """For who has the work. Where nobody has, it says what keeps it from that itself."""
+        excuse = self._reason if self.state in (State.WAITING, State.STUCK) else ""
+        silence = await store.silence(self.name, self.state, excuse, self._settings.heartbeat_stale_seconds)
+        self._heard_at = None if silence is None else monotonic() - silence
 
     def _fail(self, error: Exception) -> float:
         """Seconds to wait before the next try."""
@@ -257,18 +288,18 @@ class Worker(Generic[D]):
                 )
             case OtherCode():
                 # During a deploy the other program goes on with it; afterwards a rebuild makes a generation of ours.
-                if self.reason != str(error):
+                if self._reason != str(error):
                     _log.warning("standing by", **about, reason=str(error))
-                self.state, self.reason, self._failures = State.STANDBY, str(error), 0
+                self.state, self._reason, self._failures = State.WAITING, str(error), 0
                 return STANDBY_SECONDS
             case Fenced():
-                self.reason = "Another projector has taken over."
+                self._reason = "Another projector has taken over."
                 _log.warning("another projector has taken over; going back to standby", **about, epoch=self.epoch)
             case _ if isinstance(error, AWAY):
-                self.reason = f"PostgreSQL or Redis is away or refuses: {type(error).__name__}: {error}"
+                self._reason = f"PostgreSQL or Redis is away or refuses: {type(error).__name__}: {error}"
                 _log.warning("PostgreSQL or Redis is away or refuses; trying again", **about, error=repr(error))
             case _:
-                self.reason = f"{type(error).__name__}: {error}"
+                self._reason = f"{type(error).__name__}: {error}"
                 _log.error("the projector failed; trying again", **about, exc_info=error)
         self.state = State.STUCK
         self._failures += 1

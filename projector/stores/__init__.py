@@ -116,6 +116,14 @@ class Store(Protocol):
         """
         ...
 
+    async def silence(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
+        """Seconds since the last sign of life; None when there never was one.
+
+        After more than `most_seconds` it is written down what keeps `worker` from the work: its `excuse`, unless that
+        is empty. That is no sign of life.
+        """
+        ...
+
     async def parked(self, expected: Checkpoint) -> list[Poison]:
         """What is parked as of the expected checkpoint, by position. Raises `Moved`."""
         ...

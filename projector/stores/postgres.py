@@ -73,6 +73,15 @@ set epoch = excluded.epoch, worker = excluded.worker, state = excluded.state,
     reason = excluded.reason, poison = excluded.poison, beat_at = excluded.beat_at
 where kept.epoch <= excluded.epoch
 """
+_SILENCE = """
+with told as (
+    update read_model_heartbeats set worker = $2, state = $3, reason = $4, poison = null
+    where projection = $1 and $4 <> '' and beat_at < clock_timestamp() - make_interval(secs => $5)
+      and (worker, state, reason) <> ($2, $3, $4)
+)
+select greatest(0, extract(epoch from clock_timestamp() - beat_at))::float8 from read_model_heartbeats
+where projection = $1
+"""
 
 
 class PostgresStore:
@@ -169,6 +178,10 @@ class PostgresStore:
     ) -> None:
         what = None if poison is None else poisons.encode(poison).decode()
         await self._pool.execute(_HEARTBEAT, self._name, epoch, worker, state, reason, what)
+
+    async def silence(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
+        seconds: float | None = await self._pool.fetchval(_SILENCE, self._name, worker, state, excuse, most_seconds)
+        return seconds
 
     async def parked(self, expected: Checkpoint) -> list[Poison]:
         return await self._parking.parked(expected)

@@ -22,9 +22,8 @@ from shared.read_model_keys import (
     Checkpoint,
     Generations,
     PartitionKeys,
-    read_checkpoint,
-    read_generations,
 )
+from shared.read_models import read_checkpoint, read_generations
 
 _FENCED, _OTHER_CODE = 0, 2  # what claim.lua answers
 _WIPE_KEYS = 500  # removed in one step, so that other clients wait no longer than that
@@ -51,6 +50,7 @@ class RedisStore:
         self._wipe = _script(redis, "wipe")
         self._begin = _script(redis, "begin")
         self._heartbeat = _script(redis, "heartbeat")
+        self._silence = _script(redis, "silence")
         self._parked = _script(redis, "parked")
 
     async def claim(self, epoch: int) -> Standing | None:
@@ -135,6 +135,10 @@ class RedisStore:
     ) -> None:
         what = b"" if poison is None else poisons.encode(poison)
         await self._heartbeat([self._keys.heartbeat], [epoch, worker, state, reason, what])
+
+    async def silence(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
+        found = await self._silence([self._keys.heartbeat], [worker, state, excuse, round(most_seconds * 1_000)])
+        return None if found is None else max(0, found) / 1_000
 
     async def parked(self, expected: Checkpoint) -> list[Poison]:
         found = await self._parked([self._keys.meta, self._keys.parked], [self._keys.documents])

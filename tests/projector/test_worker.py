@@ -191,6 +191,41 @@ async def test_lag_is_zero_once_it_has_caught_up(
         assert await metric(projector, "orders_projection_lag_seconds") == 0
 
 
+async def test_of_partitions_that_are_there_no_more_nothing_is_told(
+    projector_settings: Settings, recorder: Recorder, redis: Redis
+) -> None:
+    """Else alerts on the lag they had last would never end."""
+    divided = projector_settings.model_copy(update={"projector_partitions": "orders=3"})
+    async with projecting(divided) as projector:
+
+        async def told() -> set[tuple[str, str]]:
+            text = (await projector.get("/metrics")).text
+            lines = re.findall(r'^orders_projection_(\w+){partition="(\d)",projection="orders"} ', text, re.MULTILINE)
+            return {(name, partition) for name, partition in lines}
+
+        gauges = ("checkpoint_position", "lag_events", "lag_seconds", "parked_streams")
+        await recorder.record(new_order_id(), placed())
+        await eventually(lambda: _equals(told, {(gauge, nr) for gauge in gauges for nr in "012"}))
+        await redis.hset("{orders.0}.generations", mapping={"live": 2, "previous": 1})
+        await eventually(lambda: _equals(told, {(gauge, "0") for gauge in gauges}))
+
+
+async def test_a_lag_that_cannot_be_measured_is_not_told(projector_settings: Settings, recorder: Recorder) -> None:
+    async with projecting(projector_settings) as projector:
+
+        async def told() -> bool:
+            return "orders_projection_lag_seconds{" in (await projector.get("/metrics")).text
+
+        async def untold() -> bool:
+            return not await told()
+
+        await eventually(told)
+        await recorder.connection.execute("alter table events rename to not_there")
+        await eventually(untold)
+        await recorder.connection.execute("alter table not_there rename to events")
+        await eventually(told)
+
+
 async def test_it_lives_through_the_loss_of_its_database_sessions(
     projector_settings: Settings, recorder: Recorder, settings: Settings
 ) -> None:

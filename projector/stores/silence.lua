@@ -1,0 +1,14 @@
+#!lua
+-- For how long the active projector has been silent, in milliseconds by the server's clock. After more than so many
+-- another says what keeps it from the work; that is no sign of life.
+-- KEYS: heartbeat    ARGV: worker, state, what keeps it (or empty), most milliseconds
+local at = redis.call('HGET', KEYS[1], 'at')
+if not at then
+  return nil
+end
+local now = redis.call('TIME')
+local silence = now[1] * 1000 + math.floor(now[2] / 1000) - at
+if ARGV[3] ~= '' and silence > tonumber(ARGV[4]) then
+  redis.call('HSET', KEYS[1], 'worker', ARGV[1], 'state', ARGV[2], 'reason', ARGV[3], 'poison', '')
+end
+return silence
