@@ -14,8 +14,15 @@ from rich.text import Text
 
 from cli.stack import running_stack
 
-TIMEOUT_SECONDS = 5.0
-LEVEL_STYLES = {"normal": "green", "warning": "yellow", "critical": "red", "emergency": "bold red"}
+TIMEOUT_SECONDS = 10.0
+UNKNOWN = "unknown"
+LEVEL_STYLES = {
+    "normal": "green",
+    "warning": "yellow",
+    "critical": "red",
+    "emergency": "bold red",
+    UNKNOWN: "bold red",
+}
 
 
 class NoAnswer(Exception):
@@ -44,7 +51,8 @@ def _fetch(url: str) -> dict[str, Any]:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoAnswer(f"{url}: {error}") from error
     if not answer.is_success:
-        raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)}")
+        stalls = "".join(f"\n{_in_the_way(stall)}" for stall in document.get("stalls", []))
+        raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)}{stalls}")
     return document
 
 
@@ -60,9 +68,30 @@ def _in_the_way(stall: dict[str, Any]) -> str:
 
 def _generations(row: dict[str, Any]) -> str:
     others = {"kept": row.get("previous_generation"), "building": row.get("building_generation")}
-    return ", ".join(
-        [f"generation {row['generation']}", *(f"{number} {word}" for word, number in others.items() if number)]
+    words = [f"generation {row['generation']}", *(f"{number} {word}" for word, number in others.items() if number)]
+    return ", ".join([*words, "rebuilding: queries wait"] if row["rebuilding"] else words)
+
+
+def _projector(row: dict[str, Any]) -> str:
+    """Who works on it and what it does; how old its last sign of life is."""
+    if row["heartbeat_age_ms"] is None:
+        return "nobody"
+    return f"{row['projector']} {row['projector_state']}, {row['heartbeat_age_ms'] / 1000:,.1f} s ago"
+
+
+def _figures(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Its checkpoint, and how far behind the log that is."""
+    events, milliseconds = row["position_lag"], row["time_lag_ms"]
+    return (
+        f"{row['checkpoint']:,}",
+        UNKNOWN if events is None else f"{events:,} events",
+        UNKNOWN if milliseconds is None else f"{milliseconds / 1000:,.3f} s",
     )
+
+
+def _level(row: dict[str, Any]) -> Text:
+    level = row["level"] or UNKNOWN
+    return Text(level, LEVEL_STYLES.get(level, ""))
 
 
 def _troubles(row: dict[str, Any], *, tracebacks: bool) -> Iterator[str]:
@@ -90,31 +119,16 @@ def _traceback(event: dict[str, Any], *, shown: bool) -> Iterator[str]:
 
 
 def _table(projections: list[dict[str, Any]]) -> Table:
-    table = Table("read model", "level")
+    table = Table("read model", "projector", "level")
     for heading in ("head", "checkpoint", "behind by", "behind for"):
         table.add_column(heading, justify="right")
     table.add_column("what to do")
     for row in projections:
-        level = row["level"]
-        table.add_row(
-            f"{row['name']} ({_generations(row)})",
-            Text(level, LEVEL_STYLES.get(level, "")),
-            f"{row['head']:,}",
-            f"{row['checkpoint']:,}",
-            f"{row['position_lag']:,} events",
-            f"{row['time_lag_ms'] / 1000:,.3f} s",
-            row["recommended_action"],
-        )
+        head = UNKNOWN if row["head"] is None else f"{row['head']:,}"
+        name, action = f"{row['name']} ({_generations(row)})", row["recommended_action"]
+        table.add_row(name, _projector(row), _level(row), head, *_figures(row), action)
         if len(row["partitions"]) > 1:
             for partition in row["partitions"]:
-                level = partition["level"]
-                table.add_row(
-                    f"  partition {partition['partition']}, {partition['projector'] or 'nobody'}",
-                    Text(level, LEVEL_STYLES.get(level, "")),
-                    "",
-                    f"{partition['checkpoint']:,}",
-                    f"{partition['position_lag']:,} events",
-                    f"{partition['time_lag_ms'] / 1000:,.3f} s",
-                    "",
-                )
+                name = f"  partition {partition['partition']}"
+                table.add_row(name, _projector(partition), _level(partition), "", *_figures(partition), "")
     return table

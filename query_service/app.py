@@ -94,7 +94,8 @@ def create_app(settings: Settings) -> FastAPI:
 async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide]:
     redis = create_redis(settings)
     pool = await create_pool(settings, "query", max_size=4)
-    reader, news, log = Reader(redis, NAME), News(redis, NAME), Log(pool)
+    aside = await create_pool(settings, "stalls", max_size=1)
+    reader, news, log = Reader(redis, NAME), News(redis, NAME), Log(pool, aside)
     revenue_standing = partial(standing.in_postgresql, pool, revenue_by_day.NAME)
     looks = Looks(partial(_position, revenue_standing))
     standings: dict[str, Ask] = {
@@ -121,6 +122,7 @@ async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide
         await news.close()
         await looks.close()
         await reader.close()
+        aside.terminate()
         pool.terminate()
         await redis.aclose()
 

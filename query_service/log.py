@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +19,7 @@ from shared.postgres import CONNECTION_LOST
 from shared.stalls import Stall, read_stalls
 
 _ASK_SECONDS = 5.0
+MEASURE_SECONDS = 1.0  # to say how far behind several are, before nobody knows
 # So that a flood of foreign tokens does not become a flood of statements. What is remembered is that an id is not the
 # log's, rather than the log's: one that is given in the meantime must not be refused.
 _REMEMBER_SECONDS = 1.0
@@ -36,11 +38,16 @@ class LogUnavailable(Unavailable):
         return "PostgreSQL does not answer, so the true end of the log is unknown."
 
 
-class Log:
-    """Every method raises `LogUnavailable`."""
+Shown: TypeAlias = ConsistencyToken | None  # as far as something shows the log; None: it shows nothing
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+
+class Log:
+    """Methods raise `LogUnavailable`, where they do not say what they do instead."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], aside: asyncpg.Pool[asyncpg.Record] | None = None) -> None:
+        """`aside` is asked who is in the way: the connections of `pool` may all be waiting for them."""
         self._pool = pool
+        self._aside = pool if aside is None else aside
         self._foreign: dict[UUID, float] = {}  # ids that were not the log's, and when
 
     async def has_id(self, log_id: UUID) -> bool:
@@ -57,13 +64,24 @@ class Log:
     async def head(self) -> event_store.Head:
         return await _ask(lambda: event_store.read_head(self._pool))
 
-    async def lag(self, shown: ConsistencyToken | None) -> event_store.Lag:
+    async def lag(self, shown: Shown) -> event_store.Lag:
         """Of what shows the log up to there."""
         return await _ask(lambda: event_store.read_lag(self._pool, shown))
 
+    async def standing(self, shown: Iterable[Shown]) -> tuple[event_store.Head | None, dict[Shown, event_store.Lag]]:
+        """The head, and the lag of each: as much as the log says in time. Where somebody is in the way, the head may be
+        known though the lags are not."""
+        head, lags = None, {}
+        with suppress(TimeoutError, LogUnavailable):
+            async with asyncio.timeout(MEASURE_SECONDS):
+                head = await self.head()
+                for each in dict.fromkeys(shown):
+                    lags[each] = await self.lag(each)
+        return head, lags
+
     async def stalls(self, old_seconds: float) -> list[Stall]:
         """Who is in the way of the log; transactions from that age on."""
-        return await _ask(lambda: read_stalls(self._pool, old_seconds))
+        return await _ask(lambda: read_stalls(self._aside, old_seconds))
 
 
 async def _ask(question: Callable[[], Awaitable[T]]) -> T:

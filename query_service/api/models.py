@@ -200,9 +200,9 @@ class PartitionStatus(BaseModel):
 
     partition: int
     checkpoint: int
-    position_lag: int
-    time_lag_ms: int
-    level: LagLevel
+    position_lag: int | None
+    time_lag_ms: int | None
+    level: LagLevel | None
     heartbeat_age_ms: int | None
     projector: str | None
     projector_state: str | None
@@ -210,18 +210,21 @@ class PartitionStatus(BaseModel):
 
 
 class ProjectionStatus(BaseModel):
-    """The figures are those of the partition that is furthest behind."""
+    """The figures are those of the partition that is furthest behind. Those that cannot be measured are null: somebody
+    is in the way of the log, see `stalls`."""
 
     name: str
     generation: int = Field(description="the live one, which queries are answered from")
     previous_generation: int | None = Field(description="kept for a rollback")
     building_generation: int | None = Field(description="being built beside the live one")
     rebuilding: bool = Field(description="queries are refused until it has caught up")
-    head: int = Field(description="position of the log's last event, asked of the log itself")
+    head: int | None = Field(description="position of the log's last event, asked of the log itself")
     checkpoint: int = Field(description="position of the last event that the read model shows")
-    position_lag: int = Field(description="events between the two")
-    time_lag_ms: int = Field(description="age of the oldest event that the read model does not show; 0 without one")
-    level: LagLevel = Field(description="up to 200 ms, up to 2 s, up to 30 s, more")
+    position_lag: int | None = Field(description="events between the two")
+    time_lag_ms: int | None = Field(
+        description="age of the oldest event that the read model does not show; 0 without one"
+    )
+    level: LagLevel | None = Field(description="up to 200 ms, up to 2 s, up to 30 s, more")
     recommended_action: str
     heartbeat_age_ms: int | None = Field(description="since the projector's last sign of life; null: never any")
     projector: str | None = Field(description="host and process of the active projector")

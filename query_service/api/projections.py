@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -10,62 +13,138 @@ from starlette.responses import Response
 from query_service.api.models import PartitionStatus, PoisonEvent, Projections, ProjectionStatus, StallStatus
 from query_service.api.requests import refuse_query
 from query_service.api.side import QuerySide, query_side
+from query_service.reader import ReadModelUnavailable
 from query_service.standing import Part, Standing
 from shared import problems
-from shared.lag import level_of
+from shared.consistency import ConsistencyToken
+from shared.event_store import Head, Lag
+from shared.lag import LagLevel, level_of
 from shared.poison import Poison
+from shared.read_model_keys import Checkpoint
 from shared.stalls import told
 
+PATIENCE_SECONDS = 0.5  # longer than it takes to show as waiting, see `shared.stalls`
+
 router = APIRouter(tags=["projections"])
+
+
+@dataclass
+class StandingUnavailable(ReadModelUnavailable):
+    stalls: list[dict[str, Any]] = field(default_factory=list)  # perhaps because of them
 
 
 @router.get(
     "/projections",
     summary="Lag of the read models, and what is in the way",
     description="Measured from the true end of the log, so a projector that is stuck is seen to fall behind. `stalls`"
-    " names the sessions in PostgreSQL that ours wait for, and transactions that have been open for too long.",
+    " names the sessions in PostgreSQL that ours wait for, and transactions that have been open for too long. What"
+    " cannot be measured because of them is null.",
     response_model=Projections,
     responses={
         200: {"description": "Every read model", "headers": {"Consistency-Token": {"schema": {"type": "string"}}}},
         **problems.responses(
             (422, "invalid-request", "There are no parameters."),
             (503, "log-unavailable", "PostgreSQL does not answer, so the true end of the log is unknown."),
-            (503, "read-model-unavailable", "Redis or PostgreSQL does not answer."),
+            (503, "read-model-unavailable", "Redis or PostgreSQL does not answer; `stalls` as above."),
         ),
     },
 )
 async def get_projections(request: Request) -> Response:
     refuse_query(request)
     side = query_side(request)
-    log_id = (await side.log.head()).log_id
-    asked = {name: await ask() for name, ask in side.standings.items()}
-    stalls = await side.log.stalls(side.long_transaction_seconds)
+    stalls: list[dict[str, Any]] = []
+    asking = asyncio.create_task(_ask(side), name="projections")
+    try:
+        # Who is in the way of these very questions shows while they wait.
+        await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
+        stalls = [told(stall) for stall in await side.log.stalls(side.long_transaction_seconds)]
+        standings, head, lag_of = await asking
+    except ReadModelUnavailable as error:
+        raise StandingUnavailable(error.server, stalls) from error
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
     body = Projections(
-        projections=[await _status(side, name, log_id, standing) for name, standing in asked.items()],
-        stalls=[StallStatus.model_validate(told(stall)) for stall in stalls],
+        projections=[_status(name, standing, head, lag_of) for name, standing in standings.items()],
+        stalls=[StallStatus.model_validate(stall) for stall in stalls],
     )
-    tokens = [standing.checkpoint.token for standing in asked.values() if standing.checkpoint is not None]
+    tokens = [standing.checkpoint.token for standing in standings.values() if standing.checkpoint is not None]
     # What all of them show, so that nobody waits for the slowest who does not read it.
     headers = {"Consistency-Token": min(tokens, key=lambda token: token.position).encode()} if tokens else {}
     return Response(body.model_dump_json(), headers=headers, media_type="application/json")
 
 
-async def _status(side: QuerySide, name: str, log_id: UUID, standing: Standing) -> ProjectionStatus:
+class _Figures(NamedTuple):
+    """As far as they are known."""
+
+    checkpoint: int
+    events: int | None
+    seconds: float | None
+
+    @property
+    def milliseconds(self) -> int | None:
+        return None if self.seconds is None else round(self.seconds * 1_000)
+
+    @property
+    def level(self) -> LagLevel | None:
+        return None if self.seconds is None else level_of(self.seconds).level
+
+    @property
+    def action(self) -> str:
+        if self.seconds is None:
+            return "Look at who is in the way: the lag cannot be measured."
+        return level_of(self.seconds).action
+
+
+class _Answers(NamedTuple):
+    standings: dict[str, Standing]
+    head: Head | None
+    lag_of: dict[Checkpoint | None, _Figures]
+
+
+async def _ask(side: QuerySide) -> _Answers:
+    """Raises `ReadModelUnavailable`."""
+    standings = {name: await ask() for name, ask in side.standings.items()}
+    every = [standing.checkpoint for standing in standings.values()]
+    every += [part.checkpoint for standing in standings.values() for part in standing.partitions]
+    head, lags = await side.log.standing(_token(checkpoint) for checkpoint in every)
+    lag_of = {checkpoint: _lag(checkpoint, head, lags.get(_token(checkpoint))) for checkpoint in every}
+    return _Answers(standings, head, lag_of)
+
+
+def _token(checkpoint: Checkpoint | None) -> ConsistencyToken | None:
+    return None if checkpoint is None else checkpoint.token
+
+
+def _lag(checkpoint: Checkpoint | None, head: Head | None, lag: Lag | None) -> _Figures:
+    if lag is not None:
+        return _Figures(lag.position, lag.events, lag.seconds)
+    if head is None:
+        return _Figures(0 if checkpoint is None else checkpoint.position, None, None)
+    position = 0
+    if checkpoint is not None and checkpoint.log_id == head.log_id and checkpoint.position <= head.position:
+        position = checkpoint.position
+    return _Figures(position, head.position - position, 0.0 if position == head.position else None)
+
+
+def _status(
+    name: str, standing: Standing, head: Head | None, lag_of: Mapping[Checkpoint | None, _Figures]
+) -> ProjectionStatus:
     checkpoint, heartbeat, generations, parked, _ = standing
-    lag = await side.log.lag(None if checkpoint is None else checkpoint.token)
-    level, _, action = level_of(lag.seconds)
+    lag = lag_of[checkpoint]
+    of_another_log = checkpoint is not None and head is not None and checkpoint.log_id != head.log_id
     return ProjectionStatus(
         name=name,
         generation=generations.live,
         previous_generation=generations.previous,
         building_generation=generations.building,
-        rebuilding=checkpoint is None or checkpoint.log_id != log_id or checkpoint.rebuilding,
-        head=lag.head,
-        checkpoint=lag.position,
+        rebuilding=checkpoint is None or of_another_log or checkpoint.rebuilding,
+        head=None if head is None else head.position,
+        checkpoint=lag.checkpoint,
         position_lag=lag.events,
-        time_lag_ms=round(lag.seconds * 1_000),
-        level=level,
-        recommended_action=action,
+        time_lag_ms=lag.milliseconds,
+        level=lag.level,
+        recommended_action=lag.action,
         heartbeat_age_ms=None if heartbeat is None else round(heartbeat.age_seconds * 1_000),
         projector=None if heartbeat is None else heartbeat.worker,
         projector_state=None if heartbeat is None else heartbeat.state,
@@ -73,19 +152,20 @@ async def _status(side: QuerySide, name: str, log_id: UUID, standing: Standing) 
         stopped_at=None if heartbeat is None or heartbeat.poison is None else _shown(heartbeat.poison),
         parked=parked.streams,
         parked_events=[_shown(poison) for poison in parked.first],
-        partitions=[await _partition_status(side, nr, part) for nr, part in enumerate(standing.partitions)],
+        partitions=[
+            _partition_status(nr, part, lag_of[part.checkpoint]) for nr, part in enumerate(standing.partitions)
+        ],
     )
 
 
-async def _partition_status(side: QuerySide, number: int, part: Part) -> PartitionStatus:
-    checkpoint, heartbeat, parked = part
-    lag = await side.log.lag(None if checkpoint is None else checkpoint.token)
+def _partition_status(number: int, part: Part, lag: _Figures) -> PartitionStatus:
+    _, heartbeat, parked = part
     return PartitionStatus(
         partition=number,
-        checkpoint=lag.position,
+        checkpoint=lag.checkpoint,
         position_lag=lag.events,
-        time_lag_ms=round(lag.seconds * 1_000),
-        level=level_of(lag.seconds).level,
+        time_lag_ms=lag.milliseconds,
+        level=lag.level,
         heartbeat_age_ms=None if heartbeat is None else round(heartbeat.age_seconds * 1_000),
         projector=None if heartbeat is None else heartbeat.worker,
         projector_state=None if heartbeat is None else heartbeat.state,
