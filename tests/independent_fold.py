@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, cast
@@ -32,6 +32,63 @@ async def assert_read_models_equal_the_log(
 
     Nobody may append meanwhile; the projector is given the time to catch up.
     """
+    rows, head = await _read_log(database_url)
+    documents = fold(rows)
+    if "revenue_by_day" in read_models:
+        await _compare_revenue(database_url, head, revenue(rows, documents), seconds)
+    if "orders" not in read_models:
+        return
+    async with redis_client(redis_url) as redis:
+        prefixes = await _catch_up(redis, [head[0].hex, str(head[1])], seconds)
+        for number, prefix in enumerate(prefixes):
+            own = {
+                order_id: document
+                for order_id, document in documents.items()
+                if crc32(order_id.encode()) % len(prefixes) == number
+            }
+            await _compare_documents(redis, prefix, own)
+            await _compare_indexes(redis, prefix, own)
+
+
+async def assert_orders_are_a_fold_of_the_log(
+    database_url: str, redis_url: str, generation: int = 1, made: Callable[[Document], Document] = dict
+) -> int:
+    """Of one partition, up to the position that it claims, which is the answer; wherever that is, and whoever works
+    on it no more. `made` is what other code makes of a document."""
+    prefix = "{orders.0}:" if generation == 1 else f"{{orders.0}}.{generation}:"
+    rows, (log_id, _) = await _read_log(database_url)
+    async with redis_client(redis_url) as redis:
+        of, found = await redis.hmget(prefix + "meta", ["log_id", "position"])
+        if of is None or found is None:
+            return 0  # there is none
+        assert of == log_id.hex
+        position = int(found)
+        documents = {order_id: made(document) for order_id, document in fold(rows[:position]).items()}
+        await _compare_documents(redis, prefix, documents)
+        await _compare_indexes(redis, prefix, documents)
+    return position
+
+
+async def assert_revenue_is_a_fold_of_the_log(database_url: str) -> int:
+    """As for the orders, of generation 1."""
+    rows, (log_id, _) = await _read_log(database_url)
+    connection = await asyncpg.connect(database_url)
+    try:
+        standing = await connection.fetchrow(
+            "select log_id, position from read_models where projection = 'revenue_by_day' and generation = 1"
+        )
+        if standing is None or standing["log_id"] is None:
+            return 0
+        assert standing["log_id"] == log_id
+        rows = rows[: standing["position"]]
+        assert await _revenue_lines(connection, 1) == revenue(rows, fold(rows))
+        return int(standing["position"])
+    finally:
+        await connection.close()
+
+
+async def _read_log(database_url: str) -> tuple[list[Any], tuple[UUID, int]]:
+    """Every row, and the head (log id, position)."""
     connection = await asyncpg.connect(database_url)
     try:
         # One snapshot: the log may grow meanwhile, the comparison is of what was there.
@@ -45,21 +102,7 @@ async def assert_read_models_equal_the_log(
     finally:
         await connection.close()
     assert [row["position"] for row in rows] == list(range(1, head["position"] + 1)), "the log has gaps"
-    documents = fold(rows)
-    if "revenue_by_day" in read_models:
-        await _compare_revenue(database_url, (head["log_id"], head["position"]), revenue(rows, documents), seconds)
-    if "orders" not in read_models:
-        return
-    async with redis_client(redis_url) as redis:
-        prefixes = await _catch_up(redis, [head["log_id"].hex, str(head["position"])], seconds)
-        for number, prefix in enumerate(prefixes):
-            own = {
-                order_id: document
-                for order_id, document in documents.items()
-                if crc32(order_id.encode()) % len(prefixes) == number
-            }
-            await _compare_documents(redis, prefix, own)
-            await _compare_indexes(redis, prefix, own)
+    return rows, (head["log_id"], head["position"])
 
 
 def redis_client(url: str) -> Redis:
@@ -170,16 +213,19 @@ async def _compare_revenue(database_url: str, head: tuple[UUID, int], expected: 
         while not (standings := await _revenue_standings(connection)) or {row[:2] for row in standings} != {head}:
             assert monotonic() < deadline, f"revenue_by_day is at {standings}, not at {head}"
             await asyncio.sleep(0.01)
-        rows = await connection.fetch("select * from revenue_by_day where generation = $1", standings[0][2])
+        assert await _revenue_lines(connection, standings[0][2]) == expected
     finally:
         await connection.close()
-    found = {
+
+
+async def _revenue_lines(connection: asyncpg.Connection[asyncpg.Record], generation: int) -> dict[Any, Any]:
+    rows = await connection.fetch("select * from revenue_by_day where generation = $1", generation)
+    return {
         (row["day"].isoformat(), row["currency"], row["status"]): tuple(
             int(row[name]) for name in ("orders", "placed", "paid", "cancelled")
         )
         for row in rows
     }
-    assert found == expected
 
 
 async def _revenue_standings(connection: asyncpg.Connection[asyncpg.Record]) -> list[tuple[Any, ...]]:

@@ -1,27 +1,40 @@
-"""`orders projections`, as an operator of a shop runs it."""
+"""`orders projections`, as an operator runs it."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 
-from tests.faults.shop import Shop
+from tests.faults.shop import Servers, Shop
 from tests.roles import url_of
 from tests.stack.orders_up import environment
 
 
+class Operator:
+    """Of the projections on these servers; `rig` is that of the program, see `tests.faults.rigged`."""
+
+    def __init__(self, servers: Servers, rig: str | None = None) -> None:
+        self._program = ["cli"] if rig is None else ["tests.faults.rigged", "cli", rig]
+        self._environment = {
+            "DATABASE_URL": url_of(servers.database_url, "orders_projector"),
+            "REDIS_URL": servers.redis_url,
+        }
+
+    async def start(self, *arguments: str, **added: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", *self._program, "projections", *arguments),
+            env=environment(**self._environment, **added),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def __call__(self, *arguments: str, code: int = 0, **added: str) -> str:
+        """What it prints."""
+        process = await self.start(*arguments, **added)
+        output = (await process.communicate())[0].decode()
+        assert process.returncode == code, output
+        return output
+
+
 async def projections(shop: Shop, *arguments: str, code: int = 0, **added: str) -> str:
-    """What it prints."""
-    servers = {
-        "DATABASE_URL": url_of(shop.servers.database_url, "orders_projector"),
-        "REDIS_URL": shop.servers.redis_url,
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "cli", "projections", *arguments),
-        env=environment(**servers, **added),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output = (await process.communicate())[0].decode()
-    assert process.returncode == code, output
-    return output
+    return await Operator(shop.servers)(*arguments, code=code, **added)

@@ -1,11 +1,12 @@
-"""The real projector or command service, rigged: `python -m tests.faults.rigged PROCESS RIG`. The product knows nothing
-of it.
+"""The real projector or command service, rigged: `python -m tests.faults.rigged PROCESS RIG`; with `cli RIG ARGUMENTS`
+the command `orders`. The product knows nothing of it.
 
 RIG is one of
     kill:MOMENT        kill -9 of itself at that moment of its second batch; MOMENT is one of the Redis store's, or
-                       one of the PostgreSQL store's after "postgres, "
+                       one of the PostgreSQL store's after "postgres, "; it projects nothing else
     pause:MOMENT       SIGSTOP of itself then, or at one of the moments within a statement
     newer              it is the next release, which knows one more version of an event
+    other-code         it is the next release, whose projection of orders makes other documents
     busy:SECONDS       each command holds the event loop for so long, as work would, but on any machine
 """
 
@@ -17,18 +18,26 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import asyncpg
+import msgspec
 
 from cli.run import ProcessName, run
 from command_service import handler
 from projector import crew
-from projector.projections import PROJECTIONS
+from projector.projection import Recorded
+from projector.projections import PROJECTIONS, Registered
+from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores import postgres
+from projector.verification import orders as verification
+from projector.verification import plain
 from shared import codec, event_store
 
 NEWER_VERSION = 3  # of OrderPlaced
+OTHER_CODE = 2  # version of the projection of orders
+MARK = "2"  # that the other code leaves in a document for each event
 
 
 class Moment(NamedTuple):
@@ -81,7 +90,7 @@ POSTGRES_MOMENTS = {
 
 # A statement is prepared when it is first used. Until it is executed the server waits for it, within a transaction.
 PREPARED = {
-    "reading, prepared": vars(event_store)["_READ_ALL"],
+    POSTGRES + "reading, prepared": vars(event_store)["_READ_ALL"],
     POSTGRES + "applying, prepared": vars(postgres)["_MOVE"],
 }
 
@@ -133,6 +142,32 @@ def become_newer() -> None:
     codec.UPCASTERS["OrderPlaced", NEWER_VERSION - 1] = lambda payload: {**payload, "channel": "web"}
 
 
+def marked(before: OrderDocument | None) -> str:
+    """The tracking number that the other code gives a document: its events, counted. The old code would not go on
+    counting, so an event that either applies to a document of the other's shows for ever."""
+    so_far = None if before is None else before.tracking_number
+    return (so_far or "") + MARK
+
+
+def fold_otherwise() -> None:
+    """Registers the other code, and what a plain fold of it is."""
+
+    def apply(order_id: str, before: OrderDocument | None, recorded: Recorded) -> OrderDocument:
+        after = ORDERS.apply(order_id, before, recorded)
+        return msgspec.structs.replace(after, tracking_number=marked(before))
+
+    async def fold_orders(*arguments: Any) -> dict[str, plain.PlainOrder]:
+        orders = await plain.fold_orders(*arguments)
+        return {order_id: {**order, "tracking_number": MARK * order["version"]} for order_id, order in orders.items()}
+
+    from cli import generations  # with all that draws progress bars
+
+    other = Registered(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
+    for module in (crew, generations):
+        vars(module)["PROJECTIONS"] = tuple(other if one.projection is ORDERS else one for one in PROJECTIONS)
+    vars(verification)["fold_orders"] = fold_orders
+
+
 def be_busy(seconds: float) -> None:
     decide: Any = vars(handler)["_decide"]
 
@@ -148,7 +183,7 @@ def keep_only(name: str) -> None:
     vars(crew)["PROJECTIONS"] = tuple(one for one in PROJECTIONS if one.projection.name == name)
 
 
-def main(process: ProcessName, argument: str) -> None:
+def main(process: str, argument: str, *arguments: str) -> None:
     what, _, moment = argument.partition(":")
     if what in {"kill", "pause"}:
         keep_only("revenue_by_day" if moment.startswith(POSTGRES) else "orders")
@@ -161,12 +196,18 @@ def main(process: ProcessName, argument: str) -> None:
             rig(MOMENTS[moment], lambda: os.kill(os.getpid(), signal.SIGSTOP))
         case "newer":
             become_newer()
+        case "other-code":
+            fold_otherwise()
         case "busy":
             be_busy(float(moment))
         case _:
             sys.exit(f"no such rig: {argument}")
-    run(process)
+    if process == "cli":
+        from cli.main import app
+
+        app(args=[*arguments], prog_name="orders")
+    run(cast(ProcessName, process))
 
 
 if __name__ == "__main__":
-    main(cast(ProcessName, sys.argv[1]), sys.argv[2])
+    main(*sys.argv[1:])

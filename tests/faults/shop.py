@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,6 +82,10 @@ class Process(Service):
         process = psutil.Process(self.pid)
         await eventually(lambda: process.status() == psutil.STATUS_STOPPED, seconds=30)
 
+    def pause(self) -> None:
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGSTOP)
+
     def resume(self) -> None:
         assert self.pid is not None
         os.kill(self.pid, signal.SIGCONT)
@@ -100,20 +104,26 @@ class Servers:
 
 
 class Shop:
-    def __init__(self, directory: Path, servers: Servers, through: Servers | None = None, **environment: str) -> None:
-        """`through` is how our processes reach the servers, where that is another way."""
+    def __init__(
+        self,
+        directory: Path,
+        servers: Servers,
+        through: Mapping[str, Servers] | None = None,
+        **environment: str,
+    ) -> None:
+        """`through` is how the first process of a kind reaches the servers, where that is another way."""
         self.servers = servers
         self._directory = directory
-        self._through = through or servers
         self._environment = environment
         self._processes: list[Process] = []
-        self.command = self.process("command")
-        self.query = self.process("query")
-        self.projector = self.process("projector")
+        self.command, self.query, self.projector = (
+            self.process(kind, through=(through or {}).get(kind)) for kind in ("command", "query", "projector")
+        )
 
-    def process(self, kind: str, rig: str | None = None, **environment: str) -> Process:
+    def process(self, kind: str, rig: str | None = None, through: Servers | None = None, **environment: str) -> Process:
         """One more, not started yet."""
         (port,) = free_ports(1)
+        servers = through or self.servers
         log = self._directory / f"{kind}-{len(self._processes)}.log"
         process = Process(
             kind,
@@ -122,8 +132,8 @@ class Shop:
             {
                 **_QUICK,
                 **self._environment,
-                "DATABASE_URL": url_of(self._through.database_url, _ROLES[kind]),
-                "REDIS_URL": self._through.redis_url,
+                "DATABASE_URL": url_of(servers.database_url, _ROLES[kind]),
+                "REDIS_URL": servers.redis_url,
                 f"{kind.upper()}_PORT": str(port),
                 "PYTHONPATH": str(REPOSITORY),
                 **environment,

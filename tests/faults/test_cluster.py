@@ -17,6 +17,7 @@ from shared.read_model_keys import PartitionKeys
 from shared.redis import create_redis
 from tests.faults.cluster import Node, cluster_url, running_cluster
 from tests.faults.operator import projections
+from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, until_more
 from tests.running import eventually, settings_for
 
@@ -36,15 +37,24 @@ async def test_on_a_cluster_everything_runs_unchanged_even_when_a_master_dies_an
     try:
         await shop.start()
         customers = shop.customers()
+        readers = Readers(shop.query.url, customers.promises, customers=4)
         async with customers.ordering(4):
             await until_more(customers.promises)
             await assert_lists_are_complete(shop, customers.promises)
             output = await projections(shop, "rebuild", "orders", PROJECTOR_PARTITIONS=PARTITIONS)
             assert "0 differences" in output
             await until_more(customers.promises)
-            nodes[1].kill()
-            await until_more(customers.promises)
-            nodes[1].start()
+            async with readers.reading():
+                await readers.until_more()
+                nodes[1].kill()
+                await until_more(customers.promises)
+                await readers.until_more(5, "orders", status=503)  # of every partition
+                nodes[1].start()
+                await readers.until_more()
+        down = {(503, "read-model-unavailable"), (503, "projection-lagging"), (503, "projection-rebuilding")}
+        assert down & readers.codes("order", "orders")
+        assert readers.codes() <= {(200, ""), *down}
+        assert readers.codes("history") == {(200, "")}
         await shop.assert_all_is_well(customers.promises)
         await assert_lists_are_complete(shop, customers.promises)
         assert "dropped generation 1" in await projections(shop, "drop", "orders")

@@ -1,25 +1,33 @@
-"""The network between our processes and their servers: cut, refused, and half-open in either direction.
+"""The network between our processes and their servers: cut, refused, and half-open in either direction, or in both.
 
 A half-open connection is the worst: it takes what it is given and nobody says that it is gone. Every request is still
 answered in bounded time and honestly, and when the network is back everything goes on without a restart.
+
+Each process has a wire of its own to each server. Those broken together are of pairs that do not hide each other: what
+each does shows in other answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
 
 from tests.faults.proxy import Wire
-from tests.faults.shop import Servers, Shop, at_port, codes, port_of, until_more
+from tests.faults.shop import Process, Servers, Shop, at_port, codes, port_of, until_more
 from tests.promises import Promise
+from tests.running import eventually
 
 Fault = Callable[[Wire], Awaitable[None]]
 
 LONGEST_SECONDS = 12.0  # for any answer, whatever is gone
+NOTICED_SECONDS = 20.0  # by a projector, and by whoever takes over from it
 RECOVERY_SECONDS = 30.0
 
 
@@ -35,36 +43,73 @@ async def answers_lost(wire: Wire) -> None:
     wire.lose(requests=False, answers=True)
 
 
-FAULTS: list[Fault] = [refused, requests_lost, answers_lost]
+async def both_lost(wire: Wire) -> None:
+    wire.lose(requests=True, answers=True)
+
+
+FAULTS: list[Fault] = [refused, requests_lost, answers_lost, both_lost]
+
+
+class Wires(NamedTuple):
+    """What each kind of process has to PostgreSQL, and what those have to Redis that use it."""
+
+    command_postgres: Wire
+    query_postgres: Wire
+    projector_postgres: Wire
+    query_redis: Wire
+    projector_redis: Wire
 
 
 @pytest.fixture
-async def to_postgres(servers: Servers) -> AsyncIterator[Wire]:
-    async with Wire(port_of(servers.database_url)) as wire:
-        yield wire
+async def wires(servers: Servers) -> AsyncIterator[Wires]:
+    postgres, redis = port_of(servers.database_url), port_of(servers.redis_url)
+    async with AsyncExitStack() as stack:
+        targets = [postgres, postgres, postgres, redis, redis]
+        yield Wires(*[await stack.enter_async_context(Wire(target)) for target in targets])
 
 
 @pytest.fixture
-async def to_redis(servers: Servers) -> AsyncIterator[Wire]:
-    async with Wire(port_of(servers.redis_url)) as wire:
-        yield wire
+async def shop(tmp_path: Path, servers: Servers, wires: Wires) -> AsyncIterator[Shop]:
+    def through(postgres: Wire, redis: Wire | None = None) -> Servers:
+        return Servers(
+            at_port(servers.database_url, postgres.port),
+            servers.redis_url if redis is None else at_port(servers.redis_url, redis.port),
+        )
 
-
-@pytest.fixture
-async def shop(tmp_path: Path, servers: Servers, to_postgres: Wire, to_redis: Wire) -> AsyncIterator[Shop]:
-    through = Servers(at_port(servers.database_url, to_postgres.port), at_port(servers.redis_url, to_redis.port))
-    shop = Shop(tmp_path, servers, through)
+    shop = Shop(
+        tmp_path,
+        servers,
+        {
+            "command": through(wires.command_postgres),
+            "query": through(wires.query_postgres, wires.query_redis),
+            "projector": through(wires.projector_postgres, wires.projector_redis),
+        },
+    )
     await shop.start()
     yield shop
     shop.close()
 
 
-async def ask(shop: Shop, order_id: str, number: int) -> tuple[list[httpx.Response], list[httpx.Response]]:
-    """One question of each kind, all at once: the answers of the command service, those of the query service."""
+class Answers(NamedTuple):
+    """To one question of each kind, all asked at once."""
+
+    commands: list[httpx.Response]  # the last is of /readyz
+    from_redis: list[httpx.Response]
+    from_log: list[httpx.Response]  # history, an earlier state, live updates
+    report: httpx.Response
+    lag: httpx.Response
+    query_ready: httpx.Response
+    projector_ready: httpx.Response
+
+
+async def ask(shop: Shop, order_id: str, number: int) -> Answers:
     path, key = f"/orders/{order_id}", {"Idempotency-Key": f"probe-{number}"}
-    commands = httpx.AsyncClient(base_url=shop.command.url, timeout=LONGEST_SECONDS)
-    queries = httpx.AsyncClient(base_url=shop.query.url, timeout=LONGEST_SECONDS)
-    async with commands, queries:
+    today = datetime.now(UTC).date()
+    async with AsyncExitStack() as stack:
+        commands, queries, projector = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=process.url, timeout=LONGEST_SECONDS))
+            for process in (shop.command, shop.query, shop.projector)
+        ]
         answers = await asyncio.gather(
             commands.post(f"{path}/delivery", json={}),
             commands.post(f"{path}/delivery", json={}, headers=key),
@@ -72,12 +117,26 @@ async def ask(shop: Shop, order_id: str, number: int) -> tuple[list[httpx.Respon
             queries.get(path),
             queries.get("/orders"),
             queries.get(f"{path}/history"),
+            queries.get(path, params={"as_of": datetime.now(UTC).isoformat()}),
+            begin_to_follow(queries, f"{path}/events"),
+            queries.get(f"/reports/revenue?from={today}&to={today}"),
             queries.get("/projections"),
             queries.get("/readyz"),
+            projector.get("/readyz"),
         )
     for answer in answers:
         assert answer.status_code != 503 or int(answer.headers["retry-after"]) >= 1
-    return answers[:3], answers[3:]
+    return Answers(answers[:3], answers[3:5], answers[5:8], *answers[8:])
+
+
+async def begin_to_follow(queries: httpx.AsyncClient, path: str) -> httpx.Response:
+    """The answer with its first bytes, or with its reason."""
+    async with queries.stream("GET", path) as answer:
+        if answer.status_code == 200:
+            assert await anext(answer.aiter_bytes())
+            return httpx.Response(200, json={})
+        await answer.aread()
+        return answer
 
 
 async def recovered(shop: Shop, promises: list[Promise]) -> None:
@@ -85,60 +144,85 @@ async def recovered(shop: Shop, promises: list[Promise]) -> None:
         until_more(promises, seconds=RECOVERY_SECONDS),
         *(process.until_ready(RECOVERY_SECONDS) for process in (shop.command, shop.projector, shop.query)),
     )
+    await shop.assert_has_reached(promises[-1])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_postgresql_out_of_reach_is_said_in_time_and_recovered_from_without_a_restart(
-    fault: Fault, shop: Shop, to_postgres: Wire
+async def test_any_pair_out_of_reach_is_said_in_time_and_recovered_from_without_a_restart(
+    fault: Fault, shop: Shop, wires: Wires
 ) -> None:
     customers = shop.customers()
     async with customers.ordering(2):
         await until_more(customers.promises)
-        known = customers.promises[0]["aggregate_id"]
         await shop.assert_has_reached(customers.promises[0])
-        await fault(to_postgres)
-        for number in range(3):
-            commands, queries = await ask(shop, known, number)
-            assert codes(commands) <= {(503, "log-unavailable"), (503, "overloaded"), (503, "not-ready")}
-            *from_redis, history, lag, _ = queries
-            assert codes(from_redis) == {(200, "")}, "queries go on from Redis"
-            assert codes([history, lag]) == {(503, "log-unavailable")}
-        await to_postgres.heal()
+        another = shop.process("projector")
+        await _break_query_postgres_and_projector_postgres(fault, shop, wires, customers.promises, another)
+        await recovered(shop, customers.promises)
+        assert customers.asked_again == 0, "commands depend on no other's connections"
+        await asyncio.to_thread(another.stop)
+        await recovered(shop, customers.promises)
+        known = customers.promises[0]["aggregate_id"]
+        await _break_command_postgres_query_redis_and_projector_redis(fault, shop, wires, known)
         await recovered(shop, customers.promises)
     assert customers.asked_again > 0
     await shop.assert_all_is_well(customers.promises)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_redis_out_of_reach_is_said_in_time_and_recovered_from_without_a_restart(
-    fault: Fault, shop: Shop, to_redis: Wire
+async def _break_query_postgres_and_projector_postgres(
+    fault: Fault, shop: Shop, wires: Wires, promises: list[Promise], another: Process
 ) -> None:
-    customers = shop.customers()
-    async with customers.ordering(2):
-        await until_more(customers.promises)
-        known = customers.promises[0]["aggregate_id"]
-        await fault(to_redis)
-        for number in range(3):
-            commands, queries = await ask(shop, known, number)
-            assert 503 not in {answer.status_code for answer in commands}, "commands do not depend on Redis"
-            *from_redis, history, lag, ready = queries
-            assert codes([*from_redis, lag]) == {(503, "read-model-unavailable")}
-            assert history.status_code == 200, "history is read from the log"
-            assert codes([ready]) == {(503, "not-ready")}
-        await to_redis.heal()
-        await recovered(shop, customers.promises)
-    assert customers.asked_again == 0
-    await shop.assert_all_is_well(customers.promises)
+    """Another projector takes over from the one that is cut off."""
+    broken = (wires.query_postgres, wires.projector_postgres)
+    for wire in broken:
+        await fault(wire)
+    await shop.start(another)
+    known, newest = promises[0]["aggregate_id"], int(promises[-1]["position"])
+    for number in range(2, 4):
+        answers = await ask(shop, known, number)
+        assert 503 not in {answer.status_code for answer in answers.commands}
+        assert codes(answers.from_redis) == {(200, "")}, "queries go on from Redis"
+        assert codes([*answers.from_log, answers.lag]) == {(503, "log-unavailable")}
+        assert codes([answers.report]) == {(503, "read-model-unavailable")}
+
+    async def another_has_taken_over() -> bool:
+        return await shop.position() >= newest
+
+    await eventually(another_has_taken_over, NOTICED_SECONDS)
+    await eventually(lambda: _is_not_ready(shop), NOTICED_SECONDS)
+    await shop.assert_has_reached(promises[-1])
+    for wire in broken:
+        await wire.heal()
 
 
-async def test_connections_that_are_reset_again_and_again_lose_and_double_nothing(
-    shop: Shop, to_postgres: Wire, to_redis: Wire
+async def _break_command_postgres_query_redis_and_projector_redis(
+    fault: Fault, shop: Shop, wires: Wires, known: str
 ) -> None:
+    broken = (wires.command_postgres, wires.query_redis, wires.projector_redis)
+    for wire in broken:
+        await fault(wire)
+    for number in range(2):
+        answers = await ask(shop, known, number)
+        assert codes(answers.commands) <= {(503, "log-unavailable"), (503, "overloaded"), (503, "not-ready")}
+        assert codes([*answers.from_redis, answers.lag]) == {(503, "read-model-unavailable")}
+        assert codes([*answers.from_log, answers.report]) == {(200, "")}, "what is in PostgreSQL is read from there"
+        assert codes([answers.query_ready]) == {(503, "not-ready")}
+    await eventually(lambda: _is_not_ready(shop), NOTICED_SECONDS)
+    for wire in broken:
+        await wire.heal()
+
+
+async def _is_not_ready(shop: Shop) -> bool:
+    async with httpx.AsyncClient(timeout=LONGEST_SECONDS) as client:
+        answer = await client.get(f"{shop.projector.url}/readyz")
+    return answer.status_code == 503
+
+
+async def test_connections_that_are_reset_again_and_again_lose_and_double_nothing(shop: Shop, wires: Wires) -> None:
     customers = shop.customers()
     async with customers.ordering(4):
         for _ in range(20):
             await until_more(customers.promises, 10)
-            to_postgres.cut()
-            to_redis.cut()
+            for wire in wires:
+                wire.cut()
         await recovered(shop, customers.promises)
     await shop.assert_all_is_well(customers.promises)

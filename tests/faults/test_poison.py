@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.settings import Settings
-from tests.faults.test_rebuild import Orders
+from tests.faults.operator import Operator
+from tests.faults.shop import Servers
 from tests.independent_fold import assert_read_models_equal_the_log
+from tests.orders import delivered
 from tests.projector.sick import SickStack, three_events_of_two_orders
 from tests.recording import Recorder
 from tests.running import eventually
@@ -21,8 +23,8 @@ async def stack(settings: Settings, monkeypatch: pytest.MonkeyPatch, recorder: R
 
 
 @pytest.fixture
-def orders(settings: Settings) -> Orders:
-    return Orders(settings)
+def orders(servers: Servers) -> Operator:
+    return Operator(servers)
 
 
 async def assert_equal_to_the_log(settings: Settings) -> None:
@@ -32,7 +34,7 @@ async def assert_equal_to_the_log(settings: Settings) -> None:
 
 
 async def test_an_operator_sees_what_is_parked_mends_it_and_tries_it_again(
-    stack: SickStack, orders: Orders, recorder: Recorder, settings: Settings
+    stack: SickStack, orders: Operator, recorder: Recorder, settings: Settings
 ) -> None:
     await stack.start("orders", "park")
     position = await three_events_of_two_orders(recorder, stack)
@@ -55,8 +57,8 @@ async def test_an_operator_sees_what_is_parked_mends_it_and_tries_it_again(
     await assert_equal_to_the_log(settings)
 
 
-async def test_what_is_asked_while_no_projector_runs_is_done_by_the_next_one(
-    stack: SickStack, orders: Orders, recorder: Recorder, settings: Settings
+async def test_an_operator_mends_what_has_stopped_a_projection_and_it_goes_on(
+    stack: SickStack, orders: Operator, recorder: Recorder, settings: Settings
 ) -> None:
     await stack.start("revenue_by_day", "stop")
     position = await three_events_of_two_orders(recorder, stack)
@@ -66,17 +68,42 @@ async def test_what_is_asked_while_no_projector_runs_is_done_by_the_next_one(
 
     await eventually(stopped)
     assert f"still stopped before event {position} (PaymentConfirmed" in await orders("retry", "revenue_by_day", code=1)
-    await stack.stop()
-    assert "no projector has tried it" in await orders("retry", "revenue_by_day", "--wait", "0.2", code=1)
+
     stack.sick.clear()
 
-    await stack.start("revenue_by_day", "stop")
+    assert "revenue_by_day goes on" in await orders("retry", "revenue_by_day")
+    await assert_equal_to_the_log(settings)
+    assert "nothing is parked, and no event has stopped it" in await orders("retry", "revenue_by_day")
 
+
+async def test_what_is_asked_while_no_projector_runs_is_done_by_the_next_one(
+    stack: SickStack, orders: Operator, recorder: Recorder, settings: Settings
+) -> None:
+    """A projector that finds a parked stream leaves it alone unless it is asked."""
+    await stack.start("revenue_by_day", "park")
+    await three_events_of_two_orders(recorder, stack)
+    await eventually(stack.at_the_head("revenue_by_day"))
+    await stack.stop()
+    stack.sick.clear()
+    await stack.start("revenue_by_day", "park")
+    await recorder.record("b", delivered())
+    await eventually(stack.at_the_head("revenue_by_day"))
+    assert (await stack.status("revenue_by_day"))["parked"] == 1
+    await stack.stop()
+    assert "no projector has tried it" in await orders("retry", "revenue_by_day", "a", "--wait", "0.2", code=1)
+
+    await stack.start("revenue_by_day", "park")
+
+    async def forgotten() -> bool:
+        return await stack.store.retries() == frozenset()
+
+    await eventually(forgotten)
+    assert (await stack.status("revenue_by_day"))["parked"] == 0
     await assert_equal_to_the_log(settings)
 
 
 async def test_a_rebuild_says_how_many_streams_it_could_not_finish_and_does_not_switch(
-    orders: Orders, recorder: Recorder
+    orders: Operator, recorder: Recorder
 ) -> None:
     await recorder.record_raw("a", "OrderTeleported", 1, '{"customer_id":"alice"}')
 

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from cli.embedded import EmbeddedPostgres
 from cli.main import app
 from shared.consistency import ConsistencyToken
+from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, codes, until_more
 from tests.orders import order_body
-from tests.promises import assert_the_log_holds_each_once
+from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.query_service.event_source import following
 from tests.roles import url_of
 from tests.running import eventually
@@ -41,29 +42,22 @@ async def test_an_immediate_restart_during_appends_and_reads_loses_and_doubles_n
 ) -> None:
     await shop.start()
     customers = shop.customers()
-    reading = asyncio.create_task(_keep_reading(shop))
+    readers = Readers(shop.query.url, customers.promises, customers=4)
     async with customers.ordering(4):
-        for _ in range(2):
-            await until_more(customers.promises, 100)
-            await asyncio.to_thread(stop_immediately, mortal_postgres)
-            mortal_postgres.start()
         await until_more(customers.promises, 100)
-    reading.cancel()
-    [answers] = await asyncio.gather(reading)
-    assert answers <= {(200, ""), (404, "order-not-found"), (503, "log-unavailable")}
+        async with readers.reading():
+            for _ in range(2):
+                await readers.until_more()
+                await asyncio.to_thread(stop_immediately, mortal_postgres)
+                await readers.until_more(3, "history", "report", status=503)
+                mortal_postgres.start()
+                await until_more(customers.promises, 100)
+            await readers.until_more()
+    in_time_or_late = {(200, ""), (503, "projection-lagging"), (503, "log-unavailable")}
+    assert readers.codes("order", "orders", "customer's orders") <= in_time_or_late
+    assert readers.codes("history") == {(200, ""), (503, "log-unavailable")}
+    assert readers.codes("report") <= in_time_or_late | {(503, "read-model-unavailable")}
     await shop.assert_all_is_well(customers.promises)
-
-
-async def _keep_reading(shop: Shop) -> set[tuple[int, str]]:
-    """Reads the log itself until cancelled; every kind of answer there was."""
-    seen: set[tuple[int, str]] = set()
-    async with httpx.AsyncClient(base_url=shop.query.url, timeout=10) as queries:
-        try:
-            while True:
-                answers = await asyncio.gather(*(queries.get(f"/orders/{name}/history") for name in "abcd"))
-                seen |= codes(answers)
-        except asyncio.CancelledError:
-            return seen
 
 
 def back_up(server: EmbeddedPostgres, to: Path) -> None:
@@ -86,18 +80,29 @@ def _keep_owner(original: Path, copy: Path) -> None:
         shutil.chown(path, owner.st_uid, owner.st_gid)
 
 
-async def place(commands: httpx.AsyncClient, count: int = 1) -> httpx.Response:
-    """The last acknowledgement."""
+async def place(commands: httpx.AsyncClient, count: int = 1) -> list[Promise]:
+    """The acknowledgements, the last one last."""
     answers = await asyncio.gather(*(commands.post("/orders", json=order_body()) for _ in range(count)))
     assert {answer.status_code for answer in answers} == {201}
-    return max(answers, key=lambda answer: int(answer.json()["position"]))
+    return sorted((answer.json() for answer in answers), key=lambda promise: int(promise["position"]))
 
 
-async def read(shop: Shop, acknowledged: httpx.Response, wait: int = 0) -> httpx.Response:
-    """The order of an acknowledgement, with its token."""
-    headers = {"Consistency-Token": acknowledged.headers["consistency-token"], "Prefer": f"wait={wait}"}
+async def read(shop: Shop, promises: list[Promise]) -> list[httpx.Response]:
+    """The order of each, with its token, at once or not at all."""
     async with httpx.AsyncClient(base_url=shop.query.url, timeout=40) as queries:
-        return await queries.get(acknowledged.headers["location"], headers=headers)
+        return await asyncio.gather(
+            *(
+                queries.get(
+                    f"/orders/{promise['aggregate_id']}",
+                    headers={"Consistency-Token": promise["consistency_token"], "Prefer": "wait=0"},
+                )
+                for promise in promises
+            )
+        )
+
+
+async def deliver(commands: httpx.AsyncClient, promise: Promise) -> httpx.Response:
+    return await commands.post(f"/orders/{promise['aggregate_id']}/delivery", json={})
 
 
 async def test_read_models_ahead_of_a_restored_log_are_noticed_and_built_again(
@@ -108,20 +113,18 @@ async def test_read_models_ahead_of_a_restored_log_are_noticed_and_built_again(
         kept = await place(commands, 20)
         back_up(mortal_postgres, tmp_path / "backup")
         lost = await place(commands, 20)
-        assert (await read(shop, lost, wait=30)).status_code == 200
+        await assert_each_can_be_read(shop.query.url, lost)
 
         restore(mortal_postgres, tmp_path / "backup")
         await shop.assert_read_models_equal_the_log()
         assert "ahead of the log, which was restored to an older state" in shop.projector.log.read_text()
-        assert (await read(shop, kept, wait=30)).status_code == 200
+        await assert_each_can_be_read(shop.query.url, kept)
         # The log has not come that far again: the token is waited for, and then refused for now.
-        assert codes([await read(shop, lost)]) == {(503, "projection-lagging")}
-        assert (await commands.post(f"{lost.headers['location']}/delivery", json={})).status_code == 404
+        assert codes(await read(shop, lost)) == {(503, "projection-lagging")}
+        assert {(await deliver(commands, one)).status_code for one in lost} == {404}
 
         placed = await place(commands)
-        assert (await read(shop, placed, wait=30)).status_code == 200
-        await shop.assert_read_models_equal_the_log()
-        await assert_the_log_holds_each_once(mortal_postgres.url, [kept.json(), placed.json()])
+    await shop.assert_all_is_well([*kept, *placed])
 
 
 async def test_read_models_of_another_past_are_built_again_though_the_log_has_grown_beyond_them(
@@ -129,18 +132,16 @@ async def test_read_models_of_another_past_are_built_again_though_the_log_has_gr
 ) -> None:
     await shop.start()
     async with httpx.AsyncClient(base_url=shop.command.url, timeout=30) as commands:
-        await place(commands, 20)
+        kept = await place(commands, 20)
         back_up(mortal_postgres, tmp_path / "backup")
-        lost = await place(commands, 5)
-        assert (await read(shop, lost, wait=30)).status_code == 200
+        await assert_each_can_be_read(shop.query.url, await place(commands, 5))
         await asyncio.to_thread(shop.projector.stop)
 
         restore(mortal_postgres, tmp_path / "backup")
         grown = await place(commands, 50)
-        await shop.start(shop.projector)
-        await shop.assert_read_models_equal_the_log()
-        assert "the log has another past" in shop.projector.log.read_text()
-        assert (await read(shop, grown, wait=30)).status_code == 200
+    await shop.start(shop.projector)
+    await shop.assert_all_is_well([*kept, *grown])
+    assert "the log has another past" in shop.projector.log.read_text()
 
 
 async def test_streams_of_a_log_that_was_restored_to_an_older_state_end(
@@ -151,16 +152,17 @@ async def test_streams_of_a_log_that_was_restored_to_an_older_state_end(
         httpx.AsyncClient(base_url=shop.command.url, timeout=30) as commands,
         httpx.AsyncClient(base_url=shop.query.url, timeout=30) as queries,
     ):
-        kept = await place(commands)
+        [kept] = await place(commands)
+        path = f"/orders/{kept['aggregate_id']}"
         back_up(mortal_postgres, tmp_path / "backup")
-        async with following(queries, f"{kept.headers['location']}/events") as source:
+        async with following(queries, f"{path}/events") as source:
             await source.until_it_began()
-            lost = await commands.post(f"{kept.headers['location']}/cancellation", json={"reason": "ordered twice"})
+            lost = await commands.post(f"{path}/cancellation", json={"reason": "ordered twice"})
             await source.until(1)
             assert source.positions == [lost.json()["position"]]
             restore(mortal_postgres, tmp_path / "backup")
             await eventually(lambda: source.ended)
-        ahead = await queries.get(f"{kept.headers['location']}/events", headers={"Last-Event-ID": source.last_id})
+        ahead = await queries.get(f"{path}/events", headers={"Last-Event-ID": source.last_id})
         assert codes([ahead]) == {(400, "unknown-position")}
 
 
@@ -194,23 +196,24 @@ async def test_after_a_restore_and_a_new_id_old_tokens_are_refused_for_ever_and_
         kept = await place(commands, 20)
         back_up(mortal_postgres, tmp_path / "backup")
         lost = await place(commands, 5)
-        assert (await read(shop, lost, wait=30)).status_code == 200
+        await assert_each_can_be_read(shop.query.url, lost)
         assert (await ask("seal", "--key", key, "--seals", seals))[0] == 0
 
         restore(mortal_postgres, tmp_path / "backup")
         old, new = await give_new_id(mortal_postgres)
-        first = await place(commands)
-        assert ConsistencyToken.decode(first.json()["consistency_token"]) == ConsistencyToken(UUID(new), 21)
-        assert (await read(shop, first, wait=30)).status_code == 200
-        await assert_refused(shop, kept, lost, log_id=old)
+        [first] = await place(commands)
+        assert ConsistencyToken.decode(first["consistency_token"]) == ConsistencyToken(UUID(new), 21)
+        await assert_each_can_be_read(shop.query.url, [first])
+        await assert_refused(shop, [*kept, *lost], log_id=old)
 
         grown = await place(commands, 10)  # beyond what was lost
-        assert (await read(shop, grown, wait=30)).status_code == 200
-        await assert_refused(shop, kept, lost, log_id=old)
-        assert (await commands.post(f"{lost.headers['location']}/delivery", json={})).status_code == 404
+        await assert_each_can_be_read(shop.query.url, grown)
+        await assert_refused(shop, [*kept, *lost], log_id=old)
+        assert {(await deliver(commands, one)).status_code for one in lost} == {404}
     await shop.assert_read_models_equal_the_log()
     assert f"it belongs to log {old}, this is {new}" in shop.projector.log.read_text()
-    await assert_the_log_holds_each_once(mortal_postgres.url, [kept.json(), first.json(), grown.json()])
+    promises = [*kept, first, *grown]
+    await assert_the_log_holds_each_once(mortal_postgres.url, promises, and_nothing_else=True)
 
     change = f"{new} after position 20, given at "
     code, said = await ask("verify")
@@ -222,8 +225,7 @@ async def test_after_a_restore_and_a_new_id_old_tokens_are_refused_for_ever_and_
     assert "'disk failed, backup of noon'" in said
 
 
-async def assert_refused(shop: Shop, *acknowledged: httpx.Response, log_id: str) -> None:
-    for one in acknowledged:
-        refused = await read(shop, one)
-        assert codes([refused]) == {(400, "unknown-log")}
-        assert refused.json()["log_id"] == log_id
+async def assert_refused(shop: Shop, promises: list[Promise], log_id: str) -> None:
+    answers = await read(shop, promises)
+    assert codes(answers) == {(400, "unknown-log")}
+    assert {answer.json()["log_id"] for answer in answers} == {log_id}

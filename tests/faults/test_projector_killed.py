@@ -1,104 +1,133 @@
 """`kill -9` of the projector at every step of a batch: before, between and after reading, folding and applying.
 
-Into Redis and into PostgreSQL.
+Into Redis and into PostgreSQL: at each moment two die, one of either. What they leave behind is looked at before
+another goes on with it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
 import asyncpg
+import httpx
 import pytest
+from redis.asyncio import Redis
 
-from shared.events.order import OrderDelivered
 from tests.faults.rigged import MOMENTS, POSTGRES, POSTGRES_MOMENTS
-from tests.faults.shop import Shop
-from tests.orders import MUG, new_order_id, paid, placed, shipped
-from tests.recording import Recorder
+from tests.faults.shop import Process, Shop
+from tests.independent_fold import assert_orders_are_a_fold_of_the_log, assert_revenue_is_a_fold_of_the_log
+from tests.orders import TOTAL, order_body
+from tests.promises import Promise
 from tests.running import eventually
 
 BATCH = 10
-EVENTS = 21
+ORDERS = 7
 # How far the read model is when a projector that began with nothing dies at that moment of its second batch.
 BEFORE_THE_FIRST_BATCH = {"before claiming", "after claiming", "while wiping", "after the reset"}
 WHILE_THE_FIRST_IS_APPLIED = {"before reading", "after reading", "before folding", "after folding"}
 LOADING = {"before loading", "after loading"}
 
-
-@pytest.fixture
-def orders() -> list[str]:
-    return [new_order_id() for _ in range(7)]
-
-
-@pytest.fixture
-async def recorder(connection: asyncpg.Connection[asyncpg.Record], orders: list[str]) -> Recorder:
-    """Of a log whose batches share orders, so that each batch goes on with documents of the one before."""
-    recorder = Recorder(connection)
-    for event in (placed(MUG), paid(900), shipped()):
-        for order_id in orders:
-            await recorder.record(order_id, event)
-    return recorder
+# PostgreSQL has every moment that Redis has, and more.
+EVERY_MOMENT = [moment.removeprefix(POSTGRES) for moment in POSTGRES_MOMENTS]
+GROUPS = [EVERY_MOMENT[start : start + 5] for start in range(0, len(EVERY_MOMENT), 5)]
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+class Customer:
+    def __init__(self, commands: httpx.AsyncClient) -> None:
+        self.promises: list[Promise] = []
+        self.orders: list[str] = []
+        self._commands = commands
+
+    async def place(self) -> None:
+        self.orders.append((await self._ask("", order_body()))["aggregate_id"])
+
+    async def pay(self, order_id: str) -> None:
+        await self._ask(f"/{order_id}/payment", {"payment_reference": "pay", "amount": TOTAL})
+
+    async def ship(self, order_id: str) -> None:
+        await self._ask(f"/{order_id}/shipment", {"tracking_number": "track"})
+
+    async def _ask(self, path: str, body: dict[str, object]) -> Promise:
+        answer = await self._commands.post(f"/orders{path}", json=body)
+        assert answer.is_success, answer.text
+        self.promises.append(answer.json())
+        return self.promises[-1]
+
+
+@pytest.mark.parametrize("moments", GROUPS, ids=" / ".join)
 async def test_kill_9_at_every_step_of_a_batch_skips_and_doubles_nothing(
-    moment: str, shop: Shop, recorder: Recorder, orders: list[str]
+    moments: list[str], shop: Shop, connection: asyncpg.Connection[asyncpg.Record], redis: Redis
 ) -> None:
-    if moment in LOADING:
-        await _begin(shop, recorder, orders)
-    await _kill(moment, shop)
-    assert await shop.position() in _expected_after(moment)
-    await _assert_it_goes_on(shop, recorder)
+    assert set(EVERY_MOMENT) >= MOMENTS.keys()
+    await shop.start()
+    async with httpx.AsyncClient(base_url=shop.command.url, timeout=30) as commands:
+        customer = Customer(commands)
+        # Batches share orders, so that each goes on with documents of the one before.
+        for _ in range(ORDERS):
+            await customer.place()
+        for order_id in customer.orders:
+            await customer.pay(order_id)
+        for order_id in customer.orders:
+            await customer.ship(order_id)
+        await customer.place()
+        for moment in moments:
+            await shop.assert_read_models_equal_the_log()
+            await asyncio.to_thread(shop.projector.stop)
+            head = len(customer.promises)
+            if moment in LOADING:
+                await customer.pay(customer.orders[-1])
+            else:
+                await _forget_the_checkpoints(connection, redis)
+
+            await _kill_two(moment, shop, connection)
+
+            await _assert_what_is_left_is_a_fold(moment, shop, head)
+            await customer.place()
+            await shop.start(shop.projector)
+    await shop.assert_all_is_well(customer.promises)
 
 
-@pytest.mark.parametrize("moment", POSTGRES_MOMENTS)
-async def test_kill_9_at_every_step_of_a_batch_into_postgresql_skips_and_doubles_nothing(
-    moment: str, shop: Shop, recorder: Recorder, orders: list[str]
-) -> None:
-    if moment.removeprefix(POSTGRES) in LOADING:
-        await _begin(shop, recorder, orders)
-    await _kill(moment, shop)
-    await eventually(lambda: _nobody_writes(recorder.connection))
-    position = await recorder.connection.fetchval(
-        "select position from read_models where projection = 'revenue_by_day' and generation = 1"
-    )
-    assert (position or 0) in _expected_after(moment.removeprefix(POSTGRES))
-    await _assert_it_goes_on(shop, recorder)
+async def _forget_the_checkpoints(connection: asyncpg.Connection[asyncpg.Record], redis: Redis) -> None:
+    """Whoever comes begins with nothing, and has something to wipe."""
+    await redis.delete("{orders.0}:meta")
+    await connection.execute("update read_models set log_id = null")
 
 
-async def _begin(shop: Shop, recorder: Recorder, orders: list[str]) -> None:
-    """Another projector has applied what there is, and now orders of its go on."""
-    await shop.start(shop.projector, shop.query)
-    await shop.assert_read_models_equal_the_log()
-    shop.projector.stop()
-    for order_id in orders:
-        await recorder.record(order_id, OrderDelivered())
+async def _kill_two(moment: str, shop: Shop, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """One of either store, where both have that moment."""
+    rigs = [f"kill:{POSTGRES}{moment}", *([f"kill:{moment}"] if moment in MOMENTS else [])]
+    doomed = [shop.process("projector", rig, PROJECTOR_BATCH_SIZE=str(BATCH)) for rig in rigs]
+    for process in doomed:
+        process.spawn()
+    for process in doomed:
+        await _assert_it_is_killed(process)
+
+    async def the_server_has_noticed() -> bool:
+        others = "select from pg_stat_activity where usename = 'orders_projector' and datname = current_database()"
+        return not await connection.fetchval(f"select exists ({others})")
+
+    await eventually(the_server_has_noticed)
 
 
-async def _kill(moment: str, shop: Shop) -> None:
-    doomed = shop.process("projector", f"kill:{moment}", PROJECTOR_BATCH_SIZE=str(BATCH))
-    doomed.spawn()
-    assert await doomed.until_it_ends() == -signal.SIGKILL, doomed.log.read_text()
+async def _assert_it_is_killed(process: Process) -> None:
+    assert await process.until_it_ends() == -signal.SIGKILL, process.log.read_text()
 
 
-def _expected_after(moment: str) -> set[int]:
-    """Where the read model may stand then: what was sent is applied as a whole, or not at all."""
+async def _assert_what_is_left_is_a_fold(moment: str, shop: Shop, head: int) -> None:
+    """Up to a position where it may stand: what was sent is applied as a whole, or not at all."""
+    database_url, redis_url = shop.servers.database_url, shop.servers.redis_url
+    expected = _expected_after(moment, head)
+    assert await assert_revenue_is_a_fold_of_the_log(database_url) in expected, moment
+    if moment in MOMENTS:
+        assert await assert_orders_are_a_fold_of_the_log(database_url, redis_url) in expected, moment
+
+
+def _expected_after(moment: str, head: int) -> set[int]:
     if moment in BEFORE_THE_FIRST_BATCH:
         return {0}
     if moment in WHILE_THE_FIRST_IS_APPLIED:
         return {0, BATCH}
     if moment in LOADING:
-        return {EVENTS}
+        return {head}
     return {2 * BATCH} if moment == "after applying" else {BATCH}
-
-
-async def _nobody_writes(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-    """The server has noticed that the projector is gone."""
-    others = "select from pg_stat_activity where usename = 'orders_projector' and datname = current_database()"
-    return not await connection.fetchval(f"select exists ({others})")
-
-
-async def _assert_it_goes_on(shop: Shop, recorder: Recorder) -> None:
-    await shop.start(shop.projector)
-    await recorder.record(new_order_id(), placed())
-    await shop.assert_read_models_equal_the_log()

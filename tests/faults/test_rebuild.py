@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
 
 import asyncpg
 import httpx
@@ -16,218 +14,178 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from projector import crew
 from projector.__main__ import create_app
-from projector.generations import Caretaker, Differs, Refused
+from projector.generations import Caretaker, Differs
 from projector.projection import Recorded
-from projector.projections import PROJECTIONS, Registered
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores.redis import RedisShelf
 from projector.verification import Comparison
 from projector.verification import orders as verification
+from shared.read_model_keys import Checkpoint
 from shared.settings import Settings
-from tests.independent_fold import assert_read_models_equal_the_log
-from tests.orders import new_order_id, order_body, paid, placed
+from tests.faults.operator import Operator
+from tests.faults.readers import Readers
+from tests.faults.rigged import MARK, OTHER_CODE
+from tests.faults.shop import Process, Servers, Shop, until_more
+from tests.independent_fold import (
+    Document,
+    assert_orders_are_a_fold_of_the_log,
+    assert_read_models_equal_the_log,
+)
+from tests.orders import new_order_id, paid, placed
+from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.recording import Recorder
 from tests.roles import settings_of
-from tests.running import clients_of, eventually, free_ports, running_app
-from tests.stack.orders_up import environment
+from tests.running import eventually, free_ports, running_app
 
-NAMES = pytest.mark.parametrize("name", ["orders", "revenue_by_day"])
-Clients = tuple[httpx.AsyncClient, httpx.AsyncClient]
-
-
-@pytest.fixture
-async def shop(stack: Settings) -> AsyncIterator[Clients]:
-    """(commands, queries) of a stack in this process; what is killed is who rebuilds."""
-    async with clients_of(stack) as clients:
-        yield clients
+READ_MODELS = ("orders", "revenue_by_day")
+NAMES = pytest.mark.parametrize("name", READ_MODELS)
+CUSTOMERS = 2
+KILLED_AT = 200  # or soon after; far enough for a second beginning to be seen
 
 
 @pytest.fixture
 async def projecting(settings: Settings) -> AsyncIterator[None]:
-    """A running projector, and nothing else."""
+    """A running projector, and nothing else; what is killed is who rebuilds."""
     (port,) = free_ports(1)
     async with running_app(create_app(settings_of(settings, "orders_projector")), port):
         yield
 
 
-class Orders:
-    """`orders projections`, as an operator runs it."""
+@pytest.fixture
+def orders(servers: Servers) -> Operator:
+    return Operator(servers)
 
-    def __init__(self, settings: Settings) -> None:
-        projector = settings_of(settings, "orders_projector")
-        self._environment = {
-            "DATABASE_URL": projector.database_url.get_secret_value(),
-            "REDIS_URL": projector.redis_url.get_secret_value(),
-        }
 
-    async def start(self, *arguments: str, **added: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "cli", "projections", *arguments),
-            env=environment(**self._environment, **added),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+async def generations(servers: Servers, name: str) -> tuple[int, int | None, int | None]:
+    """(live, previous, building), as they are kept."""
+    if name == "orders":
+        async with Redis.from_url(servers.redis_url) as redis:
+            found = await redis.hmget("{orders.0}.generations", ["live", "previous", "building"])
+    else:
+        statement = "select live, previous, building from read_model_generations where projection = $1"
+        found = [*(await _fetchrow(servers, statement, name) or (None, None, None))]
+    live, previous, building = (None if number is None else int(number) for number in found)
+    return live or 1, previous, building
 
-    async def __call__(self, *arguments: str, code: int = 0, **added: str) -> str:
-        process = await self.start(*arguments, **added)
-        output = (await process.communicate())[0].decode()
-        assert process.returncode == code, output
+
+async def _fetchrow(servers: Servers, statement: str, *arguments: object) -> asyncpg.Record | None:
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        return await connection.fetchrow(statement, *arguments)
+    finally:
+        await connection.close()
+
+
+class Generation:
+    """One of a read model of one partition."""
+
+    def __init__(self, servers: Servers, name: str, number: int) -> None:
+        self._servers = servers
+        self._name = name
+        self._number = number
+
+    async def position(self) -> int:
+        """0 where there is none."""
+        if self._name == "orders":
+            prefix = "{orders.0}:" if self._number == 1 else f"{{orders.0}}.{self._number}:"
+            async with Redis.from_url(self._servers.redis_url) as redis:
+                return int(await redis.hget(prefix + "meta", "position") or 0)
+        statement = "select position from read_models where projection = $1 and generation = $2"
+        row = await _fetchrow(self._servers, statement, self._name, self._number)
+        return 0 if row is None else int(row["position"] or 0)
+
+    async def killed_half_way(self, orders: Operator) -> int:
+        """Where it stood then."""
+        process = await orders.start("rebuild", self._name, PROJECTOR_BATCH_SIZE="1")
+
+        async def half_way() -> bool:
+            return await self.position() >= KILLED_AT
+
+        await eventually(half_way, seconds=30)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        return await self.position()
+
+    async def resumed(self, orders: Operator, reached: int, **added: str) -> str:
+        """What the rebuild prints that goes on from there, which never begins again."""
+        process = await orders.start("rebuild", self._name, **added)
+        rebuilding = asyncio.create_task(process.communicate())
+        while not rebuilding.done():
+            assert (at := await self.position()) >= reached, f"it was at {reached}, now it is at {at}"
+            await asyncio.wait([rebuilding], timeout=0.005)
+        output = rebuilding.result()[0].decode()
+        assert process.returncode == 0, output
+        assert "building the read model from the start" not in output
         return output
 
 
-@pytest.fixture
-def orders(settings: Settings) -> Orders:
-    return Orders(settings)
+async def test_under_load_nobody_sees_an_empty_a_mixed_or_an_older_answer(shop: Shop, orders: Operator) -> None:
+    await shop.start()
+    customers = shop.customers()
+    readers = Readers(shop.query.url, customers.promises, customers=CUSTOMERS, wait=20)
+    async with customers.ordering(CUSTOMERS), readers.reading(without_tokens=True):
+        await until_more(customers.promises, 2 * KILLED_AT)
+        for name in READ_MODELS:
+            reached = await Generation(shop.servers, name, 2).killed_half_way(orders)
+            assert await generations(shop.servers, name) == (1, None, 2)
+            output = await Generation(shop.servers, name, 2).resumed(orders, reached)
+            assert "0 differences" in output
+            assert "queries are answered from generation 2 now" in output
+            assert await shown(shop, name) == (2, 1, None)
+            await readers.until_more()
+            await orders("rollback", name)
+            assert await shown(shop, name) == (1, 2, None)
+            await readers.until_more()
+            assert "0 differences" in await orders("verify", name)
+    assert readers.codes() == {(200, "")}
+    await shop.assert_all_is_well(customers.promises)
+    for name in READ_MODELS:
+        assert "dropped generation 2" in await orders("drop", name)
+        assert "nothing to drop" in await orders("drop", name)
+    await shop.assert_read_models_equal_the_log()
 
 
-async def assert_equal_to_the_log(settings: Settings, *read_models: str) -> None:
+async def shown(shop: Shop, name: str) -> tuple[int, int | None, int | None]:
+    """(live, previous, building), as the query service says it."""
+    async with httpx.AsyncClient(base_url=shop.query.url, timeout=30) as queries:
+        found = (await queries.get("/projections")).json()["projections"]
+    one = next(one for one in found if one["name"] == name)
+    return one["generation"], one["previous_generation"], one["building_generation"]
+
+
+@NAMES
+@pytest.mark.usefixtures("projecting")
+async def test_killed_half_way_it_is_resumed_or_given_up(
+    name: str, orders: Operator, recorder: Recorder, servers: Servers
+) -> None:
+    events = 3 * KILLED_AT
+    await recorder.record_each([new_order_id() for _ in range(events)], placed(), datetime.now(UTC))
+    second, third = (Generation(servers, name, number) for number in (2, 3))
+
+    reached = await second.killed_half_way(orders)
+    assert KILLED_AT <= reached < events, "it was meant to be killed half-way"
+    assert await generations(servers, name) == (1, None, 2)
+    await second.resumed(orders, reached, PROJECTOR_BATCH_SIZE="1")
+    assert await generations(servers, name) == (2, 1, None)
+    assert "dropped generation 1" in await orders("drop", name)
+    assert await second.position() == events
+
+    await third.killed_half_way(orders)
+    assert await generations(servers, name) == (2, None, 3)
+    assert "dropped generation 3" in await orders("drop", name)
+    assert await third.position() == 0
+    await assert_equal_to_the_log(servers)
+
+
+async def assert_equal_to_the_log(servers: Servers, *read_models: str) -> None:
     await assert_read_models_equal_the_log(
-        settings.database_url.get_secret_value(),
-        settings.redis_url.get_secret_value(),
-        read_models=read_models or ("orders", "revenue_by_day"),
+        servers.database_url, servers.redis_url, read_models=read_models or READ_MODELS
     )
 
 
-async def status(queries: httpx.AsyncClient, name: str) -> dict[str, Any]:
-    answer = await queries.get("/projections")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = next(one for one in answer.json()["projections"] if one["name"] == name)
-    return found
-
-
-async def generations(queries: httpx.AsyncClient, name: str) -> tuple[int, int | None, int | None]:
-    """(live, previous, building)"""
-    found = await status(queries, name)
-    return found["generation"], found["previous_generation"], found["building_generation"]
-
-
-@asynccontextmanager
-async def customers(shop: Clients) -> AsyncIterator[list[int]]:
-    """Two who place orders and read them, one who looks on: any answer but the right one ends the test.
-
-    Gives the number of reads so far.
-    """
-    commands, queries = shop
-    reads = [0]
-    stop = asyncio.Event()
-
-    async def customer(name: str) -> None:
-        placed_so_far = 0
-        while not stop.is_set():
-            answer = await commands.post("/orders", json=order_body(customer_id=name))
-            assert answer.status_code == 201, answer.text
-            placed_so_far += 1
-            headers = {"Consistency-Token": answer.headers["consistency-token"], "Prefer": "wait=20"}
-            read = await queries.get(f"/orders/{answer.json()['aggregate_id']}", headers=headers)
-            assert read.status_code == 200, read.text
-            listed = await queries.get(f"/customers/{name}/orders?limit=100", headers=headers)
-            assert len(listed.json()["orders"]) == min(100, placed_so_far)
-            reads[0] += 2
-
-    async def onlooker() -> None:
-        seen = {"/orders?limit=1": 0, "/reports/revenue?from=2000-01-01&to=2000-12-31": 0}
-        while not stop.is_set():
-            for path, before in seen.items():
-                answer = await queries.get(path)
-                assert answer.status_code == 200, answer.text
-                position = int(answer.headers["consistency-token"].rpartition("-")[2])
-                assert position >= before, f"{path} went back from {before} to {position}"
-                seen[path] = position
-                reads[0] += 1
-
-    tasks = [asyncio.create_task(one) for one in (customer("ann"), customer("ben"), onlooker())]
-    try:
-        yield reads
-    finally:
-        stop.set()
-        await asyncio.gather(*tasks)
-
-
-@NAMES
-async def test_under_load_nobody_sees_an_empty_a_mixed_or_an_older_answer(
-    name: str, shop: Clients, orders: Orders, recorder: Recorder, settings: Settings
-) -> None:
-    queries = shop[1]
-    for _ in range(300):
-        await recorder.record(new_order_id(), placed())
-    async with customers(shop) as reads:
-        await eventually(lambda: reads[0] > 50)
-        await _kill_half_way(await orders.start("rebuild", name, PROJECTOR_BATCH_SIZE="1"), name, settings)
-        assert await generations(queries, name) == (1, None, 2)
-        output = await orders("rebuild", name)
-        assert await generations(queries, name) == (2, 1, None)
-        before = reads[0]
-        await eventually(lambda: reads[0] > before + 50)
-        await orders("rollback", name)
-        assert await generations(queries, name) == (1, 2, None)
-        before = reads[0]
-        await eventually(lambda: reads[0] > before + 50)
-        assert "0 differences" in await orders("verify", name)
-
-    assert "0 differences" in output
-    assert "queries are answered from generation 2 now" in output
-    await assert_equal_to_the_log(settings)
-    assert "dropped generation 2" in await orders("drop", name)
-    assert "nothing to drop" in await orders("drop", name)
-    await assert_equal_to_the_log(settings)
-
-
-@NAMES
-@pytest.mark.parametrize("then", ["rebuild", "drop"])
-async def test_killed_half_way_it_is_resumed_or_given_up(
-    name: str, then: str, shop: Clients, orders: Orders, recorder: Recorder, settings: Settings
-) -> None:
-    for _ in range(600):
-        await recorder.record(new_order_id(), placed())
-
-    half = await _kill_half_way(await orders.start("rebuild", name, PROJECTOR_BATCH_SIZE="1"), name, settings)
-
-    reached = await half()
-    assert 30 <= reached < 600, "it was meant to be killed half-way"
-    assert await generations(shop[1], name) == (1, None, 2)
-    if then == "rebuild":
-        resumed = await orders.start("rebuild", name, PROJECTOR_BATCH_SIZE="1")
-        await eventually(lambda: _reaches(half, reached + 1), seconds=30)
-        assert await resumed.wait() == 0
-        assert await generations(shop[1], name) == (2, 1, None)
-    assert "dropped generation" in await orders("drop", name)
-    assert await half() == (0 if then == "drop" else 600)
-    await assert_equal_to_the_log(settings)
-
-
-async def _kill_half_way(
-    process: asyncio.subprocess.Process, name: str, settings: Settings
-) -> Callable[[], Awaitable[int]]:
-    """Gives what tells the position of the generation it was building."""
-    position = await _position_of_generation_2(name, settings)
-    await eventually(lambda: _reaches(position, 30), seconds=30)
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
-    return position
-
-
-async def _reaches(position: Callable[[], Awaitable[int]], wanted: int) -> bool:
-    return await position() >= wanted
-
-
-async def _position_of_generation_2(name: str, settings: Settings) -> Callable[[], Awaitable[int]]:
-    async def position() -> int:
-        if name == "orders":
-            async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
-                return int((await redis.hmget("{orders.0}.2:meta", ["position"]))[0] or 0)
-        connection = await asyncpg.connect(settings.database_url.get_secret_value())
-        try:
-            statement = "select position from read_models where projection = $1 and generation = 2"
-            return int(await connection.fetchval(statement, name) or 0)
-        finally:
-            await connection.close()
-
-    return position
-
-
-async def test_one_generation_at_a_time_is_kept(shop: Clients, orders: Orders) -> None:
+@pytest.mark.usefixtures("projecting")
+async def test_one_generation_at_a_time_is_kept(orders: Operator, servers: Servers) -> None:
     assert "no earlier generation" in await orders("rollback", "orders", code=1)
     await orders("rebuild", "orders")
 
@@ -235,7 +193,7 @@ async def test_one_generation_at_a_time_is_kept(shop: Clients, orders: Orders) -
 
     await orders("drop", "orders")
     await orders("rebuild", "orders")
-    assert await generations(shop[1], "orders") == (3, 2, None)
+    assert await generations(servers, "orders") == (3, 2, None)
     assert "there is no read model 'order'" in await orders("rebuild", "order", code=1)
 
 
@@ -262,13 +220,41 @@ async def test_what_differs_from_the_log_is_not_switched_to(
     assert [key async for key in redis.scan_iter(match="{orders.0}.2:*")] == []
 
 
+@pytest.mark.usefixtures("projecting")
+async def test_a_live_generation_that_never_stands_still_is_switched_from(
+    settings: Settings, recorder: Recorder, redis: Redis, servers: Servers
+) -> None:
+    """Whoever rebuilds makes smaller steps than it moves, and there is more whenever they look."""
+    await recorder.record("42", placed())
+    await assert_equal_to_the_log(servers)
+
+    class MovingShelf(RedisShelf):
+        async def checkpoints(self, generation: int) -> list[Checkpoint | None]:
+            if generation == 1:
+                for _ in range(3):
+                    await recorder.record(new_order_id(), placed())
+                await assert_equal_to_the_log(servers)
+            return await super().checkpoints(generation)
+
+    changes = {"projector_partitions": "orders=2", "projector_batch_size": 1}
+    projector = settings_of(settings, "orders_projector").model_copy(update=changes)
+
+    async def compare(_: int) -> Comparison:
+        return Comparison()
+
+    shelf = MovingShelf(redis, "orders", code=1)
+    async with asyncio.timeout(10):
+        assert await Caretaker(projector, ORDERS, shelf).rebuild(lambda *_: None, compare) == 2
+    await assert_equal_to_the_log(servers)
+
+
 @NAMES
 @pytest.mark.usefixtures("projecting")
 async def test_verify_says_in_its_exit_code_what_it_found(
-    name: str, orders: Orders, recorder: Recorder, redis: Redis, settings: Settings
+    name: str, orders: Operator, recorder: Recorder, redis: Redis, servers: Servers
 ) -> None:
     await recorder.record("42", placed(), paid())
-    await assert_equal_to_the_log(settings)
+    await assert_equal_to_the_log(servers)
     assert "1 documents compared, 0 differences" in await orders("verify", name)
 
     await recorder.connection.execute("delete from revenue_by_day")
@@ -278,7 +264,7 @@ async def test_verify_says_in_its_exit_code_what_it_found(
 
 
 async def test_an_emptied_redis_is_built_again_whatever_generation_was_live(
-    shop: Clients, orders: Orders, recorder: Recorder, redis: Redis, settings: Settings
+    query_url: str, orders: Operator, recorder: Recorder, redis: Redis, servers: Servers
 ) -> None:
     await recorder.record("42", placed())
     await orders("rebuild", "orders")
@@ -286,52 +272,72 @@ async def test_an_emptied_redis_is_built_again_whatever_generation_was_live(
     await redis.flushall()
 
     await recorder.record("43", placed())
-    await assert_equal_to_the_log(settings)
-    await eventually(lambda: _answers(shop[1], "/orders/43"))
+    await assert_equal_to_the_log(servers)
+    async with httpx.AsyncClient(base_url=query_url) as queries:
+
+        async def answers() -> bool:
+            return (await queries.get("/orders/43")).status_code == 200
+
+        await eventually(answers)
     await orders("rebuild", "orders")
-    await assert_equal_to_the_log(settings)
+    await assert_equal_to_the_log(servers)
 
 
-async def _answers(queries: httpx.AsyncClient, path: str) -> bool:
-    return (await queries.get(path)).status_code == 200
-
-
-async def test_old_and_new_code_run_side_by_side_during_a_deploy(
-    settings: Settings, recorder: Recorder, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, servers: Servers) -> None:
     """Each goes on with the generation of its own; the rebuild by the new code is the switch from one to the other."""
-    projector = settings_of(settings, "orders_projector")
-    newer = replace(ORDERS, version=2)
-    async with AsyncExitStack() as stack:
+    old, new = shop.projector, shop.process("projector", "other-code")
+    first, second = (Generation(servers, "orders", number) for number in (1, 2))
+    await shop.start()
+    customers = shop.customers()
+    async with customers.ordering(1):
+        await shop.start(new)
+        await eventually(lambda: _refuses(new, generation=1, theirs=1, ours=OTHER_CODE))
+        await until_more(customers.promises, 20)
+        await shop.assert_has_reached(customers.promises[-1])
+        await asyncio.to_thread(old.stop)
+        await _assert_nobody_goes_on(first, shop, customers.promises)
 
-        async def start() -> Callable[[], Awaitable[bool]]:
-            (port,) = free_ports(1)
-            url = await stack.enter_async_context(running_app(create_app(projector), port))
-            client = await stack.enter_async_context(httpx.AsyncClient(base_url=url))
+        assert "0 differences" in await Operator(servers, "other-code")("rebuild", "orders")
+        await until_more(customers.promises, 20)
+        await shop.assert_has_reached(customers.promises[-1])
+        await shop.start(old)
+        await eventually(lambda: _refuses(old, generation=2, theirs=OTHER_CODE, ours=1))
+        await until_more(customers.promises, 20)
+        await shop.assert_has_reached(customers.promises[-1])
+        new.kill()
+        await _assert_nobody_goes_on(second, shop, customers.promises)
 
-            async def ready() -> bool:
-                return (await client.get("/readyz")).status_code == 200
+        await shop.start(new)
+        await until_more(customers.promises, 20)
+    await assert_the_log_holds_each_once(servers.database_url, customers.promises, and_nothing_else=True)
+    await assert_each_can_be_read(shop.query.url, customers.promises[-20:])
+    head = len(customers.promises)
 
-            await eventually(ready)
-            return ready
+    def made_by_the_new(document: Document) -> Document:
+        return {**document, "tracking_number": MARK * document["version"]}
 
-        old_is_ready = await start()
-        await recorder.record("1", placed())
-        await assert_equal_to_the_log(settings, "orders")
-        monkeypatch.setattr(crew, "PROJECTIONS", (Registered(newer, "redis"), PROJECTIONS[1]))
-        new_is_ready = await start()
-        await recorder.record("2", placed())
-        await assert_equal_to_the_log(settings, "orders")
+    at = await assert_orders_are_a_fold_of_the_log(servers.database_url, servers.redis_url, 2, made_by_the_new)
+    assert at == head
+    assert await assert_orders_are_a_fold_of_the_log(servers.database_url, servers.redis_url, 1) < head
+    await assert_equal_to_the_log(servers, "revenue_by_day")
 
-        async def compare(_: int) -> Comparison:
-            return await verification.compare(recorder.connection, redis, ["{orders.0}.2:"])
 
-        await Caretaker(projector, newer, RedisShelf(redis, "orders", code=2)).rebuild(lambda *_: None, compare)
+def _refuses(projector: Process, *, generation: int, theirs: int, ours: int) -> bool:
+    said = f"generation {generation} is folded by version {theirs} of the projection's code, this is version {ours}"
+    return said in projector.log.read_text()
 
-        assert await redis.hget("{orders.0}.2:meta", "code") == b"2"
-        await recorder.record("3", placed())
-        await assert_equal_to_the_log(settings, "orders")
-        await eventually(old_is_ready)
-        await eventually(new_is_ready)
-        with pytest.raises(Refused, match="still kept"):
-            await Caretaker(projector, newer, RedisShelf(redis, "orders", code=2)).rebuild(lambda *_: None, compare)
+
+async def _assert_nobody_goes_on(generation: Generation, shop: Shop, promises: list[Promise]) -> None:
+    """Though the projector that is left takes over what it may: the other read model."""
+    await _report_reaches(promises[-1], shop)
+    stands = await generation.position()
+    await until_more(promises, 20)
+    await _report_reaches(promises[-1], shop)
+    assert await generation.position() == stands < promises[-1]["position"]
+
+
+async def _report_reaches(promise: Promise, shop: Shop) -> None:
+    headers = {"Consistency-Token": promise["consistency_token"], "Prefer": "wait=30"}
+    async with httpx.AsyncClient(base_url=shop.query.url, timeout=40) as queries:
+        answer = await queries.get("/reports/revenue?from=2026-01-01&to=2026-01-01", headers=headers)
+    assert answer.status_code == 200, answer.text

@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from cli.embedded import EmbeddedValkey
+from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, codes, until_more
 from tests.running import eventually
 
@@ -55,6 +56,7 @@ async def test_an_older_copy_of_redis_continues_from_what_it_has(
     older_copy = tmp_path / "older copy"
     await shop.start()
     customers = shop.customers()
+    readers = Readers(shop.query.url, customers.promises, customers=2)
     async with customers.ordering(2):
         await until_more(customers.promises)
         await asyncio.to_thread(mortal_valkey.stop)
@@ -65,11 +67,24 @@ async def test_an_older_copy_of_redis_continues_from_what_it_has(
         await shop.query.until_ready()
         await eventually(lambda: _position_beyond(shop, copied_at + 100))
 
-        replace_data(mortal_valkey, older_copy)
+        said = len(shop.projector.log.read_text())
+        async with readers.reading():
+            await readers.until_more()
+            # Nobody brings the copy up to date before the newest tokens meet it.
+            shop.projector.pause()
+            await asyncio.to_thread(replace_data, mortal_valkey, older_copy)
+            await readers.until_more(2, "order", "orders", status=503)
+            shop.projector.resume()
+            await readers.until_more()
         await until_more(customers.promises)
     assert customers.asked_again == 0, "commands do not depend on Redis"
     await shop.assert_all_is_well(customers.promises)
-    assert "building the read model from the start" not in shop.projector.log.read_text().partition("resuming")[2]
+    assert (503, "projection-lagging") in readers.codes("order") & readers.codes("orders")
+    assert readers.codes() <= {(200, ""), (503, "projection-lagging"), (503, "read-model-unavailable")}
+    assert readers.codes("history") == {(200, "")}, "the log needs no Redis"
+    said_since = shop.projector.log.read_text()[said:]
+    assert '"message":"resuming"' in said_since
+    assert "building the read model from the start" not in said_since
 
 
 async def _position_beyond(shop: Shop, position: int) -> bool:

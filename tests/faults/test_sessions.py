@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
 import httpx
-import pytest
 
 from tests.faults.shop import Shop, codes, until_more
 from tests.orders import order_body
@@ -17,9 +18,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 # What stalls readers elsewhere: an old snapshot, an open transaction that has written, one that forgot to end.
 OPEN_TRANSACTIONS = {
-    "an hour-old read": ("repeatable_read", "select count(*) from events"),
-    "idle after a write": ("read_committed", "create temporary table written (by_me integer)"),
-    "idle after a read": ("read_committed", "select count(*) from events"),
+    "an hour-old read": ("repeatable read", "select count(*) from events"),
+    "idle after a write": ("read committed", "create temporary table written (by_me integer)"),
+    "idle after a read": ("read committed", "select count(*) from events"),
 }
 
 
@@ -83,18 +84,24 @@ async def _until_answered(commands: httpx.AsyncClient, number: int) -> httpx.Res
     return answers[-1]
 
 
-@pytest.mark.parametrize("what", OPEN_TRANSACTIONS)
-async def test_projections_go_on_beside_a_transaction_that_never_ends(what: str, shop: Shop) -> None:
-    isolation, statement = OPEN_TRANSACTIONS[what]
+async def test_projections_go_on_beside_transactions_that_never_end(shop: Shop) -> None:
     await shop.start()
     customers = shop.customers()
-    idle = await asyncpg.connect(shop.servers.database_url, server_settings={"application_name": "a rival"})
-    await idle.execute(f"begin isolation level {isolation.replace('_', ' ')}")
-    await idle.execute(statement)
-    async with customers.ordering(4):
-        await until_more(customers.promises, 200)
-    # With the transaction still open.
-    await shop.assert_all_is_well(customers.promises, seconds=5)
-    assert customers.asked_again == 0
-    await _assert_is_named(shop, idle, "long-transaction")
-    await idle.close()
+    async with AsyncExitStack() as sessions:
+        idle = [await sessions.enter_async_context(_open(shop, *what)) for what in OPEN_TRANSACTIONS.values()]
+        async with customers.ordering(4):
+            await until_more(customers.promises, 200)
+        # With the transactions still open.
+        await shop.assert_all_is_well(customers.promises, seconds=5)
+        assert customers.asked_again == 0
+        for one in idle:
+            await _assert_is_named(shop, one, "long-transaction")
+
+
+@asynccontextmanager
+async def _open(shop: Shop, isolation: str, statement: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(shop.servers.database_url, server_settings={"application_name": "a rival"})
+    await connection.execute(f"begin isolation level {isolation}")
+    await connection.execute(statement)
+    yield connection
+    await connection.close()

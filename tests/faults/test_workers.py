@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -70,8 +68,7 @@ async def test_projectors_share_partitions_as_they_come_go_die_and_pause(
 
         await shop.start(third)
         await eventually(shares(connection, 3, 3), QUICKLY)
-        assert third.pid is not None
-        os.kill(third.pid, signal.SIGSTOP)
+        third.pause()
         await eventually(shares(connection, ALL), AFTER_A_PAUSE)
         third.resume()
         await eventually(shares(connection, 3, 3), QUICKLY)
