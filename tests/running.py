@@ -42,9 +42,18 @@ async def fresh_database(server_url: str) -> AsyncIterator[str]:
         url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
         await _begin_another_log(url)
         yield url
+        await _sessions_end(server, name)
         await server.execute(f"drop database {name} with (force)")
     finally:
         await server.close()
+
+
+async def _sessions_end(server: asyncpg.Connection[asyncpg.Record], database: str) -> None:
+    """Those that were closed a moment ago. A drop that finds one waits for a tenth of a second."""
+    for _ in range(20):
+        if not await server.fetchval("select count(*) from pg_stat_activity where datname = $1", database):
+            return
+        await asyncio.sleep(0.002)
 
 
 async def _make_template(server: asyncpg.Connection[asyncpg.Record], server_url: str) -> None:
