@@ -66,7 +66,7 @@ async def test_kill_9_of_orders_up_leaves_no_process_and_the_next_start_has_ever
     async with customers_ordering(up, promises):
         processes = up.processes()
         up.stop(signal.SIGKILL)
-        await eventually(lambda: not living(processes))
+        await eventually(lambda: not living(processes), seconds=30)
         up.start_again()
         await asyncio.to_thread(up.until_ready)
 
