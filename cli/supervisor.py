@@ -19,7 +19,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 30.0  # a server that ran this long starts over with the shortest pause
 DEATHS_BEFORE_READY = 3  # in a row; then a start is given up
 PATIENCE_SECONDS = 3.0  # between two messages about what is being waited for
-STOP_SECONDS = 20.0  # longer than a service's own `shutdown_seconds`
+STOP_SECONDS = 35.0  # longer than a service takes at most, see docker-compose.yml
 
 
 class StopRequested(Exception):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from shared.migrations import migrate
 from shared.settings import Settings
 from tests.command_service.proxy import Proxy
 from tests.command_service.test_operations import samples
+from tests.faults import shop as faults
+from tests.faults.shop import Process
 from tests.given_when_then import events_of, problem, stored
 from tests.orders import order_body, placed
 from tests.roles import PASSWORDS
@@ -30,6 +33,10 @@ from tests.running import eventually, free_ports, fresh_database, running_comman
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+NO_REDIS = "redis://127.0.0.1:1/0"
+WAITS_FOR_THE_LOCK = (
+    "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
@@ -55,8 +62,7 @@ class Shop:
             yield
 
     async def appender_waits_for_the_lock(self) -> None:
-        query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-        await eventually(lambda: self.connection.fetchval(query))
+        await eventually(lambda: self.connection.fetchval(WAITS_FOR_THE_LOCK))
 
     async def cut_connections(self) -> None:
         """As an administrator does it; returns when the server has let go of them."""
@@ -83,7 +89,7 @@ class Shop:
 @asynccontextmanager
 async def running_shop(database_url: str, through: str | None = None, **changes: object) -> AsyncIterator[Shop]:
     """`through` is the address by which the service reaches the database, where that is another."""
-    settings = settings_for(through or database_url, "redis://127.0.0.1:1/0", **changes)
+    settings = settings_for(through or database_url, NO_REDIS, **changes)
     connection, rival = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
     url, as_many_as_wanted = f"http://127.0.0.1:{settings.command_port}", httpx.Limits(max_connections=None)
     async with (
@@ -102,15 +108,20 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 class TestTheQueue:
-    async def test_is_bounded_and_says_when_to_come_back(self, database: str) -> None:
-        async with running_shop(database, append_queue_size=5) as shop:
+    @pytest.mark.parametrize(
+        ("admission", "refusal"),
+        [(0.03, "More commands arrive than can be answered in time"), (0.0, "5 commands are waiting to be appended")],
+        ids=["by admission, at the door", "by the queue itself, without admission"],
+    )
+    async def test_is_bounded_and_says_when_to_come_back(self, database: str, admission: float, refusal: str) -> None:
+        async with running_shop(database, append_queue_size=5, admission_delay_seconds=admission) as shop:
             async with shop.log_locked():
                 first = asyncio.create_task(shop.place())
                 await shop.appender_waits_for_the_lock()
                 more = [asyncio.create_task(shop.place()) for _ in range(20)]
                 await eventually(lambda: sum(task.done() for task in more) == 15)
                 for refused in [task.result() for task in more if task.done()]:
-                    problem(refused, 503, "overloaded")
+                    assert refusal in problem(refused, 503, "overloaded")["detail"]
             accepted = [answer for answer in await asyncio.gather(first, *more) if answer.status_code == 201]
             assert len(accepted) == 6
             assert len(await shop.log()) == 6
@@ -300,32 +311,63 @@ class TestADefect:
             problem(await shop.client.get("/readyz"), 503, "not-ready")
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def process(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Process]:
+    """`orders run command`, ready."""
+    patient = {"APPEND_WAIT_SECONDS": "10", "APPEND_TIMEOUT_SECONDS": "10"}
+    shop = faults.Shop(tmp_path, faults.Servers(database, NO_REDIS), **{**patient, **getattr(request, "param", {})})
+    await shop.start(shop.command)
+    yield shop.command
+    shop.close()
+
+
+@asynccontextmanager
+async def rival_of(database: str) -> AsyncIterator[Connection]:
+    rival = await asyncpg.connect(database)
+    yield rival
+    await rival.close()
+
+
 class TestStopping:
-    async def test_finishes_what_was_accepted(self, database: str) -> None:
-        async def release_once_it_takes_no_more(shop: Shop) -> None:
-            async with shop.log_locked():
-                locked.set()
-                await eventually(lambda: port_is_free(shop.settings.command_port))
+    async def test_finishes_what_was_accepted(self, database: str, process: Process) -> None:
+        """The real process, told to stop while orders arrive: it answers each one that it read, and places no other."""
+        answers: list[httpx.Response] = []
 
-        locked = asyncio.Event()
-        async with running_shop(database) as shop:
-            releasing = asyncio.create_task(release_once_it_takes_no_more(shop))
-            await locked.wait()
-            placing = [asyncio.create_task(shop.place(f"{number}")) for number in range(100)]
-            await shop.appender_waits_for_the_lock()
+        async def keep_ordering(client: httpx.AsyncClient) -> None:
+            with suppress(httpx.TransportError):  # there is nobody any more
+                while True:
+                    answers.append(await client.post("/orders", json=order_body()))
 
-            async def accepted() -> bool:
-                now = samples((await shop.client.get("/metrics")).text)
-                return now["orders_append_queue_commands"] + now["orders_append_wait_seconds_count"] >= 100
-
-            await eventually(accepted)
-        await releasing
-        answers = await asyncio.gather(*placing)
+        async with rival_of(database) as rival, httpx.AsyncClient(base_url=process.url, timeout=30) as client:
+            ordering = [asyncio.create_task(keep_ordering(client)) for _ in range(20)]
+            await eventually(lambda: len(answers) >= 200)
+            async with rival.transaction():
+                await rival.execute("select from log_head for update")
+                process.request_stop()
+                await eventually(lambda: "Waiting for connections to close" in process.log.read_text())
+                assert port_is_free(process.port)
+                before = len(answers)
+            await asyncio.gather(*ordering)
+            assert await process.until_it_ends() == 0
+            log = [event.stream_id async for event in event_store.read_all(rival)]
         assert {answer.status_code for answer in answers} == {201}
-        connection = await asyncpg.connect(database)
-        log = [event async for event in event_store.read_all(connection)]
-        await connection.close()
-        assert sorted(event.stream_id for event in log) == sorted(f"order-{number}" for number in range(100))
+        assert len(answers) > before, "some were in progress when it was told to stop"
+        assert sorted(log) == sorted(f"order-{answer.json()['aggregate_id']}" for answer in answers)
+
+    @pytest.mark.parametrize("process", [{"SHUTDOWN_SECONDS": "1", "APPEND_TIMEOUT_SECONDS": "2"}], indirect=True)
+    async def test_by_a_log_that_hangs_is_not_held_up_and_still_answers(self, database: str, process: Process) -> None:
+        async with rival_of(database) as rival, httpx.AsyncClient(base_url=process.url, timeout=30) as client:
+            async with rival.transaction():
+                await rival.execute("select from log_head for update")
+                placing = [asyncio.create_task(client.post("/orders", json=order_body())) for _ in range(20)]
+                async with rival_of(database) as watcher:
+                    await eventually(lambda: watcher.fetchval(WAITS_FOR_THE_LOCK))
+                started = monotonic()
+                process.request_stop()
+                assert await process.until_it_ends() == 0
+                assert monotonic() - started < 1 + 2 + 4
+            for answer in await asyncio.gather(*placing):  # the log may still take them, once it goes on
+                problem(answer, 504, "outcome-unknown")
 
     async def test_without_postgres_does_not_wait_for_it(self, database: str) -> None:
         [nobody] = free_ports(1)
