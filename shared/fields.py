@@ -37,12 +37,16 @@ def _only_rfc3339(value: object) -> object:
 
 def _in_utc(value: datetime) -> datetime:
     try:
-        moment = value.astimezone(UTC)
+        return value.astimezone(UTC)
     except OverflowError:
         raise ValueError("should lie in the years 1 to 9999 in UTC") from None
-    if moment in _TAKEN_FOR_INFINITY:
+
+
+def _finite(value: datetime) -> datetime:
+    if value in _TAKEN_FOR_INFINITY:
         raise ValueError("should be later than the first moment of year 1 and earlier than the last one of 9999")
-    return moment
+    return value
 
 
 Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_only_rfc3339), AfterValidator(_in_utc)]
+StoredTime = Annotated[Rfc3339, AfterValidator(_finite)]  # to be written to the log

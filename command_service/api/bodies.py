@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, St
 from command_service.api.currencies import CURRENCIES
 from command_service.domain.order import MAX_LINES, MAX_TOTAL
 from shared.events.order import OrderLine
-from shared.fields import Id, ProductId, Rfc3339
+from shared.fields import Id, ProductId, StoredTime
 
 _NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
 ShortText = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_length=100)]
@@ -34,7 +34,7 @@ class Body(BaseModel):
 
 
 class CommandBody(Body):
-    occurred_at: Rfc3339 | None = Field(
+    occurred_at: StoredTime | None = Field(
         None, description="business time, RFC 3339; default now", examples=["2026-01-31T14:30:00Z"]
     )
 
