@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,17 +15,27 @@ import uvloop
 from pydantic import ValidationError
 from redis.asyncio import Redis
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from cli.database import NoDatabase, find_database
 from cli.stack import running_stack
 from projector.crew import shelf_of
 from projector.folding import PoisonEvent
-from projector.generations import Caretaker, Refused, Report
+from projector.generations import Caretaker, Refused
 from projector.projection import Projection
 from projector.projections import PROJECTIONS, Registered
 from projector.stores import AWAY, Fenced, Moved, OtherCode, Shelf, Store
-from projector.verification import Comparison, orders, revenue_by_day
+from projector.verification import Comparison, Report, orders, revenue_by_day
 from shared.logs import configure_logs
 from shared.memory import collect_seldom
 from shared.postgres import connect, create_pool
@@ -95,7 +107,7 @@ class Desk:
     async def live_stores(self) -> list[Store]:
         return await self.stores((await self.shelf.generations()).live)
 
-    async def compare(self, generation: int) -> Comparison:
+    async def compare(self, generation: int, report: Report) -> Comparison:
         self.console.print(f"comparing generation {generation} with a plain fold of the log")
         stores = await self.stores(generation)
         if parked := sum([await store.count_parked() for store in stores]):
@@ -104,9 +116,9 @@ class Desk:
         log = await connect(self.settings, "projections-verify")
         try:
             if name == revenue_by_day.NAME:
-                return await revenue_by_day.compare(log, generation, len(stores))
+                return await revenue_by_day.compare(log, generation, len(stores), report)
             every = PartitionKeys(name, generation=generation).each(len(stores))
-            return await orders.compare(log, self.redis, [keys.prefix for keys in every])
+            return await orders.compare(log, self.redis, [keys.prefix for keys in every], report)
         finally:
             log.terminate()
 
@@ -130,26 +142,28 @@ async def _at_a_desk(deed: Callable[[Desk], Awaitable[None]], registered: Regist
 async def _rebuild(desk: Desk) -> None:
     compared: list[Comparison] = []
 
-    async def compare(generation: int) -> Comparison:
-        compared.append(await desk.compare(generation))
-        return compared[-1]
+    with _progress(desk.console) as report:
 
-    with _progress(desk.console, "building") as report:
-        number = await desk.caretaker.rebuild(report, compare)
+        async def compare(generation: int) -> Comparison:
+            compared.append(await desk.compare(generation, report))
+            return compared[-1]
+
+        number = await desk.caretaker.rebuild(partial(report, "building"), compare)
     desk.console.print(f"{compared[-1]}\nqueries are answered from generation {number} now")
 
 
 async def _verify(desk: Desk) -> None:
     generation = (await desk.shelf.generations()).live
-    comparison = await desk.compare(generation)
+    with _progress(desk.console) as report:
+        comparison = await desk.compare(generation, report)
     if comparison.differences:
         raise Failed(f"generation {generation}: {comparison}")
     desk.console.print(f"generation {generation}, up to position {comparison.position}: {comparison}")
 
 
 async def _rollback(desk: Desk) -> None:
-    with _progress(desk.console, "catching up") as report:
-        number = await desk.caretaker.rollback(report)
+    with _progress(desk.console) as report:
+        number = await desk.caretaker.rollback(partial(report, "catching up"))
     desk.console.print(f"queries are answered from generation {number} again")
 
 
@@ -162,13 +176,27 @@ async def _drop(desk: Desk) -> None:
 
 
 @contextmanager
-def _progress(console: Console, what: str) -> Iterator[Report]:
-    """Draws a bar while the block runs."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(what, total=None)
+def _progress(console: Console) -> Iterator[Report]:
+    """Draws a bar for each thing that is done while the block runs."""
+    what = TextColumn("{task.description}")
+    with Progress(what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _Remaining(), console=console) as bars:
+        tasks: dict[str, TaskID] = {}
 
-        def report(position: int, head: int) -> None:
-            progress.update(task, completed=position, total=head)
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, first=done)
+            bars.update(tasks[what], completed=done, total=total)
 
         yield report
+
+
+class _Remaining(ProgressColumn):
+    """At the rate there was so far. The one that comes with `rich` forgets that when the total grows, as a log does."""
+
+    def render(self, task: Task) -> Text:
+        done, elapsed, left = task.completed - task.fields["first"], task.elapsed, task.remaining
+        if left == 0:
+            return Text("0:00:00", "progress.remaining")
+        if not left or not elapsed or not done:
+            return Text("-:--:--", "progress.remaining")
+        return Text(str(timedelta(seconds=round(elapsed * left / done))), "progress.remaining")

@@ -5,9 +5,17 @@ must not be wrong here in the same way.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 MOST_SHOWN = 10
+
+Report: TypeAlias = Callable[[str, int, int], None]  # (what is done, how many of them so far, of how many)
+
+
+def unseen(what: str, done: int, total: int) -> None:
+    """A report to nobody."""
 
 
 @dataclass(slots=True)

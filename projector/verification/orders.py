@@ -14,8 +14,16 @@ from typing import Any, NamedTuple
 import asyncpg
 from redis.asyncio import Redis
 
-from projector.verification import Comparison
-from projector.verification.plain import PAGE, PlainOrder, fold_orders, origins, pages_of_orders, partition_of
+from projector.verification import Comparison, Report, unseen
+from projector.verification.plain import (
+    PAGE,
+    PlainOrder,
+    count_orders,
+    fold_orders,
+    origins,
+    pages_of_orders,
+    partition_of,
+)
 
 STATUSES = ("PENDING", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED")
 _DETAILS = {"items", "shipping_address_id", "tracking_number"}  # not in the summary
@@ -49,15 +57,21 @@ class _Partition(NamedTuple):
         return partition_of(order_id, self.of) == self.number
 
 
-async def compare(log: asyncpg.Connection[asyncpg.Record], redis: Redis, prefixes: Sequence[str]) -> Comparison:
+async def compare(
+    log: asyncpg.Connection[asyncpg.Record], redis: Redis, prefixes: Sequence[str], report: Report = unseen
+) -> Comparison:
     """`prefixes` are those of the keys of each partition. Raises what redis and asyncpg raise, and ValueError."""
-    comparison = Comparison()
+    comparison, total, done = Comparison(), await count_orders(log), 0
+    report("comparing", done, total)
     partitions = [_Partition(prefix, number, len(prefixes)) for number, prefix in enumerate(prefixes)]
     async for order_ids in pages_of_orders(log):
         for partition in partitions:
             await _compare_page(log, redis, partition.prefix, [*filter(partition.holds, order_ids)], comparison)
-    for partition in partitions:
+        done += len(order_ids)
+        report("comparing", done, max(done, total))
+    for number, partition in enumerate(partitions, start=1):
         await _look_for_more(log, redis, partition, comparison)
+        report("looking for others", number, len(partitions))
     return comparison
 
 

@@ -18,6 +18,7 @@ _PLACED = """
 select stream_id from events
 where version = 1 and stream_id > $1 and stream_id like 'order-%' order by stream_id limit $2
 """
+_COUNT = "select count(*) from events where version = 1 and stream_id like 'order-%'"
 _EVENTS = """
 select stream_id, version, event_type, data::text as data, occurred_at from events
 where stream_id = any($1) and position <= $2 order by stream_id, version
@@ -44,6 +45,11 @@ async def pages_of_orders(log: asyncpg.Connection[Row]) -> AsyncIterator[list[st
     while rows := await log.fetch(_PLACED, last, PAGE):
         last = rows[-1]["stream_id"]
         yield [row["stream_id"].removeprefix("order-") for row in rows]
+
+
+async def count_orders(log: asyncpg.Connection[Row]) -> int:
+    count: int = await log.fetchval(_COUNT)
+    return count
 
 
 async def fold_orders(log: asyncpg.Connection[Row], order_ids: Sequence[str], position: int) -> dict[str, PlainOrder]:

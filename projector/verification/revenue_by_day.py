@@ -7,8 +7,8 @@ from collections import defaultdict
 
 import asyncpg
 
-from projector.verification import Comparison
-from projector.verification.plain import PlainOrder, fold_orders, pages_of_orders, partition_of
+from projector.verification import Comparison, Report, unseen
+from projector.verification.plain import PlainOrder, count_orders, fold_orders, pages_of_orders, partition_of
 
 NAME = "revenue_by_day"
 
@@ -26,12 +26,15 @@ _LINES = "select day, currency, status, orders, placed, paid, cancelled from rev
 Line = tuple[str, str, str]
 
 
-async def compare(log: asyncpg.Connection[asyncpg.Record], generation: int, partitions: int = 1) -> Comparison:
+async def compare(
+    log: asyncpg.Connection[asyncpg.Record], generation: int, partitions: int = 1, report: Report = unseen
+) -> Comparison:
     """Raises what asyncpg raises, and ValueError for an event that it does not know."""
     async with log.transaction(isolation="repeatable_read", readonly=True):
         names = [NAME, *(f"{NAME}.{number}" for number in range(1, partitions))]
         positions = [await log.fetchval(_POSITION, name, generation) or 0 for name in names]
-        comparison = Comparison(min(positions))
+        comparison, total, done = Comparison(min(positions)), await count_orders(log), 0
+        report("comparing", done, total)
         sums: defaultdict[Line, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         parked = {row["document_id"]: row["poison"] for row in await log.fetch(_PARKED, names, generation)}
         async for page in pages_of_orders(log):
@@ -43,6 +46,8 @@ async def compare(log: asyncpg.Connection[asyncpg.Record], generation: int, part
                 for order_id, order in orders.items():
                     _compare_one(order_id, order, stored.get(order_id), parked, comparison)
                     _count(order, sums)
+            done += len(page)
+            report("comparing", done, total)
         if (count := await log.fetchval(_COUNT, names, generation)) != comparison.compared:
             comparison.differs(f"there are {count} documents, the log says {comparison.compared}")
         found = {
