@@ -23,6 +23,16 @@ __all__ = ["REDIS_DOWN", "create_redis"]
 _CLUSTER = "+cluster://"
 
 
+class _Cluster(RedisCluster):
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().execute_command(*arguments, **options)
+        except AttributeError as error:
+            # When a node is away, redis-py drops its connections, also one that another task is about to write to: it
+            # finds itself without a writer then.
+            raise RedisConnectionError("the connection was dropped before it was used") from error
+
+
 def create_redis(settings: Settings) -> Redis:
     """A client with bounded time-outs that connects when first used.
 
@@ -38,5 +48,5 @@ def create_redis(settings: Settings) -> Redis:
     }
     if _CLUSTER in url:
         # It has the same methods, and every call of ours names keys of one partition only, so of one node.
-        return cast("Redis", RedisCluster.from_url(url.replace(_CLUSTER, "://", 1), **options))
+        return cast("Redis", _Cluster.from_url(url.replace(_CLUSTER, "://", 1), **options))
     return Redis.from_url(url, **options)

@@ -10,11 +10,12 @@ from uuid import UUID
 import httpx
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.connection import Connection
 
 from query_service.news import News
 from shared.consistency import ConsistencyToken
 from shared.read_model_keys import PartitionKeys
-from shared.redis import create_redis
+from shared.redis import REDIS_DOWN, create_redis
 from tests.faults.cluster import Node, cluster_url, running_cluster
 from tests.faults.operator import projections
 from tests.faults.readers import Readers
@@ -83,6 +84,21 @@ async def test_news_come_from_partitions_on_every_node(nodes: list[Node]) -> Non
     finally:
         await news.close()
         await redis.aclose()
+
+
+async def test_a_connection_that_another_task_has_dropped_counts_as_away(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send: Any = Connection._send_packed_command
+
+    async def send_on_a_dropped_one(self: Connection, command: Any) -> None:
+        await self.disconnect(nowait=True)  # as others do once a node is away
+        await send(self, command)
+
+    async with create_redis(settings_for("postgresql://nowhere", cluster_url(nodes))) as redis:
+        monkeypatch.setattr(Connection, "_send_packed_command", send_on_a_dropped_one)
+        with pytest.raises(REDIS_DOWN):
+            await redis.get("anything")
 
 
 async def assert_lists_are_complete(shop: Shop, promises: list[dict[str, Any]]) -> None:
