@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,10 +86,16 @@ def test_a_rule_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
     assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
 
 
-# --- the rules of lag, evaluated -----------------------------------------------------------------------------------
+# --- the rules, evaluated ------------------------------------------------------------------------------------------
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
-_COMPARISON = re.compile(r"(max|min) by \((\w+)\) \((\w+(?: or \w+)*)\) > ([0-9.]+)")
+Series = Iterator[tuple[dict[str, str], float]]
+
+# What is understood of the language; anything else is refused rather than guessed at.
+_AGGREGATION = re.compile(r"(max|min|sum)(?: by \((\w+)\) | ?)\((.+)\) > ([0-9.]+)")
+_ABSENT = re.compile(r"absent\((\w+)\)")
+_NAMES = re.compile(r"\w+(?: or \w+)*")
+_RATE = re.compile(r'rate\((\w+)(?:\{(\w+)(=~?)"([^"]*)"\})?\[5m\]\)')
 
 
 def scrape(registry: CollectorRegistry = REGISTRY) -> Samples:
@@ -100,17 +106,51 @@ def scrape(registry: CollectorRegistry = REGISTRY) -> Samples:
     return samples
 
 
-def firing(expression: str, samples: Samples) -> set[str]:
-    """The values of the grouping label for which it is true; knows only the form that the rules of lag have."""
-    match = _COMPARISON.fullmatch(expression)
-    assert match is not None, expression
-    function, label, names, bound = match.groups()
+def firing(expression: str, samples: Samples, before: Samples | None = None) -> set[str]:
+    """The values of the grouping label for which it is true; "" where there is none. `before`: five minutes earlier."""
+    if (match := _ABSENT.fullmatch(expression)) is not None:
+        return set() if samples.get(match[1]) else {""}
+    match = _AGGREGATION.fullmatch(expression)
+    assert match is not None, f"not understood: {expression}"
+    function, label, inner, bound = match.groups()
     groups: defaultdict[str, list[float]] = defaultdict(list)
-    for name in names.split(" or "):
-        for labels, value in samples[name]:
-            groups[labels[label]].append(value)
-    worst: Any = {"max": max, "min": min}[function]
+    for labels, value in _series(inner, samples, before or {}):
+        groups[labels[label] if label else ""].append(value)
+    worst: Any = {"max": max, "min": min, "sum": sum}[function]
     return {group for group, values in groups.items() if worst(values) > float(bound)}
+
+
+def _series(expression: str, samples: Samples, before: Samples) -> Series:
+    if _NAMES.fullmatch(expression):
+        for name in expression.split(" or "):
+            yield from samples.get(name, [])
+        return
+    match = _RATE.fullmatch(expression)
+    assert match is not None, f"not understood: {expression}"
+    name, label, operator, wanted = match.groups()
+    earlier = {frozenset(labels.items()): value for labels, value in before.get(name, [])}
+    for labels, value in samples.get(name, []):
+        chosen = label is None or (labels[label] in wanted.split("|") if operator == "=~" else labels[label] == wanted)
+        since = earlier.get(frozenset(labels.items()))  # a rate takes two samples
+        if chosen and since is not None:
+            yield labels, (value - since if value >= since else value) / 300
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "avg by (projection) (orders_query_lag_seconds) > 1",
+        "max by (projection) (orders_query_lag_seconds) >= 1",
+        "max by (projection, job) (orders_query_lag_seconds) > 1",
+        "max by (projection) (orders_query_lag_seconds offset 5m) > 1",
+        "sum(rate(orders_admission_refused_total[1h])) > 0",
+        'sum(rate(orders_commands_total{outcome!="accepted"}[5m])) > 0',
+        "absent(orders_query_lag_seconds) or absent(orders_stalls)",
+    ],
+)
+def test_what_the_evaluation_does_not_understand_it_refuses(expression: str) -> None:
+    with pytest.raises(AssertionError, match="not understood"):
+        firing(expression, scrape())
 
 
 def alert_of(bounds: Bounds) -> str:
@@ -145,6 +185,86 @@ def test_what_the_services_export_themselves_is_what_the_rules_ask_for() -> None
     for bounds in LEVELS:
         assert "alerting" in firing(RULES[alert_of(bounds)]["expr"], scrape())
     metrics.QUERY_LAG_SECONDS.remove("alerting")
+
+
+class Trouble(NamedTuple):
+    """What the services export when nothing is wrong, and when something is; for whom the alert then fires."""
+
+    calm: Callable[[], object]
+    trouble: Callable[[], object]
+    whom: str = ""
+
+
+def counting(outcome: str) -> Callable[[], object]:
+    return lambda: metrics.COMMANDS.labels("alerting", outcome).inc()
+
+
+def measuring(gauge: Gauge, value: float, *labels: str) -> Callable[[], object]:
+    return lambda: (gauge.labels(*labels) if labels else gauge).set(value)
+
+
+TROUBLES = {
+    "OrdersLagUnknown": Trouble(measuring(metrics.QUERY_LAG_SECONDS, 0, "alerting"), metrics.QUERY_LAG_SECONDS.clear),
+    "OrdersProjectorSilent": Trouble(
+        measuring(metrics.HEARTBEAT_AGE_SECONDS, 10, "alerting"),
+        measuring(metrics.HEARTBEAT_AGE_SECONDS, 10.1, "alerting"),
+        "alerting",
+    ),
+    "OrdersStreamsParked": Trouble(
+        measuring(metrics.PROJECTION_PARKED, 0, "alerting", "3"),
+        measuring(metrics.PROJECTION_PARKED, 1, "alerting", "3"),
+        "alerting",
+    ),
+    "OrdersAppendsFail": Trouble(counting("accepted"), counting("log-unavailable"), "log-unavailable"),
+    "OrdersQueueFull": Trouble(counting("throttled"), counting("overloaded"), "overloaded"),
+    "OrdersOverloaded": Trouble(counting("overloaded"), metrics.ADMISSION_REFUSED.inc),
+    "OrdersThrottled": Trouble(measuring(metrics.THROTTLED_SHARE, 0), measuring(metrics.THROTTLED_SHARE, 0.01)),
+    "OrdersStalled": Trouble(
+        measuring(metrics.STALLS, 0, "alerting"), measuring(metrics.STALLS, 1, "alerting"), "alerting"
+    ),
+    "OrdersCallsTakeLong": Trouble(
+        measuring(metrics.STALLS, 1, "alerting"), lambda: metrics.STALLED.labels("alerting").inc(), "alerting"
+    ),
+}
+
+
+@pytest.fixture
+def exporting() -> Iterator[None]:
+    """What the services export is as it was, afterwards."""
+    for outcome in ("accepted", "log-unavailable", "throttled", "overloaded"):
+        metrics.COMMANDS.labels("alerting", outcome)
+    metrics.STALLED.labels("alerting")
+    yield
+    metrics.THROTTLED_SHARE.set(0)
+    for metric in (
+        *(metrics.QUERY_LAG_SECONDS, metrics.HEARTBEAT_AGE_SECONDS, metrics.PROJECTION_PARKED),
+        *(metrics.COMMANDS, metrics.STALLS, metrics.STALLED),
+    ):
+        for sample in next(iter(metric.collect())).samples:
+            if "alerting" in sample.labels.values():
+                metric.remove_by_labels(sample.labels)
+
+
+@pytest.mark.usefixtures("exporting")
+@pytest.mark.parametrize("name", TROUBLES)
+def test_an_alert_fires_when_that_goes_wrong_and_only_then(name: str) -> None:
+    expression, (calm, trouble, whom) = RULES[name]["expr"], TROUBLES[name]
+    before = scrape()
+    calm()
+    assert whom not in firing(expression, scrape(), before)
+    trouble()
+    assert whom in firing(expression, scrape(), before)
+
+
+def test_every_alert_is_seen_to_fire() -> None:
+    assert TROUBLES.keys() | {alert_of(bounds) for bounds in LEVELS} == RULES.keys()
+
+
+def test_a_projector_is_silent_where_nobody_hears_it() -> None:
+    name, expression = "orders_projection_heartbeat_age_seconds", RULES["OrdersProjectorSilent"]["expr"]
+    cut_off, hears_it = ({"projection": "orders"}, 60.0), ({"projection": "orders"}, 1.0)
+    assert firing(expression, {name: [cut_off, cut_off]}) == {"orders"}
+    assert firing(expression, {name: [cut_off, hears_it]}) == set()
 
 
 def test_a_projector_is_silent_once_queries_are_not_ready_for_it() -> None:
