@@ -28,7 +28,7 @@ async def test_bars_show_how_far_a_rebuild_is_and_how_long_it_will_be(
 ) -> None:
     await recorder.record_each([f"o-{number}" for number in range(ORDERS)], placed(), datetime.now(UTC))
 
-    shown = await on_a_terminal(projector_settings, "rebuild", "orders")
+    shown = await on_a_terminal(projector_settings, "rebuild", "orders", PROJECTOR_BATCH_SIZE="1")
 
     frames = re.findall(r"building [━╸╺ ]+ (\d+)/(\d+) +0:\d\d:\d\d ([-:0-9]+)", shown)
     assert {total for _, total, _ in frames} == {f"{ORDERS}"}
@@ -39,8 +39,9 @@ async def test_bars_show_how_far_a_rebuild_is_and_how_long_it_will_be(
     assert "queries are answered from generation 2 now" in shown
     assert await redis.hget("{orders.0}.generations", "live") == b"2"
 
-    shown = await on_a_terminal(projector_settings, "verify", "orders")
-    assert re.search(rf"comparing +━{{40}} {ORDERS}/{ORDERS} +0:\d\d:\d\d 0:00:00", shown), shown
+    for command in (("verify", "orders"), ("rebuild", "revenue_by_day")):
+        shown = await on_a_terminal(projector_settings, *command)
+        assert re.search(rf"comparing +━{{40}} {ORDERS}/{ORDERS} +0:\d\d:\d\d 0:00:00", shown), shown
 
 
 def test_what_remains_is_told_though_the_log_grows_meanwhile() -> None:
@@ -51,7 +52,7 @@ def test_what_remains_is_told_though_the_log_grows_meanwhile() -> None:
     assert re.search(r"building [━╸╺ ]+ 9/109 0:00:00 0:00:0\d", out.getvalue()), out.getvalue()
 
 
-async def on_a_terminal(settings: Settings, *arguments: str) -> str:
+async def on_a_terminal(settings: Settings, *arguments: str, **added: str) -> str:
     """Everything that `orders projections` shows there."""
     ours, terminal = pty.openpty()
     servers = {
@@ -60,7 +61,7 @@ async def on_a_terminal(settings: Settings, *arguments: str) -> str:
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "cli", "projections", *arguments),
-        env=environment(**servers, PROJECTOR_BATCH_SIZE="1", TERM="xterm", COLUMNS="120", NO_COLOR="1"),
+        env=environment(**servers, **added, TERM="xterm", COLUMNS="120", NO_COLOR="1"),
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,

@@ -106,16 +106,18 @@ async def test_who_is_in_the_way_is_named_whatever_else_cannot_be_told(
     shown: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(standing, "_ASK_SECONDS", 1.0)
+    monkeypatch.setattr(standing, "_ASK_SECONDS", 2.7)
     async with rival(settings, statement) as pid:
-        answers = []
+        answers: list[httpx.Response] = []
 
         async def named() -> bool:
+            """To several at once: more than there are connections for the questions that wait."""
             async with asyncio.timeout(LONGEST_SECONDS):
-                answers.append(await queries_alone.get("/projections"))
-            return pid in [stall["pid"] for stall in answers[-1].json()["stalls"]]
+                answers[:] = await asyncio.gather(*(queries_alone.get("/projections") for _ in range(8)))
+            return all(pid in [stall["pid"] for stall in answer.json()["stalls"]] for answer in answers)
 
         await eventually(named)
+        monkeypatch.setattr(standing, "_ASK_SECONDS", 0.7)
         if head is None:
             for status in answers[-1].json()["projections"]:
                 assert (status["head"], status["position_lag"], status["level"]) == (None, None, None)
