@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 from uuid import UUID
 
 import asyncpg
@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import Counter
 from uuid_utils.compat import uuid7
 
-from command_service.appender import Appender, LogUnavailable
+from command_service.appender import Appender, AppendOutcomeUnknown, AppendQueueFull, LogUnavailable
 from command_service.domain import business_time, order
 from command_service.domain.order import OrderCommand, PlaceOrder
 from command_service.turns import Turns
@@ -114,6 +114,9 @@ class Handler:
         self._longest_turn = longest_turn
         self._turns = Turns(longest_turn)
         self._keeping: dict[str, asyncio.Task[None]] = {}
+        for command in get_args(OrderCommand):
+            for alerting in (AppendOutcomeUnknown, LogUnavailable, AppendQueueFull):
+                _counter(command.__name__, alerting.code)  # a rate begins with the second sample of a series
 
     async def close(self) -> None:
         """Waits for the snapshots that are being kept."""

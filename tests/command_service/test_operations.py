@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import get_args
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from cli.embedded import EmbeddedPostgres
+from command_service.domain.order import OrderCommand
 from command_service.handler import Handler
 from shared import event_store
 from shared.event_store import Append, NewEvent
@@ -52,6 +54,13 @@ class TestMetrics:
         assert more("PlaceOrder", "appended") == 1
         assert more("PlaceOrder", "replayed") == 2
         assert more("ConfirmDelivery", "order-not-shipped") == 1
+
+    @pytest.mark.parametrize("outcome", ["outcome-unknown", "log-unavailable", "overloaded"])
+    async def test_have_a_series_for_what_alerts_ask_for_before_it_happens(self, orders: Orders, outcome: str) -> None:
+        """Else the first would be the first sample of its series, and no rate would show it."""
+        now = await measured(orders)
+        for command in get_args(OrderCommand):
+            assert f'orders_commands_total{{command="{command.__name__}",outcome="{outcome}"}}' in now
 
     async def test_tell_of_appends_conflicts_and_requests(self, orders: Orders) -> None:
         await put_in_log(orders.connection, "order-appended", placed())
