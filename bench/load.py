@@ -30,6 +30,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 32
     rate: float = 0.0  # a second; 0: closed loop
     in_order: bool = False
+    gives_up: bool = False  # in an open loop: what could not be sent by the end is not sent any more
     reads_at: int | None = None  # port of a query service that is asked for what was acknowledged, with its token
 
 
@@ -46,6 +47,7 @@ class Measured(msgspec.Struct, kw_only=True):
     name: str
     answers: int = 0  # within the measured time
     refused: int = 0  # of those
+    accepted: int = 0  # acknowledged within the measured time, whenever they were due
     statuses: dict[int, int] = {}
     latencies: list[float] = []
     reads: list[float] = []  # from the acknowledgement to the answered query
@@ -63,7 +65,7 @@ class Report(msgspec.Struct, kw_only=True):
         return self.flows[flow].answers / self.seconds
 
     def accepted_per_second(self, flow: int = 0) -> float:
-        return (self.flows[flow].answers - self.flows[flow].refused) / self.seconds
+        return self.flows[flow].accepted / self.seconds
 
     def cores_in_words(self) -> str:
         """Who was busy, as shares of one core."""

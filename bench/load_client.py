@@ -70,6 +70,8 @@ class _Stream:
             self._due.append(due)
             if self._clock.counts(due):
                 self.measured.late.append((now - due) * 1_000)
+        if self._flow.gives_up and now >= self._clock.ends:
+            self._due.clear()
         while self._due and self._idle:
             self._send(self._idle.popleft(), self._due.popleft())
 
@@ -105,6 +107,7 @@ class _Stream:
 
     def _count(self, due: float, now: float, status: int) -> None:
         self._statuses[status] += 1
+        self.measured.accepted += status < 300 and self._clock.counts(now)
         if self._clock.counts(due if self.scheduled else now):
             self.measured.answers += 1
             self.measured.refused += status >= 300

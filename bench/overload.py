@@ -72,7 +72,7 @@ def _overload(port: int, rate: float, seconds: float, watch: dict[str, list[int]
 
 def _orders(port: int, connections: int, rate: float = 0.0) -> Flow:
     request = send_json("POST", "/orders", orders.BODY)
-    return Flow(name="place", requests=[request], ports=[port], connections=connections, rate=rate)
+    return Flow(name="place", requests=[request], ports=[port], connections=connections, rate=rate, gives_up=True)
 
 
 if __name__ == "__main__":

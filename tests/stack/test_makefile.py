@@ -59,4 +59,4 @@ def test_the_benchmarks_install_what_they_compare_with() -> None:
 def test_ci_runs_the_checks_and_the_tests() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text().splitlines()
     steps = [line.partition(" ||")[0] for line in script if line.startswith("make")]
-    assert steps == ["make check", "make test", "make test-faults"]
+    assert steps == ["make check", "make test", "make test-faults", "make bench-check"]
