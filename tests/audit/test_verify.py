@@ -87,15 +87,25 @@ async def test_a_log_that_grows_meanwhile_is_intact(
 ) -> None:
     monkeypatch.setattr(auditing_log, "STRIDE", 5)
     await append_orders(connection, 1, 20)
-    growing = asyncio.create_task(append_orders(connection, 21, 400))
-    rounds = 0
+    enough = asyncio.Event()
+
+    async def grow() -> None:
+        number = 21
+        while not enough.is_set():
+            await append_orders(connection, number, 20)
+            number += 20
+
+    growing = asyncio.create_task(grow())
+    walked: list[int] = []
     async with connected(database_url) as auditor:
-        while not growing.done():
+        while len(set(walked)) < 4 and not growing.done():
             verdict = await verify(auditor)
             assert verdict.finding is None
-            rounds += 1
+            walked.append(verdict.walked)
+    enough.set()
     await growing
-    assert rounds > 1
+    assert walked == sorted(walked)
+    assert walked[0] < walked[-1]
 
 
 async def test_the_auditor_can_only_read(database_url: str) -> None:
