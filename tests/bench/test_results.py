@@ -10,6 +10,7 @@ from bench import check
 from bench.machine import Machine
 from bench.result import Goal, Result, percentile, record
 from bench.run import Run
+from bench.scale import Scale
 
 MACHINE = Machine("cpu", 2, 4.0, "Linux", "ext4", 1.0, 0.0, {})
 
@@ -49,21 +50,21 @@ def test_a_percentile_is_a_value_that_was_measured(share: float, expected: int) 
     assert percentile(range(1, 101), share) == expected
 
 
-def test_what_was_slow_once_is_tried_again_alone() -> None:
-    asked: list[list[str]] = []
+def test_what_was_slow_once_is_tried_again_alone_and_in_more_rounds() -> None:
+    asked: list[tuple[list[str], int]] = []
 
-    def take(names: list[str]) -> Run:
-        asked.append(names)
+    def take(names: list[str], scale: Scale) -> Run:
+        asked.append((names, scale.rounds))
         return (
             run(append=1.0, place_order=0.69, read_order=0.7, rebuild=1.0) if len(asked) == 1 else run(place_order=0.9)
         )
 
     assert check.check(take) == []
-    assert asked == [["append", "place_order", "read_order", "rebuild"], ["place_order"]]
+    assert asked == [(["append", "place_order", "read_order", "rebuild"], 1), (["place_order"], 3)]
 
 
 def test_what_was_slow_twice_fails() -> None:
-    assert check.check(lambda names: run(**dict.fromkeys(names, 0.69))) == [
+    assert check.check(lambda names, _: run(**dict.fromkeys(names, 0.69))) == [
         "append",
         "place_order",
         "read_order",
