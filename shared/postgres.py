@@ -101,7 +101,7 @@ async def connect(settings: Settings, role: str, url: SecretStr | None = None) -
     )
     try:
         await _bound(connection)
-    except BaseException:
+    except BaseException:  # cancelled, too: nobody else knows of the connection yet
         connection.terminate()
         raise
     return connection
