@@ -11,6 +11,7 @@ import csv
 import gzip
 import re
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,26 +82,39 @@ class Invoices:
     rejects: list[Reject]
 
 
+class _NotReadable(Exception):
+    """A line does not say what a line should; the message tells why."""
+
+
 class _Price(msgspec.Struct, frozen=True, gc=False):
     text: str  # for explanations
     pence: int  # rounded down where it is finer than a penny
     is_finer: bool
 
 
-class _Row(msgspec.Struct, frozen=True, gc=False):
-    line: int
-    product_id: str
-    product_name: str
-    quantity: int
-    time: datetime
-    price: _Price
-    customer_id: str
-
-
 class _Unreadable(msgspec.Struct, frozen=True, gc=False):
     line: int
     why: str
     raw: str
+
+
+class _Wrong(msgspec.Struct, frozen=True, gc=False):
+    """A line that can be read, but that no order may have."""
+
+    line: int
+    quantity: int
+    price: _Price
+
+
+class _Invoice(msgspec.Struct, gc=False):
+    """What the lines of an invoice said so far: the numbers of them all, and the items of those that are fine."""
+
+    lines: list[int] = []
+    items: list[Item] = []
+    times: set[datetime] = set()
+    customers: set[str] = set()
+    unreadable: list[_Unreadable] = []
+    wrong: list[_Wrong] = []
 
 
 def read_invoices(path: Path) -> Invoices:
@@ -124,17 +138,17 @@ def parse(lines: Iterable[bytes]) -> Invoices:
     """
     numbered = enumerate(lines, start=1)
     _check_header(next(numbered, (1, b""))[1])
-    invoices: dict[str, list[_Row | _Unreadable]] = {}
+    invoices: dict[str, _Invoice] = defaultdict(_Invoice)
     for number, line in numbered:
         if line.strip():
-            invoice, row = _read_row(number, line)
-            invoices.setdefault(invoice, []).append(row)
-    # A row without an invoice number belongs to no other row: it is refused on its own.
-    verdicts = [_judge("", [row]) for row in invoices.pop("", [])]
-    verdicts += [_judge(invoice, its_rows) for invoice, its_rows in invoices.items()]
+            _read_line(number, line, invoices)
+    # A line without an invoice number belongs to no other line: it is refused on its own.
+    rejects = [_refuse_unreadable("", [line]) for line in invoices.pop("", _Invoice()).unreadable]
+    verdicts = [_judge(name, invoice) for name, invoice in invoices.items()]
+    rejects += [verdict for verdict in verdicts if isinstance(verdict, Reject)]
     return Invoices(
         placements=[verdict for verdict in verdicts if isinstance(verdict, Placement)],
-        rejects=sorted((verdict for verdict in verdicts if isinstance(verdict, Reject)), key=lambda it: it.lines),
+        rejects=sorted(rejects, key=lambda reject: reject.lines),
     )
 
 
@@ -144,35 +158,47 @@ def _check_header(line: bytes) -> None:
         raise NotOnlineRetail(f"the first line must be the header {','.join(HEADER)}, but is {text[:200]!r}")
 
 
-def _read_row(number: int, line: bytes) -> tuple[str, _Row | _Unreadable]:
-    """The invoice number (empty if there is none) and the row.
+def _read_line(number: int, line: bytes, invoices: dict[str, _Invoice]) -> None:
+    """Adds the line to its invoice; to that without a number, where the line names none.
 
     Each line is parsed on its own: no field of this data spans lines, and so an unbalanced quote spoils one line and
     does not swallow the invoices below it.
     """
     try:
-        raw = line.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raw = line.decode(errors="backslashreplace").rstrip("\r\n")
-        return raw.partition(",")[0].strip(' "'), _Unreadable(number, "the text is not UTF-8", raw)
-    try:
-        cells = list(map(str.strip, _cells(raw)))
-    except csv.Error as error:
-        return raw.partition(",")[0].strip(' "'), _Unreadable(number, f"not CSV: {error}", raw)
-    if len(cells) != len(HEADER):
-        return cells[0], _Unreadable(number, f"{len(cells)} columns instead of {len(HEADER)}", raw)
+        cells = _cells(line.decode().rstrip("\r\n"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raw = _raw(line)
+        invoice = invoices[raw.partition(",")[0].strip(' "')]
+        why = "the text is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"not CSV: {error}"
+        invoice.unreadable.append(_Unreadable(number, why, raw))
+    else:
+        invoice = invoices[cells[0].strip()]
+        try:
+            _add(invoice, number, cells)
+        except _NotReadable as error:
+            invoice.unreadable.append(_Unreadable(number, str(error), _raw(line)))
+    invoice.lines.append(number)
 
-    invoice, product_id, product_name, quantity, time, price, customer_id, _country = cells
-    if not invoice:
-        return "", _Unreadable(number, "no invoice number", raw)
-    if (pieces := _read_quantity(quantity)) is None:
-        return invoice, _Unreadable(number, f"Quantity {quantity!r} is not a whole number", raw)
-    if (amount := _read_price(price)) is None:
-        return invoice, _Unreadable(number, f"UnitPrice {price!r} is not an amount", raw)
-    if (when := _read_time(time)) is None:
-        return invoice, _Unreadable(number, f"InvoiceDate {time!r} is not a date and time", raw)
-    customer_id = customer_id.partition(".")[0] if customer_id else GUEST
-    return invoice, _Row(number, product_id, product_name, pieces, when, amount, customer_id)
+
+def _raw(line: bytes) -> str:
+    return line.decode(errors="backslashreplace").rstrip("\r\n")
+
+
+def _add(invoice: _Invoice, number: int, cells: list[str]) -> None:
+    """What is fine goes straight to where the order takes it from: there are tens of thousands of lines. Raises
+    `_NotReadable`."""
+    if len(cells) != len(HEADER):
+        raise _NotReadable(f"{len(cells)} columns instead of {len(HEADER)}")
+    invoice_number, product_id, product_name, quantity, time, price, customer_id, _country = cells
+    if not invoice_number or invoice_number.isspace():
+        raise _NotReadable("no invoice number")
+    pieces, amount, when = _read_quantity(quantity), _read_price(price), _read_time(time)
+    if pieces <= 0 or amount.pence < 0 or amount.is_finer:
+        invoice.wrong.append(_Wrong(number, pieces, amount))
+        return
+    invoice.items.append(Item(product_id.strip(), pieces, amount.pence, product_name.strip() or None))
+    invoice.times.add(when)
+    invoice.customers.add(_read_customer(customer_id))
 
 
 def _cells(text: str) -> list[str]:
@@ -183,54 +209,71 @@ def _cells(text: str) -> list[str]:
 
 # What repeats is read once: a month has tens of thousands of lines, and of each of these a thousand values.
 @lru_cache(maxsize=10_000)
-def _read_quantity(text: str) -> int | None:
-    return int(text) if QUANTITY.fullmatch(text) else None
+def _read_quantity(cell: str) -> int:
+    text = cell.strip()
+    if not QUANTITY.fullmatch(text):
+        raise _NotReadable(f"Quantity {text!r} is not a whole number")
+    return int(text)
 
 
 @lru_cache(maxsize=10_000)
-def _read_price(text: str) -> _Price | None:
+def _read_price(cell: str) -> _Price:
+    text = cell.strip()
     if not PRICE.fullmatch(text):
-        return None
+        raise _NotReadable(f"UnitPrice {text!r} is not an amount")
     numerator, denominator = Decimal(text).as_integer_ratio()  # integers, so that no decimal context rounds
     pence, rest = divmod(numerator * 100, denominator)
     return _Price(text, pence, rest > 0)
 
 
 @lru_cache(maxsize=10_000)
-def _read_time(text: str) -> datetime | None:
+def _read_time(cell: str) -> datetime:
     """Local time of the shop, taken as UTC."""
-    if not TIME.fullmatch(text):
-        return None
+    text = cell.strip()
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        if TIME.fullmatch(text):
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError:  # the 30th of February
-        return None
+        pass
+    raise _NotReadable(f"InvoiceDate {text!r} is not a date and time")
 
 
-def _judge(invoice: str, rows: list[_Row | _Unreadable]) -> Placement | Reject:
+@lru_cache(maxsize=10_000)
+def _read_customer(cell: str) -> str:
+    text = cell.strip()
+    return text.partition(".")[0] if text else GUEST
+
+
+def _judge(number: str, invoice: _Invoice) -> Placement | Reject:
     """The invoice as an order, or the first reason to refuse it, with every line that reason applies to."""
-    readable = [row for row in rows if isinstance(row, _Row)]
-    unreadable = [row for row in rows if isinstance(row, _Unreadable)]
-    if invoice.startswith("C"):
-        return _refuse(invoice, rows, "credit-note", "a credit note takes back an order, it places none")
-    if unreadable:
-        why = "; ".join(f"line {row.line}: {row.why}" for row in unreadable)
-        raw = "\n".join(row.raw for row in unreadable)
-        return Reject(invoice, tuple(row.line for row in unreadable), "unreadable-row", why, raw)
-    if wrong := [row for row in readable if row.quantity <= 0]:
-        return _refuse(invoice, wrong, "quantity-not-positive", f"quantity {_some(row.quantity for row in wrong)}")
-    if wrong := [row for row in readable if row.price.pence < 0]:
-        return _refuse(invoice, wrong, "negative-price", f"unit price {_some(row.price.text for row in wrong)}")
-    if wrong := [row for row in readable if row.price.is_finer]:
-        return _refuse(invoice, wrong, "price-finer-than-penny", f"unit price {_some(row.price.text for row in wrong)}")
-    customers = sorted({row.customer_id for row in readable})
-    if len(customers) > 1:
-        return _refuse(invoice, rows, "customers-differ", f"lines of the customers {_some(customers)}")
-    return Placement(_order(invoice, customers[0], readable), tuple(row.line for row in rows))
+    if number.startswith("C"):
+        return Reject(number, tuple(invoice.lines), "credit-note", "a credit note takes back an order, it places none")
+    if invoice.unreadable:
+        return _refuse_unreadable(number, invoice.unreadable)
+    if wrong := [line for line in invoice.wrong if line.quantity <= 0]:
+        return _refuse(number, wrong, "quantity-not-positive", f"quantity {_some(line.quantity for line in wrong)}")
+    if wrong := [line for line in invoice.wrong if line.price.pence < 0]:
+        return _refuse(number, wrong, "negative-price", _prices(wrong))
+    if wrong := [line for line in invoice.wrong if line.price.is_finer]:
+        return _refuse(number, wrong, "price-finer-than-penny", _prices(wrong))
+    if len(invoice.customers) > 1:
+        customers = f"lines of the customers {_some(sorted(invoice.customers))}"
+        return Reject(number, tuple(invoice.lines), "customers-differ", customers)
+    return Placement(_order(number, invoice), tuple(invoice.lines))
 
 
-def _refuse(invoice: str, rows: Iterable[_Row | _Unreadable], reason: str, explanation: str) -> Reject:
-    return Reject(invoice, tuple(row.line for row in rows), reason, explanation)
+def _refuse_unreadable(number: str, lines: list[_Unreadable]) -> Reject:
+    why = "; ".join(f"line {line.line}: {line.why}" for line in lines)
+    raw = "\n".join(line.raw for line in lines)
+    return Reject(number, tuple(line.line for line in lines), "unreadable-row", why, raw)
+
+
+def _refuse(number: str, wrong: list[_Wrong], reason: str, explanation: str) -> Reject:
+    return Reject(number, tuple(line.line for line in wrong), reason, explanation)
+
+
+def _prices(lines: list[_Wrong]) -> str:
+    return f"unit price {_some(line.price.text for line in lines)}"
 
 
 def _some(values: Iterable[object]) -> str:
@@ -239,12 +282,13 @@ def _some(values: Iterable[object]) -> str:
     return ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
 
 
-def _order(invoice: str, customer_id: str, rows: list[_Row]) -> Order:
+def _order(number: str, invoice: _Invoice) -> Order:
+    [customer_id] = invoice.customers
     return Order(
-        order_id=invoice,
+        order_id=number,
         customer_id=customer_id,
-        items=[Item(row.product_id, row.quantity, row.price.pence, row.product_name or None) for row in rows],
+        items=invoice.items,
         # The data names no address. Every order goes to what the customer's record says, and the id says so.
         shipping_address_id=f"customer-{customer_id}",
-        occurred_at=min(row.time for row in rows),
+        occurred_at=min(invoice.times),
     )
