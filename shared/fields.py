@@ -29,10 +29,10 @@ def _only_rfc3339(value: object) -> object:
     # Pydantic would also take numbers, dates and times without seconds; the contract says RFC 3339.
     if isinstance(value, datetime):
         return value
-    if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
+    if not isinstance(value, str) or (match := _RFC3339.fullmatch(value)) is None:
         raise ValueError("should be an RFC 3339 time with an offset, such as 2026-01-31T14:30:00Z")
     # PostgreSQL keeps microseconds; digits beyond that are cut, not refused.
-    return re.sub(r"(\.\d{6})\d+", r"\1", value)
+    return re.sub(r"(\.\d{6})\d+", r"\1", value) if match[1] else value
 
 
 def _in_utc(value: datetime) -> datetime:

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, Self, get_type_hints
 
 from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+
+
+class DirectBody(BaseModel):
+    """A body that a direct route can read."""
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Raises `ValidationError`. What is accepted here must mean what it means by FastAPI's way."""
+        return cls.model_validate_json(body)
 
 
 class DirectRoute(APIRoute):
@@ -39,14 +48,14 @@ class _Parameters(NamedTuple):
     """Those that follow the request: parts of the path, then the body where there is one."""
 
     path: list[tuple[str, TypeAdapter[Any]]]
-    body: type[BaseModel] | None
+    body: type[DirectBody] | None
 
     async def read(self, request: Request) -> list[Any]:
         """Raises `ValidationError` or `ClientDisconnect`."""
         given = request.scope["path_params"]
         arguments = [kind.validate_python(given[name]) for name, kind in self.path]
         if self.body is not None:
-            arguments.append(self.body.model_validate_json(await request.body()))
+            arguments.append(self.body.read(await request.body()))
         return arguments
 
 

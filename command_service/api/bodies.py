@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StrictInt,
+    StringConstraints,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from command_service.api.currencies import CURRENCIES
+from command_service.api.lines import (
+    MAX_QUANTITY,
+    MAX_TEXT,
+    MAX_UNIT_PRICE,
+    NO_CONTROL_CHARACTERS,
+    JudgedLines,
+    read_at_once,
+)
 from command_service.domain.order import MAX_LINES, MAX_TOTAL
 from shared.events.order import OrderLine
 from shared.fields import Id, ProductId, StoredTime
+from shared.route import DirectBody
 
-_NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
-ShortText = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_length=100)]
-Text = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_length=500)]
+ShortText = Annotated[str, StringConstraints(pattern=NO_CONTROL_CHARACTERS, max_length=100)]
+Text = Annotated[str, StringConstraints(pattern=NO_CONTROL_CHARACTERS, max_length=MAX_TEXT)]
 
 
 def _known_currency(code: str) -> str:
@@ -25,11 +43,11 @@ def _known_currency(code: str) -> str:
 Currency = Annotated[
     str, AfterValidator(_known_currency), Field(pattern=r"^[A-Z]{3}$", json_schema_extra={"enum": sorted(CURRENCIES)})
 ]
-Quantity = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
-UnitPrice = Annotated[StrictInt, Field(ge=0, le=1_000_000_000, description="minor units (pence, cents)")]
+Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_QUANTITY)]
+UnitPrice = Annotated[StrictInt, Field(ge=0, le=MAX_UNIT_PRICE, description="minor units (pence, cents)")]
 
 
-class Body(BaseModel):
+class Body(DirectBody):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -49,12 +67,45 @@ class OrderItemBody(Body):
         return OrderLine(self.product_id, self.quantity, self.unit_price, self.product_name)
 
 
+class _AsItems:
+    """For pydantic, lines are a list of `OrderItemBody`, unless they were judged before."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        sent = handler.generate_schema(Annotated[list[OrderItemBody], Field(min_length=1, max_length=MAX_LINES)])
+        return core_schema.no_info_wrap_validator_function(
+            _lines, sent, serialization=core_schema.plain_serializer_function_ser_schema(_as_sent)
+        )
+
+
+def _lines(value: Any, judge: ValidatorFunctionWrapHandler) -> tuple[OrderLine, ...]:
+    return tuple(value) if isinstance(value, JudgedLines) else tuple([item.line() for item in judge(value)])
+
+
+def _as_sent(lines: tuple[OrderLine, ...]) -> list[dict[str, Any]]:
+    """In the order of `OrderItemBody`, as in the fingerprints of requests that were kept before."""
+    return [
+        {
+            "product_id": line.product_id,
+            "product_name": line.product_name,
+            "quantity": line.quantity,
+            "unit_price": line.unit_price,
+        }
+        for line in lines
+    ]
+
+
 class PlaceOrderBody(CommandBody):
     order_id: Id | None = Field(None, description="yours, or we make one", examples=["536365"])
     customer_id: Id = Field(examples=["17850"])
     currency: Currency = Field(examples=["GBP"])
-    items: Annotated[list[OrderItemBody], Field(min_length=1, max_length=MAX_LINES)]
+    items: Annotated[tuple[OrderLine, ...], _AsItems]
     shipping_address_id: Id = Field(examples=["address-1"])
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        fields = read_at_once(body)
+        return super().read(body) if fields is None else cls.model_validate(fields)
 
 
 class AddOrderItemBody(CommandBody, OrderItemBody):

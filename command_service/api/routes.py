@@ -112,7 +112,7 @@ async def place_order(request: Request, body: PlaceOrderBody) -> Response:
         body.order_id or str(uuid7()),
         body.customer_id,
         body.currency,
-        tuple([item.line() for item in body.items]),
+        body.items,
         body.shipping_address_id,
     )
     return await _handle(request, command, body)
