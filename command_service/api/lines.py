@@ -1,9 +1,9 @@
 """The lines of an order as they are sent, read at once.
 
 An order of a real shop has 29 lines on average. Pydantic made a model of each and of that an `OrderLine`, which was a
-sixth of what an order took in this process; msgspec reads them straight into what the event holds, in half the
-time. Pydantic goes on to judge everything else in the body, and every body that is not read here: it has the last word
-on what is refused, and says why. `tests/command_service/test_bodies.py` holds the two against each other.
+sixth of what an order took in this process; msgspec reads them straight into what the event holds, in half the time.
+Pydantic goes on to judge everything else in the body, and every body that is not read here: it has the last word on
+what is refused, and says why. `tests/command_service/test_bodies.py` holds the two against each other.
 """
 
 from __future__ import annotations
