@@ -42,8 +42,7 @@ BODY = msgspec.json.encode(
 )
 METADATA = '{"correlation_id":"0f8fad5b-d9cb-469f-a165-70867728950e"}'
 EVENTS_OF_AN_ORDER = 4
-GROUP = 250  # orders appended in one call
-LOADERS = 2  # connections: one prepares the next group while the log takes the other's
+GROUP = 250  # orders appended in one call, so their four events lie within a thousand
 
 _LINES = (
     OrderLine("85123A", 6, 255, "WHITE HANGING HEART T-LIGHT HOLDER"),
@@ -82,18 +81,19 @@ def fill(database_url: str, events: int, first_order: int = 0) -> int:
 
 
 async def _fill(database_url: str, first: int, end: int) -> None:
-    groups = iter([range(begin, min(begin + GROUP, end)) for begin in range(first, end, GROUP)])
-
-    async def work() -> None:
-        connection = await asyncpg.connect(database_url)
-        try:
-            for numbers in groups:
-                await event_store.append_group(connection, [_begun(number) for number in numbers])
-                await event_store.append_group(connection, [_ended(number) for number in numbers])
-        finally:
-            await connection.close()
-
-    await asyncio.gather(*(work() for _ in range(LOADERS)))
+    connection = await asyncpg.connect(database_url)
+    appending: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    appending.set_result(None)
+    try:
+        for begin in range(first, end, GROUP):
+            for part in (_begun, _ended):
+                group = [part(number) for number in range(begin, min(begin + GROUP, end))]
+                await appending  # while this group was prepared, the log took the one before
+                appending = asyncio.ensure_future(event_store.append_group(connection, group))
+                await asyncio.sleep(0)  # so that it is sent
+        await appending
+    finally:
+        await connection.close()
 
 
 def _begun(number: int) -> Append:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias
+from typing import Generic
 
 import msgspec
 
-from projector.projection import D, Entry, Projection, Recorded, Share
+from projector.projection import D, Entry, Place, Projection, Recorded
 from shared import codec
 from shared.event_store import StoredEvent
 
@@ -44,14 +44,16 @@ class Folded(Generic[D]):
 
 
 def documents_needed(
-    projection: Projection[D], events: Iterable[StoredEvent], parked: Container[str] = ()
+    projection: Projection[D], events: Sequence[StoredEvent], parked: Container[str] = ()
 ) -> list[str]:
     """Ids of the documents that the events change and that are not born among them."""
-    first_versions: dict[str, int] = {}
-    for event in events:
-        if (document_id := projection.document_id(event.stream_id)) is not None and document_id not in parked:
-            first_versions.setdefault(document_id, event.version)
-    return [document_id for document_id, version in first_versions.items() if version > 1]
+    # From the last event to the first, so that the first one of each document is what stays.
+    first_versions = {projection.document_id(event.stream_id): event.version for event in reversed(events)}
+    return [
+        document_id
+        for document_id, version in first_versions.items()
+        if version > 1 and document_id is not None and document_id not in parked
+    ]
 
 
 async def digest(
@@ -129,9 +131,6 @@ def _apply_one(projection: Projection[D], document_id: str, before: D | None, st
     return projection.apply(document_id, before, recorded)
 
 
-Place: TypeAlias = str | Share
-
-
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What a batch does to a read model, ready to be written."""
@@ -146,17 +145,19 @@ _encode = msgspec.json.Encoder().encode
 
 def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mapping[str, D]) -> Changes:
     """The difference between the documents as stored and as folded."""
-    out = Changes({}, {}, {})
-    nothing: frozenset[Entry] = frozenset()
+    written: dict[str, dict[str, str]] = {}
+    removed: defaultdict[str, list[Place]] = defaultdict(list)
+    added: defaultdict[str, list[Place]] = defaultdict(list)
     for document_id, document in documents.items():
-        out.documents[document_id], entries = _render(projection, document)
-        before = stored.get(document_id)
-        entries_before = nothing if before is None else projection.entries(before)
-        for name, place in entries_before - entries:
-            out.removed.setdefault(name, []).append(place)
-        for name, place in entries - entries_before:
-            out.added.setdefault(name, []).append(place)
-    return out
+        written[document_id], entries = _render(projection, document)
+        if (before := stored.get(document_id)) is not None:
+            entries_before = projection.entries(before)
+            for name, place in entries_before - entries:
+                removed[name].append(place)
+            entries = entries - entries_before
+        for name, place in entries:
+            added[name].append(place)
+    return Changes(written, removed, added)
 
 
 def _render(projection: Projection[D], document: D) -> tuple[dict[str, str], frozenset[Entry]]:

@@ -17,20 +17,13 @@ from shared.errors import Corrupt
 from shared.read_model_keys import partition_of
 
 
-class Recorded(NamedTuple):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An event and where it stands: `version` in its stream, `position` in the log; when it happened."""
 
     event: Event
     version: int
     position: int
     occurred_at: datetime
-
-
-class IndexEntry(NamedTuple):
-    """The document is listed in the index `name` at `place` (see `shared.read_model_keys.place_of`)."""
-
-    name: str
-    place: str
 
 
 class Share(NamedTuple):
@@ -40,14 +33,11 @@ class Share(NamedTuple):
     amounts: tuple[int, ...]
 
 
-class SumEntry(NamedTuple):
-    """The document counts in the sums `name`. When it changes, what it added before is taken off again."""
-
-    name: str
-    place: Share
-
-
-Entry: TypeAlias = IndexEntry | SumEntry
+# Where a document is listed in an index (see `shared.read_model_keys.place_of`), or what it adds to sums. When the
+# document changes, what it added before is taken off again.
+Place: TypeAlias = str | Share
+# Name of the index or the sums, and the place there. A plain tuple: four are made for every order that is written.
+Entry: TypeAlias = tuple[str, Place]
 
 
 @dataclass(frozen=True, slots=True)

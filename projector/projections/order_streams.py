@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from projector.projection import OutOfOrder, Recorded, Versioned
-from shared.events.order import STREAM_PREFIX, OrderPlaced, order_of
+from shared.events.order import STREAM_PREFIX, OrderPlaced
 
 
 def order_of_stream(stream_id: str) -> str | None:
     """The id of the order whose stream it is; None: it is not an order's."""
-    return order_of(stream_id) if stream_id.startswith(STREAM_PREFIX) else None
+    return stream_id.removeprefix(STREAM_PREFIX) if stream_id.startswith(STREAM_PREFIX) else None
 
 
 def continues(order_id: str, document: Versioned | None, recorded: Recorded) -> None:
     """Raises `OutOfOrder` unless the event is the next of the order: first that it is placed, then what follows."""
     version = 0 if document is None else document.version
-    if recorded.version != version + 1 or isinstance(recorded.event, OrderPlaced) != (document is None):
+    if recorded.version != version + 1 or (type(recorded.event) is OrderPlaced) != (document is None):
         raise OutOfOrder(order_id, version, recorded.version)

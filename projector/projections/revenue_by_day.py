@@ -13,7 +13,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from projector.projection import Entry, Projection, Recorded, Share, SumEntry, Sums
+from projector.projection import Entry, Projection, Recorded, Share, Sums
 from projector.projections.order_streams import continues, order_of_stream
 from shared.aggregates.order import OrderStatus
 from shared.events.order import (
@@ -81,7 +81,7 @@ def entries(document: OrderRevenue) -> frozenset[Entry]:
     total = sum(document.totals.values())
     cancelled = total if document.status is OrderStatus.CANCELLED else 0
     key = (document.day.isoformat(), document.currency, document.status)
-    return frozenset({SumEntry(REVENUE.name, Share(key, (1, total, document.paid, cancelled)))})
+    return frozenset({(REVENUE.name, Share(key, (1, total, document.paid, cancelled)))})
 
 
 REVENUE_BY_DAY = Projection(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from itertools import chain, repeat
 from typing import Any
@@ -87,10 +87,7 @@ class RedisStore:
                 ConsistencyToken(batch.expected.log_id, batch.position).encode(),
                 _runs(changes.removed.items()),
                 _runs((index, [*chain(*zip(repeat("0"), places))]) for index, places in changes.added.items()),
-                _runs(
-                    (self._field_of(document_id), [*chain(*fields.items())])
-                    for document_id, fields in changes.documents.items()
-                ),
+                self._runs_of_documents(changes.documents),
                 batch.expected.parking,
                 batch.reached.parking,
                 [
@@ -101,6 +98,14 @@ class RedisStore:
             )
         )
         return Verdict((await self._apply([self._keys.meta], [packed])).decode())
+
+    def _runs_of_documents(self, documents: Mapping[str, Mapping[str, str]]) -> list[Any]:
+        flat: list[Any] = []
+        for document_id, fields in documents.items():
+            flat += (self._document + document_id, 2 * len(fields))
+            for field in fields.items():
+                flat += field
+        return flat
 
     def _field_of(self, document_id: str) -> str:
         """The document's key without the prefix."""

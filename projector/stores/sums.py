@@ -10,8 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from projector.folding import Place
-from projector.projection import Share, Sums
+from projector.projection import Place, Share, Sums
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 

@@ -5,6 +5,8 @@ Amounts are integers in minor units (pence, cents) of the order's currency.
 
 from __future__ import annotations
 
+from typing import final
+
 import msgspec
 
 
@@ -15,43 +17,51 @@ class OrderLine(msgspec.Struct, frozen=True, gc=False):
     product_name: str | None = None
 
 
-class OrderPlaced(msgspec.Struct, frozen=True):
+@final
+class OrderPlaced(msgspec.Struct, frozen=True, gc=False):
     customer_id: str
     currency: str
     items: tuple[OrderLine, ...]
     shipping_address_id: str
 
 
-class OrderItemAdded(msgspec.Struct, frozen=True):
+@final
+class OrderItemAdded(msgspec.Struct, frozen=True, gc=False):
     item: OrderLine
 
 
-class OrderItemRemoved(msgspec.Struct, frozen=True):
+@final
+class OrderItemRemoved(msgspec.Struct, frozen=True, gc=False):
     """Every line of the product was taken off the order."""
 
     product_id: str
 
 
-class ShippingAddressChanged(msgspec.Struct, frozen=True):
+@final
+class ShippingAddressChanged(msgspec.Struct, frozen=True, gc=False):
     shipping_address_id: str
     reason: str | None = None
 
 
-class PaymentConfirmed(msgspec.Struct, frozen=True):
+@final
+class PaymentConfirmed(msgspec.Struct, frozen=True, gc=False):
     payment_reference: str
     amount: int
 
 
-class OrderShipped(msgspec.Struct, frozen=True):
+@final
+class OrderShipped(msgspec.Struct, frozen=True, gc=False):
     tracking_number: str
     carrier: str | None = None
 
 
-class OrderDelivered(msgspec.Struct, frozen=True):
+@final
+class OrderDelivered(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class OrderCancelled(msgspec.Struct, frozen=True):
+@final
+class OrderCancelled(msgspec.Struct, frozen=True, gc=False):
     """`refund_amount` is what had been paid and is owed back; 0 when nothing was."""
 
     reason: str

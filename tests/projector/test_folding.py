@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.folding import Place, changes, documents_needed, fold
+from projector.folding import changes, documents_needed, fold
+from projector.projection import Entry
 from projector.projections.orders import ORDERS, OrderDocument
 from shared.codec import UnknownEventType
 from shared.event_store import StoredEvent
@@ -17,7 +18,7 @@ from tests.orders import paid, placed
 from tests.projector.histories import logs, stored
 
 Documents = dict[str, OrderDocument]
-Entries = set[tuple[str, Place]]
+Entries = set[Entry]
 
 
 def project(log: list[StoredEvent], ends: list[int]) -> tuple[Documents, Entries]:

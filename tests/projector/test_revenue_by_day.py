@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from projector.projection import OutOfOrder, Recorded, Share, SumEntry
+from projector.projection import Entry, OutOfOrder, Recorded, Share
 from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
 from shared.aggregates.order import OrderStatus
 from shared.events.order import (
@@ -31,8 +31,8 @@ def after(*events: OrderEvent, at: datetime = NOON) -> OrderRevenue:
     return document
 
 
-def counts_as(status: str, placed: int, paid: int = 0, cancelled: int = 0) -> set[SumEntry]:
-    return {SumEntry("revenue_by_day", Share(("2011-01-04", "GBP", status), (1, placed, paid, cancelled)))}
+def counts_as(status: str, placed: int, paid: int = 0, cancelled: int = 0) -> set[Entry]:
+    return {("revenue_by_day", Share(("2011-01-04", "GBP", status), (1, placed, paid, cancelled)))}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def counts_as(status: str, placed: int, paid: int = 0, cancelled: int = 0) -> se
         ((placed(), paid(), OrderCancelled("mistake", TOTAL)), counts_as("CANCELLED", TOTAL, TOTAL, TOTAL)),
     ],
 )
-def test_an_order_counts_once_under_the_day_it_was_placed(events: tuple[OrderEvent, ...], share: set[SumEntry]) -> None:
+def test_an_order_counts_once_under_the_day_it_was_placed(events: tuple[OrderEvent, ...], share: set[Entry]) -> None:
     assert REVENUE_BY_DAY.entries(after(*events)) == share
 
 

@@ -20,8 +20,8 @@ import pytest
 
 from cli.auditing import log as audited_log
 from cli.embedded import EmbeddedPostgres
-from projector.folding import Changes, Place
-from projector.projection import Share
+from projector.folding import Changes
+from projector.projection import Place, Share
 from projector.projections.revenue_by_day import REVENUE
 from projector.stores import Batch, Verdict
 from projector.stores.postgres import PostgresStore
