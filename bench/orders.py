@@ -72,22 +72,27 @@ def placing(number: int) -> Append:
     return Append(stream_of(order_id(number)), 0, uuid7(), [placed(number)])
 
 
-def fill(database_url: str, events: int, first_order: int = 0) -> int:
-    """Appends that many events: orders that are placed, moved, paid and shipped, many of them at a time. The number of
-    the next order."""
+def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
+    """Appends that many events: orders that are placed and moved, then paid and shipped, many of them at a time. The
+    number of the next order.
+
+    The four events of an order lie within a thousand, and where they lie `apart`, with about so many others in between.
+    """
     end = first_order + events // EVENTS_OF_AN_ORDER
-    uvloop.run(_fill(database_url, first_order, end))
+    uvloop.run(_fill(database_url, first_order, end, behind=apart // EVENTS_OF_AN_ORDER))
     return end
 
 
-async def _fill(database_url: str, first: int, end: int) -> None:
+async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
     connection = await asyncpg.connect(database_url)
     appending: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     appending.set_result(None)
     try:
-        for begin in range(first, end, GROUP):
-            for part in (_begun, _ended):
-                group = [part(number) for number in range(begin, min(begin + GROUP, end))]
+        for begin in range(first, end + behind, GROUP):
+            for part, start in ((_begun, begin), (_ended, begin - behind)):
+                group = [part(number) for number in range(max(start, first), min(start + GROUP, end))]
+                if not group:
+                    continue
                 await appending  # while this group was prepared, the log took the one before
                 appending = asyncio.ensure_future(event_store.append_group(connection, group))
                 await asyncio.sleep(0)  # so that it is sent

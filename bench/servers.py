@@ -79,6 +79,14 @@ class Servers:
         """What autovacuum would do some time, and then in the middle of a measure."""
         self._execute("vacuum (analyze) events, log_head", database_url)
 
+    def prewarm(self, database_url: str) -> None:
+        """Reads the log and its indexes into PostgreSQL's memory."""
+        self._execute(
+            "create extension if not exists pg_prewarm; select pg_prewarm('events');"
+            " select pg_prewarm(indexrelid) from pg_index where indrelid = 'events'::regclass",
+            database_url,
+        )
+
     def settle(self) -> None:
         """Writes out what is dirty, so that one measure does not pay for the one before it."""
         self._execute("checkpoint")
