@@ -8,13 +8,13 @@ however often.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Container, Mapping
+from collections.abc import Container, Mapping
 from time import monotonic, perf_counter
 from typing import Any, Generic, NamedTuple
 
 import msgspec
 
-from projector.folding import Changes, Folded, digest, documents_needed
+from projector.folding import Folded, digest, documents_needed
 from projector.kept import Kept
 from projector.lease import Lease
 from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
@@ -34,16 +34,17 @@ from shared.read_model_keys import Checkpoint
 from shared.settings import OnPoison
 
 LOG_SECONDS = 1.0  # between looks at which log it is
+# Turns of the event loop that a client takes until what it sends is on its way. To fold earlier would keep it waiting.
+_TURNS_TO_SEND = 8
 
 _log = get_logger()
 
 
-class _Ahead(NamedTuple, Generic[D]):
-    """The batch after a checkpoint, folded and not applied yet."""
+class _Following(NamedTuple, Generic[D]):
+    """What comes after a checkpoint, folded and not applied yet. No batch: the very first event raised."""
 
-    expected: Checkpoint
     folded: Folded[D]
-    changes: Changes
+    batch: Batch | None
 
 
 class Engine(Generic[D]):
@@ -63,7 +64,7 @@ class Engine(Generic[D]):
         self._parked: dict[str, Poison] = {}  # as of the checkpoint, by document
         self._parkings = 0  # names given to what is parked
         self._kept: Kept[D] = Kept()  # as of the checkpoint
-        self._ahead: _Ahead[D] | None = None
+        self._ahead: _Following[D] | None = None
         self.looks_ahead = True  # takes more at a time; what it applies then was read a step ago
         self._look_at = 0.0
         self._apply_seconds = PROJECTION_APPLY_SECONDS.labels(projection.name)
@@ -98,20 +99,17 @@ class Engine(Generic[D]):
 
     async def _apply_next(self, checkpoint: Checkpoint) -> bool:
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.expected == checkpoint:
+        if ahead is not None and ahead.batch is not None and ahead.batch.expected == checkpoint:
             following, more = ahead, True  # since it was read, there may be
         else:
             events, more = await self._read(checkpoint.position)
             if not events:
                 await self._check_unmoved(checkpoint)
                 return False
-            following = await self._fold(checkpoint, events, {})
-        folded = following.folded
-        if folded.last is not None:
-            parked = parked_by(folded, self._parked)
-            last, parking = folded.last, self._name_parking() if parked else ""
-            batch = Batch(checkpoint, last.position, last.hash, following.changes, parked, parking=parking)
-            if more and self.looks_ahead and folded.poison is None and not parked:
+            following = await self._fold(checkpoint, events, await self._before(events, checkpoint, {}))
+        folded, batch = following
+        if batch is not None:
+            if more and self.looks_ahead and folded.poison is None and not batch.parked:
                 await self._write_and_look_ahead(batch, folded.documents)
             else:
                 await self._write(batch, folded.documents)
@@ -129,15 +127,19 @@ class Engine(Generic[D]):
         Nothing goes on behind the step's back: it ends when all three are done. What was folded ahead is used when the
         store stands exactly where it was folded from.
         """
+        events, more = await self._read(batch.position)
+        before = await self._before(events, batch.expected, documents)
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._write(batch, documents))]
         try:
-            events, more = await self._read(batch.position)
+            for _ in range(_TURNS_TO_SEND):
+                await asyncio.sleep(0)
             if more:
                 tasks.append(asyncio.create_task(self._read(events[-1].position)))
             if events:
-                ahead = await self._fold(batch.reached, events, documents, after=tasks[0])
-                if ahead.folded.poison is None and not ahead.folded.parked:  # else: once it is its turn
-                    self._ahead = ahead
+                ahead = await self._fold(batch.reached, events, before)
+                if ahead.batch is not None and ahead.folded.poison is None and not ahead.folded.parked:
+                    self._ahead = ahead  # else: once it is its turn
+                    self._store.prepare(ahead.batch, self._lease.epoch)
         finally:
             await asyncio.gather(*tasks, return_exceptions=True)
             for task in tasks:
@@ -146,28 +148,28 @@ class Engine(Generic[D]):
     async def _read(self, after: int) -> Events:
         return await self._lease.session.read(after, self._batch_size)
 
-    async def _fold(
-        self,
-        expected: Checkpoint,
-        events: list[StoredEvent],
-        newer: Mapping[str, D],
-        after: Awaitable[None] | None = None,
-    ) -> _Ahead[D]:
-        """The events after a checkpoint; `after` is what has to be done before the store is there, and `newer` are the
-        documents that it writes."""
-        stored: dict[str, D] = {}
+    async def _before(self, events: list[StoredEvent], checkpoint: Checkpoint, newer: Mapping[str, D]) -> dict[str, D]:
+        """The documents that the events change, as they are before. `newer` are all that were changed between the
+        checkpoint and the events."""
+        before: dict[str, D] = {}
         missing = []
         for document_id in documents_needed(self._projection, events, self._parked):
             if (document := newer.get(document_id) or self._kept.get(document_id)) is not None:
-                stored[document_id] = document
+                before[document_id] = document
             else:
                 missing.append(document_id)
         if missing:
-            if after is not None:
-                await after
-            stored |= await self._load(expected, missing)
+            before |= await self._load(checkpoint, missing)
+        return before
+
+    async def _fold(self, expected: Checkpoint, events: list[StoredEvent], before: Mapping[str, D]) -> _Following[D]:
         room = self._most_parked - len(self._parked)
-        return _Ahead(expected, *await digest(self._projection, events, stored, self._parked, room))
+        folded, changes = await digest(self._projection, events, before, self._parked, room)
+        if (last := folded.last) is None:
+            return _Following(folded, None)
+        parked = parked_by(folded, self._parked)
+        parking = self._name_parking() if parked else ""
+        return _Following(folded, Batch(expected, last.position, last.hash, changes, parked, parking=parking))
 
     async def _fold_on(self, checkpoint: Checkpoint, poison: Poison) -> None:
         """Brings a parked stream to where the others are, or to where it stops again."""

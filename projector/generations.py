@@ -108,14 +108,14 @@ class Caretaker:
         return Engine(projection, store, lease, settings.projector_batch_size, settings.projector_on_poison)
 
     async def _catch_up(self, engines: Sequence[Engine[Any]], session: Session, report: Report) -> None:
-        more = True
+        more, head = True, 0
         while more:
             more = await _step(engines)
             checkpoints = [engine.checkpoint for engine in engines]
-            report(
-                min(0 if checkpoint is None else checkpoint.position for checkpoint in checkpoints),
-                (await session.read_head()).position,
-            )
+            position = min(0 if checkpoint is None else checkpoint.position for checkpoint in checkpoints)
+            if position >= head:
+                head = (await session.read_head()).position
+            report(position, head)
 
     async def _switch(self, engines: Sequence[Engine[Any]], leases: Sequence[Lease], number: int) -> None:
         """The live one moves all the time: follows it until for a moment this one is no older."""

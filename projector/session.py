@@ -25,7 +25,7 @@ from shared.settings import Settings
 # (One stopped within a statement is ended by `transaction_timeout`, from PostgreSQL 17 on: see `shared.postgres`.)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0  # a statement that takes longer means that the connection is dead
-REMEMBERED = 8  # batches
+REMEMBERED = 4  # batches; few, for the reason in projector/kept.py
 
 PROCESS_NAME = f"{socket.gethostname()}:{os.getpid()}"  # by which operators know it
 

@@ -133,6 +133,9 @@ class PostgresStore:
             raise Moved
         return {row["document_id"]: row["document"].encode() for row in rows if row["document"] is not None}
 
+    def prepare(self, batch: Batch, epoch: int) -> None:
+        """Nothing."""
+
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
         async with self._pool.acquire() as connection, connection.transaction():
             stored = await connection.fetchrow(_LOCK, *self._key)

@@ -44,6 +44,7 @@ class RedisStore:
         self._partitions = partitions
         self._channel = keys.channel if announce else ""
         self._document = keys.documents.removeprefix(keys.prefix)
+        self._prepared: tuple[Batch, int, bytes] | None = None
         self._claim = _script(redis, "claim")
         self._load = _script(redis, "load")
         self._apply = _script(redis, "apply")
@@ -73,9 +74,19 @@ class RedisStore:
         found = zip(document_ids, documents, strict=True)
         return {document_id: document for document_id, document in found if document is not None}
 
+    def prepare(self, batch: Batch, epoch: int) -> None:
+        self._prepared = batch, epoch, self._packed(batch, epoch)
+
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
+        prepared, prepared_epoch, packed = self._prepared or (None, None, b"")
+        if prepared is not batch or prepared_epoch != epoch:
+            packed = self._packed(batch, epoch)
+        self._prepared = None
+        return Verdict((await self._apply([self._keys.meta], [packed])).decode())
+
+    def _packed(self, batch: Batch, epoch: int) -> bytes:
         changes = batch.changes
-        packed = _pack(
+        return _pack(
             (
                 self._keys.prefix,
                 str(epoch),
@@ -97,7 +108,6 @@ class RedisStore:
                 [(self._field_of(document_id), document_id) for document_id in batch.unparked],
             )
         )
-        return Verdict((await self._apply([self._keys.meta], [packed])).decode())
 
     def _runs_of_documents(self, documents: Mapping[str, Mapping[str, str]]) -> list[Any]:
         flat: list[Any] = []
