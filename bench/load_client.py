@@ -147,10 +147,15 @@ def _question(acknowledgement: bytes) -> bytes:
 
 
 class _Watch:
-    """Processor time of processes between two moments."""
+    """Processor time of processes, with the children that they have at first, between two moments."""
 
     def __init__(self, watched: dict[str, list[int]]) -> None:
-        self._watched = watched
+        # Looking for children reads all of /proc. That takes ten milliseconds, in which nothing is sent, so it is done
+        # before the load begins.
+        self._watched = {name: [one for pid in pids for one in _family(pid)] for name, pids in watched.items()}
+        self.begin()
+
+    def begin(self) -> None:
         self._before = self._used()
         self._client = _client_seconds()
         self._since = perf_counter()
@@ -161,7 +166,7 @@ class _Watch:
         return client, {name: (used - self._before[name]) / took for name, used in self._used().items()}
 
     def _used(self) -> dict[str, float]:
-        return {name: sum(_seconds(pid) for pid in pids) for name, pids in self._watched.items()}
+        return {name: sum(map(_seconds, processes)) for name, processes in self._watched.items()}
 
 
 def _client_seconds() -> float:
@@ -169,13 +174,19 @@ def _client_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _seconds(pid: int) -> float:
-    """Of the process, its children and those of them that have ended."""
-    process = psutil.Process(pid)
-    own = process.cpu_times()
-    times = [own, *(child.cpu_times() for child in process.children(recursive=True))]
-    ended = getattr(own, "children_user", 0.0) + getattr(own, "children_system", 0.0)  # not on every system
-    return float(ended + sum(time.user + time.system for time in times))
+def _family(pid: int) -> list[psutil.Process]:
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def _seconds(process: psutil.Process) -> float:
+    """Of the process, and of its children that have ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0  # it is among its parent's children that have ended
+    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)  # not on every system
+    return float(ended + times.user + times.system)
 
 
 async def _connect(flow: Flow) -> tuple[list[Wire], list[Wire]]:
@@ -186,12 +197,13 @@ async def _connect(flow: Flow) -> tuple[list[Wire], list[Wire]]:
 
 async def _run(plan: Plan) -> Report:
     connections = [await _connect(flow) for flow in plan.flows]
+    watch = _Watch(plan.watch)
     clock = _Clock(plan)
     streams = [_Stream(flow, clock, *wires) for flow, wires in zip(plan.flows, connections, strict=True)]
     for stream in streams:
         stream.begin()
     await _until(clock.counts_from, streams)
-    watch = _Watch(plan.watch)
+    watch.begin()
     await _until(clock.ends, streams)
     client_cpu, cpu = watch.shares()
     while not all(stream.finished for stream in streams):
