@@ -38,10 +38,9 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 def _measure(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]]) -> list[Result]:
     closed = [(_load(ports[0], scale, watch), _load(ports[1], scale)) for _ in range(scale.rounds)]
     rate = LOAD * min(ours.per_second() for ours, _ in closed)
-    short = replace(scale, seconds=max(1.0, scale.seconds / 2))
-    opened = [
-        (_load(ports[0], short, watch, rate), _load(ports[1], short, {}, rate)) for _ in range(2 * scale.rounds + 3)
-    ]
+    short = replace(scale, seconds=max(1.0, scale.seconds / 2), warm_up=scale.warm_up / 2)
+    rounds = max(5, 2 * scale.rounds + 1)
+    opened = [(_load(ports[0], short, watch, rate), _load(ports[1], short, {}, rate)) for _ in range(rounds)]
     return [
         Result(
             row=4,
