@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from projector.projection import OutOfOrder, Recorded, Versioned
-from shared.events.order import STREAM_PREFIX, OrderPlaced
+from shared.events.order import STREAM_PREFIX, OrderPlaced, order_of
 
 
 def order_of_stream(stream_id: str) -> str | None:
     """The id of the order whose stream it is; None: it is not an order's."""
-    return stream_id.removeprefix(STREAM_PREFIX) if stream_id.startswith(STREAM_PREFIX) else None
+    return order_of(stream_id) if stream_id.startswith(STREAM_PREFIX) else None
 
 
 def continues(order_id: str, document: Versioned | None, recorded: Recorded) -> None:
