@@ -205,6 +205,8 @@ class EmbeddedValkey(EmbeddedServer):
             # rebuilt, by a second process.
             "auto-aof-rewrite-min-size": "512mb",
             "maxmemory-policy": "noeviction",
+            # Of the keys that query services have read, so that Valkey tells when they change: 130 bytes each.
+            "tracking-table-max-keys": "100000",
         }
 
     def _launch(self) -> subprocess.Popen[bytes]:

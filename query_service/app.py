@@ -95,7 +95,8 @@ async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide
     redis = create_redis(settings)
     pool = await create_pool(settings, "query", max_size=4)
     aside = await create_pool(settings, "stalls", max_size=1)
-    reader, news, log = Reader(redis, NAME), News(redis, NAME), Log(pool, aside)
+    reader = Reader(redis, NAME, settings.remembered_document_bytes)
+    news, log = News(redis, NAME), Log(pool, aside)
     revenue_standing = partial(standing.in_postgresql, pool, revenue_by_day.NAME)
     looks = Looks(partial(_position, revenue_standing))
     standings: dict[str, Ask] = {

@@ -12,16 +12,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from query_service.lag import Lag
 from query_service.log import Log
-from query_service.reader import Reading
+from query_service.reading import Reading
 from shared.consistency import ConsistencyToken, UnknownLog
 from shared.errors import Unavailable
 from shared.metrics import TOKEN_WAIT_SECONDS, TOKEN_WAITS
 
 T = TypeVar("T")
+
+# Told the token that the answer has to show, so that nothing older is given from memory.
+Read: TypeAlias = Callable[[ConsistencyToken | None], Awaitable[Reading[T]]]
 
 _IMMEDIATE = TOKEN_WAITS.labels("immediate")
 _WAITED = TOKEN_WAITS.labels("waited")
@@ -70,16 +73,14 @@ class Freshness:
         self._log = log
         self._lag = lag
 
-    async def read(self, read: Callable[[], Awaitable[Reading[T]]]) -> Reading[T]:
+    async def read(self, read: Read[T]) -> Reading[T]:
         """What `read` gives, from a read model that knows all it ever knew. Raises `ProjectionRebuilding`."""
-        reading = await read()
+        reading = await read(None)
         if reading.at is None or reading.at.checkpoint.rebuilding:
             raise ProjectionRebuilding
         return reading
 
-    async def read_at_least(
-        self, token: ConsistencyToken, wait: float, read: Callable[[], Awaitable[Reading[T]]]
-    ) -> Reading[T]:
+    async def read_at_least(self, token: ConsistencyToken, wait: float, read: Read[T]) -> Reading[T]:
         """What `read` gives once the read model has reached the token, for which it waits up to `wait` seconds.
 
         Raises `UnknownLog` for a token of another log, `ProjectionLagging` and `ProjectionRebuilding` when not reached.
@@ -89,7 +90,7 @@ class Freshness:
         immediate = True
         while True:
             seen = self._news.count
-            reading = await read()
+            reading = await read(token)
             wanted = token.position
             if reading.at is not None:
                 checkpoint = reading.at.checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from query_service.reader import At, Document
+from query_service.reading import At, Document
 from shared import poison as poisons
 from shared.consistency import ConsistencyToken
 from shared.errors import Unavailable

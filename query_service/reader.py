@@ -6,6 +6,9 @@ exactly which position of which log it shows. Against MULTI/EXEC the script cost
 64 reads make one reply to parse instead of 130.
 
 A list is merged from the pages of all partitions, and shows as much of the log as the one that is furthest behind.
+
+A document that was read before is answered from memory while Redis, which tells what changes, has not told that it did
+([decision 21](../docs/decisions/0021-documents-are-remembered-until-they-change.md)).
 """
 
 from __future__ import annotations
@@ -14,22 +17,29 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
-from typing import Any, Generic, NamedTuple, TypeVar
+from time import monotonic
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
+from query_service.reading import At, Document, Layout, Page, Reading
+from query_service.remembered import Remembered
+from query_service.tracked import Tracked
+from shared.consistency import ConsistencyToken
 from shared.errors import Unavailable
-from shared.metrics import REDIS_BATCH_READS
+from shared.metrics import REDIS_BATCH_READS, REMEMBERED_READS
 from shared.read_model_keys import PLACE_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
-from shared.redis import REDIS_DOWN
+from shared.redis import REDIS_DOWN, is_cluster
 
 # Keys looked up in one round trip; Redis does nothing else meanwhile (about a millisecond).
 MAX_COST = 1_000
 MAX_QUEUED = 10_000
 READ_SECONDS = 2.0
-
-T = TypeVar("T")
+# After so long without a word from Redis it is asked, because a connection can break without anybody noticing. So much
+# older than what Redis has can an answer be, at most, that asks for no token.
+TRUST_SECONDS = 0.05
 
 
 @dataclass
@@ -53,56 +63,11 @@ class TooManyReads(Unavailable):
         return f"{MAX_QUEUED} reads are waiting for Redis."
 
 
-class At(NamedTuple):
-    """The place in the log that an answer shows; `token` is its text, made once for all answers of one place."""
-
-    checkpoint: Checkpoint
-    token: str
-
-
-class Reading(NamedTuple, Generic[T]):
-    """`at` is None when there is no read model at all; then `value` means nothing.
-
-    `behind` is the partition that keeps it from being of a later place.
-    """
-
-    at: At | None
-    value: T
-    behind: int = 0
-
-
-class Document(NamedTuple):
-    """`body` is JSON, ready to be served; None when there is no such document.
-
-    `parked` says (as a `shared.poison.Poison`) which event could not be applied to it; then it shows nothing from there
-    on.
-    """
-
-    body: bytes | None
-    version: bytes | None
-    parked: bytes | None = None
-
-
-class Page(NamedTuple):
-    """`next_place` is where the next page starts, None on the last one."""
-
-    next_place: bytes | None
-    summaries: list[bytes]
-
-
 class _Read(NamedTuple):
     name: str  # of the document or the index
     start: str | None  # None: a document; else a page of an index, from there
     limit: int
     answer: asyncio.Future[Reading[Any]]
-
-
-class _Layout(NamedTuple):
-    """Which generation is live, how often that has changed, and how many partitions it has."""
-
-    generation: int
-    switches: int
-    partitions: int
 
 
 class _Share(NamedTuple):
@@ -115,17 +80,33 @@ class _Share(NamedTuple):
 class Reader:
     """Of one read model. Its partition key is the document's id."""
 
-    def __init__(self, redis: Redis, projection: str) -> None:
+    def __init__(self, redis: Redis, projection: str, remember_bytes: int = 0) -> None:
+        """Remembers documents of so many bytes; 0: none. Of a Cluster none, each node would tell of its own keys."""
         self._projection = projection
-        self._layout = _Layout(1, 0, 1)
-        self._script = redis.register_script((files("query_service.read_models") / "read.lua").read_text("utf-8"))
+        self._layout = Layout(1, 0, 1)
+        script = (files("query_service.read_models") / "read.lua").read_text("utf-8")
+        self._script = redis.register_script(script)
+        self._remembered = Remembered(projection, remember_bytes)
+        remembers = remember_bytes > 0 and not is_cluster(redis)
+        self._tracked = Tracked(redis, script, self._remembered.forget) if remembers else None
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Read] = deque()
         self._round: asyncio.Task[None] | None = None
         self._last: dict[int, tuple[list[bytes | None], At | None]] = {}  # by partition
 
-    def document(self, document_id: str) -> asyncio.Future[Reading[Document]]:
-        """Raises `ReadModelUnavailable` or `TooManyReads`."""
+    def document(self, document_id: str, at_least: ConsistencyToken | None = None) -> asyncio.Future[Reading[Document]]:
+        """What is remembered only where it shows as much as the token asks for; what Redis has may show less.
+
+        Raises `ReadModelUnavailable` or `TooManyReads`.
+        """
+        tracked = self._tracked
+        if tracked is not None and monotonic() - tracked.heard_at < TRUST_SECONDS:
+            known = self._remembered.find(document_id, at_least)
+            if known is not None:
+                REMEMBERED_READS.inc()
+                answer: asyncio.Future[Reading[Document]] = self._loop.create_future()
+                answer.set_result(known)
+                return answer
         return self._enqueue(document_id, None, 1)
 
     def page(self, index: str, after: str | None, limit: int) -> asyncio.Future[Reading[Page]]:
@@ -180,13 +161,13 @@ class Reader:
             answers = [await questions[0]] if len(questions) == 1 else await asyncio.gather(*questions)
             if not isinstance(answers[0][0], int):
                 break
-            self._layout = _Layout(*answers[0])  # another generation is live now, or was while this one was read
+            self._layout = Layout(*answers[0])  # another generation is live now, or was while this one was read
         if layout.partitions == 1:
             self._answer_from_one(shares[0], answers[0])
         else:
             self._answer_from_many(shares, answers)
 
-    async def _ask(self, layout: _Layout, partition: int, documents: list[_Read], pages: list[_Read]) -> list[Any]:
+    async def _ask(self, layout: Layout, partition: int, documents: list[_Read], pages: list[_Read]) -> list[Any]:
         keys = PartitionKeys(self._projection, partition, layout.generation)
         names = [
             keys.meta,
@@ -197,8 +178,18 @@ class Reader:
             names.append(keys.generations)
         starts = [argument for read in pages for argument in (read.start or "+", read.limit)]
         counts = len(documents), len(pages)
-        answer: list[Any] = await self._script(names, [*counts, keys.documents, PLACE_TIME_DIGITS, *layout, *starts])
+        arguments = [*counts, keys.documents, PLACE_TIME_DIGITS, *layout, *starts]
+        if self._tracked is not None:
+            return await self._tracked.ask(names, arguments, partial(self._remember, layout, partition, documents))
+        answer: list[Any] = await self._script(names, arguments)
         return answer
+
+    def _remember(self, layout: Layout, partition: int, documents: list[_Read], found: list[Any]) -> None:
+        raw, *values = found
+        if isinstance(raw, int):
+            return  # that layout is not live
+        read = {one.name: Document._make(value) for one, value in zip(documents, values, strict=False)}
+        self._remembered.learn(layout, partition, self._at(partition, raw), read)
 
     def _answer_from_one(self, share: _Share, found: list[Any]) -> None:
         raw, *values = found
@@ -238,6 +229,8 @@ class Reader:
         if self._round is not None:
             self._round.cancel()
             await asyncio.wait([self._round])
+        if self._tracked is not None:
+            await self._tracked.close()
 
 
 def _divide(batch: list[_Read], partitions: int) -> dict[int, _Share]:

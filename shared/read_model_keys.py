@@ -107,6 +107,10 @@ class Checkpoint(NamedTuple):
     def rebuilding(self) -> bool:
         return self.position < self.serve_from
 
+    def shows(self, token: ConsistencyToken) -> bool:
+        """Whether an answer from here is one to that token."""
+        return self.log_id == token.log_id and self.position >= token.position and not self.rebuilding
+
     @classmethod
     def of_all(cls, partitions: Sequence[Checkpoint | None]) -> Checkpoint | None:
         """Where partitions of one generation are together: all of them show the log up to the lowest position.

@@ -18,7 +18,7 @@ from shared.settings import Settings
 # a Cluster that lacks a node.
 REDIS_DOWN = (OSError, RedisError, RedisClusterException)
 
-__all__ = ["REDIS_DOWN", "create_redis"]
+__all__ = ["REDIS_DOWN", "create_redis", "is_cluster"]
 
 _CLUSTER = "+cluster://"
 
@@ -50,3 +50,7 @@ def create_redis(settings: Settings) -> Redis:
         # It has the same methods, and every call of ours names keys of one partition only, so of one node.
         return cast("Redis", _Cluster.from_url(url.replace(_CLUSTER, "://", 1), **options))
     return Redis.from_url(url, **options)
+
+
+def is_cluster(redis: Redis) -> bool:
+    return isinstance(redis, RedisCluster)

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
 
     token_wait_seconds: float = Field(2.0, ge=0, description="wait for a Consistency-Token without Prefer: wait")
 
+    remembered_document_bytes: int = Field(
+        12 * 1024 * 1024, ge=0, description="documents kept in the query service's memory until they change; 0: none"
+    )
+
     sse_streams: int = Field(1_000, ge=1, description="event streams open at once in one process before 503")
     sse_heartbeat_seconds: float = Field(15.0, gt=0, description="longest silence on an event stream")
     sse_send_seconds: float = Field(10.0, gt=0, description="time in which an event stream's client must read on")

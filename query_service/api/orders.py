@@ -25,7 +25,7 @@ from query_service.api.requests import (
 )
 from query_service.api.side import answer, query_side
 from query_service.parked import headers_of
-from query_service.reader import Page
+from query_service.reading import Page
 from shared import problems
 from shared.aggregates.order import OrderStatus
 from shared.fields import Id
@@ -84,7 +84,7 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
     if request.scope["query_string"] and request.query_params:
         return await answer_order_then(request, order_id)
     side = query_side(request)
-    at, document, headers = await answer(side, request, lambda: side.orders.one(order_id))
+    at, document, headers = await answer(side, request, lambda at_least: side.orders.one(order_id, at_least))
     headers |= headers_of(document, at, request.headers.get("consistency-token"))
     if document.body is None or document.version is None:
         detail = f"There is no order {order_id!r}."
@@ -131,7 +131,7 @@ async def _list(request: Request, customer_id: str | None, listing: Listing) -> 
     after = None if listing.cursor is None else decode_cursor(listing.cursor)
     side = query_side(request)
     _, page, headers = await answer(
-        side, request, lambda: side.orders.newest(customer_id, listing.status, after, listing.limit)
+        side, request, lambda _: side.orders.newest(customer_id, listing.status, after, listing.limit)
     )
     cursor = None if page.next_place is None else encode_cursor(page.next_place.decode())
     if cursor is not None:

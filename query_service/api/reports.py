@@ -84,7 +84,7 @@ class Span(BaseModel):
 async def get_revenue(request: Request, span: Annotated[Span, Query()]) -> Response:
     side = query_side(request)
     _, (lines, parked), headers = await answer(
-        side, request, lambda: side.revenue.between(span.first, span.last, span.currency), side.revenue_freshness
+        side, request, lambda _: side.revenue.between(span.first, span.last, span.currency), side.revenue_freshness
     )
     if parked:
         headers["Projection-Parked-Streams"] = str(parked)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from fastapi import Request
 
 from query_service.api.requests import preferred_wait
-from query_service.freshness import Freshness
+from query_service.freshness import Freshness, Read
 from query_service.log import Log
 from query_service.read_models.orders import Orders
 from query_service.read_models.revenue_by_day import Revenue
-from query_service.reader import At, Reading
+from query_service.reading import At
 from query_service.standing import Ask
 from shared.consistency import ConsistencyToken
 
@@ -38,7 +37,7 @@ def query_side(request: Request) -> QuerySide:
 async def answer(
     side: QuerySide,
     request: Request,
-    read: Callable[[], Awaitable[Reading[T]]],
+    read: Read[T],
     freshness: Freshness | None = None,
 ) -> tuple[At, T, dict[str, str]]:
     """Where in the log the answer stands, the answer, and the headers that every answer carries.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from query_service.reader import Document, Page, Reader, Reading
+from query_service.reader import Reader
+from query_service.reading import Document, Page, Reading
 from shared import read_model_keys as keys
 from shared.aggregates.order import OrderStatus
+from shared.consistency import ConsistencyToken
 
 NAME = "orders"
 
@@ -15,8 +17,8 @@ class Orders:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    def one(self, order_id: str) -> asyncio.Future[Reading[Document]]:
-        return self._reader.document(order_id)
+    def one(self, order_id: str, at_least: ConsistencyToken | None) -> asyncio.Future[Reading[Document]]:
+        return self._reader.document(order_id, at_least)
 
     def newest(
         self, customer_id: str | None, status: OrderStatus | None, after: str | None, limit: int

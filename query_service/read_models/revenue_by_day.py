@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from query_service.reader import At, Reading, ReadModelUnavailable
+from query_service.reader import ReadModelUnavailable
+from query_service.reading import At, Reading
 from shared.postgres import CONNECTION_LOST
 from shared.read_model_keys import Checkpoint
 
