@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 
 from uuid_utils.compat import uuid7
@@ -70,14 +71,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         )
     ]
     for name, (work, unit) in MEASURES.items():
-        rates: dict[int, list[float]] = {size: [] for size in copies}
-        for number in range(-1, scale.rounds):
-            seconds = (scale.seconds if number >= 0 else scale.warm_up) / 2
-            servers.settle()
-            for size, url in copies.items():
-                rate = connected(url, lambda connection: _per_second(connection, size, work, seconds))  # noqa: B023
-                if number >= 0:
-                    rates[size].append(rate)
+        rates = _in_turns(servers, copies, work, scale)
         curve = {str(size): sum(each) / len(each) for size, each in rates.items()}
         results += [
             Result(
@@ -89,7 +83,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
                 against=f"the same at {smallest:,}",
                 theirs=rates[smallest],
                 goal=Goal("at least", 0.9),
-                n=round(sum(rates[size]) * scale.seconds / 2),
+                n=round(sum(rates[size]) * scale.seconds / 4),
                 curve=curve,
             )
             for size in scale.growth[1:]
@@ -97,6 +91,20 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     for url in copies.values():
         servers.drop(url)
     return results
+
+
+def _in_turns(servers: Servers, copies: Mapping[int, str], work: Work, scale: Scale) -> dict[int, list[float]]:
+    """How much is done a second, by size. In many short rounds, every other one from the largest to the smallest:
+    what the machine does besides must not always fall to the same size."""
+    rates: dict[int, list[float]] = {size: [] for size in copies}
+    for number in range(-1, 2 * scale.rounds + 1):
+        seconds = scale.warm_up / 2 if number < 0 else scale.seconds / 4
+        servers.settle()
+        for size in sorted(copies, reverse=number % 2 == 1):
+            rate = connected(copies[size], partial(_per_second, size=size, work=work, seconds=seconds))
+            if number >= 0:
+                rates[size].append(rate)
+    return rates
 
 
 async def _bytes(connection: Connection) -> float:

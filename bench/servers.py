@@ -7,9 +7,10 @@ import itertools
 import secrets
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -108,12 +109,19 @@ class Servers:
             yield valkey
 
     @contextmanager
-    def services(self, database_url: str, *, commands: int = 0, queries: int = 0) -> Iterator[Services]:
+    def services(
+        self,
+        database_url: str,
+        *,
+        commands: int = 0,
+        queries: int = 0,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[Services]:
         """Command and query services, each a process with a port of its own; with queries a projector and a Valkey."""
         with ExitStack() as stack:
             valkey = stack.enter_context(self.valkey()) if queries else None
             names = ["command"] * commands + ["projector"] * bool(queries) + ["query"] * queries
-            running = [self._service(name, database_url, valkey) for name in names]
+            running = [self._service(name, database_url, valkey, settings) for name in names]
             for service in running:
                 service.spawn()
                 stack.callback(service.stop)
@@ -121,7 +129,9 @@ class Servers:
                 _wait_for(service)
             yield Services(running, self.postgres, valkey)
 
-    def _service(self, name: str, database_url: str, valkey: EmbeddedValkey | None) -> Service:
+    def _service(
+        self, name: str, database_url: str, valkey: EmbeddedValkey | None, settings: Mapping[str, str]
+    ) -> Service:
         port = free_port()
         log = self.directory / f"{name}-{port}.log"
         environment = {
@@ -129,6 +139,7 @@ class Servers:
             "REDIS_URL": valkey.url if valkey else "redis://127.0.0.1:1/0",  # commands do not use it
             "HOST": "127.0.0.1",
             f"{name.upper()}_PORT": str(port),
+            **settings,
         }
         if valkey is None:
             environment["THROTTLE_FOR"] = ""  # there is no projector, so read models are as far behind as can be

@@ -200,6 +200,7 @@ async def _break_command_postgres_query_redis_and_projector_redis(
     broken = (wires.command_postgres, wires.query_redis, wires.projector_redis)
     for wire in broken:
         await fault(wire)
+    await eventually(lambda: _is_not_remembered(shop, known))
     for number in range(2):
         answers = await ask(shop, known, number)
         assert codes(answers.commands) <= {(503, "log-unavailable"), (503, "overloaded"), (503, "not-ready")}
@@ -209,6 +210,13 @@ async def _break_command_postgres_query_redis_and_projector_redis(
     await eventually(lambda: _is_not_ready(shop), NOTICED_SECONDS)
     for wire in broken:
         await wire.heal()
+
+
+async def _is_not_remembered(shop: Shop, known: str) -> bool:
+    """For a moment after it was last heard of, Redis is believed to tell what changes."""
+    async with httpx.AsyncClient(timeout=LONGEST_SECONDS) as client:
+        answer = await client.get(f"{shop.query.url}/orders/{known}")
+    return answer.status_code == 503
 
 
 async def _is_not_ready(shop: Shop) -> bool:
