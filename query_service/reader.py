@@ -99,15 +99,20 @@ class Reader:
 
         Raises `ReadModelUnavailable` or `TooManyReads`.
         """
-        tracked = self._tracked
-        if tracked is not None and monotonic() - tracked.heard_at < TRUST_SECONDS:
-            known = self._remembered.find(document_id, at_least)
-            if known is not None:
-                REMEMBERED_READS.inc()
-                answer: asyncio.Future[Reading[Document]] = self._loop.create_future()
-                answer.set_result(known)
-                return answer
-        return self._enqueue(document_id, None, 1)
+        known = self._find(document_id, at_least)
+        if known is None:
+            return self._enqueue(document_id, None, 1)
+        REMEMBERED_READS.inc()
+        answer: asyncio.Future[Reading[Document]] = self._loop.create_future()
+        answer.set_result(known)
+        return answer
+
+    def _find(self, document_id: str, at_least: ConsistencyToken | None) -> Reading[Document] | None:
+        if self._tracked is None or (silent := monotonic() - self._tracked.heard_at) >= TRUST_SECONDS:
+            return None
+        if silent > TRUST_SECONDS / 2:
+            self._tracked.ping()  # now, so that later reads need not wait for the answer
+        return self._remembered.find(document_id, at_least)
 
     def page(self, index: str, after: str | None, limit: int) -> asyncio.Future[Reading[Page]]:
         """The newest `limit` documents of an index, or those that follow the place `after`. Raises as `document`."""
@@ -156,40 +161,45 @@ class Reader:
             layout = self._layout
             shares = _divide(batch, layout.partitions)
             # A generation is live as long as partition 0 says so: it is always asked.
-            questions = [self._ask(layout, partition, *share) for partition, share in shares.items()]
+            questions = [self._ask(layout, partition, share) for partition, share in shares.items()]
             # Without the tasks of `gather` where there is nothing to gather.
             answers = [await questions[0]] if len(questions) == 1 else await asyncio.gather(*questions)
             if not isinstance(answers[0][0], int):
                 break
             self._layout = Layout(*answers[0])  # another generation is live now, or was while this one was read
-        if layout.partitions == 1:
-            self._answer_from_one(shares[0], answers[0])
-        else:
+        if layout.partitions > 1:
             self._answer_from_many(shares, answers)
 
-    async def _ask(self, layout: Layout, partition: int, documents: list[_Read], pages: list[_Read]) -> list[Any]:
+    async def _ask(self, layout: Layout, partition: int, share: _Share) -> list[Any]:
         keys = PartitionKeys(self._projection, partition, layout.generation)
         names = [
             keys.meta,
-            *(keys.document(read.name) for read in documents),
-            *(keys.index(read.name) for read in pages),
+            *(keys.document(read.name) for read in share.documents),
+            *(keys.index(read.name) for read in share.pages),
         ]
         if partition == 0:
             names.append(keys.generations)
-        starts = [argument for read in pages for argument in (read.start or "+", read.limit)]
-        counts = len(documents), len(pages)
+        starts = [argument for read in share.pages for argument in (read.start or "+", read.limit)]
+        counts = len(share.documents), len(share.pages)
         arguments = [*counts, keys.documents, PLACE_TIME_DIGITS, *layout, *starts]
+        note = partial(self._note, layout, partition, share)
         if self._tracked is not None:
-            return await self._tracked.ask(names, arguments, partial(self._remember, layout, partition, documents))
-        answer: list[Any] = await self._script(names, arguments)
-        return answer
+            found: list[Any] = await self._tracked.ask(names, arguments, note)
+        else:
+            found = await self._script(names, arguments)
+            note(found)
+        return found
 
-    def _remember(self, layout: Layout, partition: int, documents: list[_Read], found: list[Any]) -> None:
+    def _note(self, layout: Layout, partition: int, share: _Share, found: list[Any]) -> None:
+        """What a partition has answered, at the moment when it has."""
         raw, *values = found
         if isinstance(raw, int):
             return  # that layout is not live
-        read = {one.name: Document._make(value) for one, value in zip(documents, values, strict=False)}
-        self._remembered.learn(layout, partition, self._at(partition, raw), read)
+        if self._tracked is not None:
+            read = {one.name: Document._make(value) for one, value in zip(share.documents, values, strict=False)}
+            self._remembered.learn(layout, partition, self._at(partition, raw), read)
+        if layout.partitions == 1:
+            self._answer_from_one(share, found)
 
     def _answer_from_one(self, share: _Share, found: list[Any]) -> None:
         raw, *values = found

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha1
 from math import inf
 from time import monotonic
@@ -24,9 +25,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from shared.redis import REDIS_DOWN
 from shared.waiting import cancel
 
-Note = Callable[[list[Any]], None]
+Note = Callable[[Any], None]
 Changed = Callable[[Sequence[bytes] | None], None]
 
 
@@ -45,30 +47,43 @@ class Tracked:
         self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._asked: deque[tuple[asyncio.Future[list[Any]], Note]] = deque()
+        self._pinging: asyncio.Task[None] | None = None
+        self._asked: deque[tuple[asyncio.Future[Any], Note]] = deque()
 
     async def ask(self, keys: Sequence[str], arguments: Sequence[Any], note: Note) -> list[Any]:
         """What the script answers. `note` is given it as well, before anything is told that happened afterwards.
 
         Raises what `REDIS_DOWN` names. Who gives up waiting gives up the connection.
         """
+        command = "EVALSHA", self._digest, len(keys), *keys, *arguments
+        answer: list[Any]
         try:
-            return await self._ask(keys, arguments, note)
+            answer = await self._ask(command, note)
         except (RedisConnectionError, NoScriptError):
             # The server was restarted since the last question, or its scripts were flushed: connecting loads it.
-            return await self._ask(keys, arguments, note)
+            answer = await self._ask(command, note)
+        return answer
+
+    def ping(self) -> None:
+        """Lets Redis say something, so that it was heard of; nobody waits for it."""
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._ping(), name="tracked-ping")
 
     async def close(self) -> None:
         reading = self._reading
         self._lose(RedisConnectionError("closed"))
-        await cancel(reading)
+        await cancel(reading, self._pinging)
 
-    async def _ask(self, keys: Sequence[str], arguments: Sequence[Any], note: Note) -> list[Any]:
+    async def _ping(self) -> None:
+        with suppress(*REDIS_DOWN):  # who asks next is told
+            await self._ask(("PING",), lambda _: None)
+
+    async def _ask(self, command: Sequence[Any], note: Note) -> Any:
         connection = self._connection or await self._connect()
-        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.append((answer, note))
         try:
-            await connection.send_command("EVALSHA", self._digest, len(keys), *keys, *arguments)
+            await connection.send_command(*command)
             return await answer
         except BaseException as error:
             answer.cancel()  # nobody waits for it any more

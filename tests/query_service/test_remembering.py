@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from query_service import reader as reading
+from query_service import tracked
 from query_service.reader import Reader, ReadModelUnavailable
 from shared.consistency import ConsistencyToken
 from shared.read_model_keys import PartitionKeys, place_of
@@ -68,6 +69,14 @@ async def asks(reader: Reader, redis: Redis, document_id: str = "0") -> bool:
     before = await scripts_run(redis)
     await reader.document(document_id)
     return await scripts_run(redis) > before
+
+
+async def commands_run(redis: Redis, name: str) -> int:
+    return int((await redis.info("commandstats")).get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+async def has_run(redis: Redis, name: str, times: int) -> bool:
+    return await commands_run(redis, name) >= times
 
 
 async def test_a_document_that_was_read_before_costs_no_round_trip(reader: Reader, redis: Redis) -> None:
@@ -205,6 +214,27 @@ async def test_a_connection_that_is_dead_without_a_word_is_trusted_for_a_moment_
         await wire.heal()
         assert await body(reader) == b"1: 2"
         await reader.close()
+
+
+async def test_while_it_is_read_from_redis_is_asked_to_say_something_before_it_is_no_longer_trusted(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    for module in (reading, tracked):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+    reader = Reader(redis, "orders", 1_000_000)
+    await reader.document("0")
+    pings = await commands_run(redis, "ping")
+
+    now = 0.6 * reading.TRUST_SECONDS
+    assert not await asks(reader, redis)
+    await eventually(lambda: has_run(redis, "ping", pings + 1))
+    now = 1.2 * reading.TRUST_SECONDS
+    assert not await asks(reader, redis)
+    await eventually(lambda: has_run(redis, "ping", pings + 2))
+    now = 2.3 * reading.TRUST_SECONDS
+    assert await asks(reader, redis)
+    await reader.close()
 
 
 async def test_whatever_is_answered_under_load_stood_at_the_place_that_it_claims(reader: Reader, redis: Redis) -> None:
