@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -37,8 +37,9 @@ from shared.redis import REDIS_DOWN, is_cluster
 MAX_COST = 1_000
 MAX_QUEUED = 10_000
 READ_SECONDS = 2.0
-# After so long without a word from Redis it is asked, because a connection can break without anybody noticing. So much
-# older than what Redis has can an answer be, at most, that asks for no token.
+# A connection can die without a word, so what is remembered is not believed for longer than that after the last one.
+# While there are reads, Redis is asked for a word in time. An answer to a query without a token can be older than what
+# Redis has by so much, and by what is still on its way.
 TRUST_SECONDS = 0.05
 
 
@@ -95,7 +96,7 @@ class Reader:
         self._last: dict[int, tuple[list[bytes | None], At | None]] = {}  # by partition
 
     def document(self, document_id: str, at_least: ConsistencyToken | None = None) -> asyncio.Future[Reading[Document]]:
-        """What is remembered only where it shows as much as the token asks for; what Redis has may show less.
+        """From memory only where that shows what the token asks for; an answer from Redis may show less.
 
         Raises `ReadModelUnavailable` or `TooManyReads`.
         """
@@ -163,7 +164,7 @@ class Reader:
             # A generation is live as long as partition 0 says so: it is always asked.
             questions = [self._ask(layout, partition, share) for partition, share in shares.items()]
             # Without the tasks of `gather` where there is nothing to gather.
-            answers = [await questions[0]] if len(questions) == 1 else await asyncio.gather(*questions)
+            answers = [await questions[0]] if len(questions) == 1 else await _all(questions)
             if not isinstance(answers[0][0], int):
                 break
             self._layout = Layout(*answers[0])  # another generation is live now, or was while this one was read
@@ -191,7 +192,8 @@ class Reader:
         return found
 
     def _note(self, layout: Layout, partition: int, share: _Share, found: list[Any]) -> None:
-        """What a partition has answered, at the moment when it has."""
+        """What a partition has answered. A single one is all there is to wait for, so who asked is told at once: each
+        turn of a busy event loop would take half a millisecond."""
         raw, *values = found
         if isinstance(raw, int):
             return  # that layout is not live
@@ -241,6 +243,15 @@ class Reader:
             await asyncio.wait([self._round])
         if self._tracked is not None:
             await self._tracked.close()
+
+
+async def _all(questions: list[Coroutine[Any, Any, list[Any]]]) -> list[list[Any]]:
+    """Raises the first error, once all have ended: none goes on behind the time-out of its round."""
+    answers = await asyncio.gather(*questions, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
 def _divide(batch: list[_Read], partitions: int) -> dict[int, _Share]:

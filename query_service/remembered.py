@@ -28,7 +28,7 @@ class _Part:
 
 
 class Remembered:
-    """All calls come in the order in which Redis said it."""
+    """`learn` and `forget` are called in the order in which Redis has said it."""
 
     def __init__(self, projection: str, most_bytes: int) -> None:
         self._first = PartitionKeys(projection)

@@ -1,9 +1,9 @@
 """One connection to Redis on which the read script runs, and on which Redis tells which keys have changed since.
 
 Client-side caching as Redis offers it (https://redis.io/docs/latest/develop/reference/client-side-caching/): it
-remembers which keys were read on a connection with tracking, the keys that a script reads among them, and tells each
-change once. That comes on the same connection as the answers, so in one order with them: by the time an answer has
-arrived, every change that it shows has been told.
+remembers which keys were read on a connection with tracking, the keys that a script reads among them, and tells the
+first change of each after that. It does so on the same connection as the answers, so in one order with them: by the
+time an answer has arrived, every change that it shows has been told.
 
 redis-py reads from a connection only while a call waits for its answer. Here one task reads all the time, because
 news of a change must not wait for the next question.
@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha1
 from math import inf
 from time import monotonic
@@ -28,8 +29,25 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from shared.redis import REDIS_DOWN
 from shared.waiting import cancel
 
+_CONNECT_SECONDS = 2.0
+_OPTIONS: dict[str, Any] = {
+    "protocol": 3,
+    # Each write would be a task; who asks has a time-out for the whole.
+    "socket_timeout": None,
+    # Whatever the URL says: both would read from the connection beside the task that does.
+    "health_check_interval": 0,
+    "maint_notifications_config": None,
+}
+
 Note = Callable[[Any], None]
 Changed = Callable[[Sequence[bytes] | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Which keys have changed; None: all."""
+
+    keys: Sequence[bytes] | None
 
 
 class Tracked:
@@ -44,6 +62,7 @@ class Tracked:
         self._script = script
         self._digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
         self._changed = changed
+        self._closed = False
         self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -70,13 +89,15 @@ class Tracked:
             self._pinging = asyncio.create_task(self._ping(), name="tracked-ping")
 
     async def close(self) -> None:
+        self._closed = True
         reading = self._reading
         self._lose(RedisConnectionError("closed"))
         await cancel(reading, self._pinging)
 
     async def _ping(self) -> None:
-        with suppress(*REDIS_DOWN):  # who asks next is told
-            await self._ask(("PING",), lambda _: None)
+        if self._connection is not None:  # connecting is for who needs an answer
+            with suppress(*REDIS_DOWN):  # who asks next is told
+                await self._ask(("PING",), lambda _: None)
 
     async def _ask(self, command: Sequence[Any], note: Note) -> Any:
         connection = self._connection or await self._connect()
@@ -86,19 +107,22 @@ class Tracked:
             await connection.send_command(*command)
             return await answer
         except BaseException as error:
-            answer.cancel()  # nobody waits for it any more
-            # Other errors that Redis answers are of this question alone.
-            of_the_connection = isinstance(error, NoScriptError) or not isinstance(error, ResponseError)
-            if of_the_connection and connection is self._connection:
+            unanswered = answer.cancel() or answer.cancelled()
+            if not unanswered:
+                answer.exception()  # seen, also where it was sending that failed
+            # What was answered with an error has left the connection as it was.
+            if (unanswered or isinstance(error, NoScriptError)) and connection is self._connection:
                 self._lose(RedisConnectionError("given up"))
             raise
 
     async def _connect(self) -> AbstractConnection:
-        async with self._connecting:
-            if self._connection is None:
-                # Its time-outs would each cost a task; whoever asks has one for the whole.
-                options = self._pool.connection_kwargs | {"protocol": 3, "socket_timeout": None}
-                connection = self._pool.connection_class(**options)
+        # In bounded time, whoever asks: others wait for the lock.
+        async with self._connecting, asyncio.timeout(_CONNECT_SECONDS):
+            if self._closed:
+                raise RedisConnectionError("closed")
+            connection = self._connection
+            if connection is None:
+                connection = self._pool.connection_class(**self._pool.connection_kwargs | _OPTIONS)
                 try:
                     await connection.connect()  # type: ignore[no-untyped-call]
                     for command in (("CLIENT", "TRACKING", "ON"), ("SCRIPT", "LOAD", self._script)):
@@ -108,10 +132,14 @@ class Tracked:
                     await connection.disconnect(nowait=True)
                     raise
                 parser: Any = connection._parser  # noqa: SLF001 - redis-py offers no other way
-                parser.set_invalidation_push_handler(self._learn)
+                parser.set_invalidation_push_handler(_told)
+                parser.set_pubsub_push_handler(_nothing)
                 self._connection = connection
                 self._reading = asyncio.create_task(self._read(connection), name="tracked")
-            return self._connection
+                await asyncio.sleep(0)  # now it has begun, and so closes the connection whenever it is cancelled
+                if self._connection is None:
+                    raise RedisConnectionError("lost as soon as it was made")
+            return connection
 
     async def _read(self, connection: AbstractConnection) -> None:
         """All that Redis says, in its order, until the connection is lost."""
@@ -125,7 +153,9 @@ class Tracked:
                 except ResponseError as error:
                     said = error
                 self.heard_at = monotonic()
-                if said is not None:
+                if isinstance(said, _Told):
+                    self._changed(said.keys)
+                elif said is not None:
                     self._answer(said)
         except (OSError, RedisError) as error:
             lost = error
@@ -134,9 +164,6 @@ class Tracked:
                 self._reading = None  # that is this task, which has yet to close the connection
                 self._lose(lost)
             await connection.disconnect(nowait=True)
-
-    async def _learn(self, push: list[Any]) -> None:
-        self._changed(push[1])
 
     def _answer(self, said: Any) -> None:
         answer, note = self._asked.popleft()
@@ -164,3 +191,12 @@ class Tracked:
         for answer, _ in asked:
             if not answer.done():
                 answer.set_exception(error)
+
+
+# What redis-py gives for a push is returned as what was read. An error raised here it would only log.
+async def _told(push: list[Any]) -> _Told:
+    return _Told(push[1])
+
+
+async def _nothing(_: list[Any]) -> None:
+    """For a push that nobody has asked for; it must not be taken for an answer."""

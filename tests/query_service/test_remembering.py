@@ -216,6 +216,65 @@ async def test_a_connection_that_is_dead_without_a_word_is_trusted_for_a_moment_
         await reader.close()
 
 
+async def test_a_network_that_comes_back_is_used_again_by_reads_of_several_partitions(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever of them was connecting when it went away."""
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(tracked, "_CONNECT_SECONDS", 0.2)
+    await redis.hset(KEYS.generations, mapping={"partitions:1": 2})
+    for keys in KEYS.each(2):
+        await write(redis, 1, *IDS, keys=keys)
+    async with Wire(port_of(redis_url)) as wire, Redis.from_url(at_port(redis_url, wire.port)) as through:
+        reader = Reader(through, "orders", 1_000_000)
+
+        async def are_read() -> bool:
+            readings = await asyncio.gather(*map(reader.document, IDS), return_exceptions=True)
+            return not any(isinstance(one, ReadModelUnavailable) for one in readings)
+
+        async def are_not_read() -> bool:
+            return not await are_read()
+
+        assert await are_read()
+        for _ in range(3):
+            wire.lose(requests=True, answers=True)
+            wire.cut()
+            await eventually(are_not_read)
+            await wire.heal()
+            await eventually(are_read)
+        await reader.close()
+
+
+async def test_a_url_that_asks_for_health_checks_changes_nothing(redis_url: str) -> None:
+    async with Redis.from_url(f"{redis_url}?health_check_interval=1&socket_timeout=5") as redis:
+        reader = Reader(redis, "orders", 1_000_000)
+        assert await body(reader) == b"1: 1"
+        assert await body(reader, "1") == b"1: 1"
+        await reader.close()
+
+
+async def test_a_reader_that_was_closed_connects_no_more(redis: Redis) -> None:
+    reader = Reader(redis, "orders", 1_000_000)
+    await reader.document("0")
+    await reader.close()
+
+    with pytest.raises(ReadModelUnavailable):
+        await reader.document("0")
+
+
+async def test_what_is_not_a_checkpoint_costs_its_question_and_not_the_connection(reader: Reader, redis: Redis) -> None:
+    await reader.document("0")
+    connections = (await redis.info("stats"))["total_connections_received"]
+    await redis.hset(KEYS.meta, "log_id", "none")
+
+    with pytest.raises(ValueError, match="UUID"):
+        await reader.document("1")
+    await write(redis, 2, "1")
+
+    assert await body(reader, "1") == b"1: 2"
+    assert (await redis.info("stats"))["total_connections_received"] == connections
+
+
 async def test_while_it_is_read_from_redis_is_asked_to_say_something_before_it_is_no_longer_trusted(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
