@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,8 @@ import msgspec
 HEADER = ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"]
 GUEST = "guest"
 GZIP_MAGIC = b"\x1f\x8b"
+
+_BUFFER = 1 << 16  # bytes; at the 8,192 that gzip takes for itself, unpacking was a quarter of reading a month
 
 # ASCII digits only, and few enough that every amount in pence fits 64 bits. `1e-05` is how pandas writes 0.00001.
 QUANTITY = re.compile(r"-?[0-9]{1,15}")
@@ -125,7 +128,7 @@ def read_invoices(path: Path) -> Invoices:
     with path.open("rb") as file:
         packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     try:
-        with gzip.open(path) if packed else path.open("rb") as lines:
+        with gzip.open(path) if packed else path.open("rb") as content, BufferedReader(content, _BUFFER) as lines:
             return parse(lines)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise NotOnlineRetail(f"the gzip stream is damaged: {error}") from error
