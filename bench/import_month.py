@@ -2,8 +2,9 @@
 
 The sample in `tests/data/` is small; its invoices are repeated under other numbers until they are as many as a month
 has. `RETAIL_CSV` in the environment names a whole file to take instead. The raw appends are those of row 1, by as many
-writers as the import has; either side begins with orders that do not count. The log itself says how long both took, from its first group of events to its last; to the
-import's time is added what reading the file takes, all of which comes before the first order is sent.
+writers as the import has; either side begins with orders that do not count. The log itself says how long both took,
+from its first group of events to its last; to the import's time is added what reading the file takes, all of which
+comes before the first order is sent.
 """
 
 from __future__ import annotations

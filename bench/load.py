@@ -90,7 +90,11 @@ def run(plan: Plan, refusals: Collection[int] = ()) -> Report:
     ended = subprocess.run(command, input=msgspec.msgpack.encode(plan), capture_output=True, cwd=ROOT, check=False)
     if ended.returncode:
         raise Refused(ended.stderr.decode().strip())
-    report = msgspec.msgpack.decode(ended.stdout, type=Report)
+    try:
+        report = msgspec.msgpack.decode(ended.stdout, type=Report)
+    except msgspec.DecodeError as error:
+        said = f"{len(ended.stdout):,} bytes, and on its standard error: {ended.stderr.decode().strip() or 'nothing'}"
+        raise Refused(f"the load client's report cannot be read ({error}): {said}") from error
     for flow in report.flows:
         failed = {status: count for status, count in flow.statuses.items() if status >= 300 and status not in refusals}
         if failed:

@@ -16,6 +16,15 @@ class Wire(HttpToolsProtocol):
         self.stopping = asyncio.Event()  # set when the server is told to stop and waits for its responses
         self.app_state = {**self.app_state, "wire": self}
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # What refers to each other is only let go of when the cyclic collector comes by, and it comes seldom
+        # (`shared.memory`): those who connect anew for each request would make the process grow. A request that is
+        # still being handled keeps what it needs.
+        self.app_state = {}
+        self.cycle = self.scope = None  # type: ignore[assignment]
+        self.pipeline.clear()
+
     def shutdown(self) -> None:
         self.stopping.set()
         super().shutdown()

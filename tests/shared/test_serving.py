@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+from weakref import ref
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Response
 
 from shared.settings import Settings
 from shared.web import serve
 from shared.wire import Wire
-from tests.running import eventually, free_ports
+from tests.running import eventually, free_ports, running_app
 
 CONNECTIONS = 200
 
@@ -43,6 +45,47 @@ async def test_connections_that_wait_are_taken_many_in_one_turn_of_the_event_loo
         client.close()
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_a_connection_that_was_closed_leaves_nothing_for_the_cyclic_collector() -> None:
+    """It comes by seldom, so who connects anew for each request would make the process grow."""
+    [port] = free_ports(1)
+    made: list[ref[Wire]] = []
+
+    class Remembered(Wire):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            made.append(ref(self))
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with running_app(_app(), port, Remembered):
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                for path in (b"/", b"/fails", b"/nowhere"):
+                    writer.write(b"POST %b HTTP/1.1\r\nHost: us\r\nContent-Length: 0\r\n\r\n" % path)
+                    await reader.readuntil(b"\r\n\r\n")
+                writer.close()
+                await writer.wait_closed()
+            assert len(made) >= 20
+            await eventually(lambda: not any(wire() for wire in made))
+    finally:
+        gc.enable()
+
+
+def _app() -> FastAPI:
+    app = FastAPI()
+
+    @app.post("/")
+    async def answer() -> Response:
+        return Response(status_code=204)
+
+    @app.post("/fails")
+    async def fail() -> Response:
+        raise HTTPException(503)
+
+    return app
 
 
 def _listening(port: int) -> bool:
