@@ -231,7 +231,9 @@ def main() -> None:
         report = uvloop.run(_run(plan))
     except (Refused, OSError) as error:
         sys.exit(str(error))
-    sys.stdout.buffer.write(msgspec.msgpack.encode(report))
+    # Not `sys.stdout.buffer`: under PYTHONUNBUFFERED that is the bare file, which may write a part and say so.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as whole:
+        whole.write(msgspec.msgpack.encode(report))
 
 
 if __name__ == "__main__":
