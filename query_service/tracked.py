@@ -128,7 +128,7 @@ class Tracked:
                     for command in (("CLIENT", "TRACKING", "ON"), ("SCRIPT", "LOAD", self._script)):
                         await connection.send_command(*command)
                         await connection.read_response()
-                except BaseException:
+                except BaseException:  # cancelled, too: nobody else knows of it yet
                     await connection.disconnect(nowait=True)
                     raise
                 parser: Any = connection._parser  # noqa: SLF001 - redis-py offers no other way
