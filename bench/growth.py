@@ -9,16 +9,16 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from time import perf_counter
 
+import uvloop
 from uuid_utils.compat import uuid7
 
 from bench import logs, orders
 from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
-from bench.servers import Connection, Servers, connected
+from bench.servers import Connection, Servers, connect, connected
 from shared import event_store
 from shared.event_store import Append
 from shared.events.order import stream_of
@@ -71,7 +71,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         )
     ]
     for name, (work, unit) in MEASURES.items():
-        rates = _in_turns(servers, copies, work, scale)
+        rates = uvloop.run(_in_turns(copies, work, scale))
         curve = {str(size): sum(each) / len(each) for size, each in rates.items()}
         results += [
             Result(
@@ -93,18 +93,40 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     return results
 
 
-def _in_turns(servers: Servers, copies: Mapping[int, str], work: Work, scale: Scale) -> dict[int, list[float]]:
+async def _in_turns(copies: Mapping[int, str], work: Work, scale: Scale) -> dict[int, list[float]]:
     """How much is done a second, by size. In many short rounds, every other one from the largest to the smallest:
-    what the machine does besides must not always fall to the same size."""
+    what the machine does besides must not always fall to the same size.
+
+    Each size keeps its connection, as a service does: a new one maps each page of PostgreSQL's memory that it reads
+    for the first time, and reads at random in a large log would show little else."""
     rates: dict[int, list[float]] = {size: [] for size in copies}
+    connections = {size: await connect(url) for size, url in copies.items()}
+    for connection in connections.values():
+        await _touch(connection)
     for number in range(-1, 2 * scale.rounds + 1):
         seconds = scale.warm_up / 2 if number < 0 else scale.seconds / 4
-        servers.settle()
         for size in sorted(copies, reverse=number % 2 == 1):
-            rate = connected(copies[size], partial(_per_second, size=size, work=work, seconds=seconds))
+            await connections[size].execute("checkpoint")  # so that one measure does not pay for the one before it
+            rate = await _per_second(connections[size], size, work, seconds)
             if number >= 0:
                 rates[size].append(rate)
+    for connection in connections.values():
+        await connection.close()
     return rates
+
+
+async def _touch(connection: Connection) -> None:
+    """Reads the log and its index by stream through this connection."""
+    await connection.execute(
+        """
+        set max_parallel_workers_per_gather = 0;  -- this process, and no other
+        select sum(octet_length(hash)) from events;
+        set enable_seqscan = off;
+        select count(*) from events where stream_id >= '';
+        reset enable_seqscan;
+        reset max_parallel_workers_per_gather
+        """
+    )
 
 
 async def _bytes(connection: Connection) -> float:

@@ -64,7 +64,7 @@ def take(measures: Mapping[str, Measure], size: Scale, directory: Path | None) -
     configure_logs("bench", "WARNING")
     results: list[Result] = []
     failed: dict[str, str] = {}
-    with servers(directory) as running:
+    with servers(directory, size.shared_buffers) as running:
         described = machine.describe(running.directory)
         for name, measure in measures.items():
             began = monotonic()

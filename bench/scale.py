@@ -16,9 +16,10 @@ class Scale:
     remembered: int  # orders placed when memory is looked at again; first it is after 10,000
     invoices: int  # in the month that is imported
     overload: float  # seconds at twice the load
+    shared_buffers: str = "512MB"  # of PostgreSQL: what holds the largest log
 
 
 CHECK = Scale("check", 1, 2.0, 0.7, 60_000, (), 0, 0, 0.0)
 QUICK = Scale("quick", 2, 1.5, 0.5, 40_000, (4_000, 40_000), 4_000, 300, 5.0)
 NORMAL = Scale("normal", 3, 3.0, 1.0, 1_000_000, (10_000, 100_000, 1_000_000), 50_000, 2_500, 15.0)
-FULL = Scale("full", 5, 8.0, 2.0, 1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 1_000_000, 10_000, 60.0)
+FULL = Scale("full", 5, 8.0, 2.0, 1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 1_000_000, 10_000, 60.0, "6GB")

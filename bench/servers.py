@@ -171,11 +171,11 @@ class Services:
 
 
 @contextmanager
-def servers(directory: Path | None = None) -> Iterator[Servers]:
+def servers(directory: Path | None = None, shared_buffers: str = "512MB") -> Iterator[Servers]:
     """`directory` is where the data goes: to a disk that matters, not to memory."""
     with (
         tempfile.TemporaryDirectory(prefix="orders-bench-", dir=directory) as made,
-        EmbeddedPostgres(Path(made) / "postgres", flush_initial_files=False) as postgres,
+        EmbeddedPostgres(Path(made) / "postgres", flush_initial_files=False, shared_buffers=shared_buffers) as postgres,
     ):
         yield Servers(Path(made), postgres)
 
@@ -201,11 +201,16 @@ def _wait_for(server: Server) -> None:
 def connected(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
     """What `work` makes of a connection as the products' own are: on uvloop."""
 
-    async def connect() -> T:
-        connection = await asyncpg.connect(url, server_settings={"jit": "off", "timezone": "UTC"})
+    async def asked() -> T:
+        connection = await connect(url)
         try:
             return await work(connection)
         finally:
             await connection.close()
 
-    return uvloop.run(connect())
+    return uvloop.run(asked())
+
+
+async def connect(url: str) -> Connection:
+    """A connection as the products' own are."""
+    return await asyncpg.connect(url, server_settings={"jit": "off", "timezone": "UTC"})

@@ -42,10 +42,13 @@ class EmbeddedPostgres(EmbeddedServer):
         log: Path | None = None,
         tell: Callable[[str], None] | None = None,
         flush_initial_files: bool = True,
+        shared_buffers: str = "512MB",
     ) -> None:
-        """As `EmbeddedServer`. `flush_initial_files=False` makes a first start quicker, for data nobody will miss."""
+        """As `EmbeddedServer`. `flush_initial_files=False` makes a first start quicker, for data nobody will miss.
+        `shared_buffers` by default holds a log of a million events with its indexes; it is taken as it is needed."""
         super().__init__(directory, password=password, log=log, tell=tell)
         self._flush = flush_initial_files
+        self._shared_buffers = shared_buffers
         self._password_known = password is not None
         self._account = unprivileged_account(self.directory)
 
@@ -134,7 +137,7 @@ class EmbeddedPostgres(EmbeddedServer):
             "port": str(self.port),
             "unix_socket_directories": "",
             "max_connections": "100",
-            "shared_buffers": "512MB",  # a log of a million events with its indexes; taken as it is needed
+            "shared_buffers": self._shared_buffers,
             "timezone": "UTC",
             "log_timezone": "UTC",
         }
