@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from time import perf_counter
 
 import uvloop
@@ -18,13 +19,14 @@ from bench import logs, orders
 from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
-from bench.servers import Connection, Servers, connect, connected
+from bench.servers import Connection, Servers, connect, connected, settle
 from shared import event_store
 from shared.event_store import Append
 from shared.events.order import stream_of
 
 GROUP = 32
 PAGE = 1_000
+TURN = 0.1  # seconds
 
 Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the log) -> how much was done
 
@@ -58,8 +60,7 @@ MEASURES: dict[str, tuple[Work, str]] = {
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     copies = {size: servers.copy(logs.log_of(servers, size)) for size in scale.growth}
-    for url in copies.values():
-        servers.prewarm(url)
+    held = servers.prewarm(copies.values())
     smallest, largest = scale.growth[0], scale.growth[-1]
     results = [
         Result(
@@ -84,6 +85,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
                 theirs=rates[smallest],
                 goal=Goal("at least", 0.9),
                 n=round(sum(rates[size]) * scale.seconds / 4),
+                notes=[f"PostgreSQL held {held[copies[size]]:.0%} of the log in its memory when it began"],
                 curve=curve,
             )
             for size in scale.growth[1:]
@@ -94,25 +96,37 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 
 async def _in_turns(copies: Mapping[int, str], work: Work, scale: Scale) -> dict[int, list[float]]:
-    """How much is done a second, by size. In many short rounds, every other one from the largest to the smallest:
-    what the machine does besides must not always fall to the same size.
+    """How much is done a second, by size, in each round.
 
     Each size keeps its connection, as a service does: a new one maps each page of PostgreSQL's memory that it reads
     for the first time, and reads at random in a large log would show little else."""
     rates: dict[int, list[float]] = {size: [] for size in copies}
-    connections = {size: await connect(url) for size, url in copies.items()}
-    for connection in connections.values():
-        await _touch(connection)
-    for number in range(-1, 2 * scale.rounds + 1):
-        seconds = scale.warm_up / 2 if number < 0 else scale.seconds / 4
-        for size in sorted(copies, reverse=number % 2 == 1):
-            await connections[size].execute("checkpoint")  # so that one measure does not pay for the one before it
-            rate = await _per_second(connections[size], size, work, seconds)
-            if number >= 0:
+    async with AsyncExitStack() as stack:
+        connections: dict[int, Connection] = {}
+        for size, url in copies.items():
+            connections[size] = await connect(url)
+            stack.push_async_callback(connections[size].close)
+            await _touch(connections[size])
+        await _round(connections, work, scale.warm_up / 2)
+        for _ in range(2 * scale.rounds + 1):
+            await settle(connections[max(connections)])
+            for size, rate in (await _round(connections, work, scale.seconds / 4)).items():
                 rates[size].append(rate)
-    for connection in connections.values():
-        await connection.close()
     return rates
+
+
+async def _round(connections: Mapping[int, Connection], work: Work, seconds: float) -> dict[int, float]:
+    """How much is done a second, by size, in so many seconds of each. In turns of a tenth of a second, every other one
+    from the largest to the smallest: a machine that others use is twice as fast in one second as in the next."""
+    done = dict.fromkeys(connections, 0)
+    took = dict.fromkeys(connections, 0.0)
+    for turn in range(round(seconds / TURN)):
+        for size in sorted(connections, reverse=turn % 2 == 1):
+            began = perf_counter()
+            while (passed := perf_counter() - began) < TURN:
+                done[size] += await work(connections[size], size)
+            took[size] += passed
+    return {size: done[size] / took[size] for size in connections}
 
 
 async def _touch(connection: Connection) -> None:
@@ -131,15 +145,6 @@ async def _touch(connection: Connection) -> None:
 
 async def _bytes(connection: Connection) -> float:
     return float(await connection.fetchval("select pg_total_relation_size('events')"))
-
-
-async def _per_second(connection: Connection, size: int, work: Work, seconds: float) -> float:
-    await work(connection, size)  # plans and caches
-    done = 0
-    began = perf_counter()
-    while perf_counter() < began + seconds:
-        done += await work(connection, size)
-    return done / (perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cli.embedded import SHARED_BUFFERS
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -16,7 +18,7 @@ class Scale:
     remembered: int  # orders placed when memory is looked at again; first it is after 10,000
     invoices: int  # in the month that is imported
     overload: float  # seconds at twice the load
-    shared_buffers: str = "512MB"  # of PostgreSQL: what holds the largest log
+    shared_buffers: str = SHARED_BUFFERS  # of PostgreSQL, for all rows: what holds the largest log
 
 
 CHECK = Scale("check", 1, 2.0, 0.7, 60_000, (), 0, 0, 0.0)

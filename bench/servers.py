@@ -7,7 +7,7 @@ import itertools
 import secrets
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import uvloop
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.embedded import SHARED_BUFFERS, EmbeddedPostgres, EmbeddedValkey
 from cli.embedded_server import free_port
 from cli.processes import last_lines
 from cli.server import Server
@@ -26,6 +26,19 @@ from cli.up import CONNECTS_AS
 from shared.migrations import migrate
 
 READY_SECONDS = 60.0
+
+_FILES = "(select 'events'::regclass oid union all select indexrelid from pg_index where indrelid = 'events'::regclass)"
+_PREWARM = f"""
+create extension if not exists pg_prewarm;
+create extension if not exists pg_buffercache;
+select pg_prewarm(oid) from {_FILES}
+"""
+_SHARE_HELD = f"""
+select count(*) * current_setting('block_size')::float8 / (select sum(pg_relation_size(oid)) from {_FILES})::float8
+from pg_buffercache
+where reldatabase = (select oid from pg_database where datname = current_database())
+and relfilenode in (select pg_relation_filenode(oid) from {_FILES}) and relforknumber = 0
+"""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Server)
@@ -80,17 +93,19 @@ class Servers:
         """What autovacuum would do some time, and then in the middle of a measure."""
         self._execute("vacuum (analyze) events, log_head", database_url)
 
-    def prewarm(self, database_url: str) -> None:
-        """Reads the log and its indexes into PostgreSQL's memory."""
-        self._execute(
-            "create extension if not exists pg_prewarm; select pg_prewarm('events');"
-            " select pg_prewarm(indexrelid) from pg_index where indrelid = 'events'::regclass",
-            database_url,
-        )
+    def prewarm(self, database_urls: Collection[str]) -> dict[str, float]:
+        """Reads logs and their indexes into PostgreSQL's memory; the share of each that it holds then, by URL.
+
+        It starts with an empty memory: what was in use before would be kept rather than what is read once."""
+        self.postgres.stop()
+        self.postgres.start()
+        for url in database_urls:
+            self._execute(_PREWARM, url)
+        return {url: connected(url, _share_held) for url in database_urls}
 
     def settle(self) -> None:
-        """Writes out what is dirty, so that one measure does not pay for the one before it."""
-        self._execute("checkpoint")
+        """As `settle`, through a connection of its own."""
+        connected(self.postgres.url, settle)
 
     def _execute(self, statement: str, database_url: str | None = None) -> None:
         async def execute() -> None:
@@ -171,7 +186,7 @@ class Services:
 
 
 @contextmanager
-def servers(directory: Path | None = None, shared_buffers: str = "512MB") -> Iterator[Servers]:
+def servers(directory: Path | None = None, shared_buffers: str = SHARED_BUFFERS) -> Iterator[Servers]:
     """`directory` is where the data goes: to a disk that matters, not to memory."""
     with (
         tempfile.TemporaryDirectory(prefix="orders-bench-", dir=directory) as made,
@@ -214,3 +229,12 @@ def connected(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
 async def connect(url: str) -> Connection:
     """A connection as the products' own are."""
     return await asyncpg.connect(url, server_settings={"jit": "off", "timezone": "UTC"})
+
+
+async def settle(connection: Connection) -> None:
+    """Writes out what is dirty, so that one measure does not pay for the one before it."""
+    await connection.execute("checkpoint")
+
+
+async def _share_held(connection: Connection) -> float:
+    return float(await connection.fetchval(_SHARE_HELD))

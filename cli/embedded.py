@@ -25,6 +25,7 @@ from cli.processes import command_line, ending, launch, open_to, unprivileged_ac
 __all__ = ["BinaryMissing", "EmbeddedPostgres", "EmbeddedServer", "EmbeddedValkey", "ServerError"]
 
 DATABASE = ROLE = "orders"
+SHARED_BUFFERS = "512MB"  # holds a log of a million events with its indexes
 IMPOSSIBLE_PID = "4194305"  # Linux counts to 4,194,304, other systems not as far
 
 
@@ -42,10 +43,10 @@ class EmbeddedPostgres(EmbeddedServer):
         log: Path | None = None,
         tell: Callable[[str], None] | None = None,
         flush_initial_files: bool = True,
-        shared_buffers: str = "512MB",
+        shared_buffers: str = SHARED_BUFFERS,
     ) -> None:
         """As `EmbeddedServer`. `flush_initial_files=False` makes a first start quicker, for data nobody will miss.
-        `shared_buffers` by default holds a log of a million events with its indexes; it is taken as it is needed."""
+        Of `shared_buffers` as much is taken as is needed."""
         super().__init__(directory, password=password, log=log, tell=tell)
         self._flush = flush_initial_files
         self._shared_buffers = shared_buffers
