@@ -84,7 +84,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
                 against=f"the same at {smallest:,}",
                 theirs=rates[smallest],
                 goal=Goal("at least", 0.9),
-                n=round(sum(rates[size]) * scale.seconds / 4),
+                n=round(sum(rates[size]) * _turns(scale.seconds / 4) * TURN),
                 notes=[f"PostgreSQL held {held[copies[size]]:.0%} of the log in its memory when it began"],
                 curve=curve,
             )
@@ -107,26 +107,30 @@ async def _in_turns(copies: Mapping[int, str], work: Work, scale: Scale) -> dict
             connections[size] = await connect(url)
             stack.push_async_callback(connections[size].close)
             await _touch(connections[size])
-        await _round(connections, work, scale.warm_up / 2)
+        await _round(connections, work, _turns(scale.warm_up / 2))
         for _ in range(2 * scale.rounds + 1):
             await settle(connections[max(connections)])
-            for size, rate in (await _round(connections, work, scale.seconds / 4)).items():
+            for size, rate in (await _round(connections, work, _turns(scale.seconds / 4))).items():
                 rates[size].append(rate)
     return rates
 
 
-async def _round(connections: Mapping[int, Connection], work: Work, seconds: float) -> dict[int, float]:
-    """How much is done a second, by size, in so many seconds of each. In turns of a tenth of a second, every other one
-    from the largest to the smallest: a machine that others use is twice as fast in one second as in the next."""
+async def _round(connections: Mapping[int, Connection], work: Work, turns: int) -> dict[int, float]:
+    """How much is done a second, by size, in so many turns of each. Turns are short, and every other one goes from the
+    largest to the smallest: a machine that others use is twice as fast in one second as in the next."""
     done = dict.fromkeys(connections, 0)
     took = dict.fromkeys(connections, 0.0)
-    for turn in range(round(seconds / TURN)):
+    for turn in range(turns):
         for size in sorted(connections, reverse=turn % 2 == 1):
             began = perf_counter()
             while (passed := perf_counter() - began) < TURN:
                 done[size] += await work(connections[size], size)
             took[size] += passed
     return {size: done[size] / took[size] for size in connections}
+
+
+def _turns(seconds: float) -> int:
+    return max(1, round(seconds / TURN))
 
 
 async def _touch(connection: Connection) -> None:

@@ -108,14 +108,7 @@ class Servers:
         connected(self.postgres.url, settle)
 
     def _execute(self, statement: str, database_url: str | None = None) -> None:
-        async def execute() -> None:
-            connection = await asyncpg.connect(database_url or self.postgres.url)
-            try:
-                await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        asyncio.run(execute())
+        connected(database_url or self.postgres.url, lambda connection: connection.execute(statement))
 
     @contextmanager
     def valkey(self) -> Iterator[EmbeddedValkey]:

@@ -63,19 +63,6 @@ def test_what_was_slow_once_is_tried_again_alone_and_in_more_rounds() -> None:
     assert asked == [(["append", "place_order", "read_order", "rebuild"], 1), (["place_order"], 5)]
 
 
-def test_one_good_round_is_enough_on_the_second_try_only() -> None:
-    asked: list[int] = []
-
-    def take(_: list[str], scale: Scale) -> Run:
-        asked.append(scale.rounds)
-        shares = [0.5, 0.5, 0.71]
-        results = [result(shares, [1.0] * 3, Goal("at least", 1.0), row=1)]
-        return Run(taken_at=datetime.now(UTC), scale="check", machine=MACHINE, results=results)
-
-    assert check.check(take) == []
-    assert asked == [1, 5]
-
-
 def test_what_was_slow_twice_fails() -> None:
     assert check.check(lambda names, _: run(**dict.fromkeys(names, 0.69))) == [
         "append",
