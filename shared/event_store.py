@@ -16,6 +16,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from shared.consistency import ConsistencyToken
+from shared.flat_array import array_or_null
 
 PAGE = 1_000  # events fetched at a time while streaming
 
@@ -175,8 +176,7 @@ async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) 
     stream_ids, expected_versions, command_ids, happened, keys, fingerprints, log_ids = _columns(Append, group)
     events = [event for of_command in happened for event in of_command]
     owners = [nr for nr, of_command in enumerate(happened, start=1) for _ in of_command]
-    rows = await connection.fetch(
-        _APPEND,
+    columns = (
         stream_ids,
         expected_versions,
         command_ids,
@@ -186,7 +186,11 @@ async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) 
         *_columns(NewEvent, events),
         log_ids,
     )
-    return [Verdict(_OUTCOMES[outcome], *rest) for outcome, *rest in rows]
+    rows = await connection.fetch(_APPEND, *map(array_or_null, columns))
+    return [
+        Verdict(_OUTCOMES[outcome], command_id, stream_id, version, position, log_id)
+        for outcome, command_id, stream_id, version, position, log_id in rows
+    ]
 
 
 def _columns(kind: type[Append | NewEvent], rows: Sequence[Append | NewEvent]) -> list[tuple[Any, ...]]:
