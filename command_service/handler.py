@@ -14,7 +14,6 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from prometheus_client import Counter
-from uuid_utils.compat import uuid7
 
 from command_service.appender import Appender, AppendOutcomeUnknown, AppendQueueFull, LogUnavailable
 from command_service.domain import business_time, order
@@ -25,6 +24,7 @@ from shared.errors import Invalid, OrdersError, Rejected, Stale
 from shared.event_store import Append, NewEvent, Outcome, Verdict
 from shared.events.order import OrderEvent, stream_of
 from shared.logs import get_logger
+from shared.new_id import new_id
 from shared.postgres import CONNECTION_LOST
 from shared.snapshots import Loaded, SnapshotPolicy
 
@@ -80,7 +80,7 @@ class Envelope:
     expected_version: int | None = None
     key: str | None = None
     fingerprint: bytes | None = field(default=None, repr=False)
-    command_id: UUID = field(default_factory=uuid7)
+    command_id: UUID = field(default_factory=new_id)
 
 
 _NEW = Loaded()
@@ -277,4 +277,4 @@ def _new_events(decided: list[OrderEvent], command: OrderCommand, envelope: Enve
     if envelope.traceparent is not None:
         fields["traceparent"] = envelope.traceparent
     metadata = msgspec.json.encode(fields).decode()
-    return [NewEvent(uuid7(), *codec.encode(event), metadata, at) for event in decided]
+    return [NewEvent(new_id(), *codec.encode(event), metadata, at) for event in decided]
