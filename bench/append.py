@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 
 import uvloop
-from uuid_utils.compat import uuid7
 
 from bench import orders
 from bench.pgbench import Pgbench
@@ -21,18 +20,18 @@ from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Servers
+from command_service.app import create_appender
 from command_service.appender import Appender
 from shared import codec
 from shared.event_store import Append, NewEvent
 from shared.events.order import OrderLine, OrderPlaced
-from shared.postgres import connect
+from shared.new_id import new_id
 from shared.settings import Settings
-from shared.stalls import StallWatch
 
 WRITERS = 32
 _LINES = tuple(OrderLine(f"8512{n}A", n + 1, 255, f"WHITE HANGING HEART T-LIGHT HOLDER, {n}") for n in range(8))
 EVENT = NewEvent(
-    uuid7(), *codec.encode(OrderPlaced("17850", "GBP", _LINES, "address-1")), orders.METADATA, orders.new_time()
+    new_id(), *codec.encode(OrderPlaced("17850", "GBP", _LINES, "address-1")), orders.METADATA, orders.new_time()
 )
 EVENT_BYTES = len(EVENT.data) + len(EVENT.metadata)
 
@@ -81,15 +80,7 @@ async def append(database_url: str, seconds: float) -> tuple[int, float]:
 async def running_appender(database_url: str) -> AsyncIterator[Appender]:
     """As the command service makes it."""
     settings = Settings.model_validate({"database_url": database_url, "redis_url": "redis://127.0.0.1:1/0"})
-    stalls = StallWatch(lambda: connect(settings, "stalls"), settings.long_transaction_seconds, patience=1.0)
-    appender = Appender(
-        lambda: connect(settings, "appender"),
-        stalls,
-        queue_size=settings.append_queue_size,
-        group_size=settings.append_group_size,
-        wait_seconds=settings.append_wait_seconds,
-        timeout_seconds=settings.append_timeout_seconds,
-    )
+    stalls, appender = create_appender(settings)
     appender.start()
     try:
         yield appender
@@ -101,7 +92,7 @@ async def running_appender(database_url: str) -> AsyncIterator[Appender]:
 async def _write(appender: Appender, until: float) -> int:
     count = 0
     while perf_counter() < until:
-        event_id = uuid7()
+        event_id = new_id()
         event = EVENT._replace(event_id=event_id, occurred_at=orders.new_time())
         verdict = await appender.append(Append(f"order-{event_id}", 0, event_id, (event,)))
         assert verdict.outcome == "appended"

@@ -50,23 +50,29 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def create_appender(settings: Settings) -> tuple[StallWatch, Appender]:
+    """The appender, to be started and stopped, and what watches it, to be closed after it."""
+    stalls = StallWatch(
+        lambda: connect(settings, "stalls"),
+        settings.long_transaction_seconds,
+        patience=min(1.0, settings.append_timeout_seconds / 2),
+    )
+    appender = Appender(
+        lambda: connect(settings, "appender"),
+        stalls,
+        queue_size=settings.append_queue_size,
+        group_size=settings.append_group_size,
+        wait_seconds=settings.append_wait_seconds,
+        timeout_seconds=settings.append_timeout_seconds,
+    )
+    return stalls, appender
+
+
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await create_pool(settings, "command")
-        stalls = StallWatch(
-            lambda: connect(settings, "stalls"),
-            settings.long_transaction_seconds,
-            patience=min(1.0, settings.append_timeout_seconds / 2),
-        )
-        appender = Appender(
-            lambda: connect(settings, "appender"),
-            stalls,
-            queue_size=settings.append_queue_size,
-            group_size=settings.append_group_size,
-            wait_seconds=settings.append_wait_seconds,
-            timeout_seconds=settings.append_timeout_seconds,
-        )
+        stalls, appender = create_appender(settings)
         app.state.pool = pool
         app.state.appender = appender
         app.state.limit.at_the_log = lambda: appender.appending
