@@ -1,8 +1,8 @@
 """Row 12: `orders import` of a month of invoices, against the same orders as raw appends.
 
 The sample in `tests/data/` is small; its invoices are repeated under other numbers until they are as many as a month
-has. `RETAIL_CSV` in the environment names a whole file to take instead. The raw appends are those of row 1, by as many
-writers as the import has; either side begins with orders that do not count. The log itself says how long both took,
+has. `RETAIL_CSV` in the environment names a whole file to take instead. The import is taken as it comes, the raw
+appends are those of row 1; either side begins with orders that do not count. The log itself says how long both took,
 from its first group of events to its last; to the import's time is added what reading the file takes, all of which
 comes before the first order is sent.
 """
@@ -20,7 +20,6 @@ from pathlib import Path
 from time import perf_counter
 
 import uvloop
-from uuid_utils.compat import uuid7
 
 from bench import orders
 from bench.append import WRITERS, running_appender
@@ -33,6 +32,7 @@ from cli.online_retail import HEADER, Order, read_invoices
 from cli.service import orders_command
 from shared.event_store import Append
 from shared.events.order import OrderLine, OrderPlaced, stream_of
+from shared.new_id import new_id
 
 SAMPLE = ROOT / "tests" / "data" / "online_retail_sample.csv.gz"
 
@@ -128,7 +128,7 @@ def _import(servers: Servers, services: Services, file: Path) -> None:
     rejects = servers.directory / "rejects.csv"
     command_url = f"http://127.0.0.1:{services.port('command')}"
     command = orders_command("import", str(file), "--command-url", command_url, "--rejects", str(rejects))
-    subprocess.run([*command, "--concurrency", str(WRITERS)], check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
 
 
 async def _append(database_url: str, *parts: list[Order]) -> None:
@@ -148,7 +148,7 @@ async def _append(database_url: str, *parts: list[Order]) -> None:
 def _placing(order: Order) -> Append:
     lines = [OrderLine(item.product_id, item.quantity, item.unit_price, item.product_name) for item in order.items]
     event = OrderPlaced(order.customer_id, order.currency, tuple(lines), order.shipping_address_id)
-    return Append(stream_of(order.order_id), 0, uuid7(), [orders.new_event(event)])
+    return Append(stream_of(order.order_id), 0, new_id(), [orders.new_event(event)])
 
 
 if __name__ == "__main__":

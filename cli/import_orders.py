@@ -20,6 +20,7 @@ from cli.stack import running_stack
 
 DEFAULT_COMMAND_URL = "http://127.0.0.1:8001"
 REJECTS_HEADER = ["invoice", "lines", "reason", "explanation", "raw"]
+CONCURRENCY = 64  # with fewer, log and service wait for each other; with more, others wait longer for the service
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
@@ -31,7 +32,7 @@ def import_command(
     rejects: Annotated[
         Path | None, typer.Option(help="CSV of the refused invoices. Default: <FILE stem>.rejects.csv here.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests under way at a time.")] = 32,
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests under way at a time.")] = CONCURRENCY,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to keep trying while the service is away.")] = 30.0,
     data_dir: Annotated[Path, typer.Option(help="Data directory of the running stack.")] = Path(".orders"),
 ) -> None:
