@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack
 from time import perf_counter
 
 import uvloop
-from uuid_utils.compat import uuid7
 
 from bench import logs, orders
 from bench.result import Goal, Result
@@ -23,6 +22,7 @@ from bench.servers import Connection, Servers, connect, connected, settle
 from shared import event_store
 from shared.event_store import Append
 from shared.events.order import stream_of
+from shared.new_id import new_id
 
 GROUP = 32
 PAGE = 1_000
@@ -33,7 +33,7 @@ Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the
 
 async def append(connection: Connection, _: int) -> int:
     """Events, each to a new stream, in groups."""
-    placing = [Append(f"order-{uuid7()}", 0, uuid7(), [orders.placed(number)]) for number in range(GROUP)]
+    placing = [Append(f"order-{new_id()}", 0, new_id(), [orders.placed(number)]) for number in range(GROUP)]
     await event_store.append_group(connection, placing)
     return GROUP
 

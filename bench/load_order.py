@@ -9,8 +9,6 @@ import statistics
 import sys
 from time import perf_counter
 
-from uuid_utils.compat import uuid7
-
 from bench import orders
 from bench.result import Goal, Result
 from bench.run import alone
@@ -19,6 +17,7 @@ from bench.servers import Connection, Servers, connected
 from shared import event_store, snapshots
 from shared.event_store import Append, NewEvent
 from shared.events.order import ShippingAddressChanged
+from shared.new_id import new_id
 
 LIVES = (100, 1_000, 10_000)
 TAIL = 50  # events after the last snapshot, as long for each
@@ -52,10 +51,10 @@ async def _live(connection: Connection) -> None:
     """An order of each length, kept as a snapshot `TAIL` events before its end."""
     for events in LIVES:
         begun = [orders.placed(0), *_moves(events - 1 - TAIL)]
-        await event_store.append_group(connection, [Append(_stream(events), 0, uuid7(), begun)])
+        await event_store.append_group(connection, [Append(_stream(events), 0, new_id(), begun)])
     await snapshots.compact(connection, 10)
     for events in LIVES:
-        await event_store.append_group(connection, [Append(_stream(events), events - TAIL, uuid7(), _moves(TAIL))])
+        await event_store.append_group(connection, [Append(_stream(events), events - TAIL, new_id(), _moves(TAIL))])
 
 
 def _stream(events: int) -> str:

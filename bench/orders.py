@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import asyncpg
 import msgspec
 import uvloop
-from uuid_utils.compat import uuid7
 
 from shared import codec, event_store
 from shared.event_store import Append, NewEvent
@@ -22,6 +21,7 @@ from shared.events.order import (
     ShippingAddressChanged,
     stream_of,
 )
+from shared.new_id import new_id
 
 # `POST /orders` with two lines, as a shop sends it.
 BODY = msgspec.json.encode(
@@ -64,12 +64,12 @@ def placed(number: int) -> NewEvent:
 
 
 def new_event(event: OrderEvent) -> NewEvent:
-    return NewEvent(uuid7(), *codec.encode(event), METADATA, new_time())
+    return NewEvent(new_id(), *codec.encode(event), METADATA, new_time())
 
 
 def placing(number: int) -> Append:
     """The command that begins an order."""
-    return Append(stream_of(order_id(number)), 0, uuid7(), [placed(number)])
+    return Append(stream_of(order_id(number)), 0, new_id(), [placed(number)])
 
 
 def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
@@ -103,12 +103,12 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
 
 def _begun(number: int) -> Append:
     moved = new_event(ShippingAddressChanged(f"address-{number % 7}"))
-    return Append(stream_of(order_id(number)), 0, uuid7(), [placed(number), moved])
+    return Append(stream_of(order_id(number)), 0, new_id(), [placed(number), moved])
 
 
 def _ended(number: int) -> Append:
     events = [new_event(PaymentConfirmed(f"pay-{number}", _TOTAL)), new_event(OrderShipped(f"track-{number}"))]
-    return Append(stream_of(order_id(number)), 2, uuid7(), events)
+    return Append(stream_of(order_id(number)), 2, new_id(), events)
 
 
 def place(database_url: str, numbers: Sequence[int]) -> None:

@@ -25,7 +25,6 @@ REFUSED = 503
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     peaks: list[float] = []
-    after: list[float] = []
     overloaded: list[Report] = []
     more_memory: list[int] = []
     with servers.services(servers.database(), commands=1) as services:
@@ -36,7 +35,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             before = psutil.Process(pid).memory_info().rss
             overloaded.append(_overload(port, 2 * peaks[-1], scale.overload, watch))
             more_memory.append(psutil.Process(pid).memory_info().rss - before)
-            after.append(_peak(port, scale))
+        after = _peak(port, scale)
     last = overloaded[-1]
     refused = last.flows[0].refused / last.seconds
     return [
@@ -53,7 +52,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             client_cpu=max(report.client_cpu for report in overloaded),
             notes=[
                 f"{refused:,.0f}/s were refused in the last round",
-                f"right afterwards {after[-1]:,.0f}/s were placed, before {peaks[-1]:,.0f}/s",
+                f"right afterwards {after:,.0f}/s were placed, before {peaks[-1]:,.0f}/s",
                 f"it took {max(more_memory) / 2**20:.1f} MiB more memory at most",
                 last.cores_in_words(),
             ],
