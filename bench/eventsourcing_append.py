@@ -23,6 +23,7 @@ from bench.scale import Scale
 from bench.servers import Servers
 
 THREADS = (1, 2, 4, 8, 16, 32)
+READY_PER_SECOND = 5_000  # more than it can append
 
 
 class Way(NamedTuple):
@@ -76,6 +77,11 @@ def _per_second(database_url: str, way: Way, seconds: float) -> float:
 
     url = urlsplit(database_url)
     state = (append.EVENT.data + append.EVENT.metadata).encode()
+
+    def event() -> StoredEvent:
+        return StoredEvent(uuid4(), 1, "shop:OrderPlaced", state)
+
+    ready = [event() for _ in range(round(READY_PER_SECOND * seconds))]  # as ours are made before
     with PostgresDatastore(
         url.path[1:],
         url.hostname or "",
@@ -91,7 +97,7 @@ def _per_second(database_url: str, way: Way, seconds: float) -> float:
         def write(until: float) -> int:
             count = 0
             while perf_counter() < until:
-                recorder.insert_events([StoredEvent(uuid4(), 1, "shop:OrderPlaced", state)])
+                recorder.insert_events([ready.pop() if ready else event()])
                 count += 1
             return count
 

@@ -193,8 +193,8 @@ class Appender:
     async def _append_group(self, connection: Connection, group: list[_Waiting]) -> None:
         started = monotonic()
         self.appending = len(group)
-        for waiting in group:
-            metrics.APPEND_WAIT_SECONDS.observe(started - waiting.since)
+        # Once the group is on its way: what is counted while PostgreSQL works makes nobody wait.
+        asyncio.get_running_loop().call_soon(_observe_waits, group, started)
         try:
             with self._stalls.watch("append"):
                 async with asyncio.timeout(self._timeout_seconds):
@@ -255,6 +255,11 @@ class Appender:
     def _give_up(self, count: int, refusal: Callable[[], Exception]) -> None:
         for _ in range(count):
             _settle(self._queue.popleft(), refusal())
+
+
+def _observe_waits(group: list[_Waiting], until: float) -> None:
+    for waiting in group:
+        metrics.APPEND_WAIT_SECONDS.observe(until - waiting.since)
 
 
 def _settle(waiting: _Waiting, outcome: Verdict | Exception) -> None:

@@ -124,7 +124,7 @@ class Lag(NamedTuple):
 _COLUMNS = (
     "position, stream_id, version, event_id, event_type, schema_version, data, metadata, occurred_at, recorded_at, hash"
 )
-_APPEND = "select * from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
 _READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
@@ -173,6 +173,8 @@ async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) 
     Streams and keys must be distinct within the group. When the connection is lost on the way, the outcome of every
     command in the group is unknown; that is for the caller to say.
     """
+    if not group:
+        return []
     stream_ids, expected_versions, command_ids, happened, keys, fingerprints, log_ids = _columns(Append, group)
     events = [event for of_command in happened for event in of_command]
     owners = [nr for nr, of_command in enumerate(happened, start=1) for _ in of_command]
@@ -186,10 +188,14 @@ async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) 
         *_columns(NewEvent, events),
         log_ids,
     )
-    rows = await connection.fetch(_APPEND, *map(array_or_null, columns))
+    row = await connection.fetchrow(_APPEND, *map(array_or_null, columns))
+    assert row is not None, "append_group answers one row"
+    log_id, outcomes, versions, positions, first_command_ids, first_stream_ids = row
     return [
         Verdict(_OUTCOMES[outcome], command_id, stream_id, version, position, log_id)
-        for outcome, command_id, stream_id, version, position, log_id in rows
+        for outcome, command_id, stream_id, version, position in zip(
+            outcomes, first_command_ids or command_ids, first_stream_ids or stream_ids, versions, positions, strict=True
+        )
     ]
 
 

@@ -44,9 +44,9 @@ class Settings(BaseSettings):
     append_queue_size: int = Field(
         1_000, ge=1, description="commands in progress, and waiting to be appended, before 503"
     )
-    append_group_size: int = Field(256, ge=1, description="most commands in one append_events call")
+    append_group_size: int = Field(256, ge=1, description="most commands in one append_group call")
     append_wait_seconds: float = Field(5.0, gt=0, description="longest wait in the queue before 503")
-    append_timeout_seconds: float = Field(10.0, gt=0, description="longest append_events call before 504")
+    append_timeout_seconds: float = Field(10.0, gt=0, description="longest append_group call before 504")
     conflict_retries: int = Field(8, ge=0, description="times a command is decided again after a version conflict")
     state_cache_size: int = Field(10_000, ge=0, description="folded aggregates kept in memory")
     idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is remembered")

@@ -51,8 +51,8 @@ class Recorder:
 async def lose_every_notification(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """From now on this database's log notifies nobody."""
     # Replacing pg_notify itself would change nothing: what is built in is called by its number.
-    definition = await connection.fetchval("select pg_get_functiondef('append_events'::regproc)")
-    silent = definition.replace("perform pg_notify('events', head.position::text);", "")
+    definition = await connection.fetchval("select pg_get_functiondef('append_group'::regproc)")
+    silent = definition.replace("perform pg_notify('events', last::text);", "")
     assert silent != definition
     await connection.execute(silent)
 

@@ -38,7 +38,7 @@ async def test_not_even_the_owner_rewrites_history(connection: Connection, repli
 
 
 async def test_a_planted_function_or_table_does_not_change_what_the_append_does(connection: Connection) -> None:
-    """`append_events` runs with its owner's rights: nothing of the caller's search path may get into it."""
+    """`append_group` runs with its owner's rights: nothing of the caller's search path may get into it."""
     await connection.execute("create schema planted")
     await connection.execute("create table planted.events (like public.events)")
     await connection.execute("create table planted.log_head (like public.log_head)")

@@ -56,24 +56,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*active log listener:asyncpg.In
 # Straight into the tables: the log need not verify, it only has to be large.
 _FILL = f"""
 insert into events
-select p, 'order-' || (p - 1) / 3, (p - 1) % 3 + 1, gen_random_uuid(),
+select position + p, 'order-' || (p - 1) / 3, (p - 1) % 3 + 1, gen_random_uuid(),
        case p % 3 when 1 then 'OrderPlaced' else 'Other' end, 1, '{{"customer_id": "alice"}}', '{{}}',
        date '{DAY}' + p * interval '1 s', date '{DAY}' + p * interval '1 s', sha256(int8send(p))
-from generate_series(1, {EVENTS}::bigint) as p;
-update log_head set position = {EVENTS}, hash = sha256(int8send({EVENTS})),
+from log_head, generate_series(1, {EVENTS}::bigint) as p;
+update log_head set position = position + {EVENTS}, hash = sha256(int8send({EVENTS})),
        recorded_at = date '{DAY}' + {EVENTS} * interval '1 s';
 insert into idempotency_keys
 select 'key-' || n, '\\x00', gen_random_uuid(), 'order-' || n, 1, n, date '{DAY}' + n * interval '1 s'
 from generate_series(0, {ORDERS} - 1) as n;
 insert into snapshots
-select 'order-' || n, $fingerprint$, 2, n * 3 + 2, date '{DAY}', date '{DAY}', '{{}}'
+select 'order-' || n, '\\x{snapshots.fingerprint().hex()}', 2, n * 3 + 2, date '{DAY}', date '{DAY}', '{{}}'
 from generate_series(0, {ORDERS} - 1) as n;
 insert into read_model_documents
 select 'revenue_by_day', 1, n::text, '{{}}' from generate_series(0, {ORDERS} - 1) as n;
 insert into revenue_by_day
 select 1, date '{DAY}' - n / 4, (array['GBP', 'EUR', 'USD', 'SEK'])[n % 4 + 1], 'PENDING', 1, 1, 1, 1
 from generate_series(0, {ORDERS} - 1) as n;
-analyze;
 """
 
 
@@ -106,7 +105,8 @@ async def _fill(url: str) -> None:
     store = PostgresStore(pool, "revenue_by_day", [REVENUE])
     await store.claim(epoch=1)
     await store.reset(1, (await event_store.read_head(connection)).log_id, serve_from=0)
-    await connection.execute(_FILL.replace("$fingerprint$", f"'\\x{snapshots.fingerprint().hex()}'"))
+    await connection.execute(_FILL)
+    await connection.execute("analyze")
     await pool.close()
     await connection.close()
 
@@ -146,8 +146,11 @@ def reads_all(plans: list[dict[str, Any]]) -> list[str]:
     found = []
     for explained in plans:
         for node in nodes(explained["Plan"]):
+            in_vain = node.get("Rows Removed by Filter", 0)
+            if "Index Name" in node and "Index Cond" not in node:  # read from its start, as a merge join does
+                in_vain += node["Actual Rows"] * node["Actual Loops"]
             in_full = node["Node Type"] == "Seq Scan" and node.get("Relation Name") in LARGE
-            if in_full or node.get("Rows Removed by Filter", 0) > FILTERED:
+            if in_full or in_vain > FILTERED:
                 found.append(f"{node['Node Type']} on {node.get('Relation Name')}: {explained['Query Text']}")
     return found
 
@@ -167,7 +170,7 @@ def an_event() -> NewEvent:
 
 async def append(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """New streams and old ones, with keys and without."""
-    new = [Append(f"order-{uuid4()}", 0, uuid4(), [an_event()], uuid4().hex, b"f") for _ in range(20)]
+    new = [Append(f"order-{uuid4()}", 0, uuid4(), [an_event()], f"key-{uuid4()}", b"f") for _ in range(20)]
     old = [Append(f"order-{n * 7}", 1, uuid4(), [an_event()]) for n in range(20)]
     async with pool.acquire() as connection:
         verdicts = await event_store.append_group(connection, [*new, *old])  # type: ignore[arg-type]
@@ -257,8 +260,12 @@ async def test_appends_are_planned_once_and_what_is_planned_on_an_empty_log_is_f
         first = await watched.plans_of(lambda: append(watched.pool))
         assert {"events", "idempotency_keys"} <= tables(first)
         assert reads_all(first) == []
+        filling = await asyncpg.connect(url)
+        await filling.execute(_FILL)
+        await filling.close()
         again = await watched.plans_of(lambda: append(watched.pool))
     assert estimates(again) == estimates(first)
+    assert reads_all(again) == []
 
 
 async def test_the_hash_of_an_event_is_computed_in_place(watched: Watched) -> None:
@@ -281,6 +288,7 @@ async def test_a_statement_that_reads_all_is_found(watched: Watched) -> None:
     """So that the tests above are known to see."""
     by_type = "select count(*) from events where event_type = 'OrderPlaced'"
     by_version = "select max(position) from events where stream_id > 'order-' and version = 9"
-    for statement in (by_type, by_version):
+    in_its_order = "select count(*) from (select from events order by position offset 0) e"
+    for statement in (by_type, by_version, in_its_order):
         plans = await watched.plans_of(lambda: watched.pool.fetchval(statement))  # noqa: B023
         assert len(reads_all(plans)) == 1

@@ -31,6 +31,8 @@ REWRITING = [
     "alter table events add column note text",
     "alter function append_events set search_path = public",
     "alter function append_events security invoker",
+    "alter function append_group set search_path = public",
+    "alter function append_group security invoker",
     "create or replace function event_hash() returns bytea language sql return null",
     "create table public.loot ()",
     "create function public.loot() returns int language sql return 1",

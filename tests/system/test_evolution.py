@@ -29,7 +29,7 @@ LONG_AGO = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 
 
 async def record(connection: Connection, order_id: str, event_type: str, schema_version: int, data: str) -> None:
-    """Appends an order's first event as another program would: through append_events."""
+    """Appends an order's first event as another program would: through append_group."""
     event = NewEvent(uuid4(), event_type, schema_version, data, "{}", LONG_AGO)
     [verdict] = await event_store.append_group(connection, [Append(f"order-{order_id}", 0, uuid4(), [event])])
     assert verdict.outcome is Outcome.APPENDED
