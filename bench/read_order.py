@@ -49,7 +49,7 @@ def _in_turns(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]],
     closed = [(_load(ports[0], scale, watch), _load(ports[1], scale)) for _ in range(rounds)]
     rate = LOAD * min(ours.per_second() for ours, _ in closed)
     short = replace(scale, seconds=max(1.0, scale.seconds / 2), warm_up=scale.warm_up / 2)
-    short_rounds = 3 if how else max(5, 2 * scale.rounds + 1)
+    short_rounds = 1 if how else max(5, 2 * scale.rounds + 1)
     opened = [(_load(ports[0], short, watch, rate), _load(ports[1], short, {}, rate)) for _ in range(short_rounds)]
     return [
         Result(
