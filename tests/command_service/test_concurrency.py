@@ -19,6 +19,13 @@ from tests.running import free_ports, running_command_service
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.fixture(scope="module")
+def orders_settings(orders_settings: Settings) -> Settings:
+    """Both services and their clients share an event loop, so on a slow machine some commands would be refused as too
+    many; that is tested elsewhere."""
+    return orders_settings.model_copy(update={"admission_delay_seconds": 0.0})
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def other(orders_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A second command service on the same log."""
