@@ -12,8 +12,8 @@ set local role orders_owner;
 -- A command may come without events (it changed nothing): then only its expected version is checked and its key kept.
 -- Streams and keys must be distinct within one call; a caller that breaks this gets unique_violation and appends nothing.
 --
--- It does what append_events did, but answers one row of arrays: a row for each command cost PostgreSQL, and whoever
--- reads them, more than most of what is done here.
+-- It does what append_events did, but answers one row of arrays, and leaves out what is for keys where there are none:
+-- that takes PostgreSQL less time (decision 23).
 create function append_group(
     -- one element per command; an array of which all elements are null may be null
     stream_ids text[], expected_versions integer[], command_ids uuid[], keys text[], fingerprints bytea[],
