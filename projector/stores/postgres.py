@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from projector.folding import Changes
 from projector.projection import Sums
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
 from projector.stores.postgres_parking import PostgresParking
@@ -20,7 +20,7 @@ from shared.postgres import unbound
 from shared.read_model_keys import Checkpoint, row_name
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
-
+Lines: TypeAlias = dict[str, list[dict[str, Any]]]  # by the name of the sums
 
 _CLAIM = """
 insert into read_models as kept (projection, generation, epoch) values ($1, $2, $3)
@@ -32,7 +32,6 @@ _READ_CLAIM = "select epoch, code from read_models where projection = $1 and gen
 _READ = """
 select log_id, position, serve_from, generation, parking from read_models where projection = $1 and generation = $2
 """
-_LOCK = "select epoch, log_id, position, parking from read_models where projection = $1 and generation = $2 for update"
 _LOAD = """
 select m.log_id, m.position, m.parking, d.document_id, d.document
 from read_models m
@@ -40,14 +39,21 @@ left join read_model_documents d
     on d.projection = m.projection and d.generation = m.generation and d.document_id = any($3)
 where m.projection = $1 and m.generation = $2
 """
-_WRITE_DOCUMENTS = """
-insert into read_model_documents (projection, generation, document_id, document)
-select $1, $2, id, document::json from unnest($3::text[], $4::text[]) as new (id, document)
-on conflict (projection, generation, document_id) do update set document = excluded.document
+# All of a batch in one statement: one round trip and, where nothing follows, one transaction. `moved` locks the read
+# model's row. It is empty where the batch does not go on from there, and then so is all that is joined with it.
+_APPLY = """
+with moved as (
+    update read_models set epoch = $3, position = $4, hash = $5, parking = $6
+    where projection = $1 and generation = $2 and epoch <= $3 and log_id = $7 and position = $8 and parking = $9
+    returning true
+),
+documents as (
+    insert into read_model_documents (projection, generation, document_id, document)
+    select $1, $2, id, document::json from moved, unnest($10::text[], $11::text[]) as new (id, document)
+    on conflict (projection, generation, document_id) do update set document = excluded.document
+)
 """
-_MOVE = """
-update read_models set epoch = $3, position = $4, hash = $5, parking = $6 where projection = $1 and generation = $2
-"""
+_APPLY_PARAMETERS = 11  # and one for each of the sums
 # Before all are locked: who locked only those that are there would lock the others in another order than its rivals.
 _ENSURE_ALL = """
 insert into read_models (projection, generation, epoch) select name, $2, 0 from unnest($1::text[]) name order by name
@@ -109,6 +115,7 @@ class PostgresStore:
         self._key = (self._name, generation)
         self._sums = {one.name: SumsTable(one, generation) for one in sums}
         self._parking = PostgresParking(pool, self._name, generation)
+        self._statement = _statement([*self._sums.values()])
 
     async def claim(self, epoch: int) -> Standing | None:
         row = await self._pool.fetchrow(_CLAIM, *self._key, epoch, self._code)
@@ -137,23 +144,42 @@ class PostgresStore:
         """Nothing."""
 
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
-        async with self._pool.acquire() as connection, connection.transaction():
-            stored = await connection.fetchrow(_LOCK, *self._key)
-            if stored is not None and stored["epoch"] > epoch:
-                return Verdict.FENCED
-            if stored is None or not _is_at(stored, batch.expected):
-                return Verdict.MOVED
-            await self._write(connection, batch.changes)
-            await self._parking.write(connection, batch)
-            await connection.execute(_MOVE, *self._key, epoch, batch.position, batch.hash, batch.reached.parking)
-        return Verdict.APPLIED
+        changes = batch.changes
+        lines = {
+            name: self._sums[name].lines(changes.removed.get(name, ()), changes.added.get(name, ()))
+            for name in changes.removed.keys() | changes.added.keys()
+        }
+        shrinking = {name: self._sums[name].shrinking(some) for name, some in lines.items()}
+        async with self._pool.acquire() as connection:
+            if batch.parking or any(shrinking.values()):
+                async with connection.transaction():
+                    applied = await self._write(connection, batch, epoch, lines)
+                    if applied:
+                        await self._tidy(connection, batch, shrinking)
+            else:
+                applied = await self._write(connection, batch, epoch, lines)
+            return Verdict.APPLIED if applied else await self._why_not(connection, epoch)
 
-    async def _write(self, connection: Connection, changes: Changes) -> None:
-        if changes.documents:
-            documents = [fields["document"] for fields in changes.documents.values()]
-            await connection.execute(_WRITE_DOCUMENTS, *self._key, [*changes.documents], documents)
-        for name in changes.removed.keys() | changes.added.keys():
-            await self._sums[name].add(connection, changes.removed.get(name, ()), changes.added.get(name, ()))
+    async def _write(self, connection: Connection, batch: Batch, epoch: int, lines: Lines) -> bool:
+        """False, and nothing is written, where the read model is not where the batch goes on from."""
+        start, documents = batch.expected, batch.changes.documents
+        applied: bool | None = await connection.fetchval(
+            self._statement,
+            *(*self._key, epoch, batch.position, batch.hash, batch.reached.parking),
+            *(start.log_id, start.position, start.parking),
+            *([*documents], [fields["document"] for fields in documents.values()]),
+            *(json.dumps(lines.get(name, [])) for name in self._sums),
+        )
+        return bool(applied)
+
+    async def _tidy(self, connection: Connection, batch: Batch, shrinking: Lines) -> None:
+        for name, lines in shrinking.items():
+            await self._sums[name].remove_empty(connection, lines)
+        await self._parking.write(connection, batch)
+
+    async def _why_not(self, connection: Connection, epoch: int) -> Verdict:
+        stored = await connection.fetchrow(_READ_CLAIM, *self._key)
+        return Verdict.FENCED if stored is not None and stored["epoch"] > epoch else Verdict.MOVED
 
     async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
         async with self._pool.acquire() as connection, connection.transaction():
@@ -200,6 +226,14 @@ class PostgresStore:
 
     async def retried(self, asked: Collection[str]) -> None:
         await self._parking.retried(asked)
+
+
+def _statement(tables: Sequence[SumsTable]) -> str:
+    adding = [
+        f", sums_{nr} as ({table.add(_APPLY_PARAMETERS + nr, condition='moved')})"
+        for nr, table in enumerate(tables, start=1)
+    ]
+    return f"{_APPLY}{''.join(adding)} select true from moved"  # noqa: S608 - of constants
 
 
 def _is_at(row: asyncpg.Record, expected: Checkpoint) -> bool:

@@ -23,20 +23,27 @@ class SumsTable:
     def __init__(self, sums: Sums, generation: int) -> None:
         self._sums = sums
         self._generation = generation
-        key = ", ".join(("generation", *sums.key))
-        added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in sums.amounts)
-        # The rows come as JSON, so that the table itself says what type each column has. Names are our own constants.
-        rows = f"json_populate_recordset(null::{sums.name}, $1)"
-        empty = f"{sums.amounts[0]} = 0"
-        self._add = (
-            f"with changed as (insert into {sums.name} as kept select * from {rows}"  # noqa: S608
-            f" on conflict ({key}) do update set {added} returning *) select {key} from changed where {empty}"
+        key = ("generation", *sums.key)
+        self._added = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in sums.amounts)
+        self._key = ", ".join(key)
+        this = " and ".join(f"kept.{name} = line.{name}" for name in key)
+        self._remove = (
+            f"delete from {sums.name} kept using json_populate_record(null::{sums.name}, $1) line"  # noqa: S608
+            f" where {this} and kept.{sums.amounts[0]} = 0"
         )
-        this = " and ".join(f"{name} = ${nr}" for nr, name in enumerate(("generation", *sums.key), start=1))
-        self._remove = f"delete from {sums.name} where {this} and {empty}"  # noqa: S608
         self._clear = f"delete from {sums.name} where generation = $1"  # noqa: S608
 
-    async def add(self, connection: Connection, removed: Sequence[Place], added: Sequence[Place]) -> None:
+    def add(self, parameter: int, condition: str) -> str:
+        """The statement that adds lines, given as JSON in that parameter, where `condition` has a row."""
+        # As JSON, so that the table itself says what type each column has. Names are our own constants.
+        return (
+            f"insert into {self._sums.name} as kept select line.* from {condition},"  # noqa: S608
+            f" json_populate_recordset(null::{self._sums.name}, ${parameter}) line"
+            f" on conflict ({self._key}) do update set {self._added}"
+        )
+
+    def lines(self, removed: Sequence[Place], added: Sequence[Place]) -> list[dict[str, Any]]:
+        """What is to be added: in the same order everywhere, by key. Lines that stay as they are are not touched."""
         lines: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * len(self._sums.amounts))
         for sign, places in ((-1, removed), (1, added)):
             for place in places:
@@ -44,19 +51,24 @@ class SumsTable:
                 line = lines[place.key]
                 for nr, amount in enumerate(place.amounts):
                     line[nr] += sign * amount
-        # In the same order everywhere, by key. Lines that stay as they are are not touched.
-        rows = json.dumps([self._row(key, amounts) for key, amounts in sorted(lines.items()) if any(amounts)])
-        # Line by line, because few are empty: for all at once PostgreSQL reads the whole table.
-        if empty := await connection.fetch(self._add, rows):
-            await connection.executemany(self._remove, [tuple(line) for line in empty])
+        return [self._line(key, amounts) for key, amounts in sorted(lines.items()) if any(amounts)]
 
-    def _row(self, key: tuple[str, ...], amounts: list[int]) -> dict[str, Any]:
+    def _line(self, key: tuple[str, ...], amounts: list[int]) -> dict[str, Any]:
         sums = self._sums
         return {
             "generation": self._generation,
             **dict(zip(sums.key, key, strict=True)),
             **dict(zip(sums.amounts, amounts, strict=True)),
         }
+
+    def shrinking(self, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those that count fewer documents, and perhaps none any more."""
+        return [line for line in lines if line[self._sums.amounts[0]] < 0]
+
+    async def remove_empty(self, connection: Connection, lines: Sequence[dict[str, Any]]) -> None:
+        """Of those lines the ones that count no document."""
+        # Line by line: for all at once PostgreSQL reads the whole table.
+        await connection.executemany(self._remove, [(json.dumps(line),) for line in lines])
 
     async def clear(self, connection: Connection) -> None:
         await connection.execute(self._clear, self._generation, timeout=RESET_SECONDS)

@@ -76,22 +76,24 @@ def _moments(store: tuple[str, str]) -> dict[str, Moment]:
 
 MOMENTS = {**_moments(_STORE), "while wiping": Moment("after", (*_STORE, "_wipe_keys"), 1)}
 POSTGRES = "postgres, "
-# In one transaction each: wiping and beginning; documents, sums and checkpoint.
+# In one transaction each: wiping and beginning; documents, sums and checkpoint, which are one statement, and removing
+# lines that count no order any more. The second batch is the first that may leave such lines.
 POSTGRES_MOMENTS = {
     POSTGRES + name: moment
     for name, moment in {
         **_moments(_POSTGRES),
         "while wiping": Moment("after", (*_POSTGRES, "clear"), 1),
         "before writing": Moment("before", (*_POSTGRES, "_write"), 2),
-        "between documents and sums": Moment("before", (*_SUMS, "add"), 2),
-        "between sums and checkpoint": Moment("after", (*_POSTGRES, "_write"), 2),
+        "between writing and removing lines": Moment("before", (*_SUMS, "remove_empty"), 1),
+        "after removing lines": Moment("after", (*_SUMS, "remove_empty"), 1),
     }.items()
 }
 
-# A statement is prepared when it is first used. Until it is executed the server waits for it, within a transaction.
+# How statements begin. One is prepared when it is first used. Until it is executed the server waits for it, within a
+# transaction.
 PREPARED = {
     POSTGRES + "reading, prepared": vars(event_store)["_READ_ALL"],
-    POSTGRES + "applying, prepared": vars(postgres)["_MOVE"],
+    POSTGRES + "applying, prepared": vars(postgres)["_APPLY"],
 }
 
 
@@ -103,7 +105,7 @@ def pause_when_prepared(statement: str) -> None:
     async def get_statement(self: Any, query: str, *arguments: Any, **named: Any) -> Any:
         nonlocal paused
         prepared = await original(self, query, *arguments, **named)
-        if query == statement and not paused:
+        if query.startswith(statement) and not paused:
             paused = True
             os.kill(os.getpid(), signal.SIGSTOP)
         return prepared

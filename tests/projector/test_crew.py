@@ -57,7 +57,7 @@ async def test_it_stands_for_nothing_that_it_still_works_on_for_a_session_that_i
         async with rival.transaction():
             await rival.execute("select from read_models where projection = 'revenue_by_day' for update")
             await recorder.record(new_order_id(), placed())
-            await eventually(lambda: connection.fetchval(_WAITING, "select epoch%"))
+            await eventually(lambda: connection.fetchval(_WAITING, "%with moved as%"))
             pid = await connection.fetchval(_SESSIONS)
             await connection.execute("select pg_terminate_backend($1, 10000)", pid)
 

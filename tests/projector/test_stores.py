@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.folding import Changes
-from projector.projection import Share
+from projector.projection import Place, Share
 from projector.projections.revenue_by_day import REVENUE
 from projector.stores import EVERYTHING, Batch, Fenced, Moved, OtherCode, Shelf, Store, Verdict
 from projector.stores.postgres import PostgresStore
@@ -168,6 +168,37 @@ async def test_sums_follow_the_documents_that_count_in_them(pool: asyncpg.Pool[a
         [("CONFIRMED", 1, huge, huge), ("PENDING", 1, 2 * huge, 0)],
         [("CONFIRMED", 1, huge, huge)],
     ]
+
+
+async def test_sums_of_a_refused_batch_do_not_count(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    store = PostgresStore(pool, "revenue_by_day", [REVENUE])
+    start = await begun(store)
+    share = Share(("2011-01-04", "GBP", "PENDING"), (1, 5, 0, 0))
+    added, removed = Changes({}, {}, {"revenue_by_day": [share]}), Changes({}, {"revenue_by_day": [share]}, {})
+    await store.apply(Batch(start, 1, HASH, added), epoch=1)
+
+    for changes in (added, removed):
+        assert await store.apply(Batch(start, 1, HASH, changes), epoch=1) is Verdict.MOVED
+        assert await store.apply(Batch(start._replace(position=1), 2, HASH, changes), epoch=0) is Verdict.FENCED
+
+    assert [tuple(row) for row in await pool.fetch("select orders, placed from revenue_by_day")] == [(1, 5)]
+
+
+async def test_partitions_add_to_lines_that_others_empty(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    stores = [PostgresStore(pool, "revenue_by_day", [REVENUE], partition=nr, partitions=4) for nr in range(4)]
+    starts = await asyncio.gather(*(begun(store) for store in stores))
+    shares: list[Place] = [Share((f"2011-01-0{day}", "GBP", "PENDING"), (1, 5, 0, 0)) for day in range(1, 4)]
+
+    async def come_and_go(store: Store, start: Checkpoint) -> None:
+        for position in range(50):
+            come, go = ([], shares) if position % 2 else (shares, [])
+            changes = Changes({}, {"revenue_by_day": go}, {"revenue_by_day": come})
+            batch = Batch(start._replace(position=position), position + 1, HASH, changes)
+            assert await store.apply(batch, epoch=1) is Verdict.APPLIED
+
+    await asyncio.gather(*map(come_and_go, stores, starts))
+
+    assert await pool.fetch("select * from revenue_by_day") == []
 
 
 async def test_the_last_word_of_a_heartbeat_is_the_highest_epochs(store: Store) -> None:
