@@ -1,11 +1,14 @@
 """Row 13: twice as many orders a second as one command process can place. How many are placed all the same?
 
 First the most that it places, in a closed loop of 32 connections. Then twice that rate, in an open loop on many
-connections; who is refused does not wait, whatever the answer asks for.
+connections; who is refused does not wait, whatever the answer asks for. Then the most again, because the machine may be
+another by then: compared is the mean of before and after.
 """
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import sys
 
 import psutil
@@ -24,18 +27,17 @@ REFUSED = 503
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
-    peaks: list[float] = []
     overloaded: list[Report] = []
     more_memory: list[int] = []
     with servers.services(servers.database(), commands=1) as services:
         port, watch = services.port("command"), services.watch
         (pid,) = watch["command"]
+        peaks = [_peak(port, scale)]
         for _ in range(scale.rounds):
-            peaks.append(_peak(port, scale))
             before = psutil.Process(pid).memory_info().rss
             overloaded.append(_overload(port, 2 * peaks[-1], scale.overload, watch))
             more_memory.append(psutil.Process(pid).memory_info().rss - before)
-        after = _peak(port, scale)
+            peaks.append(_peak(port, scale))
     last = overloaded[-1]
     refused = last.flows[0].refused / last.seconds
     return [
@@ -46,13 +48,13 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             unit="orders/s",
             ours=[report.accepted_per_second() for report in overloaded],
             against=f"the most that it places, {CONNECTIONS} connections",
-            theirs=peaks,
+            theirs=[statistics.fmean(around) for around in itertools.pairwise(peaks)],
             goal=Goal("at least", 0.9),
             n=sum(report.flows[0].answers for report in overloaded),
             client_cpu=max(report.client_cpu for report in overloaded),
             notes=[
                 f"{refused:,.0f}/s were refused in the last round",
-                f"right afterwards {after:,.0f}/s were placed, before {peaks[-1]:,.0f}/s",
+                f"right afterwards {peaks[-1]:,.0f}/s were placed, before {peaks[-2]:,.0f}/s",
                 f"it took {max(more_memory) / 2**20:.1f} MiB more memory at most",
                 last.cores_in_words(),
             ],
