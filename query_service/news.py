@@ -17,7 +17,7 @@ from shared.errors import Unavailable
 from shared.logs import get_logger
 from shared.read_model_keys import Generations, PartitionKeys
 from shared.read_models import read_checkpoint, read_generations
-from shared.redis import REDIS_DOWN
+from shared.redis import ANSWER_SECONDS, REDIS_DOWN
 from shared.waiting import cancel
 
 MAX_WAITING = 10_000
@@ -134,7 +134,8 @@ class News:
             try:
                 await self._redis.ping()  # the client of a Cluster learns of its nodes by its first command
                 async with self._redis.pubsub() as subscription:
-                    await subscription.psubscribe(self._keys.channels)
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        await subscription.psubscribe(self._keys.channels)
                     await self._receive(subscription)
                 pause = RECONNECT_SECONDS
             except REDIS_DOWN as error:

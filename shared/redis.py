@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -21,6 +22,19 @@ REDIS_DOWN = (OSError, RedisError, RedisClusterException)
 __all__ = ["REDIS_DOWN", "create_redis", "is_cluster"]
 
 _CLUSTER = "+cluster://"
+ANSWER_SECONDS = 5.0  # for a command, connecting included where need be
+
+
+class _Server(Redis):
+    """Bounds each command as a whole.
+
+    With `socket_timeout`, redis-py makes each write a task (`asyncio.wait_for`, on Python 3.11): what is ready to be
+    sent would wait for whatever else the event loop has to do.
+    """
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
 
 
 class _Cluster(RedisCluster):
@@ -41,15 +55,16 @@ def create_redis(settings: Settings) -> Redis:
     url = settings.redis_url.get_secret_value()
     options: dict[str, Any] = {
         "socket_connect_timeout": 2.0,
-        "socket_timeout": 5.0,
+        "socket_timeout": None,
         "socket_keepalive": True,
         "health_check_interval": 0,
         "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError, RedisTimeoutError)),
     }
     if _CLUSTER in url:
         # It has the same methods, and every call of ours names keys of one partition only, so of one node.
+        options["socket_timeout"] = ANSWER_SECONDS
         return cast("Redis", _Cluster.from_url(url.replace(_CLUSTER, "://", 1), **options))
-    return Redis.from_url(url, **options)
+    return _Server.from_url(url, **options)
 
 
 def is_cluster(redis: Redis) -> bool:
