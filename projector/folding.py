@@ -69,11 +69,11 @@ async def digest(
     """
     folded: Folded[D] = Folded()
     for first in range(0, len(events), _SLICE):
-        if first > 0:
-            await asyncio.sleep(0)
         fold(projection, events[first : first + _SLICE], stored, parked, room, folded=folded)
         if folded.poison is not None:
             break
+        if len(events) > _SLICE:  # else it is over at once, and would only come later
+            await asyncio.sleep(0)
     try:
         return folded, changes(projection, stored, folded.documents)
     except MemoryError:
