@@ -155,7 +155,7 @@ class PostgresStore:
                 async with connection.transaction():
                     applied = await self._write(connection, batch, epoch, lines)
                     if applied:
-                        await self._tidy(connection, batch, shrinking)
+                        await self._finish(connection, batch, shrinking)
             else:
                 applied = await self._write(connection, batch, epoch, lines)
             return Verdict.APPLIED if applied else await self._why_not(connection, epoch)
@@ -172,9 +172,11 @@ class PostgresStore:
         )
         return bool(applied)
 
-    async def _tidy(self, connection: Connection, batch: Batch, shrinking: Lines) -> None:
+    async def _finish(self, connection: Connection, batch: Batch, shrinking: Lines) -> None:
+        """What needs statements of its own."""
         for name, lines in shrinking.items():
-            await self._sums[name].remove_empty(connection, lines)
+            if lines:
+                await self._sums[name].remove_empty(connection, lines)
         await self._parking.write(connection, batch)
 
     async def _why_not(self, connection: Connection, epoch: int) -> Verdict:
