@@ -55,7 +55,7 @@ def create_redis(settings: Settings) -> Redis:
     url = settings.redis_url.get_secret_value()
     options: dict[str, Any] = {
         "socket_connect_timeout": 2.0,
-        "socket_timeout": None,
+        "socket_timeout": None,  # said, because redis-py has one of its own where it is not
         "socket_keepalive": True,
         "health_check_interval": 0,
         "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError, RedisTimeoutError)),
