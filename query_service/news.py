@@ -12,7 +12,9 @@ from math import inf
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from shared.consistency import ConsistencyToken, MalformedToken
+from query_service.announced import Announced
+from shared.announcement import Announcement
+from shared.consistency import MalformedToken
 from shared.errors import Unavailable
 from shared.logs import get_logger
 from shared.read_model_keys import Generations, PartitionKeys
@@ -74,11 +76,15 @@ class _Waiting:
 
 
 class News:
-    """Start it with `start`; every positive answer of `wait` means that it is worth looking again, no more."""
+    """Start it with `start`; every positive answer of `wait` means that it is worth looking again, no more.
 
-    def __init__(self, redis: Redis, projection: str) -> None:
+    What comes with the news is for `announced`.
+    """
+
+    def __init__(self, redis: Redis, projection: str, announced: Announced) -> None:
         self.count = 0  # of positions heard of
         self._redis = redis
+        self._announced = announced
         self._keys = PartitionKeys(projection)
         self._partitions: defaultdict[int, _Waiting] = defaultdict(_Waiting)
         self._generations: Generations | None = None  # as last seen while somebody waited
@@ -159,7 +165,9 @@ class News:
             if message is not None and message["type"] == "pmessage":
                 with suppress(MalformedToken, ValueError):  # not ours; the next look tells
                     partition = self._keys.partition_of_channel(message["channel"].decode())
-                    self._tell(partition, ConsistencyToken.decode(message["data"].decode()).position)
+                    announcement = Announcement.decode(message["data"])
+                    self._announced.hear(partition, announcement)  # first, for those who are told
+                    self._tell(partition, announcement.token.position)
 
     async def _look(self) -> None:
         """Covers lost publications, as long as somebody waits."""

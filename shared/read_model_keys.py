@@ -11,7 +11,7 @@ may touch them all:
     {orders.0}:parked       sorted set   the ids of those documents, by the event's position
     {orders.0}:retry        set          those that somebody wants tried again
     {orders.0}:<index>      sorted set   the documents of an index, as places, see `place_of`
-    {orders.0}:checkpoints  channel      each new checkpoint, as an encoded consistency token
+    {orders.0}:checkpoints  channel      each new checkpoint, see `shared.announcement`
     {orders.0}.generations  hash         which generations there are, see `Generations`; of partition 0 alone
 
 These are the names of generation 1. A later one, 2 say, has keys of its own, `{orders.0}.2:meta` and so on; heartbeat

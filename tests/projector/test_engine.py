@@ -125,7 +125,9 @@ async def test_a_batch_that_comes_twice_changes_nothing(new_engine: NewEngine, s
     await run_to_head(await new_engine())
     start = await store.checkpoint()
     assert start is not None
-    batch = Batch(start, 1, bytes(32), Changes({"1": {"document": "{}"}}, {}, {"all": ["0" * 15 + "1"]}))
+    batch = Batch(
+        start, 1, bytes(32), Changes({"1": {"document": "{}", "version": "1"}}, {}, {"all": ["0" * 15 + "1"]})
+    )
     assert await store.apply(batch, epoch=1_000) is Verdict.APPLIED
     before = await everything_in(redis)
 
@@ -219,7 +221,9 @@ async def test_what_another_log_left_behind_is_removed(
     # A higher epoch than this log's sequence ever gave: epochs of different logs cannot be compared.
     await store.claim(epoch=500)
     foreign = await store.reset(500, uuid4(), serve_from=3)
-    changes = Changes({f"old-{n}": {"document": "{}"} for n in range(1_200)}, {}, {"customer:old": ["0" * 15 + "1"]})
+    changes = Changes(
+        {f"old-{n}": {"document": "{}", "version": "1"} for n in range(1_200)}, {}, {"customer:old": ["0" * 15 + "1"]}
+    )
     assert await store.apply(Batch(foreign, 3, bytes(32), changes), 500) is Verdict.APPLIED
     await some_orders(recorder)
 
@@ -246,7 +250,7 @@ async def test_a_log_restored_to_an_older_state_builds_the_read_model_again(
     head = await read_head(recorder.connection)
     await store.claim(epoch=1)
     start = await store.reset(1, head.log_id, serve_from=0)
-    lost_future = Changes({"lost": {"document": "{}"}}, {}, {"all": ["0" * 15 + "lost"]})
+    lost_future = Changes({"lost": {"document": "{}", "version": "1"}}, {}, {"all": ["0" * 15 + "lost"]})
     await store.apply(Batch(start, position, b"x" * 32, lost_future), 1)
 
     await run_to_head(await new_engine())

@@ -83,7 +83,7 @@ async def begin(store: Store, position: int, document_id: str = "a") -> None:
     """At that position, with one document."""
     await store.claim(1)
     start = await store.reset(1, LOG, serve_from=0)
-    changes = Changes({document_id: {"document": '{"n":1}'}}, {}, {})
+    changes = Changes({document_id: {"document": '{"n":1}', "version": "1"}}, {}, {})
     assert await store.apply(Batch(start, position, bytes(32), changes), epoch=1) is Verdict.APPLIED
 
 

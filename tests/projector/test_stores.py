@@ -37,7 +37,12 @@ async def store(
 
 
 def batch(start: Checkpoint, position: int, **documents: str) -> Batch:
-    return Batch(start, position, HASH, Changes({name: {"document": text} for name, text in documents.items()}, {}, {}))
+    return Batch(
+        start,
+        position,
+        HASH,
+        Changes({name: {"document": text, "version": "1"} for name, text in documents.items()}, {}, {}),
+    )
 
 
 async def begun(store: Store, epoch: int = 1) -> Checkpoint:
