@@ -14,7 +14,7 @@ from time import perf_counter
 
 import uvloop
 
-from bench import orders
+from bench import groups, orders
 from bench.pgbench import Pgbench
 from bench.result import Goal, Result
 from bench.run import alone
@@ -41,6 +41,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     ours: list[float] = []
     plain: list[float] = []
     appended = 0
+    before = groups.of_this_process()
     database = servers.database()
     pgbench = Pgbench(servers, database, EVENT.data, EVENT.metadata)
     for number in range(-1, scale.rounds):
@@ -53,6 +54,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             appended += count
             ours.append(count / took)
             plain.append(per_second)
+    grouped = groups.of_this_process().in_words(before)
     return [
         Result(
             row=1,
@@ -64,7 +66,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             theirs=plain,
             goal=Goal("at least", 1.2),
             n=appended,
-            notes=["the writers run in the process that appends; pgbench is C"],
+            notes=["the writers run in the process that appends; pgbench is C", grouped],
         )
     ]
 

@@ -21,7 +21,7 @@ from time import perf_counter
 
 import uvloop
 
-from bench import orders
+from bench import groups, orders
 from bench.append import WRITERS, running_appender
 from bench.load import ROOT
 from bench.result import Goal, Result
@@ -54,6 +54,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     before = _orders(warm_up)
     ours, theirs = [], []
     placed: list[Order] = []
+    grouped = ""
     for _ in range(scale.rounds):
         began = perf_counter()
         placed = _orders(file)
@@ -62,12 +63,14 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         with servers.services(database, commands=1) as services:
             _import(servers, services, warm_up)
             _import(servers, services, file)
+            grouped = groups.of_service(services.port("command")).in_words()
         ours.append(_per_second(database, len(before), reading))
         servers.settle()
         database = servers.database()
         uvloop.run(_append(database, before, placed))
         theirs.append(_per_second(database, len(before)))
     lines = sum(len(order.items) for order in placed)
+    of = "the file of RETAIL_CSV" if given else "invoices of the sample, repeated under other numbers"
     return [
         Result(
             row=12,
@@ -79,7 +82,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             theirs=theirs,
             goal=Goal("at least", 0.3),
             n=scale.rounds * len(placed),
-            notes=["the file of RETAIL_CSV" if given else "invoices of the sample, repeated under other numbers"],
+            notes=[of, grouped],
         )
     ]
 

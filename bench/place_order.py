@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import orders
+from bench import groups, orders
 from bench.bare import Bare
 from bench.load import Flow, Plan, Report, run
 from bench.result import Goal, Result
@@ -24,6 +24,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         for _ in range(scale.rounds):
             reports.append(_load(services.port("command"), scale, services.watch))
             bare_reports.append(_load(bare.port, scale, {}))
+        grouped = groups.of_service(services.port("command")).in_words()
     last = reports[-1]
     return [
         Result(
@@ -37,7 +38,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             goal=Goal("at least", 0.55),
             n=sum(report.flows[0].answers for report in reports),
             client_cpu=max(report.client_cpu for report in (*reports, *bare_reports)),
-            notes=[last.cores_in_words()],
+            notes=[last.cores_in_words(), grouped],
         )
     ]
 

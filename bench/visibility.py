@@ -10,7 +10,7 @@ import http.client
 import sys
 import time
 
-from bench import orders
+from bench import groups, orders
 from bench.load import Flow, Measured, Plan, Report, run
 from bench.result import Goal, Result, percentile
 from bench.run import alone
@@ -27,9 +27,10 @@ PERCENTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     with servers.services(servers.database(), commands=1, queries=1) as services:
         reports = [_load(services, scale) for _ in range(scale.rounds)]
+        grouped = groups.of_service(services.port("command")).in_words()
     reads = [report.flows[0].reads for report in reports]
     wholes = [report.flows[0].wholes for report in reports]
-    notes = [reports[-1].cores_in_words(), reports[-1].lateness_in_words()]
+    notes = [reports[-1].cores_in_words(), reports[-1].lateness_in_words(), grouped]
     goals = {0.5: Goal("at most", 5.0, "value"), 0.99: Goal("at most", 25.0, "value")}
     return [
         Result(
