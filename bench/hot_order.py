@@ -15,6 +15,7 @@ from bench.result import Goal, Result, percentile
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Servers
+from bench.turns import in_turns
 from bench.wire import send_json
 
 RATE = 300.0
@@ -30,38 +31,39 @@ _addresses = itertools.count(1)
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     database = servers.database()
     orders.place(database, range(OTHERS + 1))
-    reports: dict[str, list[Report]] = {"hot": [], "spread": [], "alone": []}
     others = list(range(OTHERS))
     with servers.services(database, commands=1) as services:
         port = services.port("command")
         run(Plan(flows=[_moves("all", [*others, HOT_ORDER], 0.0, port)], warm_up=0.0, seconds=FIRST_CHANGE_SECONDS))
-        sides = [("hot", [HOT_ORDER]), ("spread", others)]
-        for _ in range(scale.rounds):
-            for name, orders_beside in sides:
-                reports[name].append(_load(port, others, orders_beside, scale))
-            sides.reverse()
-        reports["alone"].append(_load(port, others, [], scale))  # told in a note, so once is enough
-    p99 = {
-        name: [percentile(report.flows[0].latencies, 0.99) for report in measured] for name, measured in reports.items()
-    }
+        hot, spread = in_turns(
+            scale.rounds,
+            lambda: _load(port, others, [HOT_ORDER], scale),
+            lambda: _load(port, others, others, scale),
+        )
+        by_themselves = _load(port, others, [], scale)  # told in a note, so once is enough
     return [
         Result(
             row=9,
             label="beside a hot order, p99",
             measure=f"p99 of the others while one order takes {HOT:.0%} of {RATE:.0f} commands/s",
             unit="ms",
-            ours=p99["hot"],
+            ours=[_p99(report) for report in hot],
             against="their p99 at the same rate with no order hot",
-            theirs=p99["spread"],
+            theirs=[_p99(report) for report in spread],
             goal=Goal("at most", 1.5),
-            n=sum(report.flows[0].answers for report in reports["hot"]),
-            client_cpu=max(report.client_cpu for measured in reports.values() for report in measured),
+            n=sum(report.flows[0].answers for report in hot),
+            client_cpu=max(report.client_cpu for report in (*hot, *spread)),
             notes=[
-                f"the others alone, at a tenth of the rate: {p99['alone'][0]:.1f} ms",
-                reports["hot"][-1].lateness_in_words(),
+                f"the others alone, at a tenth of the rate: {_p99(by_themselves):.1f} ms",
+                hot[-1].lateness_in_words(),
             ],
         )
     ]
+
+
+def _p99(report: Report) -> float:
+    """Of the others, in milliseconds."""
+    return percentile(report.flows[0].latencies, 0.99)
 
 
 def _load(port: int, others: list[int], beside: list[int], scale: Scale) -> Report:

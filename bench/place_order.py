@@ -11,6 +11,7 @@ from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Servers, running
+from bench.turns import in_turns
 from bench.wire import send_json
 
 CONNECTIONS = 32
@@ -18,12 +19,13 @@ CONNECTIONS = 32
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     bare = Bare(servers.directory)
-    reports: list[Report] = []
-    bare_reports: list[Report] = []
+    short = scale.short if scale.rounds > 1 else scale
     with servers.services(servers.database(), commands=1) as services, running(bare):
-        for _ in range(scale.rounds):
-            reports.append(_load(services.port("command"), scale, services.watch))
-            bare_reports.append(_load(bare.port, scale, {}))
+        reports, bare_reports = in_turns(
+            short.rounds,
+            lambda: _load(services.port("command"), short, services.watch),
+            lambda: _load(bare.port, short, {}),
+        )
         grouped = groups.of_service(services.port("command")).in_words()
     last = reports[-1]
     return [

@@ -1,8 +1,8 @@
 """Row 4: `GET /orders/{id}` over 10,000 orders at random, by one query process.
 
-After the first seconds nearly all are answered from its memory. What it can do without that is reported beside it.
+Nearly all are answered from its memory, which is filled first. What it can do without that is reported beside it.
 Requests a second in a closed loop. Latency in an open loop, both sides at the same rate: 60 % of what the query
-process can do. In many short rounds, because a p99 of a few milliseconds is spoiled by any hiccup of the machine.
+process could do in its slowest round. In many short rounds, because any hiccup of the machine spoils one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 
 from bench import orders
 from bench.bare import Bare
@@ -19,6 +18,7 @@ from bench.result import Goal, Result, percentile
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Servers, Services, running
+from bench.turns import in_turns
 from bench.visibility import wait_until_read
 from bench.wire import get
 
@@ -45,12 +45,19 @@ def _measure(servers: Servers, database: str, scale: Scale, settings: Mapping[st
 
 def _in_turns(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]], how: str) -> list[Result]:
     """Where it says `how`, the service is not as it comes: there are no goals, and fewer rounds."""
-    rounds = 1 if how else scale.rounds
-    closed = [(_load(ports[0], scale, watch), _load(ports[1], scale)) for _ in range(rounds)]
-    rate = LOAD * min(ours.per_second() for ours, _ in closed)
-    short = replace(scale, seconds=max(1.0, scale.seconds / 2), warm_up=scale.warm_up / 2)
-    short_rounds = 1 if how else max(5, 2 * scale.rounds + 1)
-    opened = [(_load(ports[0], short, watch, rate), _load(ports[1], short, {}, rate)) for _ in range(short_rounds)]
+    query, bare = ports
+    short = scale.short
+    once = bool(how) or scale.rounds == 1
+    size = scale if once else short
+    if not once:
+        _load(query, scale)  # until it remembers them
+    closed, bare_closed = in_turns(
+        1 if once else short.rounds, lambda: _load(query, size, watch), lambda: _load(bare, size)
+    )
+    rate = LOAD * min(report.per_second() for report in closed)
+    opened, bare_opened = in_turns(
+        1 if how else short.rounds, lambda: _load(query, short, watch, rate), lambda: _load(bare, short, {}, rate)
+    )
     return [
         Result(
             row=4,
@@ -58,26 +65,26 @@ def _in_turns(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]],
             measure=f"`GET /orders/{{id}}` over {ORDERS:,} random orders, one query process,"
             f" {CONNECTIONS} connections{how}",
             unit="requests/s",
-            ours=[ours.per_second() for ours, _ in closed],
+            ours=[report.per_second() for report in closed],
             against="a bare FastAPI route, constant bytes of that size",
-            theirs=[theirs.per_second() for _, theirs in closed],
+            theirs=[report.per_second() for report in bare_closed],
             goal=None if how else Goal("at least", 0.8),
-            n=sum(ours.flows[0].answers for ours, _ in closed),
-            client_cpu=max(report.client_cpu for pair in closed for report in pair),
-            notes=[closed[-1][0].cores_in_words()],
+            n=sum(report.flows[0].answers for report in closed),
+            client_cpu=max(report.client_cpu for report in (*closed, *bare_closed)),
+            notes=[closed[-1].cores_in_words()],
         ),
         Result(
             row=4,
             label=f"GET /orders/{{id}}, p99{how}",
-            measure=f"its p99 in an open loop at {LOAD:.0%} of that, {rate:,.0f}/s{how}",
+            measure=f"its p99 in an open loop at {LOAD:.0%} of the slowest round of that, {rate:,.0f}/s{how}",
             unit="ms",
-            ours=[percentile(ours.flows[0].latencies, 0.99) for ours, _ in opened],
+            ours=[percentile(report.flows[0].latencies, 0.99) for report in opened],
             against="the bare route at the same rate",
-            theirs=[percentile(theirs.flows[0].latencies, 0.99) for _, theirs in opened],
+            theirs=[percentile(report.flows[0].latencies, 0.99) for report in bare_opened],
             goal=None if how else Goal("at most", 1.5),
-            n=sum(ours.flows[0].answers for ours, _ in opened),
-            client_cpu=max(report.client_cpu for pair in opened for report in pair),
-            notes=[opened[-1][0].lateness_in_words()],
+            n=sum(report.flows[0].answers for report in opened),
+            client_cpu=max(report.client_cpu for report in (*opened, *bare_opened)),
+            notes=[opened[-1].lateness_in_words()],
         ),
     ]
 

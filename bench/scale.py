@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cli.embedded import SHARED_BUFFERS
 
@@ -19,6 +19,13 @@ class Scale:
     invoices: int  # in the month that is imported
     overload: float  # seconds at twice the load
     shared_buffers: str = SHARED_BUFFERS  # of PostgreSQL, for all rows: what holds the largest log
+
+    @property
+    def short(self) -> Scale:
+        """About as much in more and shorter rounds. The shorter a round, the more alike is the machine for both its
+        sides; and the more rounds, the less the median cares about those in which it was not."""
+        rounds = max(5, 2 * self.rounds + 1)
+        return replace(self, rounds=rounds, seconds=max(1.0, self.seconds / 2), warm_up=self.warm_up / 2)
 
 
 CHECK = Scale("check", 1, 2.0, 0.7, 60_000, (), 0, 0, 0.0)
