@@ -86,8 +86,9 @@ def _queries(servers: Servers, scale: Scale, count: int) -> list[Report]:
 
 
 def _loads(flow: Flow, scale: Scale, watch: dict[str, list[int]]) -> list[Report]:
-    plan = Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=watch)
-    return [run(plan) for _ in range(min(2, scale.rounds))]  # reported, with no goal to reach
+    """Little, because there is no goal to reach."""
+    plan = Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.short.seconds, watch=watch)
+    return [run(plan) for _ in range(min(2, scale.rounds))]
 
 
 if __name__ == "__main__":

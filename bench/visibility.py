@@ -25,8 +25,9 @@ PERCENTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
+    short = scale.short
     with servers.services(servers.database(), commands=1, queries=1) as services:
-        reports = [_load(services, scale) for _ in range(scale.rounds)]
+        reports = [_load(services, short) for _ in range(short.rounds)]
         grouped = groups.of_service(services.port("command")).in_words()
     reads = [report.flows[0].reads for report in reports]
     wholes = [report.flows[0].wholes for report in reports]
