@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter
 
 import uvloop
@@ -20,6 +21,7 @@ from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Servers
+from bench.turns import in_turns
 from command_service.app import create_appender
 from command_service.appender import Appender
 from shared import codec
@@ -38,22 +40,25 @@ EVENT_BYTES = len(EVENT.data) + len(EVENT.metadata)
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
-    ours: list[float] = []
-    plain: list[float] = []
-    appended = 0
     before = groups.of_this_process()
     database = servers.database()
     pgbench = Pgbench(servers, database, EVENT.data, EVENT.metadata)
-    for number in range(-1, scale.rounds):
-        seconds = scale.seconds if number >= 0 else scale.warm_up
+    counts: list[int] = []
+
+    def appended(seconds: float) -> float:
         servers.settle()
         count, took = uvloop.run(append(database, seconds))
+        counts.append(count)
+        return count / took
+
+    def inserted(seconds: float) -> float:
         servers.settle()
-        per_second = pgbench.per_second(seconds)
-        if number >= 0:
-            appended += count
-            ours.append(count / took)
-            plain.append(per_second)
+        return pgbench.per_second(seconds)
+
+    appended(scale.warm_up)
+    inserted(scale.warm_up)
+    counts.clear()
+    ours, plain = in_turns(scale.rounds, partial(appended, scale.seconds), partial(inserted, scale.seconds))
     grouped = groups.of_this_process().in_words(before)
     return [
         Result(
@@ -65,7 +70,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             against="pgbench, one prepared INSERT per transaction, 32 clients",
             theirs=plain,
             goal=Goal("at least", 1.2),
-            n=appended,
+            n=sum(counts),
             notes=["the writers run in the process that appends; pgbench is C", grouped],
         )
     ]

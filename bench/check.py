@@ -1,6 +1,7 @@
 """`python -m bench.check`: has something become slow? Rows 1, 3, 4 and 6, little of each, in a minute.
 
-Fails where less than 0.7 of a goal was reached, and again less on a second try, in five rounds: machines are noisy.
+Fails where less than 0.7 of a goal was reached, and again less on a second try, in five rounds or more: machines are
+noisy.
 """
 
 from __future__ import annotations

@@ -45,17 +45,19 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     best = [
         max((way for way in ways if way.functions is functions), key=trials.__getitem__) for functions in (False, True)
     ]
-    ours: list[float] = []
-    theirs: dict[Way, list[float]] = {way: [] for way in best}
-    appended = 0
-    for _ in range(scale.rounds):
+    counts: list[int] = []
+
+    def appended() -> float:
         servers.settle()
         count, took = uvloop.run(append.append(ours_url, scale.seconds))
-        appended += count
-        ours.append(count / took)
-        for way, rates in theirs.items():
-            servers.settle()
-            rates.append(_per_second(theirs_url, way, scale.seconds))
+        counts.append(count)
+        return count / took
+
+    def inserted(way: Way) -> float:
+        servers.settle()
+        return _per_second(theirs_url, way, scale.seconds)
+
+    ours, *theirs = in_turns(scale.rounds, appended, *(partial(inserted, way) for way in best))
     notes = ["in trials: " + ", ".join(f"{rate:,.0f}/s ({way})" for way, rate in trials.items())]
     return [
         Result(
@@ -68,10 +70,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             against=f"eventsourcing, its recorder, {way}",
             theirs=rates,
             goal=None if way.functions else Goal("at least", 12.0),
-            n=appended,
+            n=sum(counts),
             notes=notes,
         )
-        for way, rates in theirs.items()
+        for way, rates in zip(best, theirs, strict=True)
     ]
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from bench import groups
-from shared.metrics import APPEND_GROUP_COMMANDS
+from bench.groups import Groups
 
 
-def test_the_size_of_groups_is_a_mean_of_those_since_it_was_asked_before() -> None:
-    APPEND_GROUP_COMMANDS.observe(1_000)
-    before = groups.of_this_process()
-    for size in (32, 16):
-        APPEND_GROUP_COMMANDS.observe(size)
-    assert groups.of_this_process().in_words(before) == "appended in groups of 24.0 (mean)"
+def test_the_size_of_groups_is_their_mean_since_it_was_asked_before() -> None:
+    before = Groups(groups=1, commands=1_000)
+    assert Groups(groups=3, commands=1_048).in_words(before) == "appended in groups of 24.0 (mean)"
