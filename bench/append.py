@@ -24,9 +24,9 @@ from bench.servers import Servers
 from bench.turns import in_turns
 from command_service.app import create_appender
 from command_service.appender import Appender
-from shared import codec
-from shared.event_store import Append, NewEvent
-from shared.events.order import OrderLine, OrderPlaced
+from shared.aggregates.order import OrderLine, OrderPlaced
+from shared.eventstore import codec
+from shared.eventstore.log import AppendRequest, NewEvent
 from shared.new_id import new_id
 from shared.settings import Settings
 
@@ -99,12 +99,12 @@ async def running_appender(database_url: str) -> AsyncIterator[Appender]:
         await stalls.close()
 
 
-async def _write_all(appender: Appender, seconds: float, ready: list[Append]) -> int:
+async def _write_all(appender: Appender, seconds: float, ready: list[AppendRequest]) -> int:
     until = perf_counter() + seconds
     return sum(await asyncio.gather(*(_write(appender, until, ready) for _ in range(WRITERS))))
 
 
-async def _write(appender: Appender, until: float, ready: list[Append]) -> int:
+async def _write(appender: Appender, until: float, ready: list[AppendRequest]) -> int:
     count = 0
     while perf_counter() < until:
         verdict = await appender.append(ready.pop() if ready else _command())
@@ -113,10 +113,10 @@ async def _write(appender: Appender, until: float, ready: list[Append]) -> int:
     return count
 
 
-def _command() -> Append:
+def _command() -> AppendRequest:
     event_id = new_id()
     event = EVENT._replace(event_id=event_id, occurred_at=orders.new_time())
-    return Append(f"order-{event_id}", 0, event_id, (event,))
+    return AppendRequest(f"order-{event_id}", 0, event_id, (event,))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from cli.embedded_server import free_port
 from cli.processes import launch
 from cli.service import Service
 from command_service.api.currencies import CURRENCIES
-from shared.fields import Id, ProductId, Rfc3339
+from shared.http.fields import Id, ProductId, Rfc3339
 
 _ACKNOWLEDGEMENT = (
     b'{"command_id":"019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10","aggregate_id":"019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10",'

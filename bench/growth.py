@@ -19,9 +19,9 @@ from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Connection, Servers, connect, connected, settle
-from shared import event_store
-from shared.event_store import Append
-from shared.events.order import stream_of
+from shared.aggregates.order import stream_of
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest
 from shared.new_id import new_id
 
 GROUP = 32
@@ -33,21 +33,21 @@ Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the
 
 async def append(connection: Connection, _: int) -> int:
     """Events, each to a new stream, in groups."""
-    placing = [Append(f"order-{new_id()}", 0, new_id(), [orders.placed(number)]) for number in range(GROUP)]
-    await event_store.append_group(connection, placing)
+    placing = [AppendRequest(f"order-{new_id()}", 0, new_id(), [orders.placed(number)]) for number in range(GROUP)]
+    await event_log.append_group(connection, placing)
     return GROUP
 
 
 async def read_stream(connection: Connection, events: int) -> int:
     """One order of four events, at random."""
     number = random.randrange(events // orders.EVENTS_OF_AN_ORDER)
-    return len([event async for event in event_store.read_stream(connection, stream_of(orders.order_id(number)))])
+    return len([event async for event in event_log.read_stream(connection, stream_of(orders.order_id(number)))])
 
 
 async def tail(connection: Connection, _: int) -> int:
     """The last page before the head."""
-    head = await event_store.read_head(connection)
-    return len(await event_store.read_batch(connection, head.position - PAGE, PAGE))
+    head = await event_log.read_head(connection)
+    return len(await event_log.read_batch(connection, head.position - PAGE, PAGE))
 
 
 # Appends come last: they push what was read into memory out of it.

@@ -31,8 +31,8 @@ from bench.servers import Connection, Servers, Services, connected
 from bench.turns import in_turns
 from cli.online_retail import HEADER, Order, read_invoices
 from cli.service import orders_command
-from shared.event_store import Append
-from shared.events.order import OrderLine, OrderPlaced, stream_of
+from shared.aggregates.order import OrderLine, OrderPlaced, stream_of
+from shared.eventstore.log import AppendRequest
 from shared.new_id import new_id
 
 SAMPLE = ROOT / "tests" / "data" / "online_retail_sample.csv.gz"
@@ -153,10 +153,10 @@ async def _append(database_url: str, *parts: list[Order]) -> None:
             await asyncio.gather(*(write(queue) for _ in range(WRITERS)))
 
 
-def _placing(order: Order) -> Append:
+def _placing(order: Order) -> AppendRequest:
     lines = [OrderLine(item.product_id, item.quantity, item.unit_price, item.product_name) for item in order.items]
     event = OrderPlaced(order.customer_id, order.currency, tuple(lines), order.shipping_address_id)
-    return Append(stream_of(order.order_id), 0, new_id(), [orders.new_event(event)])
+    return AppendRequest(stream_of(order.order_id), 0, new_id(), [orders.new_event(event)])
 
 
 if __name__ == "__main__":

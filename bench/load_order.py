@@ -14,9 +14,10 @@ from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Connection, Servers, connected
-from shared import event_store, snapshots
-from shared.event_store import Append, NewEvent
-from shared.events.order import ShippingAddressChanged
+from shared.aggregates.order import ShippingAddressChanged
+from shared.eventstore import log as event_log
+from shared.eventstore import snapshots
+from shared.eventstore.log import AppendRequest, NewEvent
 from shared.new_id import new_id
 
 LIVES = (100, 1_000, 10_000)
@@ -51,10 +52,12 @@ async def _live(connection: Connection) -> None:
     """An order of each length, kept as a snapshot `TAIL` events before its end."""
     for events in LIVES:
         begun = [orders.placed(0), *_moves(events - 1 - TAIL)]
-        await event_store.append_group(connection, [Append(_stream(events), 0, new_id(), begun)])
+        await event_log.append_group(connection, [AppendRequest(_stream(events), 0, new_id(), begun)])
     await snapshots.compact(connection, 10)
     for events in LIVES:
-        await event_store.append_group(connection, [Append(_stream(events), events - TAIL, new_id(), _moves(TAIL))])
+        await event_log.append_group(
+            connection, [AppendRequest(_stream(events), events - TAIL, new_id(), _moves(TAIL))]
+        )
 
 
 def _stream(events: int) -> str:

@@ -10,9 +10,7 @@ import asyncpg
 import msgspec
 import uvloop
 
-from shared import codec, event_store
-from shared.event_store import Append, NewEvent
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderEvent,
     OrderLine,
     OrderPlaced,
@@ -21,6 +19,9 @@ from shared.events.order import (
     ShippingAddressChanged,
     stream_of,
 )
+from shared.eventstore import codec
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, NewEvent
 from shared.new_id import new_id
 
 # `POST /orders` with two lines, as a shop sends it.
@@ -67,9 +68,9 @@ def new_event(event: OrderEvent) -> NewEvent:
     return NewEvent(new_id(), *codec.encode(event), METADATA, new_time())
 
 
-def placing(number: int) -> Append:
+def placing(number: int) -> AppendRequest:
     """The command that begins an order."""
-    return Append(stream_of(order_id(number)), 0, new_id(), [placed(number)])
+    return AppendRequest(stream_of(order_id(number)), 0, new_id(), [placed(number)])
 
 
 def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
@@ -94,21 +95,21 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
                 if not group:
                     continue
                 await appending  # while this group was prepared, the log took the one before
-                appending = asyncio.ensure_future(event_store.append_group(connection, group))
+                appending = asyncio.ensure_future(event_log.append_group(connection, group))
                 await asyncio.sleep(0)  # so that it is sent
         await appending
     finally:
         await connection.close()
 
 
-def _begun(number: int) -> Append:
+def _begun(number: int) -> AppendRequest:
     moved = new_event(ShippingAddressChanged(f"address-{number % 7}"))
-    return Append(stream_of(order_id(number)), 0, new_id(), [placed(number), moved])
+    return AppendRequest(stream_of(order_id(number)), 0, new_id(), [placed(number), moved])
 
 
-def _ended(number: int) -> Append:
+def _ended(number: int) -> AppendRequest:
     events = [new_event(PaymentConfirmed(f"pay-{number}", _TOTAL)), new_event(OrderShipped(f"track-{number}"))]
-    return Append(stream_of(order_id(number)), 2, new_id(), events)
+    return AppendRequest(stream_of(order_id(number)), 2, new_id(), events)
 
 
 def place(database_url: str, numbers: Sequence[int]) -> None:
@@ -117,7 +118,7 @@ def place(database_url: str, numbers: Sequence[int]) -> None:
     async def work() -> None:
         connection = await asyncpg.connect(database_url)
         for begin in range(0, len(numbers), 1_000):
-            await event_store.append_group(connection, [placing(number) for number in numbers[begin : begin + 1_000]])
+            await event_log.append_group(connection, [placing(number) for number in numbers[begin : begin + 1_000]])
         await connection.close()
 
     uvloop.run(work())

@@ -25,7 +25,7 @@ from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Connection, Servers, connected
 from cli.service import orders_command
-from shared import event_store
+from shared.eventstore import log as event_log
 from shared.settings import Settings
 
 BUILT = b"comparing"  # what the command says next
@@ -157,7 +157,7 @@ async def _read_all(connection: Connection) -> float:
     """Seconds."""
     began = perf_counter()
     after = 0
-    while events := await event_store.read_batch(connection, after, PAGE):
+    while events := await event_log.read_batch(connection, after, PAGE):
         after = events[-1].position
     return perf_counter() - began
 

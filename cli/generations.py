@@ -36,10 +36,10 @@ from projector.projection import Projection
 from projector.projections import PROJECTIONS, Registered
 from projector.stores import AWAY, Fenced, Moved, OtherCode, Shelf, Store
 from projector.verification import Comparison, Report, orders, revenue_by_day
+from shared.gc_tuning import tune_gc
 from shared.logs import configure_logs
-from shared.memory import collect_seldom
 from shared.postgres import connect, create_pool
-from shared.read_model_keys import PartitionKeys
+from shared.read_models.keys import PartitionKeys
 from shared.redis import create_redis
 from shared.settings import Settings
 
@@ -64,7 +64,7 @@ def work(name: str, data_dir: Path, deed: Callable[[Desk], Awaitable[None]]) -> 
     configure_logs("projections", "WARNING")
     try:
         settings = _settings(data_dir)
-        collect_seldom()
+        tune_gc()
         uvloop.run(_at_a_desk(deed, registered, settings))
     except (Refused, NoDatabase, PoisonEvent, OtherCode, Fenced, Moved, ValueError, asyncpg.PostgresError) as error:
         raise Failed(str(error)) from error

@@ -9,11 +9,11 @@ from pathlib import Path
 import asyncpg
 
 from cli.database import NoDatabase, find_database
-from shared import event_store
-from shared.event_store import Head
+from shared.eventstore import log as event_log
+from shared.eventstore.log import Head
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
 
-Connection = event_store.Connection
+Connection = event_log.Connection
 
 
 class NoHistory(Exception):
@@ -44,7 +44,7 @@ async def snapshot(url: str) -> AsyncIterator[tuple[Connection, Head]]:
         raise NoHistory(f"cannot connect: {error}") from error
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            yield connection, await event_store.read_head(connection)
+            yield connection, await event_log.read_head(connection)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise NoHistory(f"cannot read the log: {error}") from error
     finally:

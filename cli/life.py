@@ -14,10 +14,10 @@ from rich.text import Text
 from cli.history_database import ReplayFailed, snapshot
 from query_service import time_travel
 from query_service.time_travel import Moment, OrderDocument, OrderItem, PastOrder, rfc3339
-from shared import event_store
+from shared.aggregates.order import stream_of
 from shared.errors import Corrupt
-from shared.event_store import StoredEvent
-from shared.events.order import stream_of
+from shared.eventstore import log as event_log
+from shared.eventstore.log import StoredEvent
 
 # Every event has these in columns of their own, or they follow from the items.
 _NOT_SHOWN = {"order_id", "item_count", "placed_at", "last_event_at", "version"}
@@ -37,7 +37,7 @@ async def lived(url: str, order_id: str, moment: Moment) -> list[Lived]:
     life: list[Lived] = []
     past: PastOrder | None = None
     async with snapshot(url) as (connection, _):
-        async for event in event_store.read_stream(connection, stream_of(order_id)):
+        async for event in event_log.read_stream(connection, stream_of(order_id)):
             if not moment.includes(event):
                 break
             try:

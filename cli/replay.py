@@ -17,7 +17,7 @@ from cli.history_database import NoHistory, ReplayFailed, history_url
 from cli.life import lived, print_life
 from cli.what_if import BadProjection, Bound, as_json, load_function, replay
 from query_service.time_travel import TOLERANCE, Moment
-from shared.fields import Rfc3339
+from shared.http.fields import Rfc3339
 
 _RFC3339 = TypeAdapter[datetime](Rfc3339)
 

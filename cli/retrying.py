@@ -11,7 +11,7 @@ from pathlib import Path
 from cli.generations import Desk, Failed, work
 from projector.stores import EVERYTHING, Moved, Store
 from query_service import standing
-from shared.poison import Poison
+from shared.read_models.poison import Poison
 
 _LOOK_SECONDS = 0.05
 

@@ -38,13 +38,13 @@ def _process(name: ProcessName, configuration: Settings) -> Coroutine[Any, Any, 
         case "command":
             from command_service.admission import protocol
             from command_service.app import create_app as create_command_app
-            from shared.web import serve
+            from shared.http.application import serve
 
             app = create_command_app(configuration)
             return serve(app, configuration.command_port, configuration, protocol(app.state.limit))
         case "query":
             from query_service.app import create_app as create_query_app
-            from shared.web import serve
+            from shared.http.application import serve
 
             return serve(create_query_app(configuration), configuration.query_port, configuration)
         case "projector":

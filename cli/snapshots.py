@@ -6,8 +6,8 @@ import asyncio
 
 import asyncpg
 
+from shared.eventstore.snapshots import compact
 from shared.postgres import CONNECTION_LOST
-from shared.snapshots import compact
 
 
 class CompactionFailed(Exception):

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.history_database import Connection, ReplayFailed, snapshot
-from shared import codec, event_store
-from shared.codec import Event
 from shared.errors import Corrupt
-from shared.event_store import StoredEvent
+from shared.eventstore import codec
+from shared.eventstore import log as event_log
+from shared.eventstore.codec import Event
+from shared.eventstore.log import StoredEvent
 
 _SHOW_EVERY = 1_000  # events between two movements of the progress bar
 _LAST_LINES = 12  # of a traceback
@@ -34,7 +35,7 @@ class PastEvent(NamedTuple):
     occurred_at: datetime  # business time, UTC
     recorded_at: datetime  # when the log learned of it, UTC; never decreases
     event_type: str  # such as `OrderPlaced`
-    event: Event  # an object of `shared.events.order`, in today's shape whenever it was written
+    event: Event  # an object of `shared.aggregates.order`, in today's shape whenever it was written
     metadata: dict[str, Any]  # command_id, command, correlation_id, causation_id, …
 
 
@@ -89,18 +90,18 @@ async def replay(url: str, function: Function, start: Bound = None, end: Bound =
 
 async def _first(connection: Connection, start: Bound, head: int) -> int:
     if isinstance(start, datetime):
-        return await event_store.count_recorded(connection, start, head, inclusive=False) + 1
+        return await event_log.position_at(connection, start, head, inclusive=False) + 1
     return start or 1
 
 
 async def _last(connection: Connection, end: Bound, head: int) -> int:
     if isinstance(end, datetime):
-        return await event_store.count_recorded(connection, end, head, inclusive=True)
+        return await event_log.position_at(connection, end, head, inclusive=True)
     return head if end is None else min(end, head)
 
 
 async def _events(connection: Connection, first: int, last: int) -> AsyncIterator[StoredEvent]:
-    async for event in event_store.read_all(connection, after=first - 1):
+    async for event in event_log.read_all(connection, after=first - 1):
         if event.position > last:
             return
         yield event

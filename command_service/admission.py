@@ -25,10 +25,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from command_service.appender import AppendQueueFull
 from shared import metrics
-from shared.edge import CORRELATION_HEADER, correlation_id
+from shared.http.middleware import CORRELATION_HEADER, correlation_id
+from shared.http.problems import MEDIA_TYPE
+from shared.http.protocol import ServerProtocol
 from shared.logs import get_logger
-from shared.problems import MEDIA_TYPE
-from shared.wire import Wire
 
 _STANDING = 20  # a delay is a standing one after so many times its length
 _STEP = 4  # and then the limit is adjusted every so many times its length
@@ -102,7 +102,7 @@ async def watch(limit: Limit) -> None:
             _log.info("no longer overloaded")
 
 
-def protocol(limit: Limit) -> type[Wire]:
+def protocol(limit: Limit) -> type[ServerProtocol]:
     """The server's protocol, less the commands beyond the limit."""
 
     class Limited(_Admission):
@@ -121,7 +121,7 @@ class _Answered:
 _ANSWERED = cast(RequestResponseCycle, _Answered())
 
 
-class _Admission(Wire):
+class _Admission(ServerProtocol):
     """Refuses a command as soon as its headers are there.
 
     Below ASGI, because at twice the load every second request is refused: a task, a scope and two messages for each

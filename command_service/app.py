@@ -16,15 +16,15 @@ from command_service.api.routes import router
 from command_service.appender import Appender
 from command_service.handler import Handler, Pool
 from command_service.throttle import Throttle
-from shared import event_store
+from shared.aio import cancel
+from shared.eventstore import log as event_log
+from shared.eventstore.blockers import SlowCallMonitor
+from shared.eventstore.snapshots import SnapshotPolicy
+from shared.http.application import NotReady, add_routes, create_api
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
-from shared.progress import read_behind
+from shared.read_models.progress import read_behind
 from shared.settings import Settings
-from shared.snapshots import SnapshotPolicy
-from shared.stalls import StallWatch
-from shared.waiting import cancel
-from shared.web import NotReady, add_routes, create_api
 
 _log = get_logger()
 
@@ -50,9 +50,9 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def create_appender(settings: Settings) -> tuple[StallWatch, Appender]:
+def create_appender(settings: Settings) -> tuple[SlowCallMonitor, Appender]:
     """The appender, to be started and stopped, and what watches it, to be closed after it."""
-    stalls = StallWatch(
+    stalls = SlowCallMonitor(
         lambda: connect(settings, "stalls"),
         settings.long_transaction_seconds,
         patience=min(1.0, settings.append_timeout_seconds / 2),
@@ -108,7 +108,7 @@ async def _ready(app: FastAPI) -> None:
         raise NotReady("the appender has stopped")
     try:
         async with asyncio.timeout(2.0):
-            await event_store.read_head(app.state.pool)
+            await event_log.read_head(app.state.pool)
     except CONNECTION_LOST as error:
         raise NotReady("PostgreSQL cannot be reached") from error
     except asyncpg.PostgresError as error:
@@ -120,7 +120,7 @@ async def _purge_keys(pool: Pool, settings: Settings) -> None:
     older_than = timedelta(days=settings.idempotency_days)
     while True:
         try:
-            while purged := await event_store.purge_keys(pool, older_than):
+            while purged := await event_log.purge_keys(pool, older_than):
                 _log.info("idempotency keys purged", keys=purged)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             _log.warning("idempotency keys not purged", error=repr(error))

@@ -17,12 +17,13 @@ from typing import TypeAlias
 
 import asyncpg
 
-from shared import event_store, metrics
+from shared import metrics
 from shared.errors import OutcomeUnknown, Unavailable
-from shared.event_store import Append, Verdict
+from shared.eventstore import log as event_log
+from shared.eventstore.blockers import SlowCallMonitor
+from shared.eventstore.log import AppendRequest, AppendResult
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, was_refused
-from shared.stalls import StallWatch
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -82,8 +83,8 @@ class AppendOutcomeUnknown(OutcomeUnknown):
 
 @dataclass(slots=True)
 class _Waiting:
-    append: Append
-    verdict: asyncio.Future[Verdict]
+    append: AppendRequest
+    verdict: asyncio.Future[AppendResult]
     since: float
 
 
@@ -93,7 +94,7 @@ class Appender:
     def __init__(
         self,
         connect: Callable[[], Awaitable[Connection]],
-        stalls: StallWatch,
+        stalls: SlowCallMonitor,
         *,
         queue_size: int,
         group_size: int,
@@ -128,7 +129,7 @@ class Appender:
     def healthy(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    async def append(self, append: Append) -> Verdict:
+    async def append(self, append: AppendRequest) -> AppendResult:
         """The verdict on one command, once it is durable.
 
         Raises `AppendQueueFull`, `LogUnavailable` or `ShuttingDown` (nothing was done), or `AppendOutcomeUnknown`.
@@ -198,7 +199,7 @@ class Appender:
         try:
             with self._stalls.watch("append"):
                 async with asyncio.timeout(self._timeout_seconds):
-                    verdicts = await event_store.append_group(connection, [waiting.append for waiting in group])
+                    verdicts = await event_log.append_group(connection, [waiting.append for waiting in group])
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             self._failed(group, error)
         except BaseException:  # a defect of ours; the task ends with it, but nobody waits for ever
@@ -262,7 +263,7 @@ def _observe_waits(group: list[_Waiting], until: float) -> None:
         metrics.APPEND_WAIT_SECONDS.observe(until - waiting.since)
 
 
-def _settle(waiting: _Waiting, outcome: Verdict | Exception) -> None:
+def _settle(waiting: _Waiting, outcome: AppendResult | Exception) -> None:
     if waiting.verdict.done():  # the client went away; the log has the answer
         return
     if isinstance(outcome, Exception):

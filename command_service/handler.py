@@ -19,14 +19,16 @@ from command_service.appender import Appender, AppendOutcomeUnknown, AppendQueue
 from command_service.domain import business_time, order
 from command_service.domain.order import OrderCommand, PlaceOrder
 from command_service.turns import Turns
-from shared import codec, event_store, metrics, snapshots
+from shared import metrics
+from shared.aggregates.order import OrderEvent, stream_of
 from shared.errors import Invalid, OrdersError, Rejected, Stale
-from shared.event_store import Append, NewEvent, Outcome, Verdict
-from shared.events.order import OrderEvent, stream_of
+from shared.eventstore import codec, snapshots
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent
+from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
 from shared.logs import get_logger
 from shared.new_id import new_id
 from shared.postgres import CONNECTION_LOST
-from shared.snapshots import Loaded, SnapshotPolicy
 
 _log = get_logger()
 
@@ -83,7 +85,7 @@ class Envelope:
     command_id: UUID = field(default_factory=new_id)
 
 
-_NEW = Loaded()
+_NEW = LoadedState()
 
 
 class Handler:
@@ -109,7 +111,7 @@ class Handler:
         self._policy = policy
         self._conflict_retries = conflict_retries
         self._cache_size = cache_size
-        self._cache: OrderedDict[str, Loaded] = OrderedDict()
+        self._cache: OrderedDict[str, LoadedState] = OrderedDict()
         self._log_id: UUID | None = None  # of the log that the cached states are of
         self._longest_turn = longest_turn
         self._turns = Turns(longest_turn)
@@ -122,7 +124,7 @@ class Handler:
         """Waits for the snapshots that are being kept."""
         await asyncio.gather(*self._keeping.values())
 
-    async def handle(self, command: OrderCommand, envelope: Envelope) -> Verdict:
+    async def handle(self, command: OrderCommand, envelope: Envelope) -> AppendResult:
         """Raises what `decide` and the appender raise, and `StaleVersion`, `VersionConflict`, `KeyReused`."""
         name = type(command).__name__
         stream_id = stream_of(command.order_id)
@@ -137,7 +139,7 @@ class Handler:
         _counter(name, verdict.outcome).inc()
         return verdict
 
-    async def _handle(self, command: OrderCommand, envelope: Envelope, stream_id: str) -> Verdict:
+    async def _handle(self, command: OrderCommand, envelope: Envelope, stream_id: str) -> AppendResult:
         log_id, loaded = self._log_id, self._cached(stream_id)
         if isinstance(command, PlaceOrder):
             # Usually new: assume an empty stream and let the append check that, and the key, in its one round trip.
@@ -161,7 +163,7 @@ class Handler:
                 raise
             verdict = await self._appender.append(append)
             self._notice(verdict.log_id)
-            if verdict.outcome is not Outcome.CONFLICT:
+            if verdict.outcome is not AppendStatus.CONFLICT:
                 return self._settle(stream_id, verdict, after)
             metrics.CONFLICTS.labels(type(command).__name__).inc()
             self._cache.pop(stream_id, None)
@@ -177,20 +179,20 @@ class Handler:
             self._cache.clear()
             self._log_id = log_id
 
-    def _settle(self, stream_id: str, verdict: Verdict, after: Loaded) -> Verdict:
-        if verdict.outcome is Outcome.KEY_REUSED:
+    def _settle(self, stream_id: str, verdict: AppendResult, after: LoadedState) -> AppendResult:
+        if verdict.outcome is AppendStatus.KEY_REUSED:
             raise KeyReused
-        if verdict.outcome is Outcome.APPENDED:
+        if verdict.outcome is AppendStatus.APPENDED:
             appended = verdict.version - after.version
             after = after._replace(version=verdict.version, position=verdict.position)
             if self._policy.is_due(after, appended, datetime.now(UTC)) and stream_id not in self._keeping:
                 # In the background: a snapshot is never worth a client's time.
                 self._keeping[stream_id] = asyncio.create_task(self._keep(stream_id, after))
-                after = after.kept(datetime.now(UTC))
+                after = after.with_snapshot(datetime.now(UTC))
             self._remember(stream_id, after)
         return verdict
 
-    async def _keep(self, stream_id: str, loaded: Loaded) -> None:
+    async def _keep(self, stream_id: str, loaded: LoadedState) -> None:
         try:
             await snapshots.save(self._pool, stream_id, loaded)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
@@ -199,13 +201,13 @@ class Handler:
         finally:
             del self._keeping[stream_id]
 
-    async def _replay(self, envelope: Envelope) -> Verdict | None:
+    async def _replay(self, envelope: Envelope) -> AppendResult | None:
         """The first acknowledgement, where the envelope's key was seen before. Raises `KeyReused`."""
         if envelope.key is None:
             return None
         try:
             async with asyncio.timeout(self._longest_turn):
-                found = await event_store.find_key(self._pool, envelope.key)
+                found = await event_log.find_key(self._pool, envelope.key)
         except CONNECTION_LOST as error:
             raise LogUnavailable from error
         if found is None:
@@ -215,20 +217,20 @@ class Handler:
             raise KeyReused
         return verdict
 
-    async def _load(self, stream_id: str) -> Loaded:
+    async def _load(self, stream_id: str) -> LoadedState:
         try:
             async with asyncio.timeout(self._longest_turn):  # a server that hangs is as good as one that is away
                 return await snapshots.load(self._pool, stream_id)
         except CONNECTION_LOST as error:
             raise LogUnavailable from error
 
-    def _cached(self, stream_id: str) -> Loaded | None:
+    def _cached(self, stream_id: str) -> LoadedState | None:
         loaded = self._cache.get(stream_id)
         if loaded is not None:
             self._cache.move_to_end(stream_id)
         return loaded
 
-    def _remember(self, stream_id: str, loaded: Loaded) -> None:
+    def _remember(self, stream_id: str, loaded: LoadedState) -> None:
         self._cache[stream_id] = loaded
         self._cache.move_to_end(stream_id)
         if len(self._cache) > self._cache_size:
@@ -241,8 +243,8 @@ def _counter(command: str, outcome: str) -> Counter:
 
 
 def _decide(
-    command: OrderCommand, envelope: Envelope, stream_id: str, loaded: Loaded, log_id: UUID | None
-) -> tuple[Append, Loaded]:
+    command: OrderCommand, envelope: Envelope, stream_id: str, loaded: LoadedState, log_id: UUID | None
+) -> tuple[AppendRequest, LoadedState]:
     """What to append, and the state after it. A command that changes nothing is appended as well, without events: its
     expected version is then checked and its key kept like any other's."""
     if envelope.expected_version is not None and envelope.expected_version != loaded.version:
@@ -251,7 +253,7 @@ def _decide(
     # Where nothing happens, nothing happens too early: a repeated command may carry its first time.
     previous = loaded.last_occurred_at if decided else None
     at = business_time.occurred_at(envelope.occurred_at, datetime.now(UTC), previous)
-    append = Append(
+    append = AppendRequest(
         stream_id,
         loaded.version,
         envelope.command_id,

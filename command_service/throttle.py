@@ -1,7 +1,7 @@
 """Admits fewer commands while a read model is an emergency behind, so that it can catch up.
 
-How far behind, projectors tell PostgreSQL (`shared.progress`) and one task here asks once a second: commands neither
-wait for that nor depend on Redis. While PostgreSQL cannot be asked, what was known last holds.
+Projectors report their progress to PostgreSQL (`shared.read_models.progress`); one task here reads it once a second, so
+commands neither wait for that nor depend on Redis. While PostgreSQL cannot be asked, the last known lag holds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from shared.aio import cancel
 from shared.errors import Unavailable
-from shared.lag import EMERGENCY_SECONDS
 from shared.logs import get_logger
 from shared.metrics import THROTTLED, THROTTLED_SHARE
 from shared.postgres import CONNECTION_LOST
-from shared.progress import Behind
-from shared.waiting import cancel
+from shared.read_models.lag import EMERGENCY_SECONDS
+from shared.read_models.progress import ReadModelLag
 
 LEAST_SHARE = 0.05  # admitted however far behind: whoever repeats a command gets through in the end
 _ASK_SECONDS = 1.0  # between questions
@@ -48,11 +48,11 @@ class Throttled(Unavailable):
 
 
 class Throttle:
-    def __init__(self, ask: Callable[[], Awaitable[list[Behind]]]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[list[ReadModelLag]]]) -> None:
         """`ask` tells which of the read models that count are behind. Until `start`, nobody is throttled."""
         self.active = False
         self._ask = ask
-        self._worst = Behind("", 0.0)
+        self._worst = ReadModelLag("", 0.0)
         self._share = 1.0
         self._credit = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -74,9 +74,9 @@ class Throttle:
             raise Throttled(self._worst.projection, round(self._worst.seconds * 1_000), round(self._share, 3))
         self._credit -= 1.0
 
-    def set(self, behind: list[Behind]) -> None:
+    def set(self, behind: list[ReadModelLag]) -> None:
         """What is behind now."""
-        self._worst = max(behind, key=lambda one: one.seconds, default=Behind("", 0.0))
+        self._worst = max(behind, key=lambda one: one.seconds, default=ReadModelLag("", 0.0))
         self._share = share_of(self._worst.seconds)
         THROTTLED_SHARE.set(1.0 - self._share)
         if self.active != (self._share < 1.0):

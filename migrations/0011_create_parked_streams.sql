@@ -6,7 +6,7 @@ create table read_model_parked (
     generation  integer not null,
     document_id text    not null,
     position    bigint  not null,  -- of that event
-    poison      json    not null,  -- the event, the error and its traceback: shared/poison.py
+    poison      json    not null,  -- the event, the error and its traceback: shared/read_models/poison.py
     primary key (projection, generation, document_id)
 );
 

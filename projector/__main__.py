@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from projector.compactor import compact_for_ever
 from projector.crew import Crew
 from projector.projections import PROJECTIONS
-from shared import web
+from shared.aio import cancel
+from shared.http import application
 from shared.logs import configure_logs
 from shared.postgres import create_pool
 from shared.redis import create_redis
 from shared.settings import Settings, settings
-from shared.waiting import cancel
 
 _MOST_AT_ONCE = 8
 
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def ready() -> None:
         await app.state.crew.ready()
 
-    app = web.create_api(
+    app = application.create_api(
         title="Orders: projector",
         description="Health and metrics of the projector, which keeps the read models up to date.",
         settings=settings,
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def run(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; the batch in hand is finished."""
-    await web.serve(create_app(settings), settings.projector_port, settings)
+    await application.serve(create_app(settings), settings.projector_port, settings)
 
 
 if __name__ == "__main__":

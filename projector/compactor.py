@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from shared import snapshots
-from shared.event_store import Connection
+from shared.eventstore import snapshots
+from shared.eventstore.log import Connection
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings

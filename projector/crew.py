@@ -23,11 +23,11 @@ from projector.stores import Shelf
 from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf
 from projector.worker import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Worker
+from shared.aio import wait_for
+from shared.http.application import NotReady
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings
-from shared.waiting import wait_for
-from shared.web import NotReady
 
 LOOK_SECONDS = 1.0  # between looks at who holds what
 EXPECTING_SECONDS = 0.2  # while a partition is to be handed over to us

@@ -21,7 +21,7 @@ from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
 from projector.projection import D, Projection
 from projector.session import Batch as Events
 from projector.stores import EVERYTHING, Batch, Fenced, Moved, Standing, Store, Verdict
-from shared.event_store import Head, StoredEvent
+from shared.eventstore.log import Head, StoredEvent
 from shared.logs import get_logger
 from shared.metrics import (
     PROJECTION_APPLY_SECONDS,
@@ -29,8 +29,8 @@ from shared.metrics import (
     PROJECTION_POISON,
     PROJECTION_REFUSED,
 )
-from shared.poison import Poison
-from shared.read_model_keys import Checkpoint
+from shared.read_models.keys import Checkpoint
+from shared.read_models.poison import Poison
 from shared.settings import OnPoison
 
 LOG_SECONDS = 1.0  # between looks at which log it is

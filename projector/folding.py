@@ -11,8 +11,8 @@ from typing import Generic
 import msgspec
 
 from projector.projection import D, Entry, Place, Projection, Recorded
-from shared import codec
-from shared.event_store import StoredEvent
+from shared.eventstore import codec
+from shared.eventstore.log import StoredEvent
 
 _SLICE = 250  # events folded at a time, a millisecond or two
 

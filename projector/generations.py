@@ -18,7 +18,7 @@ from projector.projection import Projection
 from projector.session import PROCESS_NAME, Session, open_session
 from projector.stores import Shelf
 from projector.verification import Comparison
-from shared.read_model_keys import Checkpoint
+from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 
 SWITCH_SECONDS = 30.0  # the longest that it may take to be as far as the live generation, which moves as well

@@ -15,7 +15,8 @@ from prometheus_client import Gauge
 
 from projector.stores import AWAY
 from projector.worker import Worker
-from shared import event_store, progress
+from shared.aio import wait_for
+from shared.eventstore import log as event_log
 from shared.logs import get_logger
 from shared.metrics import (
     PROJECTION_CHECKPOINT,
@@ -25,8 +26,8 @@ from shared.metrics import (
     PROJECTION_PARKED,
 )
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import Checkpoint
-from shared.waiting import wait_for
+from shared.read_models import progress
+from shared.read_models.keys import Checkpoint
 
 _OF_LAG = (PROJECTION_CHECKPOINT, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS)
 
@@ -83,7 +84,7 @@ class Monitor:
     async def _measure(self) -> None:
         at = self._at
         try:
-            lag = await event_store.read_lag(self._log, None if at is None else at.token)
+            lag = await event_log.read_lag(self._log, None if at is None else at.token)
             if self._known and self._worker.speaks:
                 await progress.report(self._log, self._name, at, self.partition, self._worker.layout.partitions)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from projector.session import Session
 from projector.sharing import Sighting
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import PartitionKeys
+from shared.read_models.keys import PartitionKeys
 
 # Asked for again and again rather than waited for: a statement waiting for a lock keeps its snapshot, and with it
 # every dead version of the log's head row.

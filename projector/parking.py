@@ -15,11 +15,11 @@ from msgspec.structs import replace
 from projector.folding import Changes, Folded, PoisonEvent, changes, fold
 from projector.projection import D, Projection
 from projector.session import Session
-from shared import event_store
-from shared.event_store import StoredEvent
+from shared.eventstore import log as event_log
+from shared.eventstore.log import StoredEvent
 from shared.logs import get_logger
 from shared.metrics import PROJECTION_POISON
-from shared.poison import Poison, describe
+from shared.read_models.poison import Poison, describe
 
 # Of one read model. A projection that raises on more than this is broken code, not poisoned: it stops.
 MOST_PARKED = 1_000
@@ -98,7 +98,7 @@ async def _pages(log: Session, poison: Poison, position: int) -> AsyncIterator[l
     while more:
         page = await log.read_stream_page(poison.stream_id, version)
         events = [event for event in page if event.position <= position]
-        more = len(events) == event_store.PAGE
+        more = len(events) == event_log.PAGE
         if events:
             version = events[-1].version
             yield events

@@ -12,9 +12,9 @@ from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from shared.codec import Event
 from shared.errors import Corrupt
-from shared.read_model_keys import partition_of
+from shared.eventstore.codec import Event
+from shared.read_models.keys import partition_of
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -33,7 +33,7 @@ class Share(NamedTuple):
     amounts: tuple[int, ...]
 
 
-# Where a document is listed in an index (see `shared.read_model_keys.place_of`), or what it adds to sums. When the
+# Where a document is listed in an index (see `shared.read_models.keys.place_of`), or what it adds to sums. When the
 # document changes, what it added before is taken off again.
 Place: TypeAlias = str | Share
 # Name of the index or the sums, and the place there. A plain tuple: four are made for every order that is written.

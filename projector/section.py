@@ -13,12 +13,12 @@ from projector.lag import Monitor
 from projector.projection import Projection
 from projector.stores import AWAY, Shelf
 from projector.worker import Layout, Worker
+from shared.aio import wait_for
+from shared.eventstore.blockers import SlowCallMonitor
 from shared.logs import get_logger
 from shared.postgres import connect
-from shared.read_model_keys import Generations
+from shared.read_models.keys import Generations
 from shared.settings import Settings
-from shared.stalls import StallWatch
-from shared.waiting import wait_for
 
 LOOK_SECONDS = 1.0  # between looks at which generation is live, besides those of the workers
 
@@ -43,7 +43,7 @@ class Section:
         self._log = log
         self._on_change = on_change
         self._wanted = settings.partitions_of(projection.name)
-        self._stalls = StallWatch(partial(connect, settings, "stalls"), settings.long_transaction_seconds)
+        self._stalls = SlowCallMonitor(partial(connect, settings, "stalls"), settings.long_transaction_seconds)
         self._layout: Layout | None = None
         self._monitors: list[Monitor] = []
         self._monitoring: list[asyncio.Task[None]] = []

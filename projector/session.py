@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import asyncpg
 
-from shared import event_store, postgres
-from shared.event_store import Head, StoredEvent
+from shared import postgres
+from shared.eventstore import log as event_log
+from shared.eventstore.log import Head, StoredEvent
 from shared.settings import Settings
 
 # The server ends a session that asks nothing for so long, and with it the leases of a process that is paused: its
@@ -72,7 +73,7 @@ class Session:
             if (known := self._remembered(after, limit)) is not None:  # somebody else has read it meanwhile
                 return known
             hints = self._hints
-            events = await event_store.read_batch(connection, after, limit)
+            events = await event_log.read_batch(connection, after, limit)
         batch = Batch(events, len(events) == limit)
         if events:
             self._batches.append((batch, hints))
@@ -97,16 +98,16 @@ class Session:
     async def read_one(self, position: int) -> StoredEvent:
         """What the log has there now."""
         async with self.turn() as connection:
-            return (await event_store.read_batch(connection, position - 1, 1))[0]
+            return (await event_log.read_batch(connection, position - 1, 1))[0]
 
     async def read_head(self) -> Head:
         async with self.turn() as connection:
-            return await event_store.read_head(connection)
+            return await event_log.read_head(connection)
 
     async def read_stream_page(self, stream_id: str, after_version: int) -> list[StoredEvent]:
-        """At most `event_store.PAGE` events of one stream after a version."""
+        """At most `event_log.PAGE` events of one stream after a version."""
         async with self.turn() as connection:
-            return await event_store.read_stream_page(connection, stream_id, after_version, event_store.PAGE)
+            return await event_log.read_stream_page(connection, stream_id, after_version, event_log.PAGE)
 
 
 @asynccontextmanager
@@ -124,7 +125,7 @@ async def open_session(
             on_event()
 
         connection.add_termination_listener(lambda *_: on_event())
-        await connection.add_listener(event_store.CHANNEL, on_notify)
+        await connection.add_listener(event_log.CHANNEL, on_notify)
         yield session
     finally:
         # Not close(): that waits for the server, which may be the one that is gone.

@@ -22,12 +22,12 @@ from projector.parking import poison_of
 from projector.projection import D, Projection
 from projector.session import PROCESS_NAME, Session
 from projector.stores import AWAY, Fenced, OtherCode, Shelf, Store
+from shared.aio import wait_for
+from shared.eventstore.blockers import SlowCallMonitor
 from shared.logs import get_logger
-from shared.poison import Poison
-from shared.read_model_keys import Generations
+from shared.read_models.keys import Generations
+from shared.read_models.poison import Poison
 from shared.settings import Settings
-from shared.stalls import StallWatch
-from shared.waiting import wait_for
 
 STANDBY_SECONDS = 1.0
 LOOK_SECONDS = 0.25  # between looks at which generation is live, and what is asked to be tried again
@@ -69,7 +69,7 @@ class Worker(Generic[D]):
         shelf: Shelf,
         layout: Layout,
         partition: int,
-        stalls: StallWatch,
+        stalls: SlowCallMonitor,
         on_change: Callable[[], None],
     ) -> None:
         """`on_change` is called when it has given its lease back, and when it would take it again."""

@@ -13,9 +13,9 @@ from time import monotonic
 from typing import NamedTuple
 
 from query_service.reading import At, Document, Reading
-from shared.announcement import Announcement
-from shared.consistency import ConsistencyToken
-from shared.read_model_keys import Checkpoint
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.checkpoint_message import Announcement
+from shared.read_models.keys import Checkpoint
 
 # A document is not answered from here for longer, nor for longer than that after Redis was last asked which generation
 # is live: the one before may go on being announced.

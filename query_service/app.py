@@ -26,14 +26,14 @@ from query_service.read_models.orders import NAME, Orders
 from query_service.read_models.revenue_by_day import Revenue
 from query_service.reader import Reader
 from query_service.standing import Ask
-from shared import web
+from shared.aio import cancel
 from shared.errors import Unavailable
+from shared.eventstore.blockers import monitor_blockers
+from shared.http import application
+from shared.http.application import NotReady
 from shared.postgres import connect, create_pool
 from shared.redis import create_redis
 from shared.settings import Settings
-from shared.stalls import look_for_ever
-from shared.waiting import cancel
-from shared.web import NotReady
 
 _DESCRIPTION = """Reads orders from documents that are kept up to date from the event log.
 
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         (reports.router, lags.revenue),
         (projections.router, Furthest(lags.orders, lags.revenue)),
     )
-    app = web.create_api(
+    app = application.create_api(
         title="Orders: query service",
         description=_DESCRIPTION,
         settings=settings,
@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.lags = lags
-    web.add_routes(app, *(router for router, _ in routers))
+    application.add_routes(app, *(router for router, _ in routers))
     return app
 
 
@@ -107,7 +107,7 @@ async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide
     }
     news.start()
     stalls = asyncio.create_task(
-        look_for_ever(lambda: connect(settings, "stalls"), settings.long_transaction_seconds), name="stalls"
+        monitor_blockers(lambda: connect(settings, "stalls"), settings.long_transaction_seconds), name="stalls"
     )
     try:
         yield QuerySide(

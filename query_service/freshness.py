@@ -17,8 +17,8 @@ from typing import Protocol, TypeAlias, TypeVar
 from query_service.lag import Lag
 from query_service.log import Log
 from query_service.reading import Reading
-from shared.consistency import ConsistencyToken, UnknownLog
 from shared.errors import Unavailable
+from shared.eventstore.token import ConsistencyToken, UnknownLog
 from shared.metrics import TOKEN_WAIT_SECONDS, TOKEN_WAITS
 
 T = TypeVar("T")

@@ -19,11 +19,11 @@ from query_service import time_travel
 from query_service.log import Log, LogUnavailable
 from query_service.looking import Looks
 from query_service.time_travel import Moment, PastOrder
-from shared import event_store
-from shared.consistency import ConsistencyToken
+from shared.aggregates.order import stream_of
 from shared.errors import Malformed, Unavailable
-from shared.event_store import Head, StoredEvent
-from shared.events.order import stream_of
+from shared.eventstore import log as event_log
+from shared.eventstore.log import Head, StoredEvent
+from shared.eventstore.token import ConsistencyToken
 from shared.postgres import CONNECTION_LOST, create_pool
 from shared.settings import Settings
 
@@ -31,7 +31,7 @@ ASK_SECONDS = 5.0  # for one snapshot, the wait for a free connection included
 CONNECTIONS = 4
 
 T = TypeVar("T")
-Connection = event_store.Connection
+Connection = event_log.Connection
 
 
 @dataclass
@@ -95,10 +95,10 @@ class History:
         """At most `limit` events after a version, as stored; None when there is no such order."""
 
         async def question(connection: Connection) -> Page | None:
-            version = await event_store.read_version(connection, stream_of(order_id))
+            version = await event_log.read_version(connection, stream_of(order_id))
             if version == 0:
                 return None
-            events = await event_store.read_stream_page(connection, stream_of(order_id), after_version, limit)
+            events = await event_log.read_stream_page(connection, stream_of(order_id), after_version, limit)
             return Page(version, events, more=bool(events) and events[-1].version < version)
 
         return await self._ask(question, token, wait)
@@ -110,7 +110,7 @@ class History:
         order. Raises `UnknownPosition`, too, when `after` is not reached in time."""
 
         async def question(connection: Connection) -> bool:
-            return order_id is None or await event_store.read_version(connection, stream_of(order_id)) > 0
+            return order_id is None or await event_log.read_version(connection, stream_of(order_id)) > 0
 
         head, known = await self._ask(question, token, wait)
         if after is not None and after > head.position:
@@ -127,7 +127,7 @@ class History:
 
         async def question(connection: Connection) -> PastOrder | None:
             past: PastOrder | None = None
-            async for event in event_store.read_stream(connection, stream_of(order_id)):
+            async for event in event_log.read_stream(connection, stream_of(order_id)):
                 if not moment.includes(event):
                     break
                 past = time_travel.after(past, event)
@@ -161,7 +161,7 @@ class History:
             self._pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            yield connection, await event_store.read_head(connection)
+            yield connection, await event_log.read_head(connection)
 
     async def _position(self) -> int:
         return (await self._log.head()).position

@@ -15,11 +15,11 @@ from typing import Protocol
 
 from query_service.log import Log
 from query_service.standing import Ask
-from shared.consistency import ConsistencyToken
+from shared.aio import wait_for
 from shared.errors import Unavailable
+from shared.eventstore.token import ConsistencyToken
 from shared.logs import get_logger
 from shared.metrics import HEARTBEAT_AGE_SECONDS, QUERY_LAG_SECONDS
-from shared.waiting import wait_for
 
 LOOK_SECONDS = 0.5
 # What was seen to show everything counts as current for so long: until the next look, which may take its time.

@@ -12,11 +12,11 @@ from uuid import UUID
 
 import asyncpg
 
-from shared import event_store
-from shared.consistency import ConsistencyToken
 from shared.errors import Unavailable
+from shared.eventstore import log as event_log
+from shared.eventstore.blockers import Blocker, read_stalls
+from shared.eventstore.token import ConsistencyToken
 from shared.postgres import CONNECTION_LOST
-from shared.stalls import Stall, read_stalls
 
 _ASK_SECONDS = 5.0
 MEASURE_SECONDS = 1.0  # to say how far behind several are, before nobody knows
@@ -61,14 +61,14 @@ class Log:
         self._foreign[log_id] = monotonic()
         return False
 
-    async def head(self) -> event_store.Head:
-        return await _ask(lambda: event_store.read_head(self._pool))
+    async def head(self) -> event_log.Head:
+        return await _ask(lambda: event_log.read_head(self._pool))
 
-    async def lag(self, shown: Shown) -> event_store.Lag:
+    async def lag(self, shown: Shown) -> event_log.Lag:
         """Of what shows the log up to there."""
-        return await _ask(lambda: event_store.read_lag(self._pool, shown))
+        return await _ask(lambda: event_log.read_lag(self._pool, shown))
 
-    async def standing(self, shown: Iterable[Shown]) -> tuple[event_store.Head | None, dict[Shown, event_store.Lag]]:
+    async def standing(self, shown: Iterable[Shown]) -> tuple[event_log.Head | None, dict[Shown, event_log.Lag]]:
         """The head, and the lag of each: as much as the log says in time. Where somebody is in the way, the head may be
         known though the lags are not."""
         head, lags = None, {}
@@ -79,7 +79,7 @@ class Log:
                     lags[each] = await self.lag(each)
         return head, lags
 
-    async def stalls(self, old_seconds: float) -> list[Stall]:
+    async def stalls(self, old_seconds: float) -> list[Blocker]:
         """Who is in the way of the log; transactions from that age on."""
         return await _ask(lambda: read_stalls(self._aside, old_seconds))
 

@@ -13,14 +13,14 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from query_service.announced import Announced
-from shared.announcement import Announcement
-from shared.consistency import MalformedToken
+from shared.aio import cancel
 from shared.errors import Unavailable
+from shared.eventstore.token import MalformedToken
 from shared.logs import get_logger
-from shared.read_model_keys import Generations, PartitionKeys
-from shared.read_models import read_checkpoint, read_generations
+from shared.read_models.checkpoint_message import Announcement
+from shared.read_models.checkpoints import read_checkpoint, read_generations
+from shared.read_models.keys import Generations, PartitionKeys
 from shared.redis import ANSWER_SECONDS, REDIS_DOWN
-from shared.waiting import cancel
 
 MAX_WAITING = 10_000
 LOOK_SECONDS = 0.1  # between looks at the checkpoint, while somebody waits

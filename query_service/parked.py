@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from query_service.reading import At, Document
-from shared import poison as poisons
-from shared.consistency import ConsistencyToken
 from shared.errors import Unavailable
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models import poison as poisons
 
 
 @dataclass

@@ -30,10 +30,10 @@ from query_service.announced import Announced
 from query_service.reading import At, Document, Layout, Page, Reading
 from query_service.remembered import Remembered
 from query_service.tracked import Tracked
-from shared.consistency import ConsistencyToken
 from shared.errors import Unavailable
+from shared.eventstore.token import ConsistencyToken
 from shared.metrics import REDIS_BATCH_READS, REMEMBERED_READS
-from shared.read_model_keys import PLACE_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
+from shared.read_models.keys import PLACE_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
 from shared.redis import REDIS_DOWN, is_cluster
 
 # Keys looked up in one round trip; Redis does nothing else meanwhile (about a millisecond).
@@ -232,7 +232,7 @@ class Reader:
         if not pages:
             return
         checkpoints = [None if at is None else at.checkpoint for at in every]
-        together = Checkpoint.of_all(checkpoints)
+        together = Checkpoint.slowest(checkpoints)
         at = None if together is None else At(together, together.token.encode())
         behind = _furthest_behind(checkpoints)
         for read, *values in zip(pages, *parts, strict=True):

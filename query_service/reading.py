@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, NamedTuple, TypeVar
 
-from shared.read_model_keys import Checkpoint
+from shared.read_models.keys import Checkpoint
 
 T = TypeVar("T")
 
@@ -30,8 +30,8 @@ class Reading(NamedTuple, Generic[T]):
 class Document(NamedTuple):
     """`body` is JSON, ready to be served; None when there is no such document.
 
-    `parked` says (as a `shared.poison.Poison`) which event could not be applied to it; then it shows nothing from there
-    on.
+    `parked` says (as a `shared.read_models.poison.Poison`) which event could not be applied to it; then it shows nothing
+    from there on.
     """
 
     body: bytes | None

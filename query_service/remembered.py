@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from query_service.reading import At, Document, Layout, Reading
-from shared.consistency import ConsistencyToken
-from shared.read_model_keys import PartitionKeys, partition_of
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.keys import PartitionKeys, partition_of
 
 # What a document takes beside its bytes: its entry, its key and four objects.
 _OVERHEAD_BYTES = 400

@@ -13,11 +13,11 @@ import asyncpg
 from redis.asyncio import Redis
 
 from query_service.reader import READ_SECONDS, ReadModelUnavailable
-from shared import poison as poisons
-from shared.poison import Poison
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import Checkpoint, Generations, PartitionKeys, row_name
-from shared.read_models import read_generations
+from shared.read_models import poison as poisons
+from shared.read_models.checkpoints import read_generations
+from shared.read_models.keys import Checkpoint, Generations, PartitionKeys, row_name
+from shared.read_models.poison import Poison
 from shared.redis import REDIS_DOWN
 
 _ASK_SECONDS = 5.0
@@ -127,7 +127,7 @@ def _together(generations: Generations, parts: Sequence[Part]) -> Standing:
         heartbeat = next((beat for beat in known if beat.reason), oldest)._replace(age_seconds=oldest.age_seconds)
     first = sorted((poison for part in parts for poison in part.parked.first), key=lambda poison: poison.position)
     parked = Parked(sum(part.parked.streams for part in parts), first[:MOST_SHOWN])
-    return Standing(Checkpoint.of_all([part.checkpoint for part in parts]), heartbeat, generations, parked, parts)
+    return Standing(Checkpoint.slowest([part.checkpoint for part in parts]), heartbeat, generations, parked, parts)
 
 
 async def in_postgresql(pool: asyncpg.Pool[asyncpg.Record], projection: str) -> Standing:

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared import codec
-from shared.aggregates.order import Order, evolve
-from shared.event_store import StoredEvent
-from shared.events.order import OrderLine
+from shared.aggregates.order import Order, OrderLine, evolve
+from shared.eventstore import codec
+from shared.eventstore.log import StoredEvent
 
 # How far ahead of us a time may lie that is asked for. As much as a command's occurred_at, so that whatever an order
 # shows as `last_event_at` can be asked for; beyond it, nobody can know yet.

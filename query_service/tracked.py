@@ -26,8 +26,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from shared.aio import cancel
 from shared.redis import REDIS_DOWN
-from shared.waiting import cancel
 
 _CONNECT_SECONDS = 2.0
 _OPTIONS: dict[str, Any] = {

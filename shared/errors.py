@@ -1,4 +1,4 @@
-"""The tree of errors. A stable code, a sentence and data; what HTTP makes of them is decided in `shared/web.py`.
+"""The tree of errors. A stable code, a sentence and data; `shared/http/application.py` maps them to HTTP.
 
 Each branch says what the caller can do about it. Leaves live beside the code that raises them.
 """

@@ -17,12 +17,12 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from command_service.domain.order import OrderCommand, decide
-from shared import codec, event_store
-from shared.aggregates.order import Order, State, evolve
-from shared.consistency import ConsistencyToken
+from shared.aggregates.order import Order, OrderEvent, State, evolve, stream_of
 from shared.errors import OrdersError
-from shared.event_store import Append, NewEvent, Outcome, StoredEvent
-from shared.events.order import OrderEvent, stream_of
+from shared.eventstore import codec
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
+from shared.eventstore.token import ConsistencyToken
 from tests.documented import assert_documented
 from tests.orders import new_order_id
 
@@ -91,17 +91,17 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 async def put_in_log(
     connection: Connection, stream_id: str, *events: OrderEvent, after: int = 0, at: datetime | None = None
-) -> event_store.Verdict:
+) -> event_log.AppendResult:
     """Appends events as another writer would."""
     at = at or datetime.now(UTC)
     new = [NewEvent(uuid7(), *codec.encode(event), "{}", at) for event in events]
-    [verdict] = await event_store.append_group(connection, [Append(stream_id, after, uuid7(), new)])
-    assert verdict.outcome is Outcome.APPENDED
+    [verdict] = await event_log.append_group(connection, [AppendRequest(stream_id, after, uuid7(), new)])
+    assert verdict.outcome is AppendStatus.APPENDED
     return verdict
 
 
 async def stored(connection: Connection, order_id: str) -> list[StoredEvent]:
-    return [event async for event in event_store.read_stream(connection, stream_of(order_id))]
+    return [event async for event in event_log.read_stream(connection, stream_of(order_id))]
 
 
 async def events_of(connection: Connection, order_id: str) -> list[OrderEvent]:
@@ -133,7 +133,7 @@ class Request:
         assert answer.status_code == 200, answer.text
         history = await stored(self.orders.connection, self.order_id)
         assert [codec.decode(*event[4:7]) for event in history] == [*self.past, *events]
-        assert_acknowledges(answer, history[-1], (await event_store.read_head(self.orders.connection)).log_id.hex)
+        assert_acknowledges(answer, history[-1], (await event_log.read_head(self.orders.connection)).log_id.hex)
         return answer
 
     async def then_refused(self, status: int, code: str, **members: object) -> dict[str, Any]:

@@ -28,10 +28,11 @@ from command_service.domain.order import (
 )
 from projector.projection import Recorded
 from projector.projections.orders import ORDERS, OrderDocument
-from shared import codec, event_store
+from shared.aggregates.order import OrderEvent, OrderLine, stream_of
 from shared.errors import OrdersError
-from shared.event_store import Append, NewEvent, Outcome, StoredEvent
-from shared.events.order import OrderEvent, OrderLine, stream_of
+from shared.eventstore import codec
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
 
 ID = "42"
 EPOCH = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
@@ -110,10 +111,10 @@ async def put_in_log(
     """Records what happened, one append each, so that each has a time of its own; answers the rows."""
     for version, happening in enumerate(life):
         event = NewEvent(uuid4(), *codec.encode(happening.event), "{}", happening.occurred_at)
-        append = Append(stream_of(order_id), version, uuid4(), [event])
-        [verdict] = await event_store.append_group(connection, [append])
-        assert verdict.outcome is Outcome.APPENDED
-    return [event async for event in event_store.read_stream(connection, stream_of(order_id))]
+        append = AppendRequest(stream_of(order_id), version, uuid4(), [event])
+        [verdict] = await event_log.append_group(connection, [append])
+        assert verdict.outcome is AppendStatus.APPENDED
+    return [event async for event in event_log.read_stream(connection, stream_of(order_id))]
 
 
 def projected(order_id: str, rows: list[StoredEvent]) -> OrderDocument | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderLine,

@@ -9,9 +9,10 @@ from uuid import uuid4
 
 import asyncpg
 
-from shared import codec, event_store
-from shared.event_store import Append, NewEvent, Outcome
-from shared.events.order import OrderEvent, stream_of
+from shared.aggregates.order import OrderEvent, stream_of
+from shared.eventstore import codec
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
 
 
 class Recorder:
@@ -27,11 +28,11 @@ class Recorder:
     async def record_each(self, order_ids: Sequence[str], event: OrderEvent, occurred_at: datetime) -> None:
         """Appends the same first event to many new streams at once."""
         group = [
-            Append(stream_of(order_id), 0, uuid4(), [NewEvent(uuid4(), *codec.encode(event), "{}", occurred_at)])
+            AppendRequest(stream_of(order_id), 0, uuid4(), [NewEvent(uuid4(), *codec.encode(event), "{}", occurred_at)])
             for order_id in order_ids
         ]
-        verdicts = await event_store.append_group(self.connection, group)
-        assert {verdict.outcome for verdict in verdicts} == {Outcome.APPENDED}
+        verdicts = await event_log.append_group(self.connection, group)
+        assert {verdict.outcome for verdict in verdicts} == {AppendStatus.APPENDED}
         self._versions.update(append.stream_id for append in group)
 
     async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:
@@ -41,9 +42,9 @@ class Recorder:
 
     async def _append(self, order_id: str, events: list[NewEvent]) -> int:
         stream_id = stream_of(order_id)
-        append = Append(stream_id, self._versions[stream_id], uuid4(), events)
-        (verdict,) = await event_store.append_group(self.connection, [append])
-        assert verdict.outcome is Outcome.APPENDED
+        append = AppendRequest(stream_id, self._versions[stream_id], uuid4(), events)
+        (verdict,) = await event_log.append_group(self.connection, [append])
+        assert verdict.outcome is AppendStatus.APPENDED
         self._versions[stream_id] = verdict.version
         return verdict.position
 

@@ -19,9 +19,9 @@ from starlette.types import ASGIApp
 from cli.embedded_server import free_port
 from command_service.admission import protocol
 from command_service.app import create_app as create_command_app
+from shared.http.protocol import ServerProtocol
 from shared.migrations import migrate
 from shared.settings import Settings
-from shared.wire import Wire
 from tests.roles import PASSWORDS, ROLES, settings_of
 
 _numbers = itertools.count(1)
@@ -137,8 +137,8 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running_app(app: ASGIApp, port: int, protocol: type[Wire] = Wire) -> AsyncIterator[str]:
-    """The application on 127.0.0.1:port, as `shared.web.serve` runs it."""
+async def running_app(app: ASGIApp, port: int, protocol: type[ServerProtocol] = ServerProtocol) -> AsyncIterator[str]:
+    """The application on 127.0.0.1:port, as `shared.http.application.serve` runs it."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from uuid_utils import uuid7
 
 from cli.embedded import EmbeddedPostgres, EmbeddedValkey
-from shared.fields import ID_PATTERN
+from shared.http.fields import ID_PATTERN
 from shared.settings import Settings
 from tests.documented import body_example, parameter_examples
 from tests.openapi import path_of

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from shared.errors import OrdersError
-from shared.problems import status_of
+from shared.http.problems import status_of
 from shared.settings import Settings
 from tests.documented import NoExample, body_example, example_of, parameter_examples, problems_of
 from tests.openapi import APPS, document_of, path_of, text_of

@@ -26,9 +26,9 @@ from command_service.api.lines import (
     read_at_once,
 )
 from command_service.domain.order import MAX_LINES, MAX_TOTAL
-from shared.events.order import OrderLine
-from shared.fields import Id, ProductId, StoredTime
-from shared.route import DirectBody
+from shared.aggregates.order import OrderLine
+from shared.http.fast_route import FastBody
+from shared.http.fields import Id, ProductId, StoredTime
 
 ShortText = Annotated[str, StringConstraints(pattern=NO_CONTROL_CHARACTERS, max_length=100)]
 Text = Annotated[str, StringConstraints(pattern=NO_CONTROL_CHARACTERS, max_length=MAX_TEXT)]
@@ -47,7 +47,7 @@ Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_QUANTITY)]
 UnitPrice = Annotated[StrictInt, Field(ge=0, le=MAX_UNIT_PRICE, description="minor units (pence, cents)")]
 
 
-class Body(DirectBody):
+class Body(FastBody):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

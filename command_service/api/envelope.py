@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from command_service.api.bodies import CommandBody
 from command_service.handler import Envelope
+from shared.aggregates.order import order_of
 from shared.errors import Malformed, Stale
-from shared.event_store import Outcome, Verdict
-from shared.events.order import order_of
-from shared.route import DirectRoute
+from shared.eventstore.log import AppendResult, AppendStatus
+from shared.http.fast_route import FastRoute
 
 _ETAG = re.compile(r'"(0|[1-9][0-9]{0,9})"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -91,7 +91,7 @@ IF_MATCH_NEW = _header(
 )
 
 
-class CommandRoute(DirectRoute):
+class CommandRoute(FastRoute):
     """Refuses a body that is not JSON before FastAPI takes it for text and calls it invalid."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -169,13 +169,13 @@ def _fingerprint(request: Request, body: CommandBody | None, condition: str) -> 
 _encode = msgspec.json.Encoder().encode
 
 
-def acknowledge(verdict: Verdict, *, created: bool = False) -> Response:
+def acknowledge(verdict: AppendResult, *, created: bool = False) -> Response:
     aggregate_id = order_of(verdict.stream_id)
     token = verdict.token.encode()
     headers = {"ETag": f'"{verdict.version}"', "Consistency-Token": token}
     if created:
         headers["Location"] = f"/orders/{aggregate_id}"
-    if verdict.outcome is Outcome.REPLAYED:
+    if verdict.outcome is AppendStatus.REPLAYED:
         headers["Idempotent-Replayed"] = "true"
     body = {
         "command_id": verdict.command_id,

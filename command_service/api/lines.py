@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Meta
 
 from command_service.domain.order import MAX_LINES
-from shared.events.order import OrderLine
-from shared.fields import PRODUCT_ID_PATTERN
+from shared.aggregates.order import OrderLine
+from shared.http.fields import PRODUCT_ID_PATTERN
 
 MAX_QUANTITY = 1_000_000
 MAX_UNIT_PRICE = 1_000_000_000

@@ -31,8 +31,8 @@ from command_service.api.envelope import (
 from command_service.appender import AppendOutcomeUnknown
 from command_service.domain import order
 from command_service.handler import Handler
-from shared.fields import Id, ProductId
-from shared.problems import UNREADABLE, responses
+from shared.http.fields import Id, ProductId
+from shared.http.problems import UNREADABLE, responses
 
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
 

@@ -23,8 +23,8 @@ from command_service.domain.order_rejections import (
     PaymentAmountMismatch,
     TooManyLines,
 )
-from shared.aggregates.order import Order, OrderStatus, State, evolve, total_of
-from shared.events.order import (
+from shared.aggregates.order import (
+    Order,
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
@@ -33,8 +33,12 @@ from shared.events.order import (
     OrderLine,
     OrderPlaced,
     OrderShipped,
+    OrderStatus,
     PaymentConfirmed,
     ShippingAddressChanged,
+    State,
+    evolve,
+    total_of,
 )
 
 __all__ = ["Order", "OrderStatus", "State", "decide", "evolve", "total_of"]  # one import for all of the aggregate

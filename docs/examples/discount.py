@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cli.what_if import PastEvent
-from shared.events.order import OrderCancelled, OrderPlaced, PaymentConfirmed
+from shared.aggregates.order import OrderCancelled, OrderPlaced, PaymentConfirmed
 
 OVER = 100_00
 PERCENT_OFF = 5

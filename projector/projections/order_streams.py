@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from projector.projection import OutOfOrder, Recorded, Versioned
-from shared.events.order import STREAM_PREFIX, OrderPlaced, order_of
+from shared.aggregates.order import STREAM_PREFIX, OrderPlaced, order_of
 
 
 def order_of_stream(stream_id: str) -> str | None:

@@ -10,9 +10,7 @@ from msgspec.structs import replace
 
 from projector.projection import Entry, Projection, Recorded
 from projector.projections.order_streams import continues, order_of_stream
-from shared import read_model_keys as keys
-from shared.aggregates.order import OrderStatus
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderItemAdded,
@@ -20,9 +18,11 @@ from shared.events.order import (
     OrderLine,
     OrderPlaced,
     OrderShipped,
+    OrderStatus,
     PaymentConfirmed,
     ShippingAddressChanged,
 )
+from shared.read_models import keys
 
 
 class OrderItem(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +121,7 @@ def _with_items(items: tuple[OrderItem, ...]) -> dict[str, Any]:
 
 
 def entries(document: OrderDocument) -> frozenset[Entry]:
-    place = keys.place_of(document.placed_at, document.order_id)
+    place = keys.sort_key(document.placed_at, document.order_id)
     status, customer_id = document.status, document.customer_id
     return frozenset(
         (

@@ -15,8 +15,7 @@ from msgspec.structs import replace
 
 from projector.projection import Entry, Projection, Recorded, Share, Sums
 from projector.projections.order_streams import continues, order_of_stream
-from shared.aggregates.order import OrderStatus
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderItemAdded,
@@ -24,6 +23,7 @@ from shared.events.order import (
     OrderLine,
     OrderPlaced,
     OrderShipped,
+    OrderStatus,
     PaymentConfirmed,
     ShippingAddressChanged,
 )

@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from projector.folding import Changes
-from shared.poison import Poison
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import Checkpoint, Generations
+from shared.read_models.keys import Checkpoint, Generations
+from shared.read_models.poison import Poison
 from shared.redis import REDIS_DOWN
 
 
@@ -198,7 +198,7 @@ AWAY = (*CONNECTION_LOST, *REDIS_DOWN)
 
 def is_no_older(to: Sequence[Checkpoint | None], start: Sequence[Checkpoint | None]) -> bool:
     """Whether every partition of one generation shows all that any partition of the other shows."""
-    reached = Checkpoint.of_all(to)
+    reached = Checkpoint.slowest(to)
     if reached is None or reached.rebuilding:
         return False
     return all(one is None or one.log_id != reached.log_id or one.position <= reached.position for one in start)

@@ -14,10 +14,10 @@ from projector.projection import Sums
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
 from projector.stores.postgres_parking import PostgresParking
 from projector.stores.sums import RESET_SECONDS, SumsTable
-from shared import poison as poisons
-from shared.poison import Poison
 from shared.postgres import unbound
-from shared.read_model_keys import Checkpoint, row_name
+from shared.read_models import poison as poisons
+from shared.read_models.keys import Checkpoint, row_name
+from shared.read_models.poison import Poison
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 Lines: TypeAlias = dict[str, list[dict[str, Any]]]  # by the name of the sums

@@ -9,9 +9,9 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from projector.stores import Batch, Moved
-from shared import poison as poisons
-from shared.poison import Poison
-from shared.read_model_keys import Checkpoint
+from shared.read_models import poison as poisons
+from shared.read_models.keys import Checkpoint
+from shared.read_models.poison import Poison
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 

@@ -10,7 +10,7 @@ import asyncpg
 from projector.projection import Sums
 from projector.stores import is_no_older
 from projector.stores.postgres import PostgresStore, checkpoint_of
-from shared.read_model_keys import Checkpoint, Generations, row_name
+from shared.read_models.keys import Checkpoint, Generations, row_name
 
 _READ = "select live, previous, building, partitions from read_model_generations where projection = $1"
 _SETTLE = """

@@ -14,17 +14,17 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict, is_no_older
-from shared import announcement
-from shared import poison as poisons
-from shared.announcement import WrittenDocument
-from shared.poison import Poison
-from shared.read_model_keys import (
+from shared.read_models import checkpoint_message
+from shared.read_models import poison as poisons
+from shared.read_models.checkpoint_message import WrittenDocument
+from shared.read_models.checkpoints import read_checkpoint, read_generations
+from shared.read_models.keys import (
     PARTITIONS_FIELD,
     Checkpoint,
     Generations,
     PartitionKeys,
 )
-from shared.read_models import read_checkpoint, read_generations
+from shared.read_models.poison import Poison
 
 _FENCED, _OTHER_CODE = 0, 2  # what claim.lua answers
 _WIPE_KEYS = 500  # removed in one step, so that other clients wait no longer than that
@@ -117,9 +117,9 @@ class RedisStore:
         whole = not (batch.parked or batch.unparked or batch.reached.rebuilding)
         written = (
             WrittenDocument(document_id, fields["document"], fields["version"])
-            for document_id, fields in islice(batch.changes.documents.items(), announcement.MOST_DOCUMENTS + 1)
+            for document_id, fields in islice(batch.changes.documents.items(), checkpoint_message.MOST_DOCUMENTS + 1)
         )
-        return announcement.encode(batch.reached.token, self._keys.generation, written if whole else None)
+        return checkpoint_message.encode(batch.reached.token, self._keys.generation, written if whole else None)
 
     def _runs_of_documents(self, documents: Mapping[str, Mapping[str, str]]) -> list[Any]:
         flat: list[Any] = []

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from query_service.live.tail import NoLongerFollowed
+from shared.http.protocol import ServerProtocol, protocol_of
 from shared.metrics import EVENT_STREAMS_CUT
-from shared.wire import Wire, wire_of
 
 MEDIA_TYPE = "text/event-stream"
 FAREWELL_SECONDS = 1.0  # for the end of the stream: the service that stops does not wait longer
@@ -66,11 +66,11 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["answered_at"] = perf_counter()  # as far as the time to answer is measured
-        wire = wire_of(scope)
+        protocol = protocol_of(scope)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        writing = asyncio.create_task(self._write(wire, send))
+        writing = asyncio.create_task(self._write(protocol, send))
         gone = asyncio.create_task(_gone(receive))
-        stopping = asyncio.create_task(wire.stopping.wait())
+        stopping = asyncio.create_task(protocol.stopping.wait())
         tasks = (writing, gone, stopping)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -80,33 +80,33 @@ class EventStream(Response):
             await asyncio.wait(tasks)
         if not writing.cancelled():
             writing.result()
-        await _send(wire, send, b"", min(self._send_seconds, FAREWELL_SECONDS), more=False)
+        await _send(protocol, send, b"", min(self._send_seconds, FAREWELL_SECONDS), more=False)
 
-    async def _write(self, wire: Wire, send: Send) -> None:
+    async def _write(self, protocol: ServerProtocol, send: Send) -> None:
         async with aclosing(self._blocks) as blocks:
             try:
                 async for block in blocks:
-                    if not await _send(wire, send, block, self._send_seconds):
+                    if not await _send(protocol, send, block, self._send_seconds):
                         return
             except NoLongerFollowed:
                 return  # the client comes back with the last id it has
 
 
-async def _send(wire: Wire, send: Send, block: bytes, seconds: float, *, more: bool = True) -> bool:
+async def _send(protocol: ServerProtocol, send: Send, block: bytes, seconds: float, *, more: bool = True) -> bool:
     """False when the client had to be cut off."""
     try:
         async with asyncio.timeout(seconds):
             await send({"type": "http.response.body", "body": block, "more_body": more})
     except TimeoutError:
-        cut_off(wire)
+        cut_off(protocol)
         return False
     return True
 
 
-def cut_off(wire: Wire) -> None:
+def cut_off(protocol: ServerProtocol) -> None:
     """Closes the connection of a client that does not read: what it missed it gets when it comes back."""
     EVENT_STREAMS_CUT.inc()
-    wire.cut()
+    protocol.cut()
 
 
 async def _gone(receive: Receive) -> None:

@@ -26,14 +26,14 @@ from query_service.api.requests import TOKEN_HEADERS, OrderId
 from query_service.history import Start
 from query_service.live.feed import Feed
 from query_service.live.log import Subject
-from shared import problems
-from shared.consistency import ConsistencyToken
+from shared.aggregates.order import order_of
 from shared.errors import Malformed
-from shared.event_store import StoredEvent
-from shared.events.order import order_of
+from shared.eventstore.log import StoredEvent
+from shared.eventstore.token import ConsistencyToken
+from shared.http import problems
+from shared.http.protocol import protocol_of
 from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
-from shared.wire import wire_of
 
 _LAST_POSITION = 2**63 - 1
 _POSITION = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
@@ -178,7 +178,7 @@ async def _start(request: Request, order_id: str | None, resume: _Resume) -> tup
 
 def _stream(request: Request, subject: Subject, start: Start, headers: dict[str, str]) -> Response:
     settings: Settings = request.app.state.settings
-    too_slow = partial(cut_off, wire_of(request.scope))
+    too_slow = partial(cut_off, protocol_of(request.scope))
     blocks = _blocks(request.app.state.feed, subject, start, settings.sse_heartbeat_seconds, too_slow)
     return EventStream(blocks, settings.sse_send_seconds, headers)
 

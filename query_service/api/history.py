@@ -30,11 +30,11 @@ from query_service.api.side import query_side
 from query_service.api.staleness import answer_from_log
 from query_service.history import History
 from query_service.time_travel import TOLERANCE, Moment, rfc3339
-from shared import problems
-from shared.consistency import ConsistencyToken
 from shared.errors import Invalid
-from shared.event_store import Head, StoredEvent
-from shared.fields import Rfc3339
+from shared.eventstore.log import Head, StoredEvent
+from shared.eventstore.token import ConsistencyToken
+from shared.http import problems
+from shared.http.fields import Rfc3339
 
 _LAST_VERSION = 2**31 - 1
 

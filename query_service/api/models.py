@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.aggregates.order import OrderStatus
-from shared.lag import LagLevel
+from shared.read_models.lag import LagLevel
 
 _SUMMARY_EXAMPLE: dict[str, Any] = {
     "order_id": "536365",

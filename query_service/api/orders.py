@@ -26,12 +26,12 @@ from query_service.api.requests import (
 from query_service.api.side import answer, query_side
 from query_service.parked import headers_of
 from query_service.reading import Page
-from shared import problems
 from shared.aggregates.order import OrderStatus
-from shared.fields import Id
-from shared.route import DirectRoute
+from shared.http import problems
+from shared.http.fast_route import FastRoute
+from shared.http.fields import Id
 
-router = APIRouter(tags=["orders"], route_class=DirectRoute)
+router = APIRouter(tags=["orders"], route_class=FastRoute)
 
 _NOT_NOW = (
     (400, "malformed-token", "The Consistency-Token is not one of ours."),

@@ -15,15 +15,15 @@ from query_service.api.requests import refuse_query
 from query_service.api.side import QuerySide, query_side
 from query_service.reader import ReadModelUnavailable
 from query_service.standing import Part, Standing
-from shared import problems
-from shared.consistency import ConsistencyToken
-from shared.event_store import Head, Lag
-from shared.lag import LagLevel, level_of
-from shared.poison import Poison
-from shared.read_model_keys import Checkpoint
-from shared.stalls import told
+from shared.eventstore.blockers import as_json
+from shared.eventstore.log import Head, Lag
+from shared.eventstore.token import ConsistencyToken
+from shared.http import problems
+from shared.read_models.keys import Checkpoint
+from shared.read_models.lag import LagLevel, level_of
+from shared.read_models.poison import Poison
 
-PATIENCE_SECONDS = 0.5  # longer than it takes to show as waiting, see `shared.stalls`
+PATIENCE_SECONDS = 0.5  # longer than it takes to show as waiting, see `shared.eventstore.blockers`
 
 router = APIRouter(tags=["projections"])
 
@@ -57,7 +57,7 @@ async def get_projections(request: Request) -> Response:
     try:
         # Who is in the way of these very questions shows while they wait.
         await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
-        stalls = [told(stall) for stall in await side.log.stalls(side.long_transaction_seconds)]
+        stalls = [as_json(stall) for stall in await side.log.stalls(side.long_transaction_seconds)]
         standings, head, lag_of = await asking
     except ReadModelUnavailable as error:
         raise StandingUnavailable(error.server, stalls) from error

@@ -22,7 +22,7 @@ from query_service.api.requests import (
     unless_known,
 )
 from query_service.api.side import answer, query_side
-from shared import problems
+from shared.http import problems
 
 router = APIRouter(tags=["reports"])
 

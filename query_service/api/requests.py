@@ -13,8 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from shared.errors import Malformed
-from shared.fields import Id
-from shared.read_model_keys import is_place
+from shared.http.fields import Id
+from shared.read_models.keys import is_place
 
 OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 

@@ -13,7 +13,7 @@ from query_service.read_models.orders import Orders
 from query_service.read_models.revenue_by_day import Revenue
 from query_service.reading import At
 from query_service.standing import Ask
-from shared.consistency import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken
 
 T = TypeVar("T")
 

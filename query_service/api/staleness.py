@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from query_service.lag import HEADER, UNKNOWN, Furthest, Lag
-from shared.stamp import Stamp
+from shared.http.response_headers import ResponseHeaders
 
 _NAME = HEADER.lower().encode()
 _CURRENT = ((_NAME, b"0"),)
@@ -40,7 +40,7 @@ class Lags(NamedTuple):
     log: Lag
 
 
-def stamp_of(*routers: tuple[APIRouter, Lag | Furthest], otherwise: Lag) -> Stamp:
+def stamp_of(*routers: tuple[APIRouter, Lag | Furthest], otherwise: Lag) -> ResponseHeaders:
     """Each router with the lag that its answers say; `otherwise` is said where there is no such route.
 
     Health, metrics and documentation say nothing.
@@ -59,7 +59,7 @@ def stamp_of(*routers: tuple[APIRouter, Lag | Furthest], otherwise: Lag) -> Stam
             return _CURRENT
         return _UNKNOWN if milliseconds is None else ((_NAME, b"%d" % milliseconds),)
 
-    return Stamp(headers, _DESCRIBED)
+    return ResponseHeaders(headers, _DESCRIBED)
 
 
 def answer_from_log(request: Request) -> None:

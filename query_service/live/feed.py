@@ -16,7 +16,7 @@ from query_service.live.log import Progress, Subject
 from query_service.live.tail import OTHER_LOG, NoLongerFollowed, Tail
 from shared import postgres
 from shared.errors import Unavailable
-from shared.event_store import Head
+from shared.eventstore.log import Head
 from shared.metrics import EVENT_STREAMS
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from shared import event_store
-from shared.event_store import Connection, Head, StoredEvent
-from shared.events.order import stream_of
+from shared.aggregates.order import stream_of
+from shared.eventstore import log as event_log
+from shared.eventstore.log import Connection, Head, StoredEvent
 
 EVENTS = 100  # on a page of the past
 POSITIONS = 5_000  # looked through for a page of a customer's past, most of which is other customers'
@@ -68,7 +68,7 @@ async def read_page(connection: Connection, subject: Subject, after: int) -> tup
 
     What the head shows is visible to whoever reads after it, so nothing up to it is missed.
     """
-    head = await event_store.read_head(connection)
+    head = await event_log.read_head(connection)
     kind, key = subject
     up_to = head.position if kind == "order" else min(head.position, after + POSITIONS)
     name = stream_of(key) if kind == "order" else key

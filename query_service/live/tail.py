@@ -19,13 +19,13 @@ import asyncpg
 
 from query_service.live import log
 from query_service.live.log import Progress, Subject
-from shared import event_store
+from shared.aggregates.order import order_of
+from shared.aio import wait_for
 from shared.errors import Unavailable
-from shared.event_store import StoredEvent
-from shared.events.order import order_of
+from shared.eventstore import log as event_log
+from shared.eventstore.log import StoredEvent
 from shared.logs import get_logger
 from shared.postgres import ANSWER_SECONDS, CONNECTION_LOST
-from shared.waiting import wait_for
 
 POLL_SECONDS = 0.25  # longest sleep without a NOTIFY
 RECONNECT_SECONDS = 0.25
@@ -163,7 +163,7 @@ class Tail:
         try:
             session.add_termination_listener(lambda *_: self._hint.set())
             with suppress(asyncpg.ReadOnlySQLTransactionError):  # a replica notifies nobody
-                await session.add_listener(event_store.CHANNEL, lambda *_: self._hint.set())
+                await session.add_listener(event_log.CHANNEL, lambda *_: self._hint.set())
             yield session
         finally:
             session.terminate()  # not close(): that waits for the server, which may be the one that is gone
@@ -188,7 +188,7 @@ class Tail:
 
     async def _read_batch(self, session: Session) -> bool:
         """Whether there may be more."""
-        head = await event_store.read_head(session)
+        head = await event_log.read_head(session)
         if head.log_id != self._log_id:
             raise NoLongerFollowed(OTHER_LOG)
         if head.position <= self.position:

@@ -6,9 +6,9 @@ import asyncio
 
 from query_service.reader import Reader
 from query_service.reading import Document, Page, Reading
-from shared import read_model_keys as keys
 from shared.aggregates.order import OrderStatus
-from shared.consistency import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models import keys
 
 NAME = "orders"
 

@@ -11,7 +11,7 @@ import asyncpg
 from query_service.reader import ReadModelUnavailable
 from query_service.reading import At, Reading
 from shared.postgres import CONNECTION_LOST
-from shared.read_model_keys import Checkpoint
+from shared.read_models.keys import Checkpoint
 
 NAME = "revenue_by_day"
 _ASK_SECONDS = 5.0

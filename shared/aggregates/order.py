@@ -1,27 +1,98 @@
-"""The order's state, and how each event changes it.
+"""The order: its events as they are written today, its state, and how each event changes it. Pure.
 
-Pure. Kept apart from the rules (`command_service/domain/order.py`) because the query service folds it as well, to show
-what an order was at an earlier time.
+The stream is `order-<order_id>`; the event's record says when each event happened. Amounts are integers in minor units
+(pence, cents) of the order's currency. Older shapes of the events live in `shared/eventstore/codec.py` only. The rules
+that decide are in `command_service/domain/order.py`; the query service folds the state as well, for time travel.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import assert_never, final
 
-from shared.events.order import (
-    OrderCancelled,
-    OrderDelivered,
-    OrderEvent,
-    OrderItemAdded,
-    OrderItemRemoved,
-    OrderLine,
-    OrderPlaced,
-    OrderShipped,
-    PaymentConfirmed,
-    ShippingAddressChanged,
+import msgspec
+
+
+class OrderLine(msgspec.Struct, frozen=True, gc=False):
+    product_id: str
+    quantity: int
+    unit_price: int
+    product_name: str | None = None
+
+
+@final
+class OrderPlaced(msgspec.Struct, frozen=True, gc=False):
+    customer_id: str
+    currency: str
+    items: tuple[OrderLine, ...]
+    shipping_address_id: str
+
+
+@final
+class OrderItemAdded(msgspec.Struct, frozen=True, gc=False):
+    item: OrderLine
+
+
+@final
+class OrderItemRemoved(msgspec.Struct, frozen=True, gc=False):
+    """Every line of the product was taken off the order."""
+
+    product_id: str
+
+
+@final
+class ShippingAddressChanged(msgspec.Struct, frozen=True, gc=False):
+    shipping_address_id: str
+    reason: str | None = None
+
+
+@final
+class PaymentConfirmed(msgspec.Struct, frozen=True, gc=False):
+    payment_reference: str
+    amount: int
+
+
+@final
+class OrderShipped(msgspec.Struct, frozen=True, gc=False):
+    tracking_number: str
+    carrier: str | None = None
+
+
+@final
+class OrderDelivered(msgspec.Struct, frozen=True, gc=False):
+    pass
+
+
+@final
+class OrderCancelled(msgspec.Struct, frozen=True, gc=False):
+    """`refund_amount` is what had been paid and is owed back; 0 when nothing was."""
+
+    reason: str
+    refund_amount: int
+
+
+OrderEvent = (
+    OrderPlaced
+    | OrderItemAdded
+    | OrderItemRemoved
+    | ShippingAddressChanged
+    | PaymentConfirmed
+    | OrderShipped
+    | OrderDelivered
+    | OrderCancelled
 )
+
+STREAM_PREFIX = "order-"
+
+
+def stream_of(order_id: str) -> str:
+    return STREAM_PREFIX + order_id
+
+
+def order_of(stream_id: str) -> str:
+    """The order id of an order's stream."""
+    return stream_id.removeprefix(STREAM_PREFIX)
 
 
 class OrderStatus(StrEnum):

@@ -17,7 +17,7 @@ import asyncpg
 from typer.testing import CliRunner
 
 from cli.main import app
-from shared.event_store import Append, NewEvent, append_group
+from shared.eventstore.log import AppendRequest, NewEvent, append_group
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -131,7 +131,7 @@ async def append_orders(connection: Connection, first: int, count: int) -> None:
         await append_group(connection, [_order(number), _order(number + 1)])
 
 
-def _order(number: int) -> Append:
+def _order(number: int) -> AppendRequest:
     events = [
         NewEvent(
             UUID(int=number * 10 + nr),
@@ -143,4 +143,4 @@ def _order(number: int) -> Append:
         )
         for nr, event_type in enumerate(["OrderPlaced", "OrderItemAdded", "OrderItemAdded"], start=1)
     ]
-    return Append(f"order-{number}", 0, UUID(int=number), events)
+    return AppendRequest(f"order-{number}", 0, UUID(int=number), events)

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from cli.embedded import EmbeddedPostgres
 from cli.embedded_server import port_is_free
-from shared import event_store
+from shared.eventstore import log as event_log
 from shared.migrations import migrate
 from shared.settings import Settings
 from tests.command_service.proxy import Proxy
@@ -82,8 +82,8 @@ class Shop:
 
         await eventually(there)
 
-    async def log(self) -> list[event_store.StoredEvent]:
-        return [event async for event in event_store.read_all(self.connection)]
+    async def log(self) -> list[event_log.StoredEvent]:
+        return [event async for event in event_log.read_all(self.connection)]
 
 
 @asynccontextmanager
@@ -303,7 +303,7 @@ class TestADefect:
 
         async with running_shop(database, append_group_size=1) as shop:
             await shop.place()
-            monkeypatch.setattr(event_store, "append_group", fail)
+            monkeypatch.setattr(event_log, "append_group", fail)
             answers = await asyncio.gather(*[shop.place() for _ in range(3)])
             assert sorted(answer.json()["code"] for answer in answers) == ["outcome-unknown", *["shutting-down"] * 2]
             monkeypatch.undo()
@@ -349,7 +349,7 @@ class TestStopping:
                 before = len(answers)
             await asyncio.gather(*ordering)
             assert await process.until_it_ends() == 0
-            log = [event.stream_id async for event in event_store.read_all(rival)]
+            log = [event.stream_id async for event in event_log.read_all(rival)]
         assert {answer.status_code for answer in answers} == {201}
         assert len(answers) > before, "some were in progress when it was told to stop"
         assert sorted(log) == sorted(f"order-{answer.json()['aggregate_id']}" for answer in answers)

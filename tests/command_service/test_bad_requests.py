@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from shared import event_store
+from shared.eventstore import log as event_log
 from tests.given_when_then import Orders, problem
 from tests.orders import order_body
 
@@ -23,9 +23,9 @@ MUG = {"product_id": "MUG", "quantity": 1, "unit_price": 1}
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def nothing_is_appended(orders: Orders) -> AsyncIterator[None]:
-    before = await event_store.read_head(orders.connection)
+    before = await event_log.read_head(orders.connection)
     yield
-    assert await event_store.read_head(orders.connection) == before
+    assert await event_log.read_head(orders.connection) == before
     assert (await orders.client.get("/readyz")).status_code == 200
 
 

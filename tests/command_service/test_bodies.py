@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from command_service.api.bodies import PlaceOrderBody
 from command_service.domain.order import MAX_LINES
-from shared.events.order import OrderLine
+from shared.aggregates.order import OrderLine
 from tests.orders import order_body
 
 VALID = [(name, json.dumps(value)) for name, value in order_body().items()]

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared import event_store
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderItemAdded,
@@ -20,6 +19,7 @@ from shared.events.order import (
     PaymentConfirmed,
     ShippingAddressChanged,
 )
+from shared.eventstore import log as event_log
 from tests.given_when_then import Orders, assert_acknowledges, events_of, problem, put_in_log, stored
 from tests.orders import LAMP, TOTAL, cancelled, delivered, new_order_id, order_body, paid, placed, shipped
 
@@ -37,7 +37,7 @@ class TestPlaceOrder:
         assert answer.status_code == 201
         assert answer.headers["location"] == f"/orders/{order_id}"
         [event] = await stored(orders.connection, order_id)
-        log_id = (await event_store.read_head(orders.connection)).log_id
+        log_id = (await event_log.read_head(orders.connection)).log_id
         assert_acknowledges(answer, event, log_id.hex)
         assert await events_of(orders.connection, order_id) == [placed()]
 

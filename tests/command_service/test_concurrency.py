@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from shared.events.order import OrderItemAdded
+from shared.aggregates.order import OrderItemAdded
 from shared.settings import Settings
 from tests.given_when_then import Orders, events_of, problem, stored
 from tests.orders import TOTAL, order_body

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from uuid_utils import uuid7
 
-from shared import event_store
+from shared.eventstore import log as event_log
 from shared.settings import Settings
 from tests.given_when_then import Orders, events_of, problem, put_in_log, stored
 from tests.orders import TOTAL, new_order_id, order_body, paid, placed, shipped
@@ -54,13 +54,13 @@ async def test_an_order_is_placed_once(orders: Orders, key: dict[str, str], orde
 @pytest.mark.parametrize("named", [True, False], ids=["with an id of the client's", "with an id of ours"])
 async def test_fifty_at_once_place_one_order(orders: Orders, key: dict[str, str], order_id: str, named: bool) -> None:
     body = order_body(order_id=order_id) if named else order_body()
-    before = await event_store.read_head(orders.connection)
+    before = await event_log.read_head(orders.connection)
     answers = await asyncio.gather(*[orders.client.post("/orders", json=body, headers=key) for _ in range(50)])
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
     assert await events_of(orders.connection, answers[0].json()["aggregate_id"]) == [placed()]
-    assert (await event_store.read_head(orders.connection)).position == before.position + 1
+    assert (await event_log.read_head(orders.connection)).position == before.position + 1
 
 
 async def test_fifty_at_once_change_an_order_once(orders: Orders, key: dict[str, str], order_id: str) -> None:
@@ -212,7 +212,7 @@ async def test_a_running_service_forgets_old_keys_and_no_others(settings: Settin
 
 
 async def is_forgotten(connection: asyncpg.Connection[asyncpg.Record], key: str) -> bool:
-    return await event_store.find_key(connection, key) is None
+    return await event_log.find_key(connection, key) is None
 
 
 async def test_keys_are_told_apart_by_case_and_may_be_long(orders: Orders) -> None:

@@ -15,8 +15,8 @@ from uuid_utils.compat import uuid7
 from cli.embedded import EmbeddedPostgres
 from command_service.domain.order import OrderCommand
 from command_service.handler import Handler
-from shared import event_store
-from shared.event_store import Append, NewEvent
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, NewEvent
 from shared.settings import Settings
 from tests.given_when_then import Orders, problem, put_in_log
 from tests.orders import order_body, placed
@@ -164,7 +164,7 @@ class TestADefect:
 
     async def test_of_the_log_stops_commands_on_that_order_only(self, orders: Orders) -> None:
         unknown = NewEvent(uuid7(), "OrderGiftWrapped", 1, '{"secret": 42}', "{}", datetime.now(UTC))
-        await event_store.append_group(orders.connection, [Append("order-newer", 0, uuid7(), [unknown])])
+        await event_log.append_group(orders.connection, [AppendRequest("order-newer", 0, uuid7(), [unknown])])
         body = problem(await orders.client.post("/orders/newer/delivery", json={}), 500, "unknown-event-type")
         assert "42" not in str(body)
         assert (await orders.client.post("/orders", json=order_body())).status_code == 201

@@ -32,8 +32,7 @@ from command_service.domain.order_rejections import (
     PaymentAmountMismatch,
     TooManyLines,
 )
-from shared.errors import OrdersError
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
@@ -44,6 +43,7 @@ from shared.events.order import (
     PaymentConfirmed,
     ShippingAddressChanged,
 )
+from shared.errors import OrdersError
 from tests.given_when_then import fold, given
 from tests.orders import LAMP, MUG, TOTAL, cancelled, delivered, paid, placed, shipped
 

@@ -26,8 +26,8 @@ from command_service.domain.order import (
     decide,
     evolve,
 )
+from shared.aggregates.order import OrderEvent, OrderItemRemoved, OrderLine
 from shared.errors import OrdersError
-from shared.events.order import OrderEvent, OrderItemRemoved, OrderLine
 
 Outcome: TypeAlias = list[OrderEvent] | OrdersError
 Life: TypeAlias = list[tuple[State, OrderCommand, Outcome]]

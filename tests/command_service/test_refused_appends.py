@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from shared import event_store
-from shared.event_store import Append, Verdict
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendResult
 from tests.command_service.test_appender import running_shop
 from tests.given_when_then import problem
 
@@ -29,13 +29,15 @@ async def test_an_append_that_gave_up_waiting_for_a_lock_has_done_nothing_and_sa
 async def test_what_cannot_be_sent_is_told_as_a_defect_and_the_next_append_is_not_hurt(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def send_nonsense(connection: asyncpg.Connection[asyncpg.Record], group: Sequence[Append]) -> list[Verdict]:
+    async def send_nonsense(
+        connection: asyncpg.Connection[asyncpg.Record], group: Sequence[AppendRequest]
+    ) -> list[AppendResult]:
         await connection.fetch("select $1::integer", "nonsense")
         raise AssertionError(group)
 
     async with running_shop(database_url) as shop:
         assert (await shop.place()).status_code == 201
-        monkeypatch.setattr(event_store, "append_group", send_nonsense)
+        monkeypatch.setattr(event_log, "append_group", send_nonsense)
         problem(await shop.place("1"), 500, "internal-error")
         monkeypatch.undo()
         assert (await shop.place("1")).status_code == 201

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from cli.main import app as orders
 from command_service.app import create_app
 from projector.__main__ import create_app as create_projector_app
-from shared import event_store, snapshots
+from shared.eventstore import log as event_log
+from shared.eventstore import snapshots
+from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
 from shared.settings import Settings
-from shared.snapshots import Loaded, SnapshotPolicy
 from tests.orders import order_body
 from tests.roles import settings_of, url_of
 from tests.running import eventually, free_ports, running_app
@@ -26,24 +27,24 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC)
 class TestAStateIsKept:
     def test_every_so_many_events(self) -> None:
         policy = SnapshotPolicy(every_events=10)
-        assert not policy.is_due(Loaded(version=9), 1, NOW)
-        assert policy.is_due(Loaded(version=10), 1, NOW)
-        assert not policy.is_due(Loaded(version=19, snapshot_version=10), 1, NOW)
+        assert not policy.is_due(LoadedState(version=9), 1, NOW)
+        assert policy.is_due(LoadedState(version=10), 1, NOW)
+        assert not policy.is_due(LoadedState(version=19, snapshot_version=10), 1, NOW)
 
     def test_after_a_command_of_many_events(self) -> None:
         policy = SnapshotPolicy(every_events=0, command_events=5)
-        assert not policy.is_due(Loaded(version=4), 4, NOW)
-        assert policy.is_due(Loaded(version=5), 5, NOW)
+        assert not policy.is_due(LoadedState(version=4), 4, NOW)
+        assert policy.is_due(LoadedState(version=5), 5, NOW)
 
     def test_when_the_last_one_is_old(self) -> None:
         policy = SnapshotPolicy(every_events=0, max_age=timedelta(hours=1))
-        kept = Loaded(version=3, snapshot_version=2, snapshot_taken_at=NOW)
+        kept = LoadedState(version=3, snapshot_version=2, snapshot_taken_at=NOW)
         assert not policy.is_due(kept, 1, NOW + timedelta(minutes=59))
         assert policy.is_due(kept, 1, NOW + timedelta(hours=1))
 
     def test_never_when_nothing_changed_since(self) -> None:
         policy = SnapshotPolicy(every_events=1, max_age=timedelta(seconds=1), command_events=1)
-        unchanged = Loaded(version=3, snapshot_version=3, snapshot_taken_at=NOW)
+        unchanged = LoadedState(version=3, snapshot_version=3, snapshot_taken_at=NOW)
         assert not policy.is_due(unchanged, 0, NOW + timedelta(days=1))
 
 
@@ -65,8 +66,8 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"snapshot_every_events": 20})
 
 
-async def _snapshot(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> event_store.Snapshot | None:
-    return (await event_store.load_stream(connection, stream_id, snapshots.fingerprint()))[0]
+async def _snapshot(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> event_log.Snapshot | None:
+    return (await event_log.load_stream(connection, stream_id, snapshots.fingerprint()))[0]
 
 
 async def test_a_long_life_leaves_a_snapshot_and_a_short_tail(
@@ -74,7 +75,7 @@ async def test_a_long_life_leaves_a_snapshot_and_a_short_tail(
 ) -> None:
     stream_id = await _order_of(commands, 50, "long")
     await eventually(lambda: _snapshot(connection, stream_id))
-    snapshot, tail = await event_store.load_stream(connection, stream_id, snapshots.fingerprint())
+    snapshot, tail = await event_log.load_stream(connection, stream_id, snapshots.fingerprint())
     assert snapshot is not None
     assert snapshot.version == 40
     assert [stored.version for stored in tail] == list(range(41, 51))
@@ -130,7 +131,7 @@ async def test_an_older_state_never_replaces_a_later_one(
     stream_id = await _order_of(commands, 20, "later")
     await eventually(lambda: _snapshot(connection, stream_id))
     loaded = await snapshots.load(connection, stream_id)
-    await snapshots.save(connection, stream_id, Loaded(loaded.state, 5, 5, loaded.last_occurred_at))
+    await snapshots.save(connection, stream_id, LoadedState(loaded.state, 5, 5, loaded.last_occurred_at))
     kept = await _snapshot(connection, stream_id)
     assert kept is not None
     assert kept.version == 20

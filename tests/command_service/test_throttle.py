@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from command_service.throttle import LEAST_SHARE, Throttle, Throttled, share_of
 from projector.__main__ import create_app as create_projector
-from shared import event_store, progress
-from shared.lag import EMERGENCY_SECONDS
-from shared.progress import Behind, read_behind
-from shared.read_model_keys import Checkpoint
+from shared.eventstore import log as event_log
+from shared.read_models import progress
+from shared.read_models.keys import Checkpoint
+from shared.read_models.lag import EMERGENCY_SECONDS
+from shared.read_models.progress import ReadModelLag, read_behind
 from shared.settings import Settings
 from tests.command_service.test_operations import samples
 from tests.given_when_then import problem
@@ -42,7 +43,7 @@ def test_half_are_admitted_at_twice_an_emergency_and_some_however_long_it_lasts(
     assert share_of(float("inf")) == LEAST_SHARE
 
 
-async def away() -> list[Behind]:
+async def away() -> list[ReadModelLag]:
     raise ConnectionRefusedError
 
 
@@ -63,14 +64,14 @@ def test_of_any_run_of_commands_as_many_are_admitted_as_the_share_says(lags: lis
     throttled = throttle()
     passed = 0
     for lag in lags:
-        throttled.set([Behind("orders", lag)])
+        throttled.set([ReadModelLag("orders", lag)])
         passed += admitted(throttled)
     assert abs(passed - sum(map(share_of, lags))) <= 1
 
 
 def test_who_comes_again_every_time_gets_through() -> None:
     throttled = throttle()
-    throttled.set([Behind("orders", 1e9)])
+    throttled.set([ReadModelLag("orders", 1e9)])
     assert any(admitted(throttled) for _ in range(round(1 / LEAST_SHARE) + 1))
 
 
@@ -83,7 +84,7 @@ async def minute_old_event(connection: Connection) -> Connection:
 
 async def report(connection: Connection, position: int, serve_from: int = 0, projection: str = "orders") -> None:
     """Says where the read model is, as its projector would."""
-    log_id = (await event_store.read_head(connection)).log_id
+    log_id = (await event_log.read_head(connection)).log_id
     await progress.report(connection, projection, Checkpoint(log_id, position, serve_from, 1))
 
 
@@ -131,7 +132,7 @@ async def test_only_commands_are_throttled(throttled: httpx.AsyncClient) -> None
 async def test_it_ends_when_the_read_model_has_caught_up(
     throttled: httpx.AsyncClient, minute_old_event: Connection
 ) -> None:
-    head = (await event_store.read_head(minute_old_event)).position
+    head = (await event_log.read_head(minute_old_event)).position
     await report(minute_old_event, head)
 
     async def none_refused() -> bool:
@@ -152,7 +153,7 @@ async def test_nobody_is_throttled_for_a_read_model_that_is(
             await report(minute_old_event, 0, projection="revenue_by_day")
     connection = await asyncpg.connect(settings_of(settings, "orders_command").database_url.get_secret_value())
     watching = Throttle(partial(read_behind, connection, ["orders"]))
-    watching.set([Behind("orders", 60)])  # until it has asked
+    watching.set([ReadModelLag("orders", 60)])  # until it has asked
     watching.start()
     await eventually(lambda: not watching.active)
     await watching.stop()
@@ -170,13 +171,13 @@ async def test_a_setting_turns_it_off(throttled: httpx.AsyncClient, settings: Se
 async def test_while_postgresql_cannot_be_asked_what_was_known_holds() -> None:
     asked = 0
 
-    async def ask() -> list[Behind]:
+    async def ask() -> list[ReadModelLag]:
         nonlocal asked
         asked += 1
         raise ConnectionRefusedError
 
     watching = Throttle(ask)
-    watching.set([Behind("orders", 60)])
+    watching.set([ReadModelLag("orders", 60)])
     watching.start()
     await eventually(lambda: asked)
     assert watching.active
@@ -189,7 +190,7 @@ async def test_a_projector_that_is_gone_throttles_as_its_lag_grows(settings: Set
         async with running_app(create_projector(projector), projector.projector_port):
             for _ in range(3):
                 assert (await place(client)).status_code == 201
-            head = (await event_store.read_head(connection)).position
+            head = (await event_log.read_head(connection)).position
             reported = "select position from projection_progress where projection = 'orders'"
             await eventually(lambda: _is(connection, reported, head))
         assert (await place(client)).status_code == 201

@@ -15,7 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared import metrics
-from shared.lag import LEVELS, Bounds, level_of
+from shared.read_models.lag import LEVELS, LagThreshold, level_of
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -153,13 +153,13 @@ def test_what_the_evaluation_does_not_understand_it_refuses(expression: str) -> 
         firing(expression, scrape())
 
 
-def alert_of(bounds: Bounds) -> str:
+def alert_of(bounds: LagThreshold) -> str:
     return f"OrdersLag{bounds.level.value.title()}"
 
 
 @pytest.mark.parametrize("bounds", LEVELS, ids=lambda bounds: bounds.level)
 @pytest.mark.parametrize("name", LAG)
-def test_the_alert_of_a_level_fires_where_the_level_begins(bounds: Bounds, name: str) -> None:
+def test_the_alert_of_a_level_fires_where_the_level_begins(bounds: LagThreshold, name: str) -> None:
     registry = CollectorRegistry()
     labels = ["partition", *sorted(exported()[name].labels - {"partition"})]  # also where there are partitions
     gauge = Gauge(name, "as the services export it", labels, registry=registry)

@@ -33,7 +33,8 @@ from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores import postgres
 from projector.verification import orders as verification
 from projector.verification import plain
-from shared import codec, event_store
+from shared.eventstore import codec
+from shared.eventstore import log as event_log
 
 NEWER_VERSION = 3  # of OrderPlaced
 OTHER_CODE = 2  # version of the projection of orders
@@ -52,7 +53,7 @@ _STORE = ("projector.stores.redis", "RedisStore")
 _POSTGRES = ("projector.stores.postgres", "PostgresStore")
 _SUMS = ("projector.stores.postgres", "SumsTable")
 _ENGINE = ("projector.engine", "")
-_READ = ("shared.event_store", "", "read_batch")
+_READ = ("shared.eventstore.log", "", "read_batch")
 
 
 def _moments(store: tuple[str, str]) -> dict[str, Moment]:
@@ -92,7 +93,7 @@ POSTGRES_MOMENTS = {
 # How statements begin. One is prepared when it is first used. Until it is executed the server waits for it, within a
 # transaction.
 PREPARED = {
-    POSTGRES + "reading, prepared": vars(event_store)["_READ_ALL"],
+    POSTGRES + "reading, prepared": vars(event_log)["_READ_ALL"],
     POSTGRES + "applying, prepared": vars(postgres)["_APPLY"],
 }
 

@@ -14,8 +14,8 @@ from redis.asyncio.connection import Connection
 
 from query_service.announced import Announced
 from query_service.news import News
-from shared.consistency import ConsistencyToken
-from shared.read_model_keys import PartitionKeys
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.keys import PartitionKeys
 from shared.redis import REDIS_DOWN, create_redis
 from tests.faults.cluster import Node, cluster_url, running_cluster
 from tests.faults.operator import projections

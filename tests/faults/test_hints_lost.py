@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import httpx
 
-from shared.event_store import CHANNEL
+from shared.eventstore.log import CHANNEL
 from tests.faults.shop import Shop, until_more
 from tests.recording import lose_every_notification
 from tests.running import eventually

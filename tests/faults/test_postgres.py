@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli.embedded import EmbeddedPostgres
 from cli.main import app
-from shared.consistency import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken
 from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, codes, until_more
 from tests.orders import order_body

@@ -21,7 +21,7 @@ from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores.redis import RedisShelf
 from projector.verification import Comparison
 from projector.verification import orders as verification
-from shared.read_model_keys import Checkpoint
+from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.faults.operator import Operator
 from tests.faults.readers import Readers

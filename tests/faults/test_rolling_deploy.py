@@ -7,7 +7,7 @@ import json
 import asyncpg
 import httpx
 
-from shared import codec
+from shared.eventstore import codec
 from tests.faults.rigged import NEWER_VERSION
 from tests.faults.shop import Shop, until_more
 from tests.orders import new_order_id, placed

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from shared import event_store
-from shared.event_store import Append, NewEvent, Outcome, StoredEvent
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
 
 _EMPTY = """
 alter table events disable trigger user;
@@ -38,9 +38,9 @@ class FreshLog:
     async def append(self, event: StoredEvent) -> None:
         """The next event of a history, under a hash and a time of the log's own. Returns once a session was told."""
         self.told.clear()
-        append = Append(event.stream_id, event.version - 1, uuid4(), [NewEvent(*event[3:9])])
-        (verdict,) = await event_store.append_group(self._connection, [append])
-        assert (verdict.outcome, verdict.position) == (Outcome.APPENDED, event.position)
-        self.events += await event_store.read_batch(self._connection, len(self.events), 1)
+        append = AppendRequest(event.stream_id, event.version - 1, uuid4(), [NewEvent(*event[3:9])])
+        (verdict,) = await event_log.append_group(self._connection, [append])
+        assert (verdict.outcome, verdict.position) == (AppendStatus.APPENDED, event.position)
+        self.events += await event_log.read_batch(self._connection, len(self.events), 1)
         async with asyncio.timeout(TOLD_SECONDS):
             await self.told.wait()

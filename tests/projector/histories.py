@@ -8,9 +8,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from shared import codec
-from shared.event_store import StoredEvent
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
@@ -23,6 +21,8 @@ from shared.events.order import (
     ShippingAddressChanged,
     stream_of,
 )
+from shared.eventstore import codec
+from shared.eventstore.log import StoredEvent
 
 # Few values, so that they meet.
 _lines = st.builds(

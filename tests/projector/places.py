@@ -16,7 +16,7 @@ from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.stores import Batch, Store, Verdict
 from projector.stores.postgres import PostgresStore
 from projector.stores.redis import RedisStore
-from shared.read_model_keys import PartitionKeys
+from shared.read_models.keys import PartitionKeys
 
 KEYS = PartitionKeys("orders")
 TABLES = ("read_models", "read_model_documents", "read_model_parked", "read_model_generations", "revenue_by_day")

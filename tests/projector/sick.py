@@ -18,7 +18,7 @@ from projector.projection import Recorded
 from projector.projections import PROJECTIONS
 from projector.stores import EVERYTHING, Store
 from query_service.app import create_app as create_query
-from shared.event_store import read_head
+from shared.eventstore.log import read_head
 from shared.postgres import create_pool
 from shared.redis import create_redis
 from shared.settings import OnPoison, Settings

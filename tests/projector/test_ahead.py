@@ -20,7 +20,7 @@ from projector.session import Batch as Events
 from projector.session import Session
 from projector.stores import Batch, Standing, Verdict
 from projector.stores.redis import RedisStore
-from shared.read_model_keys import Checkpoint
+from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.orders import paid, placed, shipped

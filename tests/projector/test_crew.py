@@ -18,10 +18,10 @@ from projector.projections.orders import ORDERS
 from projector.session import Session, open_session
 from projector.stores.redis import RedisShelf
 from projector.worker import FIRST_RETRY_SECONDS, Layout, Worker
+from shared.eventstore.blockers import SlowCallMonitor
 from shared.postgres import connect
 from shared.redis import create_redis
 from shared.settings import Settings
-from shared.stalls import StallWatch
 from tests.orders import new_order_id, placed
 from tests.projector.test_worker import assert_equal_to_the_log, projecting, ready
 from tests.recording import Recorder
@@ -84,7 +84,7 @@ async def test_who_cannot_reach_a_store_waits_longer_each_time_and_stands_for_it
 ) -> None:
     """Whatever others do meanwhile."""
     nobody = SecretStr(f"redis://127.0.0.1:{free_ports(1)[0]}")
-    stalls = StallWatch(partial(connect, projector_settings, "stalls"), 60.0)
+    stalls = SlowCallMonitor(partial(connect, projector_settings, "stalls"), 60.0)
     started = monotonic()
     async with create_redis(projector_settings.model_copy(update={"redis_url": nobody})) as away:
         shelf = RedisShelf(away, ORDERS.name, ORDERS.version)

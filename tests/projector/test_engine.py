@@ -18,9 +18,9 @@ from projector.projections.orders import ORDERS, OrderDocument
 from projector.session import open_session
 from projector.stores import Batch, Fenced, Verdict
 from projector.stores.redis import RedisStore
-from shared.event_store import read_head
-from shared.events.order import OrderItemAdded
-from shared.read_model_keys import Checkpoint, PartitionKeys
+from shared.aggregates.order import OrderItemAdded
+from shared.eventstore.log import read_head
+from shared.read_models.keys import Checkpoint, PartitionKeys
 from shared.settings import Settings
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.orders import MUG, new_order_id, paid, placed

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from projector.folding import changes, documents_needed, fold
 from projector.projection import Entry
 from projector.projections.orders import ORDERS, OrderDocument
-from shared.codec import UnknownEventType
-from shared.event_store import StoredEvent
-from shared.events.order import OrderItemRemoved
+from shared.aggregates.order import OrderItemRemoved
+from shared.eventstore.codec import UnknownEventType
+from shared.eventstore.log import StoredEvent
 from tests.orders import paid, placed
 from tests.projector.histories import logs, stored
 

@@ -9,17 +9,17 @@ import pytest
 
 from projector.projection import OutOfOrder, Recorded
 from projector.projections.orders import ORDERS, OrderDocument, OrderItem
-from shared.aggregates.order import OrderStatus
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
     OrderItemAdded,
     OrderItemRemoved,
     OrderLine,
+    OrderStatus,
     ShippingAddressChanged,
 )
-from shared.read_model_keys import is_place, place_of
+from shared.read_models.keys import is_place, sort_key
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
@@ -148,7 +148,7 @@ def test_other_streams_are_not_read() -> None:
 
 
 def test_an_order_is_listed_by_customer_by_status_and_among_all() -> None:
-    place = place_of(NOON, "42")
+    place = sort_key(NOON, "42")
 
     assert ORDERS.entries(after(placed(), paid())) == {
         ("all", place),
@@ -166,7 +166,7 @@ def test_places_sort_by_time_and_then_by_id_as_text() -> None:
         NOON + timedelta(microseconds=1),
         datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
     ]
-    places = [place_of(at, order_id) for at in moments for order_id in ("10", "9", "a", "aa")]
+    places = [sort_key(at, order_id) for at in moments for order_id in ("10", "9", "a", "aa")]
 
     assert sorted(places) == places
     assert all(map(is_place, places))

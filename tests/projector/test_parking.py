@@ -24,10 +24,10 @@ from projector.projection import D, Entry, Projection, Recorded
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.session import Session, open_session
 from projector.stores import EVERYTHING, Fenced
-from shared import codec
-from shared.event_store import StoredEvent
-from shared.events.order import OrderEvent, order_of
-from shared.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
+from shared.aggregates.order import OrderEvent, order_of
+from shared.eventstore import codec
+from shared.eventstore.log import StoredEvent
+from shared.read_models.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
 from shared.settings import OnPoison, Settings
 from tests.orders import paid, placed, shipped
 from tests.projector.fresh_log import FreshLog

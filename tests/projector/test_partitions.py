@@ -23,8 +23,8 @@ from projector.session import Session
 from projector.stores import Batch, Shelf, Store, Verdict
 from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf
-from shared.event_store import StoredEvent
-from shared.read_model_keys import Generations
+from shared.eventstore.log import StoredEvent
+from shared.read_models.keys import Generations
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import logs

@@ -8,13 +8,13 @@ import pytest
 
 from projector.projection import Entry, OutOfOrder, Recorded, Share
 from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
-from shared.aggregates.order import OrderStatus
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
     OrderItemAdded,
     OrderItemRemoved,
+    OrderStatus,
     ShippingAddressChanged,
 )
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped

@@ -12,7 +12,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from projector.session import Session, open_session
-from shared import event_store
+from shared.eventstore import log as event_log
 from shared.settings import Settings
 from tests.orders import new_order_id, placed
 from tests.projector.fresh_log import FreshLog
@@ -49,14 +49,14 @@ async def test_many_followers_cost_one_statement(
     projector_settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements = 0
-    read_batch = event_store.read_batch
+    read_batch = event_log.read_batch
 
     async def counted(*arguments: Any) -> Any:
         nonlocal statements
         statements += 1
         return await read_batch(*arguments)
 
-    monkeypatch.setattr(event_store, "read_batch", counted)
+    monkeypatch.setattr(event_log, "read_batch", counted)
     for _ in range(5):
         await recorder.record(new_order_id(), placed())
     async with open_session(projector_settings, lambda: None) as session:

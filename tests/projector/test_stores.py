@@ -18,8 +18,8 @@ from projector.stores import EVERYTHING, Batch, Fenced, Moved, OtherCode, Shelf,
 from projector.stores.postgres import PostgresStore
 from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf, RedisStore
-from shared.poison import Poison
-from shared.read_model_keys import Checkpoint, Generations, PartitionKeys
+from shared.read_models.keys import Checkpoint, Generations, PartitionKeys
+from shared.read_models.poison import Poison
 
 LOG = UUID(int=1)
 HASH = bytes(range(32))

@@ -16,10 +16,7 @@ import pytest
 from projector.folding import changes, fold
 from projector.projection import Projection
 from projector.projections import PROJECTIONS
-from shared import codec
-from shared.codec import Event
-from shared.event_store import StoredEvent
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderItemAdded,
@@ -30,6 +27,9 @@ from shared.events.order import (
     PaymentConfirmed,
     ShippingAddressChanged,
 )
+from shared.eventstore import codec
+from shared.eventstore.codec import Event
+from shared.eventstore.log import StoredEvent
 
 # (projection, version of its code) -> what it makes of the history below.
 PINNED = {

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from cli.embedded import EmbeddedValkey
 from projector.__main__ import create_app
-from shared.read_model_keys import PartitionKeys, partition_of
+from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import Settings
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.orders import new_order_id, paid, placed

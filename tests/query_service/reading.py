@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from shared.event_store import read_head
+from shared.eventstore.log import read_head
 from tests.recording import Recorder
 
 

@@ -18,10 +18,10 @@ from query_service import announced as announcing
 from query_service.announced import MOMENT_SECONDS, Announced
 from query_service.news import News
 from query_service.reader import Reader
-from shared.announcement import Announcement, Written, WrittenDocument
-from shared.consistency import ConsistencyToken
-from shared.poison import Poison
-from shared.read_model_keys import Checkpoint
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.checkpoint_message import Announcement, Written, WrittenDocument
+from shared.read_models.keys import Checkpoint
+from shared.read_models.poison import Poison
 from tests.projector.test_stores import poison
 from tests.query_service.test_reader import scripts_run
 from tests.running import eventually

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from cli.embedded import EmbeddedValkey
 from query_service.app import create_app
-from shared.lag import LagLevel, level_of
+from shared.read_models.lag import LagLevel, level_of
 from shared.settings import Settings
 from tests.orders import placed
 from tests.query_service.reading import get, token_now

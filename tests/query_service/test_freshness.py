@@ -14,8 +14,8 @@ import httpx
 from redis.asyncio import Redis
 
 from projector.__main__ import create_app as create_projector
-from shared.consistency import ConsistencyToken
-from shared.event_store import read_head
+from shared.eventstore.log import read_head
+from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.orders import paid, placed
 from tests.query_service.reading import token_now

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from query_service.app import create_app
-from shared import event_store
-from shared.consistency import ConsistencyToken
+from shared.eventstore import log as event_log
+from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.given_when_then import problem
 from tests.orders import LAMP, MUG, cancelled, order_body, paid, placed, shipped
@@ -44,7 +44,7 @@ async def test_shows_what_happened_in_order_as_the_log_has_it(past: Past) -> Non
     document = answer.json()
     assert list(document) == ["order_id", "events", "next_after_version"]
     assert (document["order_id"], document["next_after_version"]) == (past.order_id, None)
-    rows = [row async for row in event_store.read_stream(past.recorder.connection, f"order-{past.order_id}")]
+    rows = [row async for row in event_log.read_stream(past.recorder.connection, f"order-{past.order_id}")]
     for shown, row in zip(document["events"], rows, strict=True):
         assert shown == {
             "version": row.version,
@@ -177,7 +177,7 @@ async def test_a_token_that_this_copy_of_the_log_does_not_reach_is_503_after_the
     for path in paths(past):
         answer = await _with_token(past.queries, path, await _token_ahead(past.recorder), wait=0)
         detail = problem(answer, 503, "projection-lagging")["detail"]
-        head = (await event_store.read_head(past.recorder.connection)).position
+        head = (await event_log.read_head(past.recorder.connection)).position
         assert f"position {head}, the token asks for {head + 1}" in detail
 
 
@@ -202,7 +202,7 @@ async def _with_token(client: httpx.AsyncClient, path: str, token: str, wait: in
 
 
 async def _token_ahead(recorder: Recorder) -> str:
-    head = await event_store.read_head(recorder.connection)
+    head = await event_log.read_head(recorder.connection)
     return ConsistencyToken(head.log_id, head.position + 1).encode()
 
 

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from query_service import lag as module
 from query_service.app import create_app
 from query_service.lag import Furthest, Lag
-from shared.event_store import read_head
+from shared.eventstore.log import read_head
 from shared.settings import Settings
 from tests.faults.proxy import Wire
 from tests.faults.shop import at_port, port_of

@@ -9,8 +9,8 @@ from random import Random
 
 import httpx
 
-from shared.consistency import ConsistencyToken
-from shared.events.order import OrderCancelled
+from shared.aggregates.order import OrderCancelled
+from shared.eventstore.token import ConsistencyToken
 from tests.orders import LAMP, paid, placed
 from tests.query_service.reading import get, pages, token_now
 from tests.recording import Recorder

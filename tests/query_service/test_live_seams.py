@@ -21,8 +21,8 @@ from prometheus_client import REGISTRY
 
 from query_service.live import log, tail
 from query_service.live.log import Progress, Subject
-from shared.event_store import Connection, Head, read_head
-from shared.events.order import ShippingAddressChanged
+from shared.aggregates.order import ShippingAddressChanged
+from shared.eventstore.log import Connection, Head, read_head
 from tests.orders import new_order_id, placed
 from tests.query_service.event_source import following
 from tests.query_service.past import Past, past, service, shared_past

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from query_service.live import log
-from shared.consistency import ConsistencyToken
-from shared.event_store import read_head
-from shared.events.order import ShippingAddressChanged
+from shared.aggregates.order import ShippingAddressChanged
+from shared.eventstore.log import read_head
+from shared.eventstore.token import ConsistencyToken
 from tests.given_when_then import problem
 from tests.orders import new_order_id, paid, placed, shipped
 from tests.query_service.event_source import EventSource, following

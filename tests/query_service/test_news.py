@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from query_service.announced import Announced
 from query_service.news import News
-from shared.consistency import ConsistencyToken
-from shared.read_model_keys import PartitionKeys
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.keys import PartitionKeys
 from tests.running import eventually
 
 CHANNEL = PartitionKeys("orders").channel

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from shared.consistency import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken
 from tests.orders import TOTAL, paid, placed, shipped
 from tests.query_service.reading import get, token_now
 from tests.recording import Recorder

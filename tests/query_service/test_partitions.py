@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from cli.projections import show_status
 from projector.__main__ import create_app as create_projector
 from query_service.reader import Reader
-from shared.event_store import read_head
-from shared.read_model_keys import PartitionKeys, partition_of, place_of
+from shared.eventstore.log import read_head
+from shared.read_models.keys import PartitionKeys, partition_of, sort_key
 from shared.settings import Settings
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.orders import paid, placed
@@ -126,7 +126,7 @@ async def fill(redis: Redis, keys: PartitionKeys, position: int) -> None:
     name = f"of-{keys.generation}-{keys.partition}"
     fields: dict[Any, Any] = {"document": name, "summary": name, "version": 1}
     await redis.hset(keys.document(name), mapping=fields)
-    await redis.zadd(keys.index("all"), {place_of(NOON, name): 0})
+    await redis.zadd(keys.index("all"), {sort_key(NOON, name): 0})
 
 
 async def test_a_list_shows_as_much_of_the_log_as_the_partition_furthest_behind(reader: Reader) -> None:

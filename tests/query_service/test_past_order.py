@@ -10,7 +10,7 @@ from hypothesis import settings as effort
 from projector.projections.orders import OrderDocument
 from query_service import time_travel
 from query_service.time_travel import Moment, PastOrder
-from shared.event_store import StoredEvent
+from shared.eventstore.log import StoredEvent
 from tests.given_when_then import fold
 from tests.lives import ID, Happening, as_rows, bytes_of, included, instants, lives, projected
 

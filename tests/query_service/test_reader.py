@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from query_service.reader import MAX_COST, MAX_QUEUED, Reader, TooManyReads
-from shared.read_model_keys import PartitionKeys, place_of
+from shared.read_models.keys import PartitionKeys, sort_key
 from tests.projector.test_orders import NOON
 
 KEYS = PartitionKeys("orders")
@@ -23,7 +23,7 @@ async def reader(redis: Redis) -> AsyncIterator[Reader]:
     for number in range(5):
         fields: dict[Any, Any] = {"document": f"document {number}", "summary": f"summary {number}", "version": number}
         await redis.hset(KEYS.document(str(number)), mapping=fields)
-        await redis.zadd(KEYS.index("all"), {place_of(NOON, str(number)): 0})
+        await redis.zadd(KEYS.index("all"), {sort_key(NOON, str(number)): 0})
     reader = Reader(redis, "orders")
     yield reader
     await reader.close()
@@ -39,14 +39,14 @@ async def test_reads_of_one_turn_travel_together_and_each_gets_its_own(reader: R
     before = await scripts_run(redis)
 
     reads = [reader.document(str(number % 5)) for number in range(100)]
-    pages = [reader.page("all", None, 2), reader.page("all", place_of(NOON, "3"), 10), reader.page("none", None, 1)]
+    pages = [reader.page("all", None, 2), reader.page("all", sort_key(NOON, "3"), 10), reader.page("none", None, 1)]
     documents = [reading.value for reading in await asyncio.gather(*reads)]
     newest, following, none = [reading.value for reading in await asyncio.gather(*pages)]
 
     assert await scripts_run(redis) - before == 1
     assert [document.body for document in documents] == [b"document %d" % (n % 5) for n in range(100)]
     assert newest.summaries == [b"summary 4", b"summary 3"]
-    assert newest.next_place == place_of(NOON, "3").encode()
+    assert newest.next_place == sort_key(NOON, "3").encode()
     assert following.summaries == [b"summary 2", b"summary 1", b"summary 0"]
     assert following.next_place is None
     assert (none.summaries, none.next_place) == ([], None)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from query_service.reading import At, Document, Layout
 from query_service.remembered import Remembered
-from shared.consistency import ConsistencyToken
-from shared.read_model_keys import Checkpoint, PartitionKeys, partition_of
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.keys import Checkpoint, PartitionKeys, partition_of
 
 LOG, OTHER_LOG = UUID(int=1), UUID(int=2)
 FIRST = PartitionKeys("orders")

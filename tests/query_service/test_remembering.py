@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from query_service import reader as reading
 from query_service import tracked
 from query_service.reader import Reader, ReadModelUnavailable
-from shared.consistency import ConsistencyToken
-from shared.read_model_keys import PartitionKeys, place_of
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.keys import PartitionKeys, sort_key
 from tests.faults.proxy import Wire
 from tests.faults.shop import at_port, port_of
 from tests.orders import paid, placed
@@ -37,7 +37,7 @@ async def write(redis: Redis, position: int, *ids: str, keys: PartitionKeys = KE
         for name in ids:
             fields: dict[Any, Any] = {"document": f"{keys.generation}: {position}", "summary": name, "version": 1}
             batch.hset(keys.document(name), mapping=fields)
-            batch.zadd(keys.index("all"), {place_of(NOON, name): 0})
+            batch.zadd(keys.index("all"), {sort_key(NOON, name): 0})
         batch.hset(keys.meta, mapping=meta)
         await batch.execute()
 

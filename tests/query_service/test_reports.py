@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from query_service.app import create_app
-from shared.consistency import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.orders import MUG, TOTAL, cancelled, paid, placed
 from tests.query_service.reading import get, token_now

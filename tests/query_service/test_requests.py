@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from query_service.api.requests import MalformedCursor, decode_cursor, encode_cursor, matches, preferred_wait
-from shared.read_model_keys import is_place, place_of
+from shared.read_models.keys import is_place, sort_key
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_client_does_not_have_it_otherwise(known: str) -> None:
 
 @given(st.datetimes(timezones=st.just(UTC)), st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True))
 def test_a_cursor_leads_back_to_its_place(at: datetime, order_id: str) -> None:
-    place = place_of(at, order_id)
+    place = sort_key(at, order_id)
 
     assert decode_cursor(encode_cursor(place)) == place
 

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from cli.embedded import EmbeddedPostgres
 from query_service import lag
 from query_service.app import create_app
-from shared.event_store import read_head
+from shared.eventstore.log import read_head
 from shared.settings import Settings
 from tests.given_when_then import problem
 from tests.openapi import document_of

@@ -14,7 +14,7 @@ from hypothesis import given as for_all
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from shared.events.order import ShippingAddressChanged
+from shared.aggregates.order import ShippingAddressChanged
 from tests.given_when_then import problem
 from tests.lives import EPOCH, MICROSECOND, Happening, bytes_of, included, instants, lives, projected, put_in_log
 from tests.orders import LAMP, MUG, new_order_id, order_body, paid, placed, shipped

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from cli.embedded_server import free_port
 from cli.stack import Process, Stack
-from shared.events.order import OrderItemAdded, OrderItemRemoved, OrderLine, ShippingAddressChanged
+from shared.aggregates.order import OrderItemAdded, OrderItemRemoved, OrderLine, ShippingAddressChanged
 from tests.orders import LAMP, MUG, cancelled, paid, placed, shipped
 from tests.recording import Recorder
 from tests.replay.conftest import Replay

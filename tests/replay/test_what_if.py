@@ -11,8 +11,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from shared import event_store
-from shared.events.order import ShippingAddressChanged
+from shared.aggregates.order import ShippingAddressChanged
+from shared.eventstore import log as event_log
 from tests.orders import LAMP, MUG, cancelled, paid, placed
 from tests.recording import Recorder
 from tests.replay.conftest import Replay
@@ -59,7 +59,7 @@ async def test_the_function_gets_each_event_as_it_is_known_today(replay: Replay,
 
     events = json.loads((await replay("--projection", "mine:everything")).stdout)
 
-    rows = [row async for row in event_store.read_all(recorder.connection)]
+    rows = [row async for row in event_log.read_all(recorder.connection)]
     assert [(e["position"], e["stream_id"], e["version"], e["event_type"], e["class"]) for e in events] == [
         (1, "order-42", 1, "OrderPlaced", "OrderPlaced"),
         (2, "order-43", 1, "OrderPlaced", "OrderPlaced"),
@@ -76,7 +76,7 @@ async def test_it_covers_all_of_history_or_the_part_that_was_asked_for_both_ends
 ) -> None:
     for number in range(1, 6):
         await recorder.record(str(number), placed(), occurred_at=datetime(2000, 1, 1, tzinfo=UTC))
-    times = [row.recorded_at async for row in event_store.read_all(recorder.connection)]
+    times = [row.recorded_at async for row in event_log.read_all(recorder.connection)]
     before, after = (times[2] + step * timedelta(microseconds=1) for step in (-1, 1))
     replay.write("mine.py", COUNT)
 
@@ -99,7 +99,7 @@ async def test_it_covers_all_of_history_or_the_part_that_was_asked_for_both_ends
 
 async def test_what_is_recorded_meanwhile_is_not_part_of_it(replay: Replay, recorder: Recorder) -> None:
     """The function has another order placed while it runs; a page is full by then, so that there is a next one."""
-    moves = [ShippingAddressChanged(f"address-{number}") for number in range(event_store.PAGE - 1)]
+    moves = [ShippingAddressChanged(f"address-{number}") for number in range(event_log.PAGE - 1)]
     await recorder.record("42", placed(), *moves)
     replay.write(
         "mine.py",
@@ -123,8 +123,8 @@ def count(state, past):
 """,
     )
     ended = await replay("--projection", "mine:count", OWNER_URL=replay.database_url)
-    assert (ended.stdout, ended.stderr) == (f"{event_store.PAGE}\n", "")
-    assert (await event_store.read_head(recorder.connection)).position == event_store.PAGE + 1
+    assert (ended.stdout, ended.stderr) == (f"{event_log.PAGE}\n", "")
+    assert (await event_log.read_head(recorder.connection)).position == event_log.PAGE + 1
 
 
 async def test_an_empty_log_leaves_the_state_as_it_begins(replay: Replay) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
-from shared.event_store import StoredEvent
+from shared.eventstore.log import StoredEvent
 
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 

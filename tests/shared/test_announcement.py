@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from shared.announcement import MOST_CHARACTERS, MOST_DOCUMENTS, Announcement, Written, WrittenDocument, encode
-from shared.consistency import ConsistencyToken, MalformedToken
+from shared.eventstore.token import ConsistencyToken, MalformedToken
+from shared.read_models.checkpoint_message import (
+    MOST_CHARACTERS,
+    MOST_DOCUMENTS,
+    Announcement,
+    Written,
+    WrittenDocument,
+    encode,
+)
 
 TOKEN = ConsistencyToken(UUID(int=1), 7)
 positions = st.integers(0, 2**63 - 1)

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from shared import codec
-from shared.codec import UnknownEventType, UnknownSchemaVersion, UnreadablePayload
-from shared.events.order import (
+from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
@@ -22,6 +20,8 @@ from shared.events.order import (
     PaymentConfirmed,
     ShippingAddressChanged,
 )
+from shared.eventstore import codec
+from shared.eventstore.codec import UnknownEventType, UnknownSchemaVersion, UnreadablePayload
 from tests.orders import placed
 
 # What JSON in UTF-8 can hold: any text but lone surrogates.

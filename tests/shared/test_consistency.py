@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from shared.consistency import ConsistencyToken, MalformedToken, UnknownLog
+from shared.eventstore.token import ConsistencyToken, MalformedToken, UnknownLog
 
 LOG = UUID("5f0c6f5e-0d3c-4e0f-b7a1-d0f8f2d0a9c4")
 POSITIONS = st.integers(0, 2**63 - 1)

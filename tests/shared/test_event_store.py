@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from shared import event_store
-from shared.consistency import ConsistencyToken
-from shared.event_store import Append, NewEvent, Outcome, StoredEvent
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
+from shared.eventstore.token import ConsistencyToken
 from tests.shared.hash_chain import assert_sound, first_hash
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -22,33 +22,33 @@ def happened(data: str = "{}") -> NewEvent:
     return NewEvent(uuid7(), "OrderDelivered", 1, data, "{}", datetime.now(UTC))
 
 
-def append(stream_id: str, expected_version: int = 0, events: int = 1, key: str | None = None) -> Append:
+def append(stream_id: str, expected_version: int = 0, events: int = 1, key: str | None = None) -> AppendRequest:
     fingerprint = b"request" if key else None
-    return Append(stream_id, expected_version, uuid7(), [happened() for _ in range(events)], key, fingerprint)
+    return AppendRequest(stream_id, expected_version, uuid7(), [happened() for _ in range(events)], key, fingerprint)
 
 
 async def whole_log(connection: Connection) -> list[StoredEvent]:
-    return [event async for event in event_store.read_all(connection)]
+    return [event async for event in event_log.read_all(connection)]
 
 
 class TestAnEmptyLog:
     async def test_ends_at_position_0_and_was_never_written_to(self, connection: Connection) -> None:
-        head = await event_store.read_head(connection)
+        head = await event_log.read_head(connection)
         assert (head.position, head.recorded_at) == (0, None)
         assert head.token.encode() == f"{head.log_id.hex}-0"
 
     async def test_holds_nothing(self, connection: Connection) -> None:
         assert await whole_log(connection) == []
-        assert [event async for event in event_store.read_stream(connection, "order-1")] == []
-        assert await event_store.read_lag(connection, None) == (0, 0, 0.0)
-        assert await event_store.find_key(connection, "key") is None
+        assert [event async for event in event_log.read_stream(connection, "order-1")] == []
+        assert await event_log.read_lag(connection, None) == (0, 0, 0.0)
+        assert await event_log.find_key(connection, "key") is None
 
     async def test_begins_a_chain_of_its_own(self, connection: Connection) -> None:
-        head = await event_store.read_head(connection)
+        head = await event_log.read_head(connection)
         assert await connection.fetchval("select hash from log_head") == first_hash(head.log_id)
 
     async def test_takes_an_empty_group(self, connection: Connection) -> None:
-        assert await event_store.append_group(connection, []) == []
+        assert await event_log.append_group(connection, []) == []
 
 
 class TestReading:
@@ -56,33 +56,33 @@ class TestReading:
     async def test_goes_over_the_borders_of_pages(
         self, connection: Connection, length: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(event_store, "PAGE", 3)
-        await event_store.append_group(connection, [append("order-1", events=length), append("order-2", events=2)])
+        monkeypatch.setattr(event_log, "PAGE", 3)
+        await event_log.append_group(connection, [append("order-1", events=length), append("order-2", events=2)])
         for after in range(length + 2):
-            read = [event async for event in event_store.read_stream(connection, "order-1", after)]
+            read = [event async for event in event_log.read_stream(connection, "order-1", after)]
             assert [event.version for event in read] == list(range(after + 1, length + 1))
-            everything = [event async for event in event_store.read_all(connection, after, page=3)]
+            everything = [event async for event in event_log.read_all(connection, after, page=3)]
             assert [event.position for event in everything] == list(range(after + 1, length + 3))
 
     async def test_a_batch_is_no_longer_than_asked_for(self, connection: Connection) -> None:
-        await event_store.append_group(connection, [append("order-1", events=5)])
-        assert [event.position for event in await event_store.read_batch(connection, 1, 3)] == [2, 3, 4]
+        await event_log.append_group(connection, [append("order-1", events=5)])
+        assert [event.position for event in await event_log.read_batch(connection, 1, 3)] == [2, 3, 4]
 
     async def test_lag_is_measured_from_the_true_head_and_the_oldest_event_not_applied(
         self, connection: Connection
     ) -> None:
-        await event_store.append_group(connection, [append("order-1", events=3)])
-        log_id = (await event_store.read_head(connection)).log_id
-        lag = await event_store.read_lag(connection, ConsistencyToken(log_id, 1))
+        await event_log.append_group(connection, [append("order-1", events=3)])
+        log_id = (await event_log.read_head(connection)).log_id
+        lag = await event_log.read_lag(connection, ConsistencyToken(log_id, 1))
         assert (lag.head, lag.position, lag.events) == (3, 1, 2)
         assert 0 < lag.seconds < 60
-        assert await event_store.read_lag(connection, ConsistencyToken(log_id, 3)) == (3, 3, 0.0)
+        assert await event_log.read_lag(connection, ConsistencyToken(log_id, 3)) == (3, 3, 0.0)
 
     async def test_what_is_of_another_log_or_of_a_lost_future_shows_nothing(self, connection: Connection) -> None:
-        await event_store.append_group(connection, [append("order-1", events=3)])
-        log_id = (await event_store.read_head(connection)).log_id
+        await event_log.append_group(connection, [append("order-1", events=3)])
+        log_id = (await event_log.read_head(connection)).log_id
         for shown in (None, ConsistencyToken(log_id, 4), ConsistencyToken(uuid4(), 3)):
-            lag = await event_store.read_lag(connection, shown)
+            lag = await event_log.read_lag(connection, shown)
             assert (lag.position, lag.events) == (0, 3)
             assert 0 < lag.seconds < 60
 
@@ -90,34 +90,34 @@ class TestReading:
 class TestAppendingAGroup:
     async def test_is_all_or_nothing_where_a_stream_comes_twice(self, connection: Connection) -> None:
         with pytest.raises(asyncpg.UniqueViolationError):
-            await event_store.append_group(connection, [append("order-1"), append("order-2"), append("order-1")])
+            await event_log.append_group(connection, [append("order-1"), append("order-2"), append("order-1")])
         assert await whole_log(connection) == []
 
     async def test_is_all_or_nothing_where_a_key_comes_twice(self, connection: Connection) -> None:
         with pytest.raises(asyncpg.UniqueViolationError):
-            await event_store.append_group(connection, [append("order-1", key="key"), append("order-2", key="key")])
+            await event_log.append_group(connection, [append("order-1", key="key"), append("order-2", key="key")])
         assert await whole_log(connection) == []
 
     async def test_refuses_what_is_not_json(self, connection: Connection) -> None:
-        broken = Append("order-1", 0, uuid7(), [happened("{")])
+        broken = AppendRequest("order-1", 0, uuid7(), [happened("{")])
         with pytest.raises(asyncpg.InvalidTextRepresentationError):
-            await event_store.append_group(connection, [append("order-2"), broken])
+            await event_log.append_group(connection, [append("order-2"), broken])
         assert await whole_log(connection) == []
 
     async def test_records_no_earlier_than_before_though_the_clock_went_back(self, connection: Connection) -> None:
-        await event_store.append_group(connection, [append("order-1")])
+        await event_log.append_group(connection, [append("order-1")])
         ahead: datetime = await connection.fetchval(
             "update log_head set recorded_at = clock_timestamp() + interval '1 hour' returning recorded_at"
         )
         for expected_version in (1, 2):
-            await event_store.append_group(connection, [append("order-1", expected_version)])
+            await event_log.append_group(connection, [append("order-1", expected_version)])
         first, *later = [event.recorded_at for event in await whole_log(connection)]
         assert first < ahead
         assert later == [ahead, ahead]
 
     async def test_judges_each_command_on_its_own(self, connection: Connection) -> None:
-        await event_store.append_group(connection, [append("order-1", key="key"), append("order-2")])
-        verdicts = await event_store.append_group(
+        await event_log.append_group(connection, [append("order-1", key="key"), append("order-2")])
+        verdicts = await event_log.append_group(
             connection,
             [
                 append("order-3", key="key"),
@@ -125,7 +125,11 @@ class TestAppendingAGroup:
                 append("order-1", expected_version=1),
             ],
         )
-        assert [verdict.outcome for verdict in verdicts] == [Outcome.REPLAYED, Outcome.CONFLICT, Outcome.APPENDED]
+        assert [verdict.outcome for verdict in verdicts] == [
+            AppendStatus.REPLAYED,
+            AppendStatus.CONFLICT,
+            AppendStatus.APPENDED,
+        ]
         assert [(verdict.stream_id, verdict.version, verdict.position) for verdict in verdicts] == [
             ("order-1", 1, 1),
             ("order-2", 1, 2),
@@ -134,7 +138,7 @@ class TestAppendingAGroup:
 
     async def test_answers_programs_of_before_a_row_for_each_command(self, connection: Connection) -> None:
         """They call `append_events`, and go on while a new version is rolled out."""
-        [first, _] = await event_store.append_group(connection, [append("order-1", key="key"), append("order-2")])
+        [first, _] = await event_log.append_group(connection, [append("order-1", key="key"), append("order-2")])
         ids = [uuid7() for _ in range(3)]
         rows = await connection.fetch(
             "select * from append_events($1, array[0, 0, 1], $2, $3, $4, array[1, 2, 3, 3], $5,"
@@ -163,8 +167,8 @@ class TestAppendingAGroup:
     async def test_tells_whoever_listens_where_the_log_ends(self, connection: Connection, database_url: str) -> None:
         heard: asyncio.Queue[object] = asyncio.Queue()
         listener = await asyncpg.connect(database_url)
-        await listener.add_listener(event_store.CHANNEL, lambda *said: heard.put_nowait(said[-1]))
-        await event_store.append_group(connection, [append("order-1", events=2), append("order-2")])
+        await listener.add_listener(event_log.CHANNEL, lambda *said: heard.put_nowait(said[-1]))
+        await event_log.append_group(connection, [append("order-1", events=2), append("order-2")])
         assert await asyncio.wait_for(heard.get(), 5) == "3"
         await listener.close()
 
@@ -172,16 +176,16 @@ class TestAppendingAGroup:
 class TestForgettingKeys:
     async def test_takes_only_old_ones_and_not_too_many_at_once(self, connection: Connection) -> None:
         keys = [f"key-{number}" for number in range(6)]
-        await event_store.append_group(connection, [append(key, key=key) for key in keys])
+        await event_log.append_group(connection, [append(key, key=key) for key in keys])
         aged = "update idempotency_keys set recorded_at = recorded_at - interval '8 days' where key = any($1)"
         await connection.execute(aged, keys[:5])
         week = timedelta(days=7)
-        assert [await event_store.purge_keys(connection, week, at_most=2) for _ in range(4)] == [2, 2, 1, 0]
-        assert [key for key in keys if await event_store.find_key(connection, key)] == ["key-5"]
+        assert [await event_log.purge_keys(connection, week, at_most=2) for _ in range(4)] == [2, 2, 1, 0]
+        assert [key for key in keys if await event_log.find_key(connection, key)] == ["key-5"]
 
     async def test_leaves_the_events(self, connection: Connection) -> None:
-        await event_store.append_group(connection, [append("order-1", key="key")])
-        assert await event_store.purge_keys(connection, timedelta(0)) == 1
+        await event_log.append_group(connection, [append("order-1", key="key")])
+        assert await event_log.purge_keys(connection, timedelta(0)) == 1
         assert len(await whole_log(connection)) == 1
 
 
@@ -201,35 +205,35 @@ class TestManyWriters:
         async def write(writer: int, connection: Connection) -> None:
             for number in range(per_writer):
                 group = [append(f"order-{writer}-{number}-{nr}", events=events) for nr in range(1 + number % 3)]
-                await event_store.append_group(connection, group)
+                await event_log.append_group(connection, group)
 
         writing = [asyncio.create_task(write(*numbered)) for numbered in enumerate(writers)]
         seen: list[StoredEvent] = []
         rounds = 0
-        while not all(task.done() for task in writing) or await event_store.read_batch(reader, len(seen), 1):
-            batch = await event_store.read_batch(reader, len(seen), 1_000)
+        while not all(task.done() for task in writing) or await event_log.read_batch(reader, len(seen), 1):
+            batch = await event_log.read_batch(reader, len(seen), 1_000)
             assert [event.position for event in batch] == list(range(len(seen) + 1, len(seen) + len(batch) + 1))
             seen += batch
             rounds += bool(batch)
         await asyncio.gather(*writing)
         assert len(seen) == len(writers) * events * sum(1 + number % 3 for number in range(per_writer))
         assert rounds > 20, "the reader was there while they wrote"
-        head = await event_store.read_head(reader)
+        head = await event_log.read_head(reader)
         assert_sound(seen, first_hash(head.log_id))
 
     async def test_of_writers_at_one_version_one_wins(self, connections: list[Connection]) -> None:
         for version in range(20):
-            rivals = [event_store.append_group(rival, [append("order-1", version)]) for rival in connections]
+            rivals = [event_log.append_group(rival, [append("order-1", version)]) for rival in connections]
             outcomes = sorted(verdict.outcome for [verdict] in await asyncio.gather(*rivals))
-            assert outcomes == [Outcome.APPENDED, *[Outcome.CONFLICT] * (len(connections) - 1)]
+            assert outcomes == [AppendStatus.APPENDED, *[AppendStatus.CONFLICT] * (len(connections) - 1)]
         assert [event.version for event in await whole_log(connections[0])] == list(range(1, 21))
 
     async def test_of_requests_with_one_key_one_is_carried_out(self, connections: list[Connection]) -> None:
         rivals = [
-            event_store.append_group(rival, [append(f"order-{number}", key="key")])
+            event_log.append_group(rival, [append(f"order-{number}", key="key")])
             for number, rival in enumerate(connections)
         ]
         verdicts = [verdict for [verdict] in await asyncio.gather(*rivals)]
-        assert sorted(verdict.outcome for verdict in verdicts) == [Outcome.APPENDED, *[Outcome.REPLAYED] * 6]
+        assert sorted(verdict.outcome for verdict in verdicts) == [AppendStatus.APPENDED, *[AppendStatus.REPLAYED] * 6]
         assert len({verdict[1:] for verdict in verdicts}) == 1
         assert len(await whole_log(connections[0])) == 1

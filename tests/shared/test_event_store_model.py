@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from uuid_utils.compat import uuid7
 
 from cli.embedded import EmbeddedPostgres
-from shared import event_store
-from shared.event_store import Append, NewEvent, Outcome, StoredEvent, Verdict
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent, StoredEvent
 from shared.migrations import migrate
 from tests.shared.hash_chain import assert_sound
 
@@ -72,23 +72,25 @@ class Model:
     head: int
     log_id: UUID
     streams: dict[str, list[tuple[int, NewEvent]]] = field(default_factory=dict)
-    keys: dict[str, tuple[bytes, Verdict]] = field(default_factory=dict)
+    keys: dict[str, tuple[bytes, AppendResult]] = field(default_factory=dict)
 
-    def append(self, append: Append) -> Verdict:
+    def append(self, append: AppendRequest) -> AppendResult:
         stream = self.streams.setdefault(append.stream_id, [])
         if append.key in self.keys:
             fingerprint, first = self.keys[append.key]
             same = fingerprint == append.fingerprint
-            return first._replace(outcome=Outcome.REPLAYED if same else Outcome.KEY_REUSED, log_id=self.log_id)
+            return first._replace(
+                outcome=AppendStatus.REPLAYED if same else AppendStatus.KEY_REUSED, log_id=self.log_id
+            )
         good = len(stream) == append.expected_version and append.log_id in (None, self.log_id)
-        outcome = Outcome.APPENDED if good else Outcome.CONFLICT
-        if outcome is Outcome.APPENDED:
+        outcome = AppendStatus.APPENDED if good else AppendStatus.CONFLICT
+        if outcome is AppendStatus.APPENDED:
             for event in append.events:
                 self.head += 1
                 stream.append((self.head, event))
         position = stream[-1][0] if stream else 0
-        verdict = Verdict(outcome, append.command_id, append.stream_id, len(stream), position, self.log_id)
-        if outcome is Outcome.APPENDED and append.key is not None:
+        verdict = AppendResult(outcome, append.command_id, append.stream_id, len(stream), position, self.log_id)
+        if outcome is AppendStatus.APPENDED and append.key is not None:
             assert append.fingerprint is not None
             self.keys[append.key] = append.fingerprint, verdict
         return verdict
@@ -111,27 +113,27 @@ class EventStore(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.base = self.run(event_store.read_head(self.connection))
+        self.base = self.run(event_log.read_head(self.connection))
         self.base_hash: bytes = self.run(self.connection.fetchval("select hash from log_head"))
         self.model = Model(self.base.position, self.base.log_id)
 
     @rule(group=GROUPS)
     def append(self, group: list[Wish]) -> None:
         appends = [self._append_of(wish) for wish in group]
-        verdicts = self.run(event_store.append_group(self.connection, appends))
+        verdicts = self.run(event_log.append_group(self.connection, appends))
         assert verdicts == [self.model.append(append) for append in appends]
 
     @rule(wish=WISHES, event=EVENTS)
     def append_to_one_stream_twice_in_a_group(self, wish: Wish, event: NewEvent) -> None:
         twice = [self._append_of(wish._replace(off=0, under="none", key=None, events=[fresh(event)])) for _ in range(2)]
         with pytest.raises(asyncpg.UniqueViolationError):
-            self.run(event_store.append_group(self.connection, twice))
+            self.run(event_log.append_group(self.connection, twice))
 
     @rule(key=st.sampled_from(KEYS))
     def forget_an_old_key(self, key: str) -> None:
         aged = "update idempotency_keys set recorded_at = recorded_at - interval '8 days' where key = $1"
         self.run(self.connection.execute(aged, self.life + key))
-        purged = self.run(event_store.purge_keys(self.connection, timedelta(days=7)))
+        purged = self.run(event_log.purge_keys(self.connection, timedelta(days=7)))
         assert purged == (self.model.keys.pop(self.life + key, None) is not None)
 
     @rule()
@@ -143,22 +145,22 @@ class EventStore(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS))
     def look_a_key_up(self, key: str) -> None:
-        found = self.run(event_store.find_key(self.connection, self.life + key))
+        found = self.run(event_log.find_key(self.connection, self.life + key))
         expected = self.model.keys.get(self.life + key)
         assert found == (
-            expected and (expected[0], expected[1]._replace(outcome=Outcome.REPLAYED, log_id=self.model.log_id))
+            expected and (expected[0], expected[1]._replace(outcome=AppendStatus.REPLAYED, log_id=self.model.log_id))
         )
 
     @rule(stream=st.sampled_from(STREAMS), after=st.integers(0, 9))
     def read_a_stream(self, stream: str, after: int) -> None:
-        read = self.run(collected(event_store.read_stream(self.connection, self.life + stream, after)))
+        read = self.run(collected(event_log.read_stream(self.connection, self.life + stream, after)))
         expected = self.model.streams.get(self.life + stream, [])[after:]
         assert [event.version for event in read] == list(range(after + 1, after + 1 + len(expected)))
         assert [(event.position, NewEvent(*event[3:9])) for event in read] == expected
 
     @invariant()
     def the_log_is_sound(self) -> None:
-        log = self.run(collected(event_store.read_all(self.connection, self.base.position, page=5)))
+        log = self.run(collected(event_log.read_all(self.connection, self.base.position, page=5)))
         assert len(log) == self.model.head - self.base.position
         last_hash = assert_sound(log, self.base_hash, after=self.base.position)
         row = self.run(self.connection.fetchrow("select position, hash, recorded_at from log_head"))
@@ -166,13 +168,13 @@ class EventStore(RuleBasedStateMachine):
         assert (row["position"], row["hash"]) == (self.model.head, last_hash)
         assert not log or row["recorded_at"] == log[-1].recorded_at
 
-    def _append_of(self, wish: Wish) -> Append:
+    def _append_of(self, wish: Wish) -> AppendRequest:
         stream = self.life + wish.stream
         version = len(self.model.streams.get(stream, [])) + wish.off
         key = wish.key and self.life + wish.key
         events = [fresh(event) for event in wish.events]
         log_id = {"present": self.model.log_id, "first": self.base.log_id}.get(wish.under)
-        return Append(stream, version, uuid7(), events, key, wish.fingerprint if key else None, log_id)
+        return AppendRequest(stream, version, uuid7(), events, key, wish.fingerprint if key else None, log_id)
 
 
 def fresh(event: NewEvent) -> NewEvent:

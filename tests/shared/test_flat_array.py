@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
-from shared.flat_array import FlatArray, array_or_null
+from shared.eventstore.asyncpg_arrays import FlatArray, array_or_null
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

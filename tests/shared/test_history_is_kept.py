@@ -8,7 +8,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from shared import event_store
+from shared.eventstore import log as event_log
 from tests.shared.test_event_store import append, whole_log
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -28,7 +28,7 @@ REWRITES = [
 
 @pytest.mark.parametrize("replication_role", ["origin", "replica"])
 async def test_not_even_the_owner_rewrites_history(connection: Connection, replication_role: str) -> None:
-    await event_store.append_group(connection, [append("order-1", events=2)])
+    await event_log.append_group(connection, [append("order-1", events=2)])
     before = await whole_log(connection)
     await connection.execute(f"set session_replication_role = {replication_role}")
     for statement in REWRITES:
@@ -46,8 +46,8 @@ async def test_a_planted_function_or_table_does_not_change_what_the_append_does(
         "create function planted.sha256(bytea) returns bytea language sql as $$ select '\\x00'::bytea $$"
     )
     await connection.execute("set search_path = planted, pg_temp, pg_catalog, public")
-    [verdict] = await event_store.append_group(connection, [append("order-1")])
-    await event_store.purge_keys(connection, timedelta(0))
+    [verdict] = await event_log.append_group(connection, [append("order-1")])
+    await event_log.purge_keys(connection, timedelta(0))
     assert verdict.position == 1
     assert await connection.fetchval("select count(*) from planted.events") == 0
     assert len(await connection.fetchval("select hash from public.events")) == 32

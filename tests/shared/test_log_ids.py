@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from shared import event_store
-from shared.event_store import Append, Outcome
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendStatus
 from tests.roles import Role, url_of
 from tests.shared.test_event_store import append, happened
 
@@ -36,7 +36,7 @@ async def head_of(connection: Connection) -> asyncpg.Record:
 async def test_the_log_goes_on_under_the_new_id_and_remembers_the_old_one(
     connection: Connection, database_url: str
 ) -> None:
-    await event_store.append_group(connection, [append("order-1", events=3)])
+    await event_log.append_group(connection, [append("order-1", events=3)])
     before = await head_of(connection)
     answer = await new_id(url_of(database_url, "orders_migrator"))
     after = await head_of(connection)
@@ -44,7 +44,7 @@ async def test_the_log_goes_on_under_the_new_id_and_remembers_the_old_one(
     assert answer.output == f"old id    {before['log_id']}\nnew id    {after['log_id']}\nposition  3\n"
     assert after["log_id"] != before["log_id"]
     assert tuple(after)[2:] == tuple(before)[2:]
-    [verdict] = await event_store.append_group(connection, [append("order-2")])
+    [verdict] = await event_log.append_group(connection, [append("order-2")])
     assert (verdict.position, verdict.log_id) == (4, after["log_id"])
     [row] = await connection.fetch("select log_id, replaces, position, reason from log_ids")
     assert tuple(row) == (after["log_id"], before["log_id"], 3, "the disk failed")
@@ -93,16 +93,16 @@ async def test_without_a_database_it_says_so(tmp_path: Path, monkeypatch: pytest
 
 
 async def test_what_was_decided_under_another_id_is_a_conflict(connection: Connection) -> None:
-    current = (await event_store.read_head(connection)).log_id
+    current = (await event_log.read_head(connection)).log_id
 
-    async def outcome(stream_id: str, log_id: UUID | None) -> Outcome:
-        command = Append(stream_id, 0, uuid4(), [happened()], log_id=log_id)
-        [verdict] = await event_store.append_group(connection, [command])
+    async def outcome(stream_id: str, log_id: UUID | None) -> AppendStatus:
+        command = AppendRequest(stream_id, 0, uuid4(), [happened()], log_id=log_id)
+        [verdict] = await event_log.append_group(connection, [command])
         return verdict.outcome
 
-    assert await outcome("order-1", uuid4()) is Outcome.CONFLICT
-    assert await outcome("order-1", current) is Outcome.APPENDED
-    assert await outcome("order-2", None) is Outcome.APPENDED
+    assert await outcome("order-1", uuid4()) is AppendStatus.CONFLICT
+    assert await outcome("order-1", current) is AppendStatus.APPENDED
+    assert await outcome("order-2", None) is AppendStatus.APPENDED
 
 
 async def test_a_program_that_names_no_id_still_appends(connection: Connection) -> None:
@@ -113,16 +113,16 @@ async def test_a_program_that_names_no_id_still_appends(connection: Connection) 
         " array['{}'], array['{}'], array[now()])"
     )
     assert row is not None
-    assert row["outcome"] == Outcome.APPENDED
+    assert row["outcome"] == AppendStatus.APPENDED
 
 
 async def test_appends_under_way_come_first_and_those_that_wait_meet_the_new_id(
     connection: Connection, database_url: str
 ) -> None:
-    current = (await event_store.read_head(connection)).log_id
+    current = (await event_log.read_head(connection)).log_id
     other = await asyncpg.connect(database_url)
     async with connection.transaction():
-        [first] = await event_store.append_group(connection, [append("order-1")])
+        [first] = await event_log.append_group(connection, [append("order-1")])
         giving = asyncio.create_task(other.fetchrow("select * from give_new_log_id('x')"))
         await _until_waiting(connection)
     given = await giving
@@ -138,10 +138,10 @@ async def _until_waiting(connection: Connection) -> None:
 
 
 async def test_a_state_of_events_that_the_log_lacks_is_not_kept(connection: Connection) -> None:
-    [verdict] = await event_store.append_group(connection, [append("order-1", events=2)])
-    event = [e async for e in event_store.read_stream(connection, "order-1")][-1]
+    [verdict] = await event_log.append_group(connection, [append("order-1", events=2)])
+    event = [e async for e in event_log.read_stream(connection, "order-1")][-1]
     for version, position in ((3, 3), (2, 3), (1, 2)):
-        await event_store.save_snapshot(connection, "order-1", b"f", version, position, event.occurred_at, "{}")
+        await event_log.save_snapshot(connection, "order-1", b"f", version, position, event.occurred_at, "{}")
     assert await connection.fetchval("select count(*) from snapshots") == 0
-    await event_store.save_snapshot(connection, "order-1", b"f", 2, verdict.position, event.occurred_at, "{}")
+    await event_log.save_snapshot(connection, "order-1", b"f", 2, verdict.position, event.occurred_at, "{}")
     assert await connection.fetchval("select version from snapshots") == 2

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.read_model_keys import Checkpoint, PartitionKeys, partition_of
+from shared.read_models.keys import Checkpoint, PartitionKeys, partition_of
 from shared.settings import Settings
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
@@ -43,7 +43,7 @@ checkpoints = st.builds(
 
 @given(st.lists(st.none() | checkpoints, min_size=1, max_size=4))
 def test_partitions_are_together_where_the_last_of_them_is(partitions: list[Checkpoint | None]) -> None:
-    together = Checkpoint.of_all(partitions)
+    together = Checkpoint.slowest(partitions)
 
     known = [one for one in partitions if one is not None]
     if known != partitions or len({one.log_id for one in known}) > 1:

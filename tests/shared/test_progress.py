@@ -8,8 +8,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from shared import event_store, progress
-from shared.read_model_keys import Checkpoint
+from shared.eventstore import log as event_log
+from shared.read_models import progress
+from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.orders import new_order_id, placed
 from tests.recording import Recorder, make_older
@@ -29,7 +30,7 @@ async def log(connection: Connection) -> Connection:
 
 
 async def at(connection: Connection, position: int, serve_from: int = 0) -> Checkpoint:
-    return Checkpoint((await event_store.read_head(connection)).log_id, position, serve_from, 1)
+    return Checkpoint((await event_log.read_head(connection)).log_id, position, serve_from, 1)
 
 
 async def behind(connection: Connection) -> dict[str, float]:

@@ -29,9 +29,10 @@ from projector.verification import plain
 from query_service.live import log as followed_log
 from query_service.live.log import Subject
 from query_service.read_models.revenue_by_day import Revenue
-from shared import event_store, snapshots
-from shared.consistency import ConsistencyToken
-from shared.event_store import Append, NewEvent, Outcome
+from shared.eventstore import log as event_log
+from shared.eventstore import snapshots
+from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.token import ConsistencyToken
 from tests.running import fresh_database
 
 EVENTS = 60_000  # of orders with three each
@@ -104,7 +105,7 @@ async def _fill(url: str) -> None:
     pool = await asyncpg.create_pool(url, min_size=1, max_size=1)
     store = PostgresStore(pool, "revenue_by_day", [REVENUE])
     await store.claim(epoch=1)
-    await store.reset(1, (await event_store.read_head(connection)).log_id, serve_from=0)
+    await store.reset(1, (await event_log.read_head(connection)).log_id, serve_from=0)
     await connection.execute(_FILL)
     await connection.execute("analyze")
     await pool.close()
@@ -170,17 +171,17 @@ def an_event() -> NewEvent:
 
 async def append(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """New streams and old ones, with keys and without."""
-    new = [Append(f"order-{uuid4()}", 0, uuid4(), [an_event()], f"key-{uuid4()}", b"f") for _ in range(20)]
-    old = [Append(f"order-{n * 7}", 1, uuid4(), [an_event()]) for n in range(20)]
+    new = [AppendRequest(f"order-{uuid4()}", 0, uuid4(), [an_event()], f"key-{uuid4()}", b"f") for _ in range(20)]
+    old = [AppendRequest(f"order-{n * 7}", 1, uuid4(), [an_event()]) for n in range(20)]
     async with pool.acquire() as connection:
-        verdicts = await event_store.append_group(connection, [*new, *old])  # type: ignore[arg-type]
+        verdicts = await event_log.append_group(connection, [*new, *old])  # type: ignore[arg-type]
         outcomes = [verdict.outcome for verdict in verdicts]
-        assert outcomes == [Outcome.APPENDED] * 20 + [Outcome.CONFLICT] * 20
+        assert outcomes == [AppendStatus.APPENDED] * 20 + [AppendStatus.CONFLICT] * 20
 
 
 async def measure_the_lag(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    log_id = (await event_store.read_head(pool)).log_id
-    assert (await event_store.read_lag(pool, ConsistencyToken(log_id, EVENTS - 10))).position == EVENTS - 10
+    log_id = (await event_log.read_head(pool)).log_id
+    assert (await event_log.read_lag(pool, ConsistencyToken(log_id, EVENTS - 10))).position == EVENTS - 10
 
 
 async def apply(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -208,21 +209,21 @@ async def verify_a_page(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 
 HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "append": append,
-    "load an order": lambda pool: event_store.load_stream(pool, "order-4711", snapshots.fingerprint()),
-    "save a snapshot": lambda pool: event_store.save_snapshot(
+    "load an order": lambda pool: event_log.load_stream(pool, "order-4711", snapshots.fingerprint()),
+    "save a snapshot": lambda pool: event_log.save_snapshot(
         pool, "order-4711", snapshots.fingerprint(), 3, 3, datetime.now(UTC), "{}"
     ),
-    "read a stream": lambda pool: event_store.read_stream_page(pool, "order-4711", 0, 1_000),
-    "read a version": lambda pool: event_store.read_version(pool, "order-4711"),
-    "tail": lambda pool: event_store.read_batch(pool, EVENTS - 1_000, 1_000),
-    "read the head": event_store.read_head,
+    "read a stream": lambda pool: event_log.read_stream_page(pool, "order-4711", 0, 1_000),
+    "read a version": lambda pool: event_log.read_version(pool, "order-4711"),
+    "tail": lambda pool: event_log.read_batch(pool, EVENTS - 1_000, 1_000),
+    "read the head": event_log.read_head,
     "measure the lag": measure_the_lag,
-    "find an Idempotency-Key": lambda pool: event_store.find_key(pool, "key-4711"),
-    "purge Idempotency-Keys": lambda pool: event_store.purge_keys(pool, timedelta(days=36_500), 100),
-    "find the position of a time": lambda pool: event_store.count_recorded(
+    "find an Idempotency-Key": lambda pool: event_log.find_key(pool, "key-4711"),
+    "purge Idempotency-Keys": lambda pool: event_log.purge_keys(pool, timedelta(days=36_500), 100),
+    "find the position of a time": lambda pool: event_log.position_at(
         pool, datetime(2026, 1, 31, 8, tzinfo=UTC), EVENTS, inclusive=True
     ),
-    "look for orders that grew": lambda pool: event_store.grown_streams(pool, EVENTS - 1_000, EVENTS, 3),
+    "look for orders that grew": lambda pool: event_log.streams_due_for_snapshot(pool, EVENTS - 1_000, EVENTS, 3),
     "follow all events": lambda pool: followed_log.read_all(pool, EVENTS - 1_000, 1_000),
     "compare the hash that a follower had": lambda pool: followed_log.read_hash(pool, 4_711),
     "follow an order from its start": lambda pool: followed_log.read_page(pool, Subject("order", "4711"), 0),

@@ -8,8 +8,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from shared import event_store
-from shared.event_store import Append, NewEvent, Outcome
+from shared.eventstore import log as event_log
+from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
 from shared.postgres import connect
 from shared.settings import Settings
 from tests.roles import ROLES, Role, settings_of, url_of
@@ -55,7 +55,7 @@ def _event() -> NewEvent:
 @pytest.fixture
 async def owner(connection: asyncpg.Connection[asyncpg.Record]) -> asyncpg.Connection[asyncpg.Record]:
     """A superuser's connection to a log of one event."""
-    await event_store.append_group(connection, [Append("order-1", 0, uuid4(), [_event()])])
+    await event_log.append_group(connection, [AppendRequest("order-1", 0, uuid4(), [_event()])])
     return connection
 
 
@@ -86,7 +86,7 @@ async def test_only_the_command_role_may_append(
     del owner
     connection = await asyncpg.connect(url_of(database_url, role))
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await event_store.append_group(connection, [Append("order-2", 0, uuid4(), [_event()])])
+        await event_log.append_group(connection, [AppendRequest("order-2", 0, uuid4(), [_event()])])
     await connection.close()
 
 
@@ -128,7 +128,7 @@ async def test_a_search_path_of_the_callers_does_not_reach_into_the_function(
         " array['{}'], array['{}'], array[now()])"
     )
     await connection.close()
-    assert rows[0]["outcome"] == Outcome.APPENDED
+    assert rows[0]["outcome"] == AppendStatus.APPENDED
     assert await owner.fetchval("select count(*) from events") == 2
 
 
@@ -148,7 +148,7 @@ async def test_the_auditor_reads_everything_in_read_only_transactions(
     auditor = await asyncpg.connect(url_of(database_url, "orders_auditor"))
     assert await auditor.fetchval("show default_transaction_read_only") == "on"
     assert await auditor.fetch("select * from events") == await owner.fetch("select * from events")
-    assert (await event_store.read_head(auditor)).position == 1
+    assert (await event_log.read_head(auditor)).position == 1
     await auditor.close()
 
 
@@ -185,8 +185,8 @@ async def test_keys_are_purged_by_the_command_role_only(
     for role in ROLES[1:]:
         connection = await asyncpg.connect(url_of(database_url, role))
         if role == "orders_command":
-            assert await event_store.purge_keys(connection, timedelta(days=7)) == 0
+            assert await event_log.purge_keys(connection, timedelta(days=7)) == 0
         else:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await event_store.purge_keys(connection, timedelta(days=7))
+                await event_log.purge_keys(connection, timedelta(days=7))
         await connection.close()

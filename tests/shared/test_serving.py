@@ -9,15 +9,15 @@ from weakref import ref
 
 from fastapi import FastAPI, HTTPException, Response
 
+from shared.http.application import serve
+from shared.http.protocol import ServerProtocol
 from shared.settings import Settings
-from shared.web import serve
-from shared.wire import Wire
 from tests.running import eventually, free_ports, running_app
 
 CONNECTIONS = 200
 
 
-class _Counted(Wire):
+class _Counted(ServerProtocol):
     made = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -50,9 +50,9 @@ async def test_connections_that_wait_are_taken_many_in_one_turn_of_the_event_loo
 async def test_a_connection_that_was_closed_leaves_nothing_for_the_cyclic_collector() -> None:
     """It comes by seldom, so who connects anew for each request would make the process grow."""
     [port] = free_ports(1)
-    made: list[ref[Wire]] = []
+    made: list[ref[ServerProtocol]] = []
 
-    class Remembered(Wire):
+    class Remembered(ServerProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             made.append(ref(self))

@@ -13,11 +13,11 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from shared import stalls
+from shared.eventstore import blockers
+from shared.eventstore.blockers import BLOCKED, LONG_TRANSACTION, Blocker, SlowCallMonitor, read_stalls
 from shared.metrics import STALLS
 from shared.postgres import connect
 from shared.settings import Settings
-from shared.stalls import BLOCKED, LONG_TRANSACTION, Stall, StallWatch, read_stalls
 from tests.roles import Role, settings_of, url_of
 from tests.running import eventually, free_ports
 
@@ -49,9 +49,9 @@ async def appender(settings: Settings) -> AsyncIterator[int]:
     waiting.exception()
 
 
-async def found(connection: Connection, old_seconds: float = NEVER) -> list[Stall]:
+async def found(connection: Connection, old_seconds: float = NEVER) -> list[Blocker]:
     """Once there is something to find."""
-    named: list[Stall] = []
+    named: list[Blocker] = []
 
     async def some() -> bool:
         named[:] = await read_stalls(connection, old_seconds)
@@ -133,7 +133,7 @@ async def test_without_the_right_to_see_other_sessions_who_is_in_the_way_is_name
 
 async def test_whoever_waits_says_once_who_is_in_the_way(settings: Settings) -> None:
     ours = settings_of(settings, "orders_projector")
-    watch = StallWatch(partial(connect, ours, "stalls"), NEVER, patience=0.25)
+    watch = SlowCallMonitor(partial(connect, ours, "stalls"), NEVER, patience=0.25)
     with structlog.testing.capture_logs() as logged:
         async with session(settings, "psql", TAKE_THE_HEAD) as rival, appender(settings):
             with watch.watch("reading"):
@@ -156,7 +156,7 @@ async def test_whoever_waits_says_once_who_is_in_the_way(settings: Settings) -> 
 async def test_a_server_that_cannot_be_asked_is_said_and_harms_nobody(settings: Settings) -> None:
     (nobody,) = free_ports(1)
     away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://x:y@127.0.0.1:{nobody}/x")})
-    watch = StallWatch(partial(connect, away, "stalls"), NEVER, patience=0.0)
+    watch = SlowCallMonitor(partial(connect, away, "stalls"), NEVER, patience=0.0)
     with structlog.testing.capture_logs() as logged, watch.watch("reading"):
         await eventually(lambda: logged)
     await watch.close()
@@ -167,17 +167,17 @@ async def test_transactions_that_nobody_waits_for_yet_are_said_once_and_measured
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    measure = stalls._measure
+    measure = blockers._measure
 
-    def measured(found: list[Stall]) -> None:
+    def measured(found: list[Blocker]) -> None:
         looks.append(len(found))
         measure(found)
 
-    monkeypatch.setattr(stalls, "_measure", measured)
+    monkeypatch.setattr(blockers, "_measure", measured)
     with structlog.testing.capture_logs() as logged:
         async with session(settings, "a report", "select 1") as idle:
             looking = asyncio.create_task(
-                stalls.look_for_ever(partial(connect, settings, "stalls"), old_seconds=0.1, every=0.05)
+                blockers.monitor_blockers(partial(connect, settings, "stalls"), old_seconds=0.1, every=0.05)
             )
             await eventually(lambda: looks.count(1) >= 3)
             assert STALLS.labels(LONG_TRANSACTION)._value.get() == 1

@@ -13,9 +13,16 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from shared import codec
-from shared.aggregates.order import Order, OrderStatus
-from shared.events.order import OrderEvent, OrderLine, OrderPlaced, OrderShipped, PaymentConfirmed
+from shared.aggregates.order import (
+    Order,
+    OrderEvent,
+    OrderLine,
+    OrderPlaced,
+    OrderShipped,
+    OrderStatus,
+    PaymentConfirmed,
+)
+from shared.eventstore import codec
 from tests.given_when_then import fold
 
 DIRECTORY = Path(__file__).parents[1] / "stored_events"
@@ -91,7 +98,8 @@ def test_an_event_class_changes_only_with_its_version(event_type: type[OrderEven
     assert committed.get(f"{name}.v{version}") == schema_of(event_type), f"""
 The shape of {name} is no longer the one committed as version {version}, and the log holds events of that shape.
 
-1. In shared/codec.py set CURRENT_VERSIONS["{name}"] = {version + 1} and add UPCASTERS[("{name}", {version})], which
+1. In shared/eventstore/codec.py set CURRENT_VERSIONS["{name}"] = {version + 1} and add
+   UPCASTERS[("{name}", {version})], which
    turns a version {version} payload into a version {version + 1} one.
 2. Leave {DIRECTORY.name}/{name}.v{version}.json as it is; add {name}.v{version + 1}.json as it is written now.
 3. Add to {DIRECTORY.name}/{SCHEMAS.name}:

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from shared.waiting import cancel
+from shared.aio import cancel
 
 
 async def test_a_task_ends_though_its_first_cancellation_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.waiting.CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("shared.aio.CANCEL_AGAIN_SECONDS", 0.01)
     lost = 0
 
     async def lose_one() -> None:

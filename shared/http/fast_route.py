@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 
-class DirectBody(BaseModel):
+class FastBody(BaseModel):
     """A body that a direct route can read."""
 
     @classmethod
@@ -27,7 +27,7 @@ class DirectBody(BaseModel):
         return cls.model_validate_json(body)
 
 
-class DirectRoute(APIRoute):
+class FastRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         if (parameters := _parameters_of(self)) is None:
@@ -48,7 +48,7 @@ class _Parameters(NamedTuple):
     """Those that follow the request: parts of the path, then the body where there is one."""
 
     path: list[tuple[str, TypeAdapter[Any]]]
-    body: type[DirectBody] | None
+    body: type[FastBody] | None
 
     async def read(self, request: Request) -> list[Any]:
         """Raises `ValidationError` or `ClientDisconnect`."""

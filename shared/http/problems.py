@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from shared import errors
+from shared.http.response_headers import ResponseHeaders
 from shared.logs import get_logger
-from shared.stamp import Stamp
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -60,7 +60,7 @@ def problem(
     return Response(msgspec.json.encode(body, enc_hook=str), status, headers, media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI, stamp: Stamp) -> None:
+def install(app: FastAPI, stamp: ResponseHeaders) -> None:
     """Every error that leaves the app is a problem document, the framework's own included."""
     app.add_exception_handler(errors.OrdersError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -122,7 +122,7 @@ async def _http(request: Request, error: Exception) -> Response:
     return problem(error.status_code, code, title, detail, request.url.path, error.headers)
 
 
-async def _unexpected(stamp: Stamp, request: Request, error: Exception) -> Response:
+async def _unexpected(stamp: ResponseHeaders, request: Request, error: Exception) -> Response:
     # The traceback goes to the log, never to the client.
     _log.error("unexpected error", path=request.url.path, exc_info=error)
     detail = "This is a defect of the service. The log has it under this request's X-Correlation-ID."

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 import msgspec
 
+from shared.aggregates.order import OrderEvent
 from shared.errors import Corrupt
-from shared.events.order import OrderEvent
 
 Event = OrderEvent
 Payload = dict[str, Any]  # the JSON object of an older version, on its way through the upcasters

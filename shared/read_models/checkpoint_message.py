@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared.consistency import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken
 
 # Beyond that, who reads them asks for them: every query process is told everything, and needs next to nothing of it.
 MOST_DOCUMENTS = 32

@@ -1,7 +1,7 @@
 """Who is in the way of the log: sessions that others of ours wait for, and transactions that have been open for long.
 
-Told to the log, once a stall, by whoever waits (`StallWatch`) and by the query service, which looks now and then
-(`look_for_ever`). Never a statement: those may hold customers' data.
+Told to the log, once a stall, by whoever waits (`SlowCallMonitor`) and by the query service, which looks now and then
+(`monitor_blockers`). Never a statement: those may hold customers' data.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
-from shared.event_store import Connection
+from shared.aio import cancel
+from shared.eventstore.log import Connection
 from shared.logs import get_logger
 from shared.metrics import STALLED, STALLS
 from shared.postgres import CONNECTION_LOST
-from shared.waiting import cancel
 
 BLOCKED, LONG_TRANSACTION = "blocked", "long-transaction"
 WAITING_SECONDS = 0.2  # shorter waits for a lock are how appends take turns
@@ -34,7 +34,7 @@ _log = get_logger()
 Connect: TypeAlias = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
 
-class Stall(NamedTuple):
+class Blocker(NamedTuple):
     """`pid` is in the way; where it may be told, what its session does and since when its transaction is open.
 
     The fields of a `blocked` one are those of the session that waits for it.
@@ -50,14 +50,14 @@ class Stall(NamedTuple):
     transaction_seconds: float | None
 
 
-async def read_stalls(connection: Connection, old_seconds: float) -> list[Stall]:
+async def read_stalls(connection: Connection, old_seconds: float) -> list[Blocker]:
     """What is in the way now; a transaction is named from `old_seconds` on."""
     async with asyncio.timeout(_ASK_SECONDS):
         rows = await connection.fetch(_LOG_STALLS, timedelta(seconds=WAITING_SECONDS), timedelta(seconds=old_seconds))
-    return [Stall(*row) for row in rows]
+    return [Blocker(*row) for row in rows]
 
 
-class StallWatch:
+class SlowCallMonitor:
     """Says in the log who is in the way when something takes longer than `patience` seconds.
 
     It asks on a connection of its own: those of the process may all be waiting.
@@ -103,10 +103,10 @@ class StallWatch:
         if pids == self._said and monotonic() - self._said_at < _SILENT_SECONDS:
             return
         self._said, self._said_at = pids, monotonic()
-        _log.warning("stalled", what=what, in_the_way=[told(stall) for stall in stalls])
+        _log.warning("stalled", what=what, in_the_way=[as_json(stall) for stall in stalls])
 
 
-async def look_for_ever(connect: Connect, old_seconds: float, every: float = LOOK_SECONDS) -> None:
+async def monitor_blockers(connect: Connect, old_seconds: float, every: float = LOOK_SECONDS) -> None:
     """Until cancelled: measures what is in the way, also where nobody waits yet, and says it in the log once."""
     said: set[tuple[str, int]] = set()
     while True:
@@ -118,7 +118,7 @@ async def look_for_ever(connect: Connect, old_seconds: float, every: float = LOO
                     _measure(stalls)
                     for stall in stalls:
                         if (stall.kind, stall.pid) not in said:
-                            _log.warning("in the way of the log", **told(stall))
+                            _log.warning("in the way of the log", **as_json(stall))
                     said = {(stall.kind, stall.pid) for stall in stalls}
                     await asyncio.sleep(every)
             finally:
@@ -128,12 +128,12 @@ async def look_for_ever(connect: Connect, old_seconds: float, every: float = LOO
         await asyncio.sleep(every)
 
 
-def _measure(stalls: list[Stall]) -> None:
+def _measure(stalls: list[Blocker]) -> None:
     for kind in (BLOCKED, LONG_TRANSACTION):
         STALLS.labels(kind).set(sum(stall.kind == kind for stall in stalls))
 
 
-def told(stall: Stall) -> dict[str, str | int | None]:
+def as_json(stall: Blocker) -> dict[str, str | int | None]:
     """As logs and answers show it: ages in milliseconds."""
     return {
         "kind": stall.kind,

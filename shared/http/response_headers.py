@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from starlette.types import Scope
 
 
-class Stamp(NamedTuple):
+class ResponseHeaders(NamedTuple):
     """`headers` gives names and values for the answer to a request; `described` is how OpenAPI describes them."""
 
     headers: Callable[[Scope], Sequence[tuple[bytes, bytes]]]
     described: Mapping[str, Any]
 
 
-NO_STAMP = Stamp(lambda _: (), {})
+NO_RESPONSE_HEADERS = ResponseHeaders(lambda _: (), {})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.event_store import Connection
-from shared.read_model_keys import Checkpoint
+from shared.eventstore.log import Connection
+from shared.read_models.keys import Checkpoint
 
 # Partitions that are there no more are forgotten: their lag would grow for ever.
 _REPORT = """
@@ -27,7 +27,7 @@ group by p.projection
 """
 
 
-class Behind(NamedTuple):
+class ReadModelLag(NamedTuple):
     projection: str
     seconds: float  # since the oldest event that it does not show was recorded
 
@@ -40,10 +40,10 @@ async def report(
     await connection.execute(_REPORT, projection, partition, *values, of)
 
 
-async def read_behind(connection: Connection, projections: Sequence[str]) -> list[Behind]:
+async def read_behind(connection: Connection, projections: Sequence[str]) -> list[ReadModelLag]:
     """Those of the read models that are behind the log's true head, by their slowest partition.
 
     The age is measured here and now, so that of a projector that died grows. One that was never reported, or is being
     built (anew), is not behind: it is not there yet, and answers no query.
     """
-    return [Behind(*row) for row in await connection.fetch(_LAGS, projections)]
+    return [ReadModelLag(*row) for row in await connection.fetch(_LAGS, projections)]

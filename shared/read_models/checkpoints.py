@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from shared.read_model_keys import CHECKPOINT_FIELDS, PARTITIONS_FIELD, Checkpoint, Generations, PartitionKeys
+from shared.read_models.keys import CHECKPOINT_FIELDS, PARTITIONS_FIELD, Checkpoint, Generations, PartitionKeys
 
 
 async def read_generations(redis: Redis, keys: PartitionKeys) -> Generations:

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 from starlette.types import Lifespan
 
-from shared import problems
-from shared.edge import Edge
 from shared.errors import Unavailable
-from shared.memory import collect_seldom
+from shared.gc_tuning import tune_gc
+from shared.http import problems
+from shared.http.middleware import RequestMiddleware
+from shared.http.protocol import ServerProtocol
+from shared.http.response_headers import NO_RESPONSE_HEADERS, ResponseHeaders
 from shared.settings import Settings
-from shared.stamp import NO_STAMP, Stamp
-from shared.wire import Wire
 
 VERSION = "0.1.0"
 
@@ -63,7 +63,7 @@ def create_api(
     lifespan: Lifespan[FastAPI],
     ready: Callable[[], Awaitable[None]],
     tags: list[dict[str, str]] | None = None,
-    stamp: Stamp = NO_STAMP,
+    stamp: ResponseHeaders = NO_RESPONSE_HEADERS,
 ) -> FastAPI:
     """An application with everything but its own routes.
 
@@ -81,7 +81,7 @@ def create_api(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redirect_slashes=False,
     )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, stamp=stamp)
+    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, stamp=stamp)
     problems.install(app, stamp)
     _add_operations(app, ready)
     _complete_document(app, stamp)
@@ -123,7 +123,7 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _complete_document(app: FastAPI, stamp: Stamp) -> None:
+def _complete_document(app: FastAPI, stamp: ResponseHeaders) -> None:
     """Puts into the document the `Problem` schema, which routes refer to, and the stamp, which none can forget."""
 
     def openapi() -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _complete_document(app: FastAPI, stamp: Stamp) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _describe(stamp: Stamp, document: dict[str, Any]) -> None:
+def _describe(stamp: ResponseHeaders, document: dict[str, Any]) -> None:
     if not stamp.described:
         return
     document["components"]["headers"] = dict(stamp.described)
@@ -156,7 +156,7 @@ def _describe(stamp: Stamp, document: dict[str, Any]) -> None:
                     answer["headers"] = {**answer.get("headers", {}), **references}
 
 
-async def serve(app: FastAPI, port: int, settings: Settings, protocol: type[Wire] = Wire) -> None:
+async def serve(app: FastAPI, port: int, settings: Settings, protocol: type[ServerProtocol] = ServerProtocol) -> None:
     """Serves until SIGTERM, SIGINT or cancellation, then finishes what it accepted (at most `shutdown_seconds`)."""
     config = uvicorn.Config(
         app,
@@ -171,7 +171,7 @@ async def serve(app: FastAPI, port: int, settings: Settings, protocol: type[Wire
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
     )
     server = uvicorn.Server(config)
-    collect_seldom()
+    tune_gc()
     listening = config.bind_socket()
     more = [listening.dup() for _ in range(_ACCEPTED_AT_ONCE - 1)]
     serving = asyncio.create_task(server.serve([listening, *more]))

@@ -18,9 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from shared.http.response_headers import ResponseHeaders
 from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
-from shared.stamp import Stamp
 
 CORRELATION_HEADER = b"x-correlation-id"
 _DISCARD_BYTES = 16 * 1024 * 1024
@@ -32,8 +32,8 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _log = get_logger()
 
 
-class Edge:
-    def __init__(self, app: ASGIApp, max_body_bytes: int, stamp: Stamp) -> None:
+class RequestMiddleware:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, stamp: ResponseHeaders) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._stamp = stamp.headers

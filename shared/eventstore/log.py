@@ -15,8 +15,8 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from shared.consistency import ConsistencyToken
-from shared.flat_array import array_or_null
+from shared.eventstore.asyncpg_arrays import array_or_null
+from shared.eventstore.token import ConsistencyToken
 
 PAGE = 1_000  # events fetched at a time while streaming
 
@@ -46,7 +46,7 @@ class NewEvent(NamedTuple):
     occurred_at: datetime
 
 
-class Append(NamedTuple):
+class AppendRequest(NamedTuple):
     """The events of one command, to be appended where the stream is still at `expected_version` (0: no stream yet)."""
 
     stream_id: str
@@ -58,24 +58,24 @@ class Append(NamedTuple):
     log_id: UUID | None = None  # that it was decided under; a log with another id answers `CONFLICT`
 
 
-class Outcome(StrEnum):
+class AppendStatus(StrEnum):
     APPENDED = "appended"
     CONFLICT = "conflict"
     REPLAYED = "replayed"
     KEY_REUSED = "key_reused"
 
 
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}  # `Outcome(…)` takes four times as long
+_OUTCOMES = {outcome.value: outcome for outcome in AppendStatus}  # `Outcome(…)` takes four times as long
 
 
-class Verdict(NamedTuple):
-    """What became of one `Append`.
+class AppendResult(NamedTuple):
+    """What became of one `AppendRequest`.
 
     `version` and `position` are those of the stream's last event; for a replay, those of the first acknowledgement,
     as are `command_id` and `stream_id`. `log_id` is the log that was asked.
     """
 
-    outcome: Outcome
+    outcome: AppendStatus
     command_id: UUID
     stream_id: str
     version: int
@@ -167,7 +167,7 @@ Connection: TypeAlias = (
 CHANNEL = "events"  # NOTIFY: a hint that the head moved; never the only way to learn it
 
 
-async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) -> list[Verdict]:
+async def append_group(connection: asyncpg.Connection, group: Sequence[AppendRequest]) -> list[AppendResult]:
     """Appends a group of commands in one transaction; the verdicts come in the group's order.
 
     Streams and keys must be distinct within the group. When the connection is lost on the way, the outcome of every
@@ -175,7 +175,7 @@ async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) 
     """
     if not group:
         return []
-    stream_ids, expected_versions, command_ids, happened, keys, fingerprints, log_ids = _columns(Append, group)
+    stream_ids, expected_versions, command_ids, happened, keys, fingerprints, log_ids = _columns(AppendRequest, group)
     events = [event for of_command in happened for event in of_command]
     owners = [nr for nr, of_command in enumerate(happened, start=1) for _ in of_command]
     columns = (
@@ -192,14 +192,14 @@ async def append_group(connection: asyncpg.Connection, group: Sequence[Append]) 
     assert row is not None, "append_group answers one row"
     log_id, outcomes, versions, positions, first_command_ids, first_stream_ids = row
     return [
-        Verdict(_OUTCOMES[outcome], command_id, stream_id, version, position, log_id)
+        AppendResult(_OUTCOMES[outcome], command_id, stream_id, version, position, log_id)
         for outcome, command_id, stream_id, version, position in zip(
             outcomes, first_command_ids or command_ids, first_stream_ids or stream_ids, versions, positions, strict=True
         )
     ]
 
 
-def _columns(kind: type[Append | NewEvent], rows: Sequence[Append | NewEvent]) -> list[tuple[Any, ...]]:
+def _columns(kind: type[AppendRequest | NewEvent], rows: Sequence[AppendRequest | NewEvent]) -> list[tuple[Any, ...]]:
     return list(zip(*rows, strict=True)) if rows else [()] * len(kind._fields)
 
 
@@ -250,7 +250,7 @@ async def compacted_position(connection: Connection) -> int:
     return int(await connection.fetchval("select position from snapshot_compaction"))
 
 
-async def grown_streams(connection: Connection, after: int, up_to: int, at_least: int) -> list[str]:
+async def streams_due_for_snapshot(connection: Connection, after: int, up_to: int, at_least: int) -> list[str]:
     """Streams with events in (after, up_to] that have reached `at_least` events there."""
     return [row["stream_id"] for row in await connection.fetch(_GROWN, after, up_to, at_least)]
 
@@ -275,7 +275,7 @@ async def read_batch(connection: Connection, after: int, limit: int) -> list[Sto
     return [StoredEvent._make(row) for row in await connection.fetch(_READ_ALL, after, limit)]
 
 
-async def count_recorded(connection: Connection, at: datetime, head: int, *, inclusive: bool) -> int:
+async def position_at(connection: Connection, at: datetime, head: int, *, inclusive: bool) -> int:
     """How many of the first `head` events were recorded before `at`, or at it when `inclusive`. Takes a few look-ups:
     the time never decreases with the position."""
     low, high = 0, head
@@ -304,10 +304,10 @@ async def read_lag(connection: Connection, shown: ConsistencyToken | None) -> La
     return Lag(head, position, max(0.0, seconds))  # a clock that is set back makes nothing newer than it is
 
 
-async def find_key(connection: Connection, key: str) -> tuple[bytes, Verdict] | None:
+async def find_key(connection: Connection, key: str) -> tuple[bytes, AppendResult] | None:
     """(fingerprint, first acknowledgement) of an Idempotency-Key that is still remembered."""
     row = await connection.fetchrow(_FIND_KEY, key)
-    return None if row is None else (row["fingerprint"], Verdict(Outcome.REPLAYED, *row[1:]))
+    return None if row is None else (row["fingerprint"], AppendResult(AppendStatus.REPLAYED, *row[1:]))
 
 
 async def purge_keys(connection: Connection, older_than: timedelta, at_most: int = 10_000) -> int:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from shared import codec, event_store
 from shared.aggregates.order import Order, State, evolve
-from shared.event_store import Connection, Snapshot, StoredEvent
+from shared.eventstore import codec
+from shared.eventstore import log as event_log
+from shared.eventstore.log import Connection, Snapshot, StoredEvent
 from shared.logs import get_logger
 from shared.settings import Settings
 
@@ -27,7 +28,7 @@ _log = get_logger()
 _decoder = msgspec.json.Decoder(Order)
 
 
-class Loaded(NamedTuple):
+class LoadedState(NamedTuple):
     """A folded stream. `version` 0: it does not exist, as far as we know."""
 
     state: State = None
@@ -37,13 +38,13 @@ class Loaded(NamedTuple):
     snapshot_version: int = 0
     snapshot_taken_at: datetime | None = None
 
-    def kept(self, now: datetime) -> Loaded:
+    def with_snapshot(self, now: datetime) -> LoadedState:
         """The same, with a snapshot of it."""
         return self._replace(snapshot_version=self.version, snapshot_taken_at=now)
 
-    def after(self, stored: StoredEvent) -> Loaded:
+    def apply(self, stored: StoredEvent) -> LoadedState:
         event = codec.decode(stored.event_type, stored.schema_version, stored.data)
-        return Loaded(
+        return LoadedState(
             evolve(self.state, event),
             stored.version,
             stored.position,
@@ -76,7 +77,7 @@ class SnapshotPolicy:
             settings.snapshot_command_events,
         )
 
-    def is_due(self, loaded: Loaded, appended: int, now: datetime) -> bool:
+    def is_due(self, loaded: LoadedState, appended: int, now: datetime) -> bool:
         """Whether to keep `loaded`, the state after a command that appended so many events."""
         grown = loaded.version - loaded.snapshot_version
         if grown == 0:
@@ -89,13 +90,13 @@ class SnapshotPolicy:
         return bool(self.max_age) and taken is not None and now - taken >= self.max_age
 
 
-async def load(connection: Connection, stream_id: str) -> Loaded:
-    """The stream folded from its latest snapshot; one round trip for up to `event_store.PAGE` events after it.
+async def load(connection: Connection, stream_id: str) -> LoadedState:
+    """The stream folded from its latest snapshot; one round trip for up to `event_log.PAGE` events after it.
 
     Raises what `codec.decode` raises.
     """
-    snapshot, tail = await event_store.load_stream(connection, stream_id, fingerprint())
-    loaded = Loaded()
+    snapshot, tail = await event_log.load_stream(connection, stream_id, fingerprint())
+    loaded = LoadedState()
     if snapshot is not None:
         resumed = _resume(stream_id, snapshot)
         if resumed is None:
@@ -103,28 +104,28 @@ async def load(connection: Connection, stream_id: str) -> Loaded:
         else:
             loaded = resumed
     for stored in tail:
-        loaded = loaded.after(stored)
-    if len(tail) >= event_store.PAGE or (snapshot is not None and loaded.version == 0):
-        async for stored in event_store.read_stream(connection, stream_id, loaded.version):
-            loaded = loaded.after(stored)
+        loaded = loaded.apply(stored)
+    if len(tail) >= event_log.PAGE or (snapshot is not None and loaded.version == 0):
+        async for stored in event_log.read_stream(connection, stream_id, loaded.version):
+            loaded = loaded.apply(stored)
     return loaded
 
 
-def _resume(stream_id: str, snapshot: Snapshot) -> Loaded | None:
+def _resume(stream_id: str, snapshot: Snapshot) -> LoadedState | None:
     try:
         state = _decoder.decode(snapshot.state)
     except msgspec.DecodeError as error:
         _log.error("snapshot passed over", stream_id=stream_id, version=snapshot.version, error=str(error))
         return None
     version, position, occurred_at, taken_at, _ = snapshot
-    return Loaded(state, version, position, occurred_at, version, taken_at)
+    return LoadedState(state, version, position, occurred_at, version, taken_at)
 
 
-async def save(connection: Connection, stream_id: str, loaded: Loaded) -> None:
+async def save(connection: Connection, stream_id: str, loaded: LoadedState) -> None:
     """Keeps the state, unless a later one is kept already."""
     assert loaded.last_occurred_at is not None, "only a stream with events is worth keeping"
     state = msgspec.json.encode(loaded.state).decode()
-    await event_store.save_snapshot(
+    await event_log.save_snapshot(
         connection, stream_id, fingerprint(), loaded.version, loaded.position, loaded.last_occurred_at, state
     )
 
@@ -136,16 +137,16 @@ async def compact(
 
     Walks the log from where the last compaction ended, a slice at a time.
     """
-    head = (await event_store.read_head(connection)).position
-    after = 0 if from_start else await event_store.compacted_position(connection)
+    head = (await event_log.read_head(connection)).position
+    after = 0 if from_start else await event_log.compacted_position(connection)
     kept = 0
     while after < head:
         up_to = min(after + slice_events, head)
-        for stream_id in await event_store.grown_streams(connection, after, up_to, every_events):
+        for stream_id in await event_log.streams_due_for_snapshot(connection, after, up_to, every_events):
             loaded = await load(connection, stream_id)
             if loaded.version - loaded.snapshot_version >= every_events:
                 await save(connection, stream_id, loaded)
                 kept += 1
         after = up_to
-        await event_store.finish_compaction(connection, after, fingerprint(), timedelta(days=30))
+        await event_log.finish_compaction(connection, after, fingerprint(), timedelta(days=30))
     return kept

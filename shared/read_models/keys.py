@@ -7,11 +7,12 @@ may touch them all:
     {orders.0}:meta         hash         the checkpoint and who wrote it, see `Checkpoint`
     {orders.0}:heartbeat    hash         the worker's last sign of life
     {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version; where it
-                                         stays behind an event that cannot be applied: parked (`shared.poison`)
+                                         stays behind an event that cannot be applied: parked
+                                         (`shared.read_models.poison`)
     {orders.0}:parked       sorted set   the ids of those documents, by the event's position
     {orders.0}:retry        set          those that somebody wants tried again
-    {orders.0}:<index>      sorted set   the documents of an index, as places, see `place_of`
-    {orders.0}:checkpoints  channel      each new checkpoint, see `shared.announcement`
+    {orders.0}:<index>      sorted set   the documents of an index, as places, see `sort_key`
+    {orders.0}:checkpoints  channel      each new checkpoint, see `shared.read_models.checkpoint_message`
     {orders.0}.generations  hash         which generations there are, see `Generations`; of partition 0 alone
 
 These are the names of generation 1. A later one, 2 say, has keys of its own, `{orders.0}.2:meta` and so on; heartbeat
@@ -29,7 +30,7 @@ from uuid import UUID
 from zlib import crc32
 
 from shared.aggregates.order import OrderStatus
-from shared.consistency import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -112,7 +113,7 @@ class Checkpoint(NamedTuple):
         return self.log_id == token.log_id and self.position >= token.position and not self.rebuilding
 
     @classmethod
-    def of_all(cls, partitions: Sequence[Checkpoint | None]) -> Checkpoint | None:
+    def slowest(cls, partitions: Sequence[Checkpoint | None]) -> Checkpoint | None:
         """Where partitions of one generation are together: all of them show the log up to the lowest position.
 
         It is being rebuilt while any of them is. None where one is not there, or they are not of one log.
@@ -183,7 +184,7 @@ _PLACE = re.compile(rf"[0-9a-f]{{{PLACE_TIME_DIGITS}}}[A-Za-z0-9._-]{{1,64}}", r
 _YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def place_of(at: datetime, document_id: str) -> str:
+def sort_key(at: datetime, document_id: str) -> str:
     """Sorts by time, then by id. Microseconds since year 1, which are never negative, in hexadecimal."""
     since = at - _YEAR_ONE
     microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -13,7 +13,7 @@ class LagLevel(StrEnum):
     EMERGENCY = "emergency"
 
 
-class Bounds(NamedTuple):
+class LagThreshold(NamedTuple):
     """A level begins above so many seconds; `action` is what to do then."""
 
     level: LagLevel
@@ -22,16 +22,16 @@ class Bounds(NamedTuple):
 
 
 LEVELS = (
-    Bounds(
+    LagThreshold(
         LagLevel.EMERGENCY, 30.0, 'Show orders as "being processed"; commands are throttled until it has caught up.'
     ),
-    Bounds(LagLevel.CRITICAL, 2.0, "Page someone; find what the projector waits for or add projector workers."),
-    Bounds(LagLevel.WARNING, 0.2, "Look at the projector: its log, its load and that of its store."),
+    LagThreshold(LagLevel.CRITICAL, 2.0, "Page someone; find what the projector waits for or add projector workers."),
+    LagThreshold(LagLevel.WARNING, 0.2, "Look at the projector: its log, its load and that of its store."),
 )
-NORMAL = Bounds(LagLevel.NORMAL, 0.0, "None.")
+NORMAL = LagThreshold(LagLevel.NORMAL, 0.0, "None.")
 EMERGENCY_SECONDS = LEVELS[0].above_seconds
 
 
-def level_of(lag_seconds: float) -> Bounds:
+def level_of(lag_seconds: float) -> LagThreshold:
     """How bad a lag is, and what to do about it."""
     return next((bounds for bounds in LEVELS if lag_seconds > bounds.above_seconds), NORMAL)

@@ -8,18 +8,18 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-class Wire(HttpToolsProtocol):
-    """Given to the server in place of its own protocol. Every request finds its own with `wire_of`."""
+class ServerProtocol(HttpToolsProtocol):
+    """Given to the server in place of its own protocol. Every request finds its own with `protocol_of`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.stopping = asyncio.Event()  # set when the server is told to stop and waits for its responses
-        self.app_state = {**self.app_state, "wire": self}
+        self.app_state = {**self.app_state, "protocol": self}
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         # What refers to each other is only let go of when the cyclic collector comes by, and it comes seldom
-        # (`shared.memory`): those who connect anew for each request would make the process grow. A request that is
+        # (`shared.gc_tuning`): those who connect anew for each request would make the process grow. A request that is
         # still being handled keeps what it needs.
         self.app_state = {}
         self.cycle = self.scope = None  # type: ignore[assignment]
@@ -34,6 +34,6 @@ class Wire(HttpToolsProtocol):
         self.transport.abort()
 
 
-def wire_of(scope: Scope) -> Wire:
-    wire: Wire = scope["state"]["wire"]
-    return wire
+def protocol_of(scope: Scope) -> ServerProtocol:
+    protocol: ServerProtocol = scope["state"]["protocol"]
+    return protocol

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 
-def collect_seldom() -> None:
+def tune_gc() -> None:
     """For a process that has loaded what it needs, and begins its work."""
     # What was loaded by now lives as long as the process; the collector need not look at it again and again.
     gc.collect()

@@ -1,1 +1,0 @@
-"""Event types as they are written today, one module per aggregate. Older shapes live in `shared/codec.py` only."""
