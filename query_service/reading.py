@@ -30,8 +30,8 @@ class Reading(NamedTuple, Generic[T]):
 class Document(NamedTuple):
     """`body` is JSON, ready to be served; None when there is no such document.
 
-    `parked` says (as a `shared.read_models.poison.Poison`) which event could not be applied to it; then it shows nothing
-    from there on.
+    `parked` is a `shared.read_models.poison.Poison`: the event that could not be applied to it. The document shows
+    nothing from that event on.
     """
 
     body: bytes | None
