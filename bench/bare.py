@@ -17,9 +17,9 @@ from fastapi import FastAPI, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints
 
 from bench.load import ROOT
-from cli.embedded_server import free_port
-from cli.processes import launch
-from cli.service import Service
+from cli.stack.embedded_server import free_port
+from cli.stack.processes import launch
+from cli.stack.service import Service
 from command_service.api.currencies import CURRENCIES
 from shared.http.fields import Id, ProductId, Rfc3339
 

@@ -29,8 +29,8 @@ from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Connection, Servers, Services, connected
 from bench.turns import in_turns
-from cli.online_retail import HEADER, Order, read_invoices
-from cli.service import orders_command
+from cli.importer.online_retail import HEADER, Order, read_invoices
+from cli.stack.service import orders_command
 from shared.aggregates.order import OrderLine, OrderPlaced, stream_of
 from shared.eventstore.log import AppendRequest
 from shared.new_id import new_id

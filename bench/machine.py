@@ -13,7 +13,7 @@ from time import perf_counter
 import msgspec
 import psutil
 
-from cli.binaries import postgres_binary, valkey_binary
+from cli.stack.binaries import postgres_binary, valkey_binary
 
 PACKAGES = ("asyncpg", "eventsourcing", "fastapi", "httptools", "msgspec", "pydantic", "redis", "uvicorn", "uvloop")
 FLUSHES = 50

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.servers import Connection, Servers, connected
-from cli.binaries import postgres_binary
+from cli.stack.binaries import postgres_binary
 
 CLIENTS = 32
 # The same columns, indexes and checks as the log.

@@ -24,7 +24,7 @@ from bench.result import Goal, Result
 from bench.run import alone
 from bench.scale import Scale
 from bench.servers import Connection, Servers, connected
-from cli.service import orders_command
+from cli.stack.service import orders_command
 from shared.eventstore import log as event_log
 from shared.settings import Settings
 

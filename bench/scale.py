@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cli.embedded import SHARED_BUFFERS
+from cli.stack.embedded_postgres import SHARED_BUFFERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import uvloop
 
-from cli.embedded import SHARED_BUFFERS, EmbeddedPostgres, EmbeddedValkey
-from cli.embedded_server import free_port
-from cli.processes import last_lines
-from cli.server import Server
-from cli.service import Service
-from cli.up import CONNECTS_AS
+from cli.stack.embedded_postgres import SHARED_BUFFERS, EmbeddedPostgres
+from cli.stack.embedded_server import free_port
+from cli.stack.embedded_valkey import EmbeddedValkey
+from cli.stack.processes import last_lines
+from cli.stack.runner import CONNECTS_AS
+from cli.stack.server import Server
+from cli.stack.service import Service
 from shared.migrations import migrate
 
 READY_SECONDS = 60.0

@@ -65,7 +65,7 @@ def seal(
     Exit code 0: sealed. 1: the log is not intact or contradicts a seal; nothing sealed. 2: nothing could be done.
     """
     from cli.auditing.keys import load_private_key
-    from cli.auditing.sealing import open_seal_file
+    from cli.auditing.seal_file import open_seal_file
     from cli.auditing.seals import read_seals, seal_head
     from cli.auditing.terminal import check
 
@@ -124,7 +124,7 @@ def _refusals() -> Iterator[None]:
 
 
 def _database_url(given: str | None, data_dir: Path) -> str:
-    from cli.database import NoDatabase, find_database
+    from cli.stack.addresses import NoDatabase, find_database
 
     try:
         return find_database(data_dir, "auditor", given)

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cli.online_retail import Invoices, NotOnlineRetail, Reject, read_invoices
-from cli.placing import Placer, Tally
-from cli.stack import running_stack
+from cli.importer.online_retail import Invoices, NotOnlineRetail, Reject, read_invoices
+from cli.importer.order_submitter import Placer, Tally
+from cli.stack.descriptor import running_stack
 
 DEFAULT_COMMAND_URL = "http://127.0.0.1:8001"
 REJECTS_HEADER = ["invoice", "lines", "reason", "explanation", "raw"]

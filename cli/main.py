@@ -41,9 +41,9 @@ def up(
     Embedded PostgreSQL and Valkey, unless DATABASE_URL and REDIS_URL name others; migrations; command service,
     projector and query service. Ctrl-C stops all of it. What dies is restarted.
     """
-    from cli.binaries import BinaryMissing
-    from cli.up import Refused
-    from cli.up import up as start
+    from cli.stack.binaries import BinaryMissing
+    from cli.stack.runner import Refused
+    from cli.stack.runner import up as start
 
     try:
         start(data_dir, command_port, query_port)
@@ -113,8 +113,8 @@ def compact(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Keep a snapshot of every order that grew since its last one. The projector does this in the background."""
-    from cli.database import NoDatabase, find_database
     from cli.snapshots import CompactionFailed, compact_snapshots
+    from cli.stack.addresses import NoDatabase, find_database
 
     try:
         kept = compact_snapshots(find_database(data_dir, "projector"), every, from_start=from_start)
@@ -135,7 +135,7 @@ def status(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """How far each read model is behind the log, and which events it could not apply."""
-    from cli.projections import NoAnswer, show_status
+    from cli.projection_admin.status import NoAnswer, show_status
 
     try:
         show_status(query_url, data_dir, tracebacks=tracebacks)
@@ -181,8 +181,8 @@ def retry(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Try events again that could not be applied, after what was wrong was mended; exit 1 where that fails again."""
-    from cli.generations import Failed
-    from cli.retrying import retry as ask_retry
+    from cli.projection_admin.admin import Failed
+    from cli.projection_admin.parked import retry as ask_retry
 
     try:
         ask_retry(name, order_id, wait, data_dir)
@@ -191,7 +191,7 @@ def retry(
 
 
 def _do_with_generations(deed: Literal["rebuild", "verify", "rollback", "drop"], name: str, data_dir: Path) -> None:
-    from cli.generations import Failed, do
+    from cli.projection_admin.admin import Failed, do
 
     try:
         do(deed, name, data_dir)

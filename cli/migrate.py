@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
-from cli.database import NoDatabase, find_database
+from cli.stack.addresses import NoDatabase, find_database
 from shared.migrations import ChangedMigrationError, migrate
 from shared.postgres import CONNECTION_LOST
 from shared.settings import RolePasswords

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from cli.database import NoDatabase, find_database
+from cli.stack.addresses import NoDatabase, find_database
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
 
 LONGEST_REASON = 500

@@ -13,9 +13,9 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from cli.history_database import NoHistory, ReplayFailed, history_url
-from cli.life import lived, print_life
-from cli.what_if import BadProjection, Bound, as_json, load_function, replay
+from cli.history.log_snapshot import NoHistory, ReplayFailed, history_url
+from cli.history.timeline import lived, print_life
+from cli.history.what_if import BadProjection, Bound, as_json, load_function, replay
 from query_service.time_travel import TOLERANCE, Moment
 from shared.http.fields import Rfc3339
 

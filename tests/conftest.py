@@ -16,7 +16,8 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.logs import configure_logs
 from shared.settings import Settings
 from tests.recording import Recorder

@@ -16,7 +16,7 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
-from cli.embedded_server import free_port
+from cli.stack.embedded_server import free_port
 from command_service.admission import protocol
 from command_service.app import create_app as create_command_app
 from shared.http.protocol import ServerProtocol

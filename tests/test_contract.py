@@ -28,7 +28,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from uuid_utils import uuid7
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.http.fields import ID_PATTERN
 from shared.settings import Settings
 from tests.documented import body_example, parameter_examples

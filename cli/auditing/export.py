@@ -9,9 +9,9 @@ from uuid import UUID
 import msgspec
 
 from cli.auditing.chain import genesis
+from cli.auditing.database import Connection, read_hashes, read_rows, read_tip
 from cli.auditing.errors import CannotAudit
-from cli.auditing.ids import first_id
-from cli.auditing.log import Connection, read_hashes, read_rows, read_tip
+from cli.auditing.log_ids import first_id
 from cli.auditing.rows import COLUMNS, Row, split
 from cli.auditing.times import rfc3339
 

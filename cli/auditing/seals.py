@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cli.auditing.chain import Start
 from cli.auditing.errors import CannotAudit
 from cli.auditing.finding import Finding, Head, Kind, Renewal
-from cli.auditing.ids import Term, in_words, terms
 from cli.auditing.keys import key_id
+from cli.auditing.log_ids import Term, in_words, terms
 from cli.auditing.times import microseconds, rfc3339
 
 _Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]

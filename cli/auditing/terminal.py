@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cli.auditing.database import connected
 from cli.auditing.errors import CannotAudit
 from cli.auditing.export import export
-from cli.auditing.ids import in_words
-from cli.auditing.log import connected
+from cli.auditing.log_ids import in_words
 from cli.auditing.seals import Seal
 from cli.auditing.times import rfc3339
-from cli.auditing.verify import Verdict, verify
+from cli.auditing.verification import Verdict, verify
 
 
 class _Rate(ProgressColumn):

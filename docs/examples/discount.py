@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cli.what_if import PastEvent
+from cli.history.what_if import PastEvent
 from shared.aggregates.order import OrderCancelled, OrderPlaced, PaymentConfirmed
 
 OVER = 100_00

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from cli.embedded import EmbeddedPostgres
+from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared.migrations import migrate
 from tests.audit.evidence import Log, append_orders, audit
 

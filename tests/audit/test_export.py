@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cli.binaries import postgres_binary
+from cli.stack.binaries import postgres_binary
 from tests.audit.evidence import BUSINESS_TIME, TOOL, Log, audit, verify_log
 from tests.audit.tampering import LAST
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from cli.auditing import log as auditing_log
+from cli.auditing import database as auditing_log
+from cli.auditing.database import connected
 from cli.auditing.finding import Kind
-from cli.auditing.log import connected
 from cli.auditing.rows import RowDecoder
-from cli.auditing.verify import verify
-from cli.embedded_server import free_port
+from cli.auditing.verification import verify
+from cli.stack.embedded_server import free_port
 from tests.audit.evidence import TOOL, Connection, Log, append_orders, audit, verify_log
 from tests.audit.tampering import HEAD_FOLLOWS, LAST, rehash, shift
 

@@ -9,7 +9,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.settings import Settings
 from tests.given_when_then import Orders
 from tests.running import fresh_database, running_command_service, settings_for

@@ -17,8 +17,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from cli.embedded import EmbeddedPostgres
-from cli.embedded_server import port_is_free
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_server import port_is_free
 from shared.eventstore import log as event_log
 from shared.migrations import migrate
 from shared.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from uuid_utils.compat import uuid7
 
-from cli.embedded import EmbeddedPostgres
+from cli.stack.embedded_postgres import EmbeddedPostgres
 from command_service.domain.order import OrderCommand
 from command_service.handler import Handler
 from shared.eventstore import log as event_log

@@ -17,9 +17,9 @@ from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from cli.binaries import postgres_binary, valkey_binary
-from cli.embedded import EmbeddedPostgres
-from cli.supervisor import STOP_SECONDS
+from cli.stack.binaries import postgres_binary, valkey_binary
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.supervisor import STOP_SECONDS
 from shared.postgres import ANSWER_SECONDS
 from shared.settings import RolePasswords, Settings
 from tests.running import eventually, free_ports

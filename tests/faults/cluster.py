@@ -10,8 +10,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from cli.embedded import EmbeddedValkey
-from cli.embedded_server import HOST
+from cli.stack.embedded_server import HOST
+from cli.stack.embedded_valkey import EmbeddedValkey
 from tests.running import eventually
 
 MASTERS = 3

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.migrations import migrate
 from tests.faults.shop import Servers, Shop
 from tests.roles import PASSWORDS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from cli.embedded_server import HOST, free_port
+from cli.stack.embedded_server import HOST, free_port
 
 
 @dataclass(eq=False)

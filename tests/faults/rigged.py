@@ -163,10 +163,10 @@ def fold_otherwise() -> None:
         orders = await plain.fold_orders(*arguments)
         return {order_id: {**order, "tracking_number": MARK * order["version"]} for order_id, order in orders.items()}
 
-    from cli import generations  # with all that draws progress bars
+    from cli.projection_admin import admin  # with all that draws progress bars
 
     other = Registered(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
-    for module in (crew, generations):
+    for module in (crew, admin):
         vars(module)["PROJECTIONS"] = tuple(other if one.projection is ORDERS else one for one in PROJECTIONS)
     vars(verification)["fold_orders"] = fold_orders
 

@@ -16,9 +16,9 @@ import httpx
 import psutil
 from redis.asyncio import Redis
 
-from cli.embedded_server import HOST
-from cli.processes import last_lines, launch
-from cli.service import Service
+from cli.stack.embedded_server import HOST
+from cli.stack.processes import last_lines, launch
+from cli.stack.service import Service
 from tests.independent_fold import assert_read_models_equal_the_log
 from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.roles import Role, url_of

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from cli.embedded import EmbeddedPostgres
 from cli.main import app
+from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared.eventstore.token import ConsistencyToken
 from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, codes, until_more

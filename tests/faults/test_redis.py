@@ -11,7 +11,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from cli.embedded import EmbeddedValkey
+from cli.stack.embedded_valkey import EmbeddedValkey
 from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, codes, until_more
 from tests.running import eventually

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from cli.processes import Account, open_to, unprivileged_account
-from cli.stack import Process, Stack
+from cli.stack.descriptor import Process, Stack
+from cli.stack.processes import Account, open_to, unprivileged_account
 from tests.stack.conftest import StartUp, running, start_up
 from tests.stack.orders_up import REPOSITORY, OrdersUp, living, orders
 from tests.stack.waiting import wait_until

@@ -17,8 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cli import http_connection
-from cli.http_connection import Answer, Connection, Target
+from cli.importer import http_connection
+from cli.importer.http_connection import Answer, Connection, Target
 from tests.running import eventually
 
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"

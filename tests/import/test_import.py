@@ -23,8 +23,8 @@ import asyncpg
 import httpx
 import pytest
 
-from cli.stack import Process as StackProcess
-from cli.stack import Stack
+from cli.stack.descriptor import Process as StackProcess
+from cli.stack.descriptor import Stack
 from shared.settings import Settings
 from tests.roles import settings_of
 from tests.running import eventually, free_ports, running_command_service

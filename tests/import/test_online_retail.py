@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.online_retail import HEADER, Invoices, NotOnlineRetail, Order, Reject, parse, read_invoices
+from cli.importer.online_retail import HEADER, Invoices, NotOnlineRetail, Order, Reject, parse, read_invoices
 
 SAMPLE = Path(__file__).parents[1] / "data" / "online_retail_sample.csv.gz"
 

@@ -14,7 +14,7 @@ from io import StringIO
 from redis.asyncio import Redis
 from rich.console import Console
 
-from cli.generations import _progress
+from cli.projection_admin.admin import _progress
 from shared.settings import Settings
 from tests.orders import placed
 from tests.recording import Recorder

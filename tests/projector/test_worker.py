@@ -12,7 +12,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from cli.embedded import EmbeddedValkey
+from cli.stack.embedded_valkey import EmbeddedValkey
 from projector.__main__ import create_app
 from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import Settings

@@ -11,7 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_valkey import EmbeddedValkey
 from query_service.app import create_app
 from shared.settings import Settings
 from tests.orders import new_order_id

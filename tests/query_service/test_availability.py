@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from cli.embedded import EmbeddedValkey
+from cli.stack.embedded_valkey import EmbeddedValkey
 from query_service.app import create_app
 from shared.read_models.lag import LagLevel, level_of
 from shared.settings import Settings

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from cli.projections import show_status
+from cli.projection_admin.status import show_status
 from projector.__main__ import create_app as create_projector
 from query_service.reader import Reader
 from shared.eventstore.log import read_head

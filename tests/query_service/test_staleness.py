@@ -14,7 +14,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from cli.embedded import EmbeddedPostgres
+from cli.stack.embedded_postgres import EmbeddedPostgres
 from query_service import lag
 from query_service.app import create_app
 from shared.eventstore.log import read_head

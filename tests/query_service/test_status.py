@@ -13,7 +13,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from cli.projections import NoAnswer, show_status
+from cli.projection_admin.status import NoAnswer, show_status
 from query_service import standing
 from shared.settings import Settings
 from tests.given_when_then import problem

@@ -6,8 +6,8 @@ import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 
-from cli.embedded_server import free_port
-from cli.stack import Process, Stack
+from cli.stack.descriptor import Process, Stack
+from cli.stack.embedded_server import free_port
 from shared.aggregates.order import OrderItemAdded, OrderItemRemoved, OrderLine, ShippingAddressChanged
 from tests.orders import LAMP, MUG, cancelled, paid, placed, shipped
 from tests.recording import Recorder

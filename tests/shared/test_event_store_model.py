@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from uuid_utils.compat import uuid7
 
-from cli.embedded import EmbeddedPostgres
+from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent, StoredEvent
 from shared.migrations import migrate

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from cli.embedded import EmbeddedPostgres
+from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared import migrations
 from shared.migrations import ChangedMigrationError, migrate
 

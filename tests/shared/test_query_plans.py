@@ -18,8 +18,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from cli.auditing import log as audited_log
-from cli.embedded import EmbeddedPostgres
+from cli.auditing import database as audited_log
+from cli.stack.embedded_postgres import EmbeddedPostgres
 from projector.folding import Changes
 from projector.projection import Place, Share
 from projector.projections.revenue_by_day import REVENUE

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from cli.embedded_server import free_port
-from cli.processes import Account, identity
-from cli.stack import Stack, load_stack
+from cli.stack.descriptor import Stack, load_stack
+from cli.stack.embedded_server import free_port
+from cli.stack.processes import Account, identity
 from tests.stack.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]

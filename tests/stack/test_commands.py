@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.embedded_server import free_port
+from cli.stack.embedded_server import free_port
 from tests.stack.orders_up import environment, orders
 
 

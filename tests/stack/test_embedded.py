@@ -15,8 +15,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey, ServerError
-from cli.processes import open_to, unprivileged_account
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_server import ServerError
+from cli.stack.embedded_valkey import EmbeddedValkey
+from cli.stack.processes import open_to, unprivileged_account
 from tests.stack.orders_up import environment, living
 from tests.stack.waiting import wait_until
 
@@ -144,7 +146,7 @@ def test_a_server_outlives_the_thread_that_started_it_but_not_the_process(tmp_pa
     program = """
 import os, sys, threading
 from pathlib import Path
-from cli.embedded import EmbeddedValkey
+from cli.stack.embedded_valkey import EmbeddedValkey
 
 valkey = EmbeddedValkey(Path(sys.argv[1]))
 starter = threading.Thread(target=valkey.start)

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.embedded import EmbeddedValkey
-from cli.embedded_server import free_port
+from cli.stack.embedded_server import free_port
+from cli.stack.embedded_valkey import EmbeddedValkey
 from tests.stack.conftest import StartUp
 from tests.stack.orders_up import OrdersUp, environment, living, orders
 from tests.stack.waiting import wait_until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from cli.database import NoDatabase, find_database
+from cli.stack.addresses import NoDatabase, find_database
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Head
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST

@@ -10,13 +10,14 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from cli.embedded import EmbeddedPostgres, EmbeddedValkey
-from cli.embedded_server import HOST, ServerError, free_port, port_is_free
-from cli.processes import ending, last_lines, launch, open_log, stop_stranger
-from cli.service import Service, orders_command
-from cli.stack import AlreadyRunning, Process, Role, Stack, data_dir_lock, load_stack
-from cli.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
-from cli.welcome import welcome
+from cli.stack.descriptor import AlreadyRunning, Process, Role, Stack, data_dir_lock, load_stack
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_server import HOST, ServerError, free_port, port_is_free
+from cli.stack.embedded_valkey import EmbeddedValkey
+from cli.stack.processes import ending, last_lines, launch, open_log, stop_stranger
+from cli.stack.service import Service, orders_command
+from cli.stack.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
+from cli.stack.welcome import welcome
 
 SURVIVOR_SECONDS = 30.0
 # Those that take requests first, what they need last.

@@ -7,7 +7,7 @@ import shlex
 import time
 from pathlib import Path
 
-from cli.stack import Stack
+from cli.stack.descriptor import Stack
 
 
 def welcome(stack: Stack, data_dir: Path) -> str:

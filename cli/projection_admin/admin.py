@@ -27,8 +27,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from cli.database import NoDatabase, find_database
-from cli.stack import running_stack
+from cli.stack.addresses import NoDatabase, find_database
+from cli.stack.descriptor import running_stack
 from projector.crew import shelf_of
 from projector.folding import PoisonEvent
 from projector.generations import Caretaker, Refused

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from cli.processes import ending, last_lines
-from cli.server import Server
+from cli.stack.processes import ending, last_lines
+from cli.stack.server import Server
 
 TICK_SECONDS = 0.05
 FIRST_PAUSE_SECONDS = 0.2

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from cli.auditing.chain import Walk, genesis
+from cli.auditing.database import Connection, read_hashes, read_rows, read_tip
 from cli.auditing.finding import Finding, Head, Kind, Renewal
-from cli.auditing.ids import check, first_id, in_words, terms
-from cli.auditing.log import Connection, read_hashes, read_rows, read_tip
+from cli.auditing.log_ids import check, first_id, in_words, terms
 from cli.auditing.rows import Row
 from cli.auditing.seals import Seal, contradiction
 

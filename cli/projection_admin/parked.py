@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from cli.generations import Desk, Failed, work
+from cli.projection_admin.admin import Desk, Failed, work
 from projector.stores import EVERYTHING, Moved, Store
 from query_service import standing
 from shared.read_models.poison import Poison

@@ -16,8 +16,8 @@ from http import HTTPStatus
 import httpx
 import msgspec
 
-from cli.http_connection import Answer, Connection, Target
-from cli.online_retail import Order, Placement, Reject
+from cli.importer.http_connection import Answer, Connection, Target
+from cli.importer.online_retail import Order, Placement, Reject
 
 # The service is overloaded, on its way up or down, or does not know the outcome itself: ask again.
 RETRIED = {429, 500, 502, 503, 504}

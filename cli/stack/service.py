@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cli.embedded_server import HOST
-from cli.processes import launch
-from cli.server import Server
+from cli.stack.embedded_server import HOST
+from cli.stack.processes import launch
+from cli.stack.server import Server
 
 PROBE_SECONDS = 1.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cli.stack import Role, running_stack
+from cli.stack.descriptor import Role, running_stack
 
 
 class NoDatabase(Exception):

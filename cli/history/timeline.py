@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.history_database import ReplayFailed, snapshot
+from cli.history.log_snapshot import ReplayFailed, snapshot
 from query_service import time_travel
 from query_service.time_travel import Moment, OrderDocument, OrderItem, PastOrder, rfc3339
 from shared.aggregates.order import stream_of

@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.history_database import Connection, ReplayFailed, snapshot
+from cli.history.log_snapshot import Connection, ReplayFailed, snapshot
 from shared.errors import Corrupt
 from shared.eventstore import codec
 from shared.eventstore import log as event_log

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from cli.processes import identity
+from cli.stack.processes import identity
 
 Role = Literal["command", "projector", "auditor"]
 

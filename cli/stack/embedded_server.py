@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from cli.processes import ending, last_lines
-from cli.server import Server
+from cli.stack.processes import ending, last_lines
+from cli.stack.server import Server
 
 HOST = "127.0.0.1"
 START_ATTEMPTS = 6

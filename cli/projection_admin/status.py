@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.stack import running_stack
+from cli.stack.descriptor import running_stack
 
 TIMEOUT_SECONDS = 10.0
 UNKNOWN = "unknown"
