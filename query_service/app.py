@@ -10,7 +10,6 @@ from functools import partial
 from fastapi import FastAPI
 
 from query_service import standing
-from query_service.announced import Announced
 from query_service.api import events, history, orders, projections, reports
 from query_service.api.side import QuerySide
 from query_service.api.staleness import Lags, stamp_of
@@ -96,9 +95,8 @@ async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide
     redis = create_redis(settings)
     pool = await create_pool(settings, "query", max_size=4)
     aside = await create_pool(settings, "stalls", max_size=1)
-    announced = Announced()
-    reader = Reader(redis, NAME, settings.remembered_document_bytes, announced)
-    news, log = News(redis, NAME, announced), Log(pool, aside)
+    reader = Reader(redis, NAME, settings.remembered_document_bytes)
+    news, log = News(redis, NAME), Log(pool, aside)
     revenue_standing = partial(standing.in_postgresql, pool, revenue_by_day.NAME)
     looks = Looks(partial(_position, revenue_standing))
     standings: dict[str, Ask] = {

@@ -12,12 +12,10 @@ from math import inf
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from query_service.announced import Announced
 from shared.aio import cancel
 from shared.errors import Unavailable
-from shared.eventstore.token import MalformedToken
+from shared.eventstore.token import ConsistencyToken, MalformedToken
 from shared.logs import get_logger
-from shared.read_models.checkpoint_message import Announcement
 from shared.read_models.checkpoints import read_checkpoint, read_generations
 from shared.read_models.keys import Generations, PartitionKeys
 from shared.redis import ANSWER_SECONDS, REDIS_DOWN
@@ -76,15 +74,11 @@ class _Waiting:
 
 
 class News:
-    """Start it with `start`; every positive answer of `wait` means that it is worth looking again, no more.
+    """Start it with `start`; every positive answer of `wait` means that it is worth looking again, no more."""
 
-    What comes with the news is for `announced`.
-    """
-
-    def __init__(self, redis: Redis, projection: str, announced: Announced) -> None:
+    def __init__(self, redis: Redis, projection: str) -> None:
         self.count = 0  # of positions heard of
         self._redis = redis
-        self._announced = announced
         self._keys = PartitionKeys(projection)
         self._partitions: defaultdict[int, _Waiting] = defaultdict(_Waiting)
         self._generations: Generations | None = None  # as last seen while somebody waited
@@ -165,9 +159,8 @@ class News:
             if message is not None and message["type"] == "pmessage":
                 with suppress(MalformedToken, ValueError):  # not ours; the next look tells
                     partition = self._keys.partition_of_channel(message["channel"].decode())
-                    announcement = Announcement.decode(message["data"])
-                    self._announced.hear(partition, announcement)  # first, for those who are told
-                    self._tell(partition, announcement.token.position)
+                    token, _, _ = message["data"].partition(b" ")  # what a projector adds is for others
+                    self._tell(partition, ConsistencyToken.decode(token.decode()).position)
 
     async def _look(self) -> None:
         """Covers lost publications, as long as somebody waits."""

@@ -8,9 +8,7 @@ exactly which position of which log it shows. Against MULTI/EXEC the script cost
 A list is merged from the pages of all partitions, and shows as much of the log as the one that is furthest behind.
 
 A document that was read before is answered from memory while Redis, which tells what changes, has not told that it did
-([decision 21](../docs/decisions/0021-documents-are-remembered-until-they-change.md)). One that was written a moment ago
-is answered from what was announced
-([decision 25](../docs/decisions/0025-announcements-carry-documents.md)).
+([decision 21](../docs/decisions/0021-documents-are-remembered-until-they-change.md)).
 """
 
 from __future__ import annotations
@@ -26,7 +24,6 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from query_service.announced import Announced
 from query_service.reading import At, Document, Layout, Page, Reading
 from query_service.remembered import Remembered
 from query_service.tracked import Tracked
@@ -84,12 +81,9 @@ class _Share(NamedTuple):
 class Reader:
     """Of one read model. Its partition key is the document's id."""
 
-    def __init__(
-        self, redis: Redis, projection: str, remember_bytes: int = 0, announced: Announced | None = None
-    ) -> None:
+    def __init__(self, redis: Redis, projection: str, remember_bytes: int = 0) -> None:
         """Remembers documents of so many bytes; 0: none. Of a Cluster none, each node would tell of its own keys."""
         self._projection = projection
-        self._announced = announced or Announced()
         self._layout = Layout(1, 0, 1)
         script = (files("query_service.read_models") / "read.lua").read_text("utf-8")
         self._script = redis.register_script(script)
@@ -107,8 +101,6 @@ class Reader:
         Raises `ReadModelUnavailable` or `TooManyReads`.
         """
         known = self._find(document_id, at_least)
-        if known is None and at_least is not None:
-            known = self._announced.find(document_id, at_least)
         if known is None:
             return self._enqueue(document_id, None, 1)
         REMEMBERED_READS.inc()
@@ -167,7 +159,7 @@ class Reader:
             return
         REDIS_BATCH_READS.observe(len(batch))
         while True:
-            layout, asked_at = self._layout, self._announced.clock()
+            layout = self._layout
             shares = _divide(batch, layout.partitions)
             # A generation is live as long as partition 0 says so: it is always asked.
             questions = [self._ask(layout, partition, share) for partition, share in shares.items()]
@@ -176,7 +168,6 @@ class Reader:
             if not isinstance(answers[0][0], int):
                 break
             self._layout = Layout(*answers[0])  # another generation is live now, or was while this one was read
-        self._announced.live(layout.generation, asked_at)
         if layout.partitions > 1:
             self._answer_from_many(shares, answers)
 

@@ -55,7 +55,7 @@ async def test_the_token_of_an_answer_never_makes_reads_go_backwards(
         reading = asyncio.create_task(read())
 
         async def has_begun(reads: float = reads, reading: asyncio.Task[None] = reading) -> bool:
-            """It has read what is older than the token; or has the answer, from what was announced a moment ago."""
+            """It has read what is older than the token, or has the answer."""
             return reading.done() or await _have_read(queries_alone, reads + 1)
 
         await eventually(has_begun)

@@ -8,7 +8,6 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from query_service.announced import Announced
 from query_service.news import News
 from shared.eventstore.token import ConsistencyToken
 from shared.read_models.keys import PartitionKeys
@@ -20,7 +19,7 @@ CHANNEL = PartitionKeys("orders").channel
 async def test_a_defect_in_one_message_ends_no_news(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("query_service.news.RECONNECT_SECONDS", 0.01)
     monkeypatch.setattr("query_service.news.LOOK_SECONDS", 3600.0)
-    news = News(redis, "orders", Announced())
+    news = News(redis, "orders")
     tell, failed = news._tell, asyncio.Event()
 
     def fail_once(partition: int, position: int) -> None:
