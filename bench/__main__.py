@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from bench import pages, plots
-from bench.run import LATEST, RESULTS, SCALES, Measure, arguments, save, take
+from bench.runner import LATEST, RESULTS, SCALES, Measure, arguments, save, take
 
 # The rows of the table. The small ones come first, while the machine is as it was left.
 ROWS = {
@@ -16,14 +16,14 @@ ROWS = {
     2: "eventsourcing_append",
     3: "place_order",
     4: "read_order",
-    5: "visibility",
-    8: "load_order",
-    9: "hot_order",
-    11: "processes",
+    5: "read_your_writes",
+    8: "snapshot_load",
+    9: "hot_stream_neighbours",
+    11: "process_scaling",
     12: "import_month",
     13: "overload",
     10: "memory",
-    7: "growth",
+    7: "log_growth",
     6: "rebuild",
 }
 

@@ -15,13 +15,13 @@ from time import perf_counter
 
 import uvloop
 
-from bench import groups, orders
+from bench import group_sizes, orders
+from bench.interleave import interleave
 from bench.pgbench import Pgbench
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
-from bench.turns import in_turns
 from command_service.app import create_appender
 from command_service.appender import Appender
 from shared.aggregates.order import OrderLine, OrderPlaced
@@ -40,26 +40,26 @@ EVENT_BYTES = len(EVENT.data) + len(EVENT.metadata)
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
-    before = groups.of_this_process()
+    before = group_sizes.of_this_process()
     database = servers.database()
     pgbench = Pgbench(servers, database, EVENT.data, EVENT.metadata)
     counts: list[int] = []
 
     def appended(seconds: float) -> float:
-        servers.settle()
+        servers.checkpoint()
         count, took = uvloop.run(append(database, seconds))
         counts.append(count)
         return count / took
 
     def inserted(seconds: float) -> float:
-        servers.settle()
+        servers.checkpoint()
         return pgbench.per_second(seconds)
 
     appended(scale.warm_up)
     inserted(scale.warm_up)
     counts.clear()
-    ours, plain = in_turns(scale.rounds, partial(appended, scale.seconds), partial(inserted, scale.seconds))
-    grouped = groups.of_this_process().in_words(before)
+    ours, plain = interleave(scale.rounds, partial(appended, scale.seconds), partial(inserted, scale.seconds))
+    grouped = group_sizes.of_this_process().summary(before)
     return [
         Result(
             row=1,
@@ -120,4 +120,4 @@ def _command() -> AppendRequest:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

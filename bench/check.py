@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bench.__main__ import ROWS, measures
-from bench.run import Run, arguments, take
+from bench.runner import Run, arguments, take
 from bench.scale import CHECK, Scale
 
 CHECKED = (1, 3, 4, 6)

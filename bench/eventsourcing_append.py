@@ -18,11 +18,11 @@ from uuid import uuid4
 import uvloop
 
 from bench import append
+from bench.interleave import interleave
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
-from bench.turns import in_turns
 
 THREADS = (1, 2, 4, 8, 16, 32)
 TRIALS = 2  # of each; the better one counts: the other may have met a slow second of the machine
@@ -40,7 +40,7 @@ class Way(NamedTuple):
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     ours_url, theirs_url = servers.database(), servers.database()
     ways = [Way(functions, threads) for functions in (False, True) for threads in THREADS]
-    tried = in_turns(TRIALS, *(partial(_per_second, theirs_url, way, scale.warm_up / 2) for way in ways))
+    tried = interleave(TRIALS, *(partial(_per_second, theirs_url, way, scale.warm_up / 2) for way in ways))
     trials = {way: max(rates) for way, rates in zip(ways, tried, strict=True)}
     best = [
         max((way for way in ways if way.functions is functions), key=trials.__getitem__) for functions in (False, True)
@@ -48,16 +48,16 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     counts: list[int] = []
 
     def appended() -> float:
-        servers.settle()
+        servers.checkpoint()
         count, took = uvloop.run(append.append(ours_url, scale.seconds))
         counts.append(count)
         return count / took
 
     def inserted(way: Way) -> float:
-        servers.settle()
+        servers.checkpoint()
         return _per_second(theirs_url, way, scale.seconds)
 
-    ours, *theirs = in_turns(scale.rounds, appended, *(partial(inserted, way) for way in best))
+    ours, *theirs = interleave(scale.rounds, appended, *(partial(inserted, way) for way in best))
     notes = ["in trials: " + ", ".join(f"{rate:,.0f}/s ({way})" for way, rate in trials.items())]
     return [
         Result(
@@ -116,4 +116,4 @@ def _per_second(database_url: str, way: Way, seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

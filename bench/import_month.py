@@ -21,14 +21,14 @@ from time import perf_counter
 
 import uvloop
 
-from bench import groups, orders
+from bench import group_sizes, orders
 from bench.append import WRITERS, running_appender
+from bench.interleave import interleave
 from bench.load import ROOT
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
-from bench.servers import Connection, Servers, Services, connected
-from bench.turns import in_turns
+from bench.servers import Connection, Servers, Services, with_connection
 from cli.importer.online_retail import HEADER, Order, read_invoices
 from cli.stack.service import orders_command
 from shared.aggregates.order import OrderLine, OrderPlaced, stream_of
@@ -64,16 +64,16 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         with servers.services(database, commands=1) as services:
             _import(servers, services, warm_up)
             _import(servers, services, file)
-            grouped.append(groups.of_service(services.port("command")).in_words())
+            grouped.append(group_sizes.of_service(services.port("command")).summary())
         return _per_second(database, len(before), reading)
 
     def appended() -> float:
-        servers.settle()
+        servers.checkpoint()
         database = servers.database()
         uvloop.run(_append(database, before, placed))
         return _per_second(database, len(before))
 
-    ours, theirs = in_turns(max(5, scale.rounds), imported, appended)
+    ours, theirs = interleave(max(5, scale.rounds), imported, appended)
     lines = sum(len(order.items) for order in placed)
     of = "the file of RETAIL_CSV" if given else "invoices of the sample, repeated under other numbers"
     return [
@@ -104,7 +104,7 @@ def _per_second(database_url: str, behind: int, more_seconds: float = 0.0) -> fl
         assert row is not None, "the log has events"
         return float(row[0] / (row[1] + more_seconds))
 
-    return connected(database_url, ask)
+    return with_connection(database_url, ask)
 
 
 def _month(path: Path, invoices: int, name: str) -> Path:
@@ -160,4 +160,4 @@ def _placing(order: Order) -> AppendRequest:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

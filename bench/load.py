@@ -30,8 +30,8 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 32
     rate: float = 0.0  # a second; 0: closed loop
     in_order: bool = False
-    gives_up: bool = False  # in an open loop: what could not be sent by the end is not sent any more
-    reads_at: int | None = None  # port of a query service that is asked for what was acknowledged, with its token
+    drops_unsent: bool = False  # in an open loop: what could not be sent by the end is not sent any more
+    read_port: int | None = None  # port of a query service that is asked for what was acknowledged, with its token
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     watch: dict[str, list[int]] = {}  # process ids whose share of a core is wanted, with their children
 
 
-class Measured(msgspec.Struct, kw_only=True):
+class FlowReport(msgspec.Struct, kw_only=True):
     """Latencies in milliseconds. In an open loop they count from when the request was due."""
 
     name: str
@@ -51,12 +51,12 @@ class Measured(msgspec.Struct, kw_only=True):
     statuses: dict[int, int] = {}
     latencies: list[float] = []
     reads: list[float] = []  # from the acknowledgement to the answered query
-    wholes: list[float] = []  # from when the command was due to the answered query
+    end_to_end: list[float] = []  # from when the command was due to the answered query
     late: list[float] = []  # how much later than due the client itself noticed
 
 
 class Report(msgspec.Struct, kw_only=True):
-    flows: list[Measured]
+    flows: list[FlowReport]
     seconds: float
     client_cpu: float  # share of one core
     cpu: dict[str, float]
@@ -67,36 +67,36 @@ class Report(msgspec.Struct, kw_only=True):
     def accepted_per_second(self, flow: int = 0) -> float:
         return self.flows[flow].accepted / self.seconds
 
-    def cores_in_words(self) -> str:
+    def cpu_summary(self) -> str:
         """Who was busy, as shares of one core."""
         shares = sorted({**self.cpu, "client": self.client_cpu}.items(), key=lambda item: -item[1])
         return "cores: " + ", ".join(f"{name} {share:.2f}" for name, share in shares)
 
-    def lateness_in_words(self) -> str:
+    def send_delay_summary(self) -> str:
         late = sorted(late for flow in self.flows for late in flow.late)
         return f"of each latency the client itself is {statistics.median(late):.1f} ms (median)"
 
 
-class Refused(Exception):
+class LoadFailed(Exception):
     """The servers did not do what was asked of them, so there is nothing to measure."""
 
 
 def run(plan: Plan, refusals: Collection[int] = ()) -> Report:
     """The load in a process of its own. `refusals` are statuses above 299 that it may be answered with.
 
-    Raises Refused when not all of it did what it should.
+    Raises LoadFailed when not all of it did what it should.
     """
     command = [sys.executable, "-m", "bench.load_client"]
     ended = subprocess.run(command, input=msgspec.msgpack.encode(plan), capture_output=True, cwd=ROOT, check=False)
     if ended.returncode:
-        raise Refused(ended.stderr.decode().strip())
+        raise LoadFailed(ended.stderr.decode().strip())
     try:
         report = msgspec.msgpack.decode(ended.stdout, type=Report)
     except msgspec.DecodeError as error:
         said = f"{len(ended.stdout):,} bytes, and on its standard error: {ended.stderr.decode().strip() or 'nothing'}"
-        raise Refused(f"the load client's report cannot be read ({error}): {said}") from error
+        raise LoadFailed(f"the load client's report cannot be read ({error}): {said}") from error
     for flow in report.flows:
         failed = {status: count for status, count in flow.statuses.items() if status >= 300 and status not in refusals}
         if failed:
-            raise Refused(f"{flow.name}: of {sum(flow.statuses.values())} answers, by status: {failed}")
+            raise LoadFailed(f"{flow.name}: of {sum(flow.statuses.values())} answers, by status: {failed}")
     return report

@@ -14,8 +14,8 @@ import msgspec
 import psutil
 import uvloop
 
-from bench.load import Flow, Measured, Plan, Refused, Report
-from bench.wire import Wire, get
+from bench.http_connection import HttpConnection, get_request
+from bench.load import Flow, FlowReport, LoadFailed, Plan, Report
 
 TICK_SECONDS = 0.001  # the finest that the event loop's timers are
 LAST_ANSWERS_SECONDS = 20.0
@@ -36,7 +36,7 @@ class _Clock:
 class _Stream:
     """One flow under way."""
 
-    def __init__(self, flow: Flow, clock: _Clock, wires: list[Wire], readers: list[Wire]) -> None:
+    def __init__(self, flow: Flow, clock: _Clock, wires: list[HttpConnection], readers: list[HttpConnection]) -> None:
         self._flow = flow
         self._clock = clock
         self._next = 0
@@ -48,7 +48,7 @@ class _Stream:
         self._due: deque[float] = deque()
         self._sent = 0
         self._statuses: Counter[int] = Counter()
-        self.measured = Measured(name=flow.name, statuses=self._statuses)
+        self.measured = FlowReport(name=flow.name, statuses=self._statuses)
 
     @property
     def scheduled(self) -> bool:
@@ -70,7 +70,7 @@ class _Stream:
             self._due.append(due)
             if self._clock.counts(due):
                 self.measured.late.append((now - due) * 1_000)
-        if self._flow.gives_up and now >= self._clock.ends:
+        if self._flow.drops_unsent and now >= self._clock.ends:
             self._due.clear()
         while self._due and self._idle:
             self._send(self._idle.popleft(), self._due.popleft())
@@ -86,15 +86,15 @@ class _Stream:
         self._next += 1
         return requests[(self._next - 1) % len(requests)]
 
-    def _send(self, wire: Wire, due: float) -> None:
+    def _send(self, wire: HttpConnection, due: float) -> None:
         self._under_way += 1
         wire.send(self._request(), lambda status, body: self._answered(wire, due, status, body))
 
-    def _answered(self, wire: Wire, due: float, status: int, body: bytes) -> None:
+    def _answered(self, wire: HttpConnection, due: float, status: int, body: bytes) -> None:
         now = perf_counter()
         self._under_way -= 1
         self._count(due, now, status)
-        if self._flow.reads_at is not None and status < 300:
+        if self._flow.read_port is not None and status < 300:
             self._unread.append((_question(body), due, now))
             self._read()
         if not self.scheduled:
@@ -118,14 +118,14 @@ class _Stream:
             wire, (question, due, acknowledged) = self._readers.popleft(), self._unread.popleft()
             self._ask(wire, question, due, acknowledged)
 
-    def _ask(self, wire: Wire, question: bytes, due: float, acknowledged: float) -> None:
+    def _ask(self, wire: HttpConnection, question: bytes, due: float, acknowledged: float) -> None:
         def answered(status: int, _: bytes) -> None:
             now = perf_counter()
             self._under_way -= 1
             self._statuses[status] += 1
             if self._clock.counts(due):
                 self.measured.reads.append((now - acknowledged) * 1_000)
-                self.measured.wholes.append((now - due) * 1_000)
+                self.measured.end_to_end.append((now - due) * 1_000)
             self._readers.append(wire)
             self._read()
 
@@ -143,7 +143,9 @@ _decoder = msgspec.json.Decoder(_Acknowledgement)
 
 def _question(acknowledgement: bytes) -> bytes:
     said = _decoder.decode(acknowledgement)
-    return get(f"/orders/{said.aggregate_id}", **{"Consistency-Token": said.consistency_token, "Prefer": "wait=10"})
+    return get_request(
+        f"/orders/{said.aggregate_id}", **{"Consistency-Token": said.consistency_token, "Prefer": "wait=10"}
+    )
 
 
 class _Watch:
@@ -189,10 +191,10 @@ def _seconds(process: psutil.Process) -> float:
     return float(ended + times.user + times.system)
 
 
-async def _connect(flow: Flow) -> tuple[list[Wire], list[Wire]]:
+async def _connect(flow: Flow) -> tuple[list[HttpConnection], list[HttpConnection]]:
     """(to send on, to read what was acknowledged on)"""
-    wires = [await Wire.open(flow.ports[number % len(flow.ports)]) for number in range(flow.connections)]
-    return wires, [] if flow.reads_at is None else [await Wire.open(flow.reads_at) for _ in wires]
+    wires = [await HttpConnection.open(flow.ports[number % len(flow.ports)]) for number in range(flow.connections)]
+    return wires, [] if flow.read_port is None else [await HttpConnection.open(flow.read_port) for _ in wires]
 
 
 async def _run(plan: Plan) -> Report:
@@ -209,9 +211,9 @@ async def _run(plan: Plan) -> Report:
     while not all(stream.finished for stream in streams):
         await _until(perf_counter() + TICK_SECONDS, streams)
         if perf_counter() > clock.ends + LAST_ANSWERS_SECONDS:
-            raise Refused("answers did not come")
+            raise LoadFailed("answers did not come")
     if any(wire.broken.done() for wires, readers in connections for wire in (*wires, *readers)):
-        raise Refused("a connection was closed")
+        raise LoadFailed("a connection was closed")
     flows = [stream.measured for stream in streams]
     return Report(flows=flows, seconds=plan.seconds, client_cpu=client_cpu, cpu=cpu)
 
@@ -229,7 +231,7 @@ def main() -> None:
     gc.disable()  # a pause of the client must not be taken for one of the server
     try:
         report = uvloop.run(_run(plan))
-    except (Refused, OSError) as error:
+    except (LoadFailed, OSError) as error:
         sys.exit(str(error))
     # Not `sys.stdout.buffer`: under PYTHONUNBUFFERED that is the bare file, which may write a part and say so.
     with open(sys.stdout.fileno(), "wb", closefd=False) as whole:

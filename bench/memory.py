@@ -10,12 +10,12 @@ import sys
 import psutil
 
 from bench import orders
+from bench.http_connection import json_request
 from bench.load import Flow, Plan, run
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers, Services
-from bench.wire import send_json
 
 FIRST = 10_000
 CONNECTIONS = 32
@@ -50,10 +50,10 @@ def _place(services: Services, count: int) -> int:
     while placed < count:
         flow = Flow(
             name="place and read",
-            requests=[send_json("POST", "/orders", orders.BODY)],
+            requests=[json_request("POST", "/orders", orders.BODY)],
             ports=services.ports("command"),
             connections=CONNECTIONS,
-            reads_at=services.port("query"),
+            read_port=services.port("query"),
         )
         report = run(Plan(flows=[flow], warm_up=0.0, seconds=1.0))
         placed += report.flows[0].statuses[201]
@@ -67,4 +67,4 @@ def _resident(services: Services) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

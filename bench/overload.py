@@ -14,12 +14,12 @@ import sys
 import psutil
 
 from bench import orders
+from bench.http_connection import json_request
 from bench.load import Flow, Plan, Report, run
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
-from bench.wire import send_json
 
 CONNECTIONS = 32
 OVERLOADED_CONNECTIONS = 600
@@ -56,7 +56,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
                 f"{refused:,.0f}/s were refused in the last round",
                 f"right afterwards {peaks[-1]:,.0f}/s were placed, before {peaks[-2]:,.0f}/s",
                 f"it took {max(more_memory) / 2**20:.1f} MiB more memory at most",
-                last.cores_in_words(),
+                last.cpu_summary(),
             ],
         )
     ]
@@ -72,9 +72,9 @@ def _overload(port: int, rate: float, seconds: float, watch: dict[str, list[int]
 
 
 def _orders(port: int, connections: int, rate: float = 0.0) -> Flow:
-    request = send_json("POST", "/orders", orders.BODY)
-    return Flow(name="place", requests=[request], ports=[port], connections=connections, rate=rate, gives_up=True)
+    request = json_request("POST", "/orders", orders.BODY)
+    return Flow(name="place", requests=[request], ports=[port], connections=connections, rate=rate, drops_unsent=True)
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.load import ROOT
 from bench.result import Result
-from bench.run import LATEST, Run, load
+from bench.runner import LATEST, Run, load
 
 PERFORMANCE = ROOT / "docs" / "performance.md"
 SCALING = ROOT / "docs" / "scaling.md"

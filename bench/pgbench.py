@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.servers import Connection, Servers, connected
+from bench.servers import Connection, Servers, with_connection
 from cli.stack.binaries import postgres_binary
 
 CLIENTS = 32
@@ -37,7 +37,7 @@ class Pgbench:
         async def make(connection: Connection) -> None:
             await connection.execute(_TABLE)
 
-        connected(database_url, make)
+        with_connection(database_url, make)
 
     def per_second(self, seconds: float, clients: int = CLIENTS) -> float:
         """Transactions a second."""

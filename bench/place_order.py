@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import sys
 
-from bench import groups, orders
-from bench.bare import Bare
+from bench import group_sizes, orders
+from bench.bare_route import BareService
+from bench.http_connection import json_request
+from bench.interleave import interleave
 from bench.load import Flow, Plan, Report, run
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
-from bench.servers import Servers, running
-from bench.turns import in_turns
-from bench.wire import send_json
+from bench.servers import Servers, started
 
 CONNECTIONS = 32
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
-    bare = Bare(servers.directory)
+    bare = BareService(servers.directory)
     short = scale.short if scale.rounds > 1 else scale
-    with servers.services(servers.database(), commands=1) as services, running(bare):
-        reports, bare_reports = in_turns(
+    with servers.services(servers.database(), commands=1) as services, started(bare):
+        reports, bare_reports = interleave(
             short.rounds,
             lambda: _load(services.port("command"), short, services.watch),
             lambda: _load(bare.port, short, {}),
         )
-        grouped = groups.of_service(services.port("command")).in_words()
+        grouped = group_sizes.of_service(services.port("command")).summary()
     last = reports[-1]
     return [
         Result(
@@ -40,17 +40,17 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             goal=Goal("at least", 0.55),
             n=sum(report.flows[0].answers for report in reports),
             client_cpu=max(report.client_cpu for report in (*reports, *bare_reports)),
-            notes=[last.cores_in_words(), grouped],
+            notes=[last.cpu_summary(), grouped],
         )
     ]
 
 
 def _load(port: int, scale: Scale, watch: dict[str, list[int]]) -> Report:
     flow = Flow(
-        name="place", requests=[send_json("POST", "/orders", orders.BODY)], ports=[port], connections=CONNECTIONS
+        name="place", requests=[json_request("POST", "/orders", orders.BODY)], ports=[port], connections=CONNECTIONS
     )
     return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=watch))
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

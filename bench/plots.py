@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.load import ROOT
-from bench.run import Run
+from bench.runner import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

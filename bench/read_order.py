@@ -12,15 +12,15 @@ import sys
 from collections.abc import Mapping
 
 from bench import orders
-from bench.bare import Bare
+from bench.bare_route import BareService
+from bench.http_connection import get_request
+from bench.interleave import interleave
 from bench.load import Flow, Plan, Report, run
+from bench.read_your_writes import wait_until_read
 from bench.result import Goal, Result, percentile
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
-from bench.servers import Servers, Services, running
-from bench.turns import in_turns
-from bench.visibility import wait_until_read
-from bench.wire import get
+from bench.servers import Servers, Services, started
 
 ORDERS = 10_000
 CONNECTIONS = 32
@@ -39,7 +39,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 def _measure(servers: Servers, database: str, scale: Scale, settings: Mapping[str, str], how: str) -> list[Result]:
     with servers.services(database, queries=1, settings=settings) as services:
         wait_until_read(services, orders.order_id(ORDERS - 1))
-        with running(Bare(servers.directory, _answer_bytes(services))) as bare:
+        with started(BareService(servers.directory, _answer_bytes(services))) as bare:
             return _in_turns((services.port("query"), bare.port), scale, services.watch, how)
 
 
@@ -51,11 +51,11 @@ def _in_turns(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]],
     size = scale if once else short
     if not once:
         _load(query, scale)  # until it remembers them
-    closed, bare_closed = in_turns(
+    closed, bare_closed = interleave(
         1 if once else short.rounds, lambda: _load(query, size, watch), lambda: _load(bare, size)
     )
     rate = LOAD * min(report.per_second() for report in closed)
-    opened, bare_opened = in_turns(
+    opened, bare_opened = interleave(
         1 if how else short.rounds, lambda: _load(query, short, watch, rate), lambda: _load(bare, short, {}, rate)
     )
     return [
@@ -71,7 +71,7 @@ def _in_turns(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]],
             goal=None if how else Goal("at least", 0.8),
             n=sum(report.flows[0].answers for report in closed),
             client_cpu=max(report.client_cpu for report in (*closed, *bare_closed)),
-            notes=[closed[-1].cores_in_words()],
+            notes=[closed[-1].cpu_summary()],
         ),
         Result(
             row=4,
@@ -84,13 +84,13 @@ def _in_turns(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]],
             goal=None if how else Goal("at most", 1.5),
             n=sum(report.flows[0].answers for report in opened),
             client_cpu=max(report.client_cpu for report in (*opened, *bare_opened)),
-            notes=[opened[-1].lateness_in_words()],
+            notes=[opened[-1].send_delay_summary()],
         ),
     ]
 
 
 def _load(port: int, scale: Scale, watch: dict[str, list[int]] | None = None, rate: float = 0.0) -> Report:
-    requests = [get(f"/orders/{orders.order_id(number)}") for number in range(ORDERS)]
+    requests = [get_request(f"/orders/{orders.order_id(number)}") for number in range(ORDERS)]
     flow = Flow(name="read", requests=requests, ports=[port], connections=CONNECTIONS, rate=rate)
     return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=watch or {}))
 
@@ -102,4 +102,4 @@ def _answer_bytes(services: Services) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bench import append, logs, orders
-from bench.load import Refused
+from bench import append, orders, template_logs
+from bench.load import LoadFailed
 from bench.pgbench import Pgbench
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
-from bench.servers import Connection, Servers, connected
+from bench.servers import Connection, Servers, with_connection
 from cli.stack.service import orders_command
 from shared.eventstore import log as event_log
 from shared.settings import Settings
@@ -47,12 +47,12 @@ where datname = $1 and backend_type = 'client backend'
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
-    log = logs.log_of(servers, scale.events)
+    log = template_logs.template_log(servers, scale.events)
     pgbench = Pgbench(servers, servers.database(), append.EVENT.data, append.EVENT.metadata)
     inserts = []
     measured = _Measured(scale.events)
     for _ in range(scale.rounds if scale.events < 500_000 else 2):
-        servers.settle()
+        servers.checkpoint()
         measured.take(servers, log)
         inserts.append(pgbench.per_second(scale.seconds))
     results = [
@@ -80,7 +80,7 @@ class _Measured:
 
     def take(self, servers: Servers, log: str) -> None:
         self.built.append(_build(servers, log))
-        self.alone.append(self.events / connected(log, _read_all))
+        self.alone.append(self.events / with_connection(log, _read_all))
 
     def result(self, of: str, against: str, theirs: list[float], goal: Goal | None) -> Result:
         cores = statistics.median(each.cpu_seconds / each.seconds for each in self.built)
@@ -114,7 +114,7 @@ def _build(servers: Servers, database_url: str) -> _Built:
             "PYTHONUNBUFFERED": "1",
         }
         # Asked of another database: in the log's own, the only one to connect shall be the one that rebuilds.
-        return connected(servers.postgres.url, lambda asking: _watch(asking, database_url, environment))
+        return with_connection(servers.postgres.url, lambda asking: _watch(asking, database_url, environment))
 
 
 async def _watch(asking: Connection, database_url: str, environment: dict[str, str]) -> _Built:
@@ -145,7 +145,7 @@ async def _says(process: asyncio.subprocess.Process, begin: bytes) -> None:
         if line.startswith(begin):
             return
         said.append(line)
-    raise Refused(b"".join(said).decode())
+    raise LoadFailed(b"".join(said).decode())
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -163,4 +163,4 @@ async def _read_all(connection: Connection) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

@@ -102,14 +102,14 @@ class Servers:
         self.postgres.start()
         for url in database_urls:
             self._execute(_PREWARM, url)
-        return {url: connected(url, _share_held) for url in database_urls}
+        return {url: with_connection(url, _share_held) for url in database_urls}
 
-    def settle(self) -> None:
-        """As `settle`, through a connection of its own."""
-        connected(self.postgres.url, settle)
+    def checkpoint(self) -> None:
+        """As `checkpoint`, through a connection of its own."""
+        with_connection(self.postgres.url, checkpoint)
 
     def _execute(self, statement: str, database_url: str | None = None) -> None:
-        connected(database_url or self.postgres.url, lambda connection: connection.execute(statement))
+        with_connection(database_url or self.postgres.url, lambda connection: connection.execute(statement))
 
     @contextmanager
     def valkey(self) -> Iterator[EmbeddedValkey]:
@@ -190,7 +190,7 @@ def servers(directory: Path | None = None, shared_buffers: str = SHARED_BUFFERS)
 
 
 @contextmanager
-def running(server: S) -> Iterator[S]:
+def started(server: S) -> Iterator[S]:
     server.spawn()
     try:
         _wait_for(server)
@@ -207,7 +207,7 @@ def _wait_for(server: Server) -> None:
         time.sleep(0.02)  # a condition outside of this process: it can only be asked again
 
 
-def connected(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+def with_connection(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
     """What `work` makes of a connection as the products' own are: on uvloop."""
 
     async def asked() -> T:
@@ -225,7 +225,7 @@ async def connect(url: str) -> Connection:
     return await asyncpg.connect(url, server_settings={"jit": "off", "timezone": "UTC"})
 
 
-async def settle(connection: Connection) -> None:
+async def checkpoint(connection: Connection) -> None:
     """Writes out what is dirty, so that one measure does not pay for the one before it."""
     await connection.execute("checkpoint")
 

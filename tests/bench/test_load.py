@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bench.load import Flow, Measured, Plan, Refused, run
-from bench.wire import get
+from bench.http_connection import get_request
+from bench.load import Flow, FlowReport, LoadFailed, Plan, run
 
 CONNECTIONS = 4
 RATE = 400.0
@@ -51,15 +51,15 @@ async def shop(status: int = 200) -> AsyncIterator[Shop]:
 
 
 def flow(port: int, rate: float) -> Flow:
-    return Flow(name="read", requests=[get("/")], ports=[port], connections=CONNECTIONS, rate=rate)
+    return Flow(name="read", requests=[get_request("/")], ports=[port], connections=CONNECTIONS, rate=rate)
 
 
-async def load(port: int, rate: float) -> Measured:
+async def load(port: int, rate: float) -> FlowReport:
     report = await asyncio.to_thread(run, Plan(flows=[flow(port, rate)], warm_up=0.05, seconds=1.0))
     return report.flows[0]
 
 
-def slow(measured: Measured) -> int:
+def slow(measured: FlowReport) -> int:
     """Answers that took at least a third of the stall."""
     return sum(latency > 1_000 * STALL_SECONDS / 3 for latency in measured.latencies)
 
@@ -80,12 +80,12 @@ async def test_a_closed_loop_hides_a_stall_and_so_is_no_measure_of_latency() -> 
 
 async def test_refusals_are_not_measured() -> None:
     async with shop(status=503) as one:
-        with pytest.raises(Refused, match="503"):
+        with pytest.raises(LoadFailed, match="503"):
             await load(one.port, RATE)
 
 
 async def test_a_server_that_is_gone_is_not_measured() -> None:
     async with shop() as one:
         port = one.port
-    with pytest.raises(Refused, match="refused"):
+    with pytest.raises(LoadFailed, match="refused"):
         await load(port, RATE)

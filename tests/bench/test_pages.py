@@ -12,8 +12,8 @@ import pytest
 
 from bench import pages
 from bench.__main__ import ROWS, measures
-from bench.bare import PlaceOrder
-from bench.run import LATEST, load
+from bench.bare_route import PlaceOrder
+from bench.runner import LATEST, load
 
 ROOT = Path(__file__).parents[2]
 WORDS = {"title", "description", "examples", "example", "default"}

@@ -9,7 +9,7 @@ import pytest
 from bench import check
 from bench.machine import Machine
 from bench.result import Goal, Result, percentile, record
-from bench.run import Run
+from bench.runner import Run
 from bench.scale import Scale
 
 MACHINE = Machine("cpu", 2, 4.0, "Linux", "ext4", 1.0, 0.0, {})

@@ -1,7 +1,6 @@
-"""What the services are compared with: the least that FastAPI can do for the same request.
+"""The baseline of rows 3 and 4: a FastAPI service that validates the same body and answers a constant.
 
-`python -m bench.bare PORT BYTES`: one process, the same HTTP server with the same settings; a body checked by the same
-rules; a constant for an answer.
+`python -m bench.bare_route PORT BYTES` runs it in one process, on the same HTTP server with the same settings.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Currency = Annotated[
 ]
 
 
-# The service's rules, written down once more: when it checks them faster, what it is compared with stays as it is.
+# A copy of the service's rules: when the service validates faster, the baseline stays the same.
 class OrderItem(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     product_id: ProductId
@@ -65,7 +64,7 @@ def create_app(answer_bytes: int) -> FastAPI:
     document = b'"' + b"x" * (answer_bytes - 2) + b'"'
 
     @app.post("/orders")
-    async def place(body: PlaceOrder) -> Response:  # noqa: ARG001 - to be checked is all that happens to it
+    async def place(body: PlaceOrder) -> Response:  # noqa: ARG001 - only validated
         return Response(_ACKNOWLEDGEMENT, 201, media_type="application/json")
 
     @app.get("/orders/{order_id}")
@@ -79,8 +78,8 @@ def create_app(answer_bytes: int) -> FastAPI:
     return app
 
 
-class Bare(Service):
-    """It as a process."""
+class BareService(Service):
+    """The baseline as a process."""
 
     def __init__(self, directory: Path, answer_bytes: int = 512) -> None:
         port = free_port()
@@ -88,8 +87,8 @@ class Bare(Service):
         self._answer_bytes = answer_bytes
 
     def spawn(self) -> None:
-        """Launch `python -m bench.bare`."""
-        command = [sys.executable, "-m", "bench.bare", str(self.port), str(self._answer_bytes)]
+        """Launch `python -m bench.bare_route`."""
+        command = [sys.executable, "-m", "bench.bare_route", str(self.port), str(self._answer_bytes)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = launch(command, log=self.log, env=environment, death_signal=signal.SIGTERM)
 

@@ -10,13 +10,13 @@ import itertools
 import sys
 
 from bench import orders
+from bench.http_connection import json_request
+from bench.interleave import interleave
 from bench.load import Flow, Plan, Report, run
 from bench.result import Goal, Result, percentile
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
-from bench.turns import in_turns
-from bench.wire import send_json
 
 RATE = 300.0
 HOT = 0.9
@@ -35,7 +35,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     with servers.services(database, commands=1) as services:
         port = services.port("command")
         run(Plan(flows=[_moves("all", [*others, HOT_ORDER], 0.0, port)], warm_up=0.0, seconds=FIRST_CHANGE_SECONDS))
-        hot, spread = in_turns(
+        hot, spread = interleave(
             scale.rounds,
             lambda: _load(port, others, [HOT_ORDER], scale),
             lambda: _load(port, others, others, scale),
@@ -55,7 +55,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             client_cpu=max(report.client_cpu for report in (*hot, *spread)),
             notes=[
                 f"the others alone, at a tenth of the rate: {_p99(by_themselves):.1f} ms",
-                hot[-1].lateness_in_words(),
+                hot[-1].send_delay_summary(),
             ],
         )
     ]
@@ -76,7 +76,7 @@ def _load(port: int, others: list[int], beside: list[int], scale: Scale) -> Repo
 def _moves(name: str, numbers: list[int], rate: float, port: int) -> Flow:
     """Each changes the address, also where an earlier load has, so each appends an event."""
     requests = [
-        send_json(
+        json_request(
             "PUT",
             f"/orders/{orders.order_id(number)}/shipping-address",
             b'{"shipping_address_id":"address-%d"}' % address,
@@ -88,4 +88,4 @@ def _moves(name: str, numbers: list[int], rate: float, port: int) -> Flow:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

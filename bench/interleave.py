@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_turns(rounds: int, *sides: Callable[[], T]) -> list[list[T]]:
+def interleave(rounds: int, *sides: Callable[[], T]) -> list[list[T]]:
     """What each side measured, round by round. Every other round goes the other way round, so that a machine that
     becomes slower or faster all the time favours nobody."""
     measured: list[list[T]] = [[] for _ in sides]

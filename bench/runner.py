@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from bench import machine, scale
-from bench.load import Refused
+from bench.load import LoadFailed
 from bench.machine import Machine
 from bench.result import Result, record
 from bench.scale import Scale
@@ -41,7 +41,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return not self.failed and all(result.reached is not False for result in self.results)
 
 
-def alone(measure: Measure) -> int:
+def run_row(measure: Measure) -> int:
     """The command line of one row. Exit code 1: a goal was not reached."""
     asked = arguments("one row of the table").parse_args()
     name = Path(sys.argv[0]).stem
@@ -71,7 +71,7 @@ def take(measures: Mapping[str, Measure], size: Scale, directory: Path | None) -
             _tell(f"{name} …")
             try:
                 measured = measure(running, size)
-            except Refused as error:
+            except LoadFailed as error:
                 failed[name] = str(error)
                 _tell(f"  could not be measured: {error}")
                 continue

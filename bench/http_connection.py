@@ -14,7 +14,7 @@ Answered = Callable[[int, bytes], None]  # (status, body)
 _LENGTH = b"content-length: "
 
 
-class Wire(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = b""
         self._answered: Answered | None = None
@@ -22,7 +22,7 @@ class Wire(asyncio.Protocol):
         self.broken = asyncio.get_running_loop().create_future()  # settled when the server hangs up
 
     @classmethod
-    async def open(cls, port: int) -> Wire:
+    async def open(cls, port: int) -> HttpConnection:
         return (await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port))[1]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,11 +57,11 @@ class Wire(asyncio.Protocol):
         self._transport.close()
 
 
-def get(path: str, **headers: str) -> bytes:
+def get_request(path: str, **headers: str) -> bytes:
     return _head("GET", path, headers) + b"\r\n"
 
 
-def send_json(method: str, path: str, body: bytes) -> bytes:
+def json_request(method: str, path: str, body: bytes) -> bytes:
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     return _head(method, path, headers) + b"\r\n" + body
 

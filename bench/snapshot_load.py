@@ -11,9 +11,9 @@ from time import perf_counter
 
 from bench import orders
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
-from bench.servers import Connection, Servers, connected
+from bench.servers import Connection, Servers, with_connection
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
@@ -27,9 +27,9 @@ LOADS = 100  # of each order, a round
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     database = servers.database()
-    connected(database, _live)
-    rounds = [connected(database, _load) for _ in range(scale.rounds)]
-    without = connected(database, _load_without_snapshot)
+    with_connection(database, _live)
+    rounds = [with_connection(database, _load) for _ in range(scale.rounds)]
+    without = with_connection(database, _load_without_snapshot)
     shortest, longest = LIVES[0], LIVES[-1]
     return [
         Result(
@@ -89,4 +89,4 @@ async def _load_without_snapshot(connection: Connection) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

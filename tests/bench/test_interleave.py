@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.turns import in_turns
+from bench.interleave import interleave
 
 
 def test_every_other_round_goes_the_other_way_round() -> None:
@@ -12,5 +12,5 @@ def test_every_other_round_goes_the_other_way_round() -> None:
         order.append(name)
         return f"{name}{order.count(name)}"
 
-    assert in_turns(3, lambda: side("a"), lambda: side("b")) == [["a1", "a2", "a3"], ["b1", "b2", "b3"]]
+    assert interleave(3, lambda: side("a"), lambda: side("b")) == [["a1", "a2", "a3"], ["b1", "b2", "b3"]]
     assert order == ["a", "b", "b", "a", "a", "b"]

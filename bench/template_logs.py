@@ -6,7 +6,7 @@ from bench import orders
 from bench.servers import Servers
 
 
-def log_of(servers: Servers, events: int) -> str:
+def template_log(servers: Servers, events: int) -> str:
     """The URL of a log of so many events. Nobody may change it: copy it. Built on a smaller one, where there is one."""
     name = _name(events)
     if name in servers.databases:

@@ -7,13 +7,13 @@ import os
 import sys
 
 from bench import orders
+from bench.http_connection import get_request, json_request
 from bench.load import Flow, Plan, Report, run
+from bench.read_your_writes import wait_until_read
 from bench.result import Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
-from bench.visibility import wait_until_read
-from bench.wire import get, send_json
 
 COUNTS = (1, 2, 4)
 ORDERS = 10_000
@@ -38,7 +38,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
                 theirs=one,
                 n=sum(report.flows[0].answers for report in reports[count]),
                 client_cpu=max(report.client_cpu for report in reports[count]),
-                notes=[f"the limit: {bottleneck(reports[count][-1])}", reports[count][-1].cores_in_words()],
+                notes=[f"the limit: {bottleneck(reports[count][-1])}", reports[count][-1].cpu_summary()],
             )
             for count in counts
             if count > 1
@@ -64,7 +64,7 @@ def _commands(servers: Servers, scale: Scale, count: int) -> list[Report]:
     with servers.services(servers.database(), commands=count) as services:
         flow = Flow(
             name="place",
-            requests=[send_json("POST", "/orders", orders.BODY)],
+            requests=[json_request("POST", "/orders", orders.BODY)],
             ports=services.ports("command"),
             connections=CONNECTIONS,
         )
@@ -78,7 +78,7 @@ def _queries(servers: Servers, scale: Scale, count: int) -> list[Report]:
         wait_until_read(services, orders.order_id(ORDERS - 1))
         flow = Flow(
             name="read",
-            requests=[get(f"/orders/{orders.order_id(number)}") for number in range(ORDERS)],
+            requests=[get_request(f"/orders/{orders.order_id(number)}") for number in range(ORDERS)],
             ports=services.ports("query"),
             connections=CONNECTIONS,
         )
@@ -92,4 +92,4 @@ def _loads(flow: Flow, scale: Scale, watch: dict[str, list[int]]) -> list[Report
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

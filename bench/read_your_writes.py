@@ -10,13 +10,13 @@ import http.client
 import sys
 import time
 
-from bench import groups, orders
-from bench.load import Flow, Measured, Plan, Report, run
+from bench import group_sizes, orders
+from bench.http_connection import json_request
+from bench.load import Flow, FlowReport, Plan, Report, run
 from bench.result import Goal, Result, percentile
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers, Services
-from bench.wire import send_json
 
 RATE = 500.0
 CONNECTIONS = 64
@@ -28,10 +28,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     short = scale.short
     with servers.services(servers.database(), commands=1, queries=1) as services:
         reports = [_load(services, short) for _ in range(short.rounds)]
-        grouped = groups.of_service(services.port("command")).in_words()
+        grouped = group_sizes.of_service(services.port("command")).summary()
     reads = [report.flows[0].reads for report in reports]
-    wholes = [report.flows[0].wholes for report in reports]
-    notes = [reports[-1].cores_in_words(), reports[-1].lateness_in_words(), grouped]
+    end_to_end = [report.flows[0].end_to_end for report in reports]
+    notes = [reports[-1].cpu_summary(), reports[-1].send_delay_summary(), grouped]
     goals = {0.5: Goal("at most", 5.0, "value"), 0.99: Goal("at most", 25.0, "value")}
     return [
         Result(
@@ -48,7 +48,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         )
         for label, what, values in (
             ("acknowledged to shown", "acknowledged → shown to a query with its token", reads),
-            ("due to shown", "order due → shown to a query with its token, the append included", wholes),
+            ("due to shown", "order due → shown to a query with its token, the append included", end_to_end),
         )
         for share in goals
     ]
@@ -57,18 +57,18 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 def _load(services: Services, scale: Scale) -> Report:
     flow = Flow(
         name="place and read",
-        requests=[send_json("POST", "/orders", orders.BODY)],
+        requests=[json_request("POST", "/orders", orders.BODY)],
         ports=services.ports("command"),
         connections=CONNECTIONS,
         rate=RATE,
-        reads_at=services.port("query"),
+        read_port=services.port("query"),
     )
     report = run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=2 * scale.seconds, watch=services.watch))
     _all_were_shown(report.flows[0])
     return report
 
 
-def _all_were_shown(measured: Measured) -> None:
+def _all_were_shown(measured: FlowReport) -> None:
     assert len(measured.reads) == measured.answers, "an order was placed in the measured time and not read"
 
 
@@ -90,4 +90,4 @@ def _shows(port: int, order_id: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))

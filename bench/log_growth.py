@@ -14,11 +14,11 @@ from time import perf_counter
 
 import uvloop
 
-from bench import logs, orders
+from bench import orders, template_logs
 from bench.result import Goal, Result
-from bench.run import alone
+from bench.runner import run_row
 from bench.scale import Scale
-from bench.servers import Connection, Servers, connect, connected, settle
+from bench.servers import Connection, Servers, checkpoint, connect, with_connection
 from shared.aggregates.order import stream_of
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest
@@ -59,7 +59,7 @@ MEASURES: dict[str, tuple[Work, str]] = {
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
-    copies = {size: servers.copy(logs.log_of(servers, size)) for size in scale.growth}
+    copies = {size: servers.copy(template_logs.template_log(servers, size)) for size in scale.growth}
     held = servers.prewarm(copies.values())
     smallest, largest = scale.growth[0], scale.growth[-1]
     results = [
@@ -68,7 +68,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             label="space of an event",
             measure=f"space of an event in a log of {largest:,}, indexes included",
             unit="bytes",
-            ours=[connected(copies[largest], _bytes) / largest],
+            ours=[with_connection(copies[largest], _bytes) / largest],
         )
     ]
     for name, (work, unit) in MEASURES.items():
@@ -109,7 +109,7 @@ async def _in_turns(copies: Mapping[int, str], work: Work, scale: Scale) -> dict
             await _touch(connections[size])
         await _round(connections, work, _turns(scale.warm_up / 2))
         for _ in range(2 * scale.rounds + 1):
-            await settle(connections[max(connections)])
+            await checkpoint(connections[max(connections)])
             for size, rate in (await _round(connections, work, _turns(scale.seconds / 4))).items():
                 rates[size].append(rate)
     return rates
@@ -152,4 +152,4 @@ async def _bytes(connection: Connection) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(measure))
+    sys.exit(run_row(measure))
