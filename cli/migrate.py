@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from cli.stack.addresses import NoDatabase, find_database
-from shared.migrations import ChangedMigrationError, migrate
+from shared.migrations import IncompatibleDatabase, migrate
 from shared.postgres import CONNECTION_LOST
 from shared.settings import RolePasswords
 
@@ -22,5 +22,5 @@ def migrate_database(data_dir: Path) -> list[str]:
     environment. The names applied. Raises MigrationFailed."""
     try:
         return asyncio.run(migrate(find_database(data_dir), RolePasswords().by_role()))
-    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, NoDatabase, ChangedMigrationError) as error:
+    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, NoDatabase, IncompatibleDatabase) as error:
         raise MigrationFailed(str(error)) from error

@@ -1,4 +1,4 @@
-"""Applies `migrations/NNNN_verb_noun.sql` in order, each once."""
+"""Applies `migrations/NNNN_topic.sql` in order, each once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import asyncpg
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
-_LOCK = 0x6F7264657273  # "orders": two migrators at once take turns
+_LOCK = 0x6F7264657273  # "orders": serialises migrators
 
 _SCRAM_ITERATIONS = 4096  # as the server itself uses
 
@@ -29,8 +29,15 @@ create table if not exists schema_migrations (
 """
 
 
-class ChangedMigrationError(Exception):
-    """A migration that was applied here has since been edited; write a new one instead."""
+class IncompatibleDatabase(Exception):
+    """The database records a migration that this program does not have, or has with another text."""
+
+    def __init__(self, migration: str) -> None:
+        super().__init__(
+            f"an earlier, unreleased version of this program made the database ({migration} is not one of today's"
+            " migrations), and it cannot be upgraded. To start afresh, stop the stack, delete its data directory (of a"
+            " PostgreSQL of your own: drop the database and create an empty one), and start again."
+        )
 
 
 def migrations() -> list[tuple[str, str]]:
@@ -43,7 +50,7 @@ async def migrate(database_url: str, passwords: Mapping[str, str] | None = None)
     """Applies what is missing, each migration in a transaction of its own. Returns the names applied.
 
     `passwords` are set for the roles they name (`orders_command`, …); a role without one cannot log in. ASCII only.
-    Raises `ChangedMigrationError` before touching anything when an applied migration differs from its file.
+    Raises `IncompatibleDatabase` before touching anything where an applied migration is not one of today's.
     """
     connection = await asyncpg.connect(database_url, server_settings={"application_name": "orders-migrate"})
     try:
@@ -59,25 +66,27 @@ async def migrate(database_url: str, passwords: Mapping[str, str] | None = None)
 
 
 async def _missing(connection: Connection) -> list[tuple[str, str]]:
-    rows = await connection.fetch("select name, sha256 from schema_migrations")
+    rows = await connection.fetch("select name, sha256 from schema_migrations order by name")
     applied: dict[str, bytes] = {row["name"]: row["sha256"] for row in rows}
-    missing = []
-    for name, sql in migrations():
-        if name not in applied:
-            missing.append((name, sql))
-        elif applied[name] != await connection.fetchval("select sha256(convert_to($1, 'UTF8'))", sql):
-            raise ChangedMigrationError(f"{name} was edited after it had been applied here")
-    return missing
+    known = migrations()
+    texts = dict(known)
+    for name, checksum in applied.items():
+        # One with a higher number is of a newer program: during a deploy, an old one may still be started.
+        if name not in texts and name < known[-1][0]:
+            raise IncompatibleDatabase(name)
+        if name in texts and checksum != _checksum(texts[name]):
+            raise IncompatibleDatabase(name)
+    return [(name, sql) for name, sql in known if name not in applied]
+
+
+def _checksum(sql: str) -> bytes:
+    return hashlib.sha256(sql.encode()).digest()
 
 
 async def _apply(connection: Connection, name: str, sql: str) -> bool:
     async with connection.transaction():
         await connection.execute(sql)
-        await connection.execute(
-            "insert into schema_migrations (name, sha256) values ($1, sha256(convert_to($2, 'UTF8')))",
-            name,
-            sql,
-        )
+        await connection.execute("insert into schema_migrations (name, sha256) values ($1, $2)", name, _checksum(sql))
     return True
 
 

@@ -27,7 +27,7 @@ LOOK_SECONDS = 5.0
 _ASK_SECONDS = 2.0
 _SILENT_SECONDS = 30.0  # before the same is said again of a stall that goes on
 
-_LOG_STALLS = "select * from log_stalls($1, $2)"
+_LOG_BLOCKERS = "select * from log_blockers($1, $2)"
 
 _log = get_logger()
 
@@ -53,7 +53,7 @@ class Blocker(NamedTuple):
 async def read_stalls(connection: Connection, old_seconds: float) -> list[Blocker]:
     """What is in the way now; a transaction is named from `old_seconds` on."""
     async with asyncio.timeout(_ASK_SECONDS):
-        rows = await connection.fetch(_LOG_STALLS, timedelta(seconds=WAITING_SECONDS), timedelta(seconds=old_seconds))
+        rows = await connection.fetch(_LOG_BLOCKERS, timedelta(seconds=WAITING_SECONDS), timedelta(seconds=old_seconds))
     return [Blocker(*row) for row in rows]
 
 

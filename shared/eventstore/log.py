@@ -255,9 +255,18 @@ async def streams_due_for_snapshot(connection: Connection, after: int, up_to: in
     return [row["stream_id"] for row in await connection.fetch(_GROWN, after, up_to, at_least)]
 
 
-async def finish_compaction(connection: Connection, up_to: int, fingerprint: bytes, keep: timedelta) -> int:
-    """Notes how far the compactor came; forgets snapshots of other shapes older than `keep`; returns how many."""
-    return int(await connection.fetchval("select finish_compaction($1, $2, $3)", up_to, fingerprint, keep))
+async def finish_compaction(connection: Connection, up_to: int) -> None:
+    """Records that the log was compacted up to a position."""
+    await connection.execute("select finish_compaction($1)", up_to)
+
+
+async def delete_stale_snapshots(
+    connection: Connection, category: str, fingerprint: bytes, older_than: timedelta
+) -> int:
+    """Deletes the snapshots of a category of streams that have another shape and are older; returns how many."""
+    return int(
+        await connection.fetchval("select delete_stale_snapshots($1, $2, $3)", category, fingerprint, older_than)
+    )
 
 
 async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> AsyncIterator[StoredEvent]:

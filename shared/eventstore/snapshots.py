@@ -148,5 +148,6 @@ async def compact(
                 await save(connection, stream_id, loaded)
                 kept += 1
         after = up_to
-        await event_log.finish_compaction(connection, after, fingerprint(), timedelta(days=30))
+        await event_log.finish_compaction(connection, after)
+        await event_log.delete_stale_snapshots(connection, "order", fingerprint(), timedelta(days=30))
     return kept

@@ -150,6 +150,22 @@ async def test_the_compactor_keeps_every_stream_that_grew_and_only_once(
     assert await snapshots.compact(connection, 4) == 1
 
 
+async def test_the_compactor_deletes_old_snapshots_of_other_shapes_and_leaves_those_of_other_categories(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await _order_of(commands, 15, "of-today")
+    for stream_id in ("order-of-before", "order-of-late", "cart-order-1", "orders-1"):
+        age = timedelta(days=1 if stream_id == "order-of-late" else 31)
+        await connection.execute(
+            "insert into snapshots values ($1, 'another shape', 1, 1, now(), now() - $2::interval, '{}')",
+            stream_id,
+            age,
+        )
+    await snapshots.compact(connection, 10)
+    left = [row["stream_id"] for row in await connection.fetch("select stream_id from snapshots order by stream_id")]
+    assert left == ["cart-order-1", "order-of-late", "order-of-today", "orders-1"]
+
+
 async def test_the_projector_process_compacts_in_the_background(
     commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record], settings: Settings
 ) -> None:

@@ -136,34 +136,6 @@ class TestAppendingAGroup:
             ("order-1", 2, 3),
         ]
 
-    async def test_answers_programs_of_before_a_row_for_each_command(self, connection: Connection) -> None:
-        """They call `append_events`, and go on while a new version is rolled out."""
-        [first, _] = await event_log.append_group(connection, [append("order-1", key="key"), append("order-2")])
-        ids = [uuid7() for _ in range(3)]
-        rows = await connection.fetch(
-            "select * from append_events($1, array[0, 0, 1], $2, $3, $4, array[1, 2, 3, 3], $5,"
-            " array_fill('OrderDelivered'::text, array[4]), array[1, 1, 1, 1], array_fill('{}'::text, array[4]),"
-            " array_fill('{}'::text, array[4]), array_fill(now(), array[4]))",
-            ["order-3", "order-2", "order-1"],
-            ids,
-            ["key", None, None],
-            [b"request", None, None],
-            [uuid7() for _ in range(4)],
-        )
-        assert [tuple(row) for row in rows] == [
-            ("replayed", first.command_id, "order-1", 1, 1, first.log_id),
-            ("conflict", ids[1], "order-2", 1, 2, first.log_id),
-            ("appended", ids[2], "order-1", 3, 4, first.log_id),
-        ]
-        without_keys = await connection.fetchrow(
-            "select * from append_events(array['order-4'], array[0], array[$1]::uuid[], null, null,"
-            " array[1], array[$1]::uuid[], array['OrderDelivered'], array[1], array['{}'], array['{}'], array[now()])",
-            ids[0],
-        )
-        assert without_keys is not None
-        assert tuple(without_keys) == ("appended", ids[0], "order-4", 1, 5, first.log_id)
-        assert_sound(await whole_log(connection), first_hash(first.log_id))
-
     async def test_tells_whoever_listens_where_the_log_ends(self, connection: Connection, database_url: str) -> None:
         heard: asyncio.Queue[object] = asyncio.Queue()
         listener = await asyncpg.connect(database_url)

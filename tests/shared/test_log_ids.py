@@ -105,17 +105,6 @@ async def test_what_was_decided_under_another_id_is_a_conflict(connection: Conne
     assert await outcome("order-2", None) is AppendStatus.APPENDED
 
 
-async def test_a_program_that_names_no_id_still_appends(connection: Connection) -> None:
-    """While a new version is rolled out, command services of the old one go on."""
-    row = await connection.fetchrow(
-        "select * from append_events(array['order-9'], array[0], array[gen_random_uuid()],"
-        " array[null], array[null]::bytea[], array[1], array[gen_random_uuid()], array['OrderCancelled'], array[1],"
-        " array['{}'], array['{}'], array[now()])"
-    )
-    assert row is not None
-    assert row["outcome"] == AppendStatus.APPENDED
-
-
 async def test_appends_under_way_come_first_and_those_that_wait_meet_the_new_id(
     connection: Connection, database_url: str
 ) -> None:

@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared import migrations
-from shared.migrations import ChangedMigrationError, migrate
+from shared.migrations import IncompatibleDatabase, migrate
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -70,21 +72,38 @@ async def test_an_edited_one_is_refused_before_anything_is_touched(
 ) -> None:
     await migrate(empty_database_url)
     files[0] = (files[0][0], files[0][1] + "-- edited")
-    files.append(("9999_add_nothing.sql", "select 1"))
-    with pytest.raises(ChangedMigrationError, match=files[0][0]):
+    files.append(("9999_nothing.sql", "select 1"))
+    with pytest.raises(IncompatibleDatabase, match=files[0][0]):
         await migrate(empty_database_url)
     assert await applied(empty_database_url) == NAMES
+
+
+async def test_a_database_of_an_earlier_unreleased_version_is_refused_in_words(empty_database_url: str) -> None:
+    async with connected(empty_database_url) as connection:
+        await connection.execute(
+            "create table schema_migrations (name text primary key, sha256 bytea not null, applied_at timestamptz);"
+            "insert into schema_migrations values ('0001_create_event_log.sql', '', now()),"
+            " ('0015_create_append_group.sql', '', now())"
+        )
+    answer = await asyncio.to_thread(CliRunner().invoke, app, ["migrate"], env={"DATABASE_URL": empty_database_url})
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert answer.stderr.startswith(
+        "orders: an earlier, unreleased version of this program made the database (0001_create_event_log.sql is not one"
+        " of today's migrations), and it cannot be upgraded. To start afresh, "
+    )
+    async with connected(empty_database_url) as connection:
+        assert await connection.fetchval("select to_regclass('events')") is None
 
 
 async def test_one_that_fails_leaves_nothing_of_itself_and_can_be_applied_once_mended(
     empty_database_url: str, files: list[tuple[str, str]]
 ) -> None:
-    files.append(("9999_add_table.sql", "create table half (); select 1 / 0"))
+    files.append(("9999_table.sql", "create table half (); select 1 / 0"))
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(empty_database_url)
     assert await applied(empty_database_url) == NAMES
-    files[-1] = ("9999_add_table.sql", "create table half ()")
-    assert await migrate(empty_database_url) == ["9999_add_table.sql"]
+    files[-1] = ("9999_table.sql", "create table half ()")
+    assert await migrate(empty_database_url) == ["9999_table.sql"]
 
 
 async def test_a_newer_one_of_another_program_does_not_disturb(

@@ -1,7 +1,7 @@
 set local role orders_owner;
 
--- The only way into the log. Takes a group of commands, so that many of them share one lock and one fsync, and judges
--- each on its own:
+-- The only way into the log. Takes a group of commands, so that many of them share one lock and one fsync, and decides on
+-- each of them alone:
 --
 --   appended    its events are in the log; version and position are those of its last event
 --   conflict    the stream is not at the expected version, or the log has another id than the command was decided
@@ -12,15 +12,14 @@ set local role orders_owner;
 -- A command may come without events (it changed nothing): then only its expected version is checked and its key kept.
 -- Streams and keys must be distinct within one call; a caller that breaks this gets unique_violation and appends nothing.
 --
--- It does what append_events did, but answers one row of arrays, and leaves out what is for keys where there are none:
--- that takes PostgreSQL less time (decision 23).
+-- Returns one row of arrays, and skips what concerns keys where there are none: both save time (decision 23).
 create function append_group(
     -- one element per command; an array of which all elements are null may be null
     stream_ids text[], expected_versions integer[], command_ids uuid[], keys text[], fingerprints bytea[],
     -- one element per event, in the order of the commands; event_commands holds the 1-based index of its command
     event_commands integer[], event_ids uuid[], event_types text[], schema_versions integer[],
     datas text[], metadatas text[], occurred_ats timestamptz[],
-    -- one element per command: the id of the log that it was decided under; null where nothing was remembered
+    -- one element per command: the id of the log that it was decided under; null where the command service knows none yet
     known_log_ids uuid[],
     out log_id uuid,
     -- one element per command
@@ -45,8 +44,8 @@ declare
     new_version integer[] := '{}';   -- … and what the log adds to each
     new_hash    bytea[]   := '{}';
 begin
-    -- Every append queues here, so positions become visible in the order they are given. The statements below take
-    -- their snapshots after this lock is held and therefore see all that went before.
+    -- Appends queue for this lock, so positions become visible in the order in which they are assigned. The statements
+    -- below take their snapshots while this function holds it, and so see every earlier append.
     select h.log_id, h.position, h.position, h.hash, greatest(clock_timestamp(), h.recorded_at)
     into strict log_id, before, last, last_hash, at
     from public.log_head h where h.only_row for update;
@@ -62,8 +61,8 @@ begin
                        order by e.version desc limit 1) s on true;
 
     if keys is not null then
-        -- By unnest(), from which PostgreSQL expects ten rows: of the thousand that it expects from generate_series() it
-        -- would not look up each key, but read them all.
+        -- By unnest(), from which PostgreSQL expects ten rows: from generate_series() it expects a thousand, and would read
+        -- every key that there is.
         first_command_ids := command_ids;
         first_stream_ids := stream_ids;
         for seen in
@@ -98,7 +97,7 @@ begin
         from unnest(row_of) with ordinality as n (i, nr)
         order by n.nr;
         update public.log_head set position = last, hash = last_hash, recorded_at = at where only_row;
-        -- A hint for tailing readers, once per group. Whoever misses it polls.
+        -- A hint for readers, once a group. Readers also poll.
         perform pg_notify('events', last::text);
     end if;
 
@@ -112,25 +111,3 @@ end
 $$;
 revoke all on function append_group from public;
 grant execute on function append_group to orders_command;
-
--- For programs of before, which go on while a new version is rolled out.
-create or replace function append_events(
-    stream_ids text[], expected_versions integer[], command_ids uuid[], keys text[], fingerprints bytea[],
-    event_commands integer[], event_ids uuid[], event_types text[], schema_versions integer[],
-    datas text[], metadatas text[], occurred_ats timestamptz[],
-    known_log_ids uuid[] default null
-) returns table (
-    outcome text, command_id uuid, stream_id text, version integer, "position" bigint, log_id uuid
-)
-language sql
-security definer
-set search_path = pg_catalog, pg_temp
-begin atomic
-    select v.*, g.log_id
-    from public.append_group(
-        stream_ids, expected_versions, command_ids, keys, fingerprints, event_commands, event_ids, event_types,
-        schema_versions, datas, metadatas, occurred_ats, known_log_ids
-    ) as g,
-    unnest(g.outcomes, coalesce(g.first_command_ids, command_ids), coalesce(g.first_stream_ids, stream_ids),
-           g.versions, g.positions) as v;
-end;

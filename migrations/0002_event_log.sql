@@ -1,4 +1,6 @@
--- The event log: the only truth. Everything else is derived from it and can be thrown away.
+set local role orders_owner;
+
+-- The event log: the only truth. Everything else is derived from it and can be built again.
 
 create table events (
     position       bigint      primary key,
@@ -15,37 +17,27 @@ create table events (
     hash           bytea       not null check (octet_length(hash) = 32),
     unique (stream_id, version)
 );
-
 comment on column events.position    is 'global order: dense, 1, 2, 3 …, visible in commit order';
 comment on column events.version     is 'order in the stream: 1, 2, 3 … without gaps';
 comment on column events.occurred_at is 'business time, given by the client or the time of the command';
 comment on column events.recorded_at is 'store time, never decreasing with position';
 comment on column events.hash        is 'SHA-256 over the previous hash and every stored field; see event_hash()';
 
--- One row: the end of the log. Appends lock it, so positions are handed out in commit order.
+-- One row: the end of the log. Appends lock it, so positions are assigned in commit order.
 create table log_head (
     only_row    boolean     primary key default true check (only_row),
     log_id      uuid        not null,
     position    bigint      not null,
     hash        bytea       not null,
     recorded_at timestamptz not null
-) with (fillfactor = 10);  -- room for HOT updates: this row is rewritten by every group of commands
+) with (fillfactor = 10);  -- space for HOT updates: every group of commands rewrites this row
 
--- The first hash follows from the log's identity, so that two logs never share a chain.
+-- The first hash follows from the log's id, so that two logs never share a chain.
 insert into log_head (log_id, position, hash, recorded_at)
 select id, 0, sha256(uuid_send(id)), '-infinity'
 from (select gen_random_uuid() as id) as fresh;
 
-create table idempotency_keys (
-    key         text        primary key check (octet_length(key) between 1 and 255),
-    fingerprint bytea       not null,
-    command_id  uuid        not null,
-    stream_id   text        not null,
-    version     integer     not null,
-    position    bigint      not null,
-    recorded_at timestamptz not null
-);
-create index idempotency_keys_by_age on idempotency_keys (recorded_at);
+grant select on events, log_head to orders_command, orders_projector, orders_auditor;
 
 -- History is not rewritten, not even by the owner. ENABLE ALWAYS: also where session_replication_role = replica.
 create function refuse_rewriting_history() returns trigger language plpgsql as $$
@@ -53,6 +45,7 @@ begin
     raise exception 'the event log is append-only: % refused', tg_op using errcode = 'insufficient_privilege';
 end
 $$;
+revoke all on function refuse_rewriting_history from public;
 
 create trigger events_are_immutable before update or delete on events
     for each row execute function refuse_rewriting_history();
@@ -60,3 +53,29 @@ create trigger events_are_not_truncated before truncate on events
     for each statement execute function refuse_rewriting_history();
 alter table events enable always trigger events_are_immutable;
 alter table events enable always trigger events_are_not_truncated;
+
+-- The hash of one event: SHA-256 over the previous hash and the event's columns in the table's order, each as its length
+-- (int4) and its value in PostgreSQL's binary format, just as COPY ... (FORMAT binary) writes them. So no two events
+-- share an encoding, and a verifier hashes what it is sent without decoding it. Text is UTF-8 whatever the client says.
+--
+-- Stable, because convert_to() is: PostgreSQL does not inline a function that claims to be immutable and is not, and each
+-- event would pay for a query of its own.
+create function event_hash(
+    previous bytea, "position" bigint, stream_id text, version integer, event_id uuid, event_type text,
+    schema_version integer, data text, metadata text, occurred_at timestamptz, recorded_at timestamptz
+) returns bytea language sql stable parallel safe
+return sha256(
+    previous
+    || '\x00000008'::bytea || int8send(position)
+    || int4send(octet_length(stream_id)) || convert_to(stream_id, 'UTF8')
+    || '\x00000004'::bytea || int4send(version)
+    || '\x00000010'::bytea || uuid_send(event_id)
+    || int4send(octet_length(event_type)) || convert_to(event_type, 'UTF8')
+    || '\x00000004'::bytea || int4send(schema_version)
+    || int4send(octet_length(data)) || convert_to(data, 'UTF8')
+    || int4send(octet_length(metadata)) || convert_to(metadata, 'UTF8')
+    || '\x00000008'::bytea || timestamptz_send(occurred_at)
+    || '\x00000008'::bytea || timestamptz_send(recorded_at)
+);
+revoke all on function event_hash from public;
+grant execute on function event_hash to orders_auditor;
