@@ -1,7 +1,7 @@
 #!lua
 -- Applies one batch: documents, index entries, what is parked, checkpoint and epoch, all or nothing.
 -- KEYS: meta    ARGV: a MessagePack array
---   {prefix, epoch, expected log_id, expected position, position, hash, channel (empty: tell nobody), announcement,
+--   {prefix, epoch, expected log_id, expected position, position, hash, channel (empty: publish nothing),
 --    runs of places removed, runs of (0, place) added, runs of (field, value) of documents,
 --    expected parking, parking, {key, document id, position, record} ... parked, {key, document id} ... unparked}
 -- Runs stand in one flat array, because a table for each would cost more than all else here: key, number of arguments,
@@ -11,7 +11,7 @@
 -- The empty shebang above makes the server refuse the script up front when it is out of memory or a replica,
 -- rather than half-way.
 local meta = KEYS[1]
-local prefix, epoch, log_id, expected, position, hash, channel, announcement, removed, added, documents,
+local prefix, epoch, log_id, expected, position, hash, channel, removed, added, documents,
   expected_parking, parking, parked, unparked = unpack(cmsgpack.unpack(ARGV[1]))
 
 local stored = redis.call('HMGET', meta, 'epoch', 'log_id', 'position', 'parking')
@@ -50,6 +50,6 @@ for _, entry in ipairs(unparked) do
 end
 redis.call('HSET', meta, 'epoch', epoch, 'position', position, 'hash', hash, 'parking', parking)
 if channel ~= '' then
-  redis.call('PUBLISH', channel, announcement)
+  redis.call('PUBLISH', channel, log_id .. '-' .. position)
 end
 return 'applied'

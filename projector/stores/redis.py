@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +14,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict, is_no_older
-from shared.read_models import checkpoint_message
 from shared.read_models import poison as poisons
-from shared.read_models.checkpoint_message import WrittenDocument
 from shared.read_models.checkpoints import read_checkpoint, read_generations
 from shared.read_models.keys import (
     PARTITIONS_FIELD,
@@ -96,7 +94,6 @@ class RedisStore:
                 str(batch.position),
                 batch.hash.hex(),
                 self._channel,
-                self._announcement(batch),
                 _runs(changes.removed.items()),
                 _runs((index, [*chain(*zip(repeat("0"), places))]) for index, places in changes.added.items()),
                 self._runs_of_documents(changes.documents),
@@ -109,17 +106,6 @@ class RedisStore:
                 [(self._field_of(document_id), document_id) for document_id in batch.unparked],
             )
         )
-
-    def _announcement(self, batch: Batch) -> str:
-        if not self._channel:
-            return ""
-        # A document that is parked, or was, is more than what is written of it here.
-        whole = not (batch.parked or batch.unparked or batch.reached.rebuilding)
-        written = (
-            WrittenDocument(document_id, fields["document"], fields["version"])
-            for document_id, fields in islice(batch.changes.documents.items(), checkpoint_message.MOST_DOCUMENTS + 1)
-        )
-        return checkpoint_message.encode(batch.reached.token, self._keys.generation, written if whole else None)
 
     def _runs_of_documents(self, documents: Mapping[str, Mapping[str, str]]) -> list[Any]:
         flat: list[Any] = []
