@@ -19,6 +19,7 @@ ROWS = {
     5: "read_your_writes",
     8: "snapshot_load",
     9: "hot_stream_neighbours",
+    14: "hot_stream",
     11: "process_scaling",
     12: "import_month",
     13: "overload",

@@ -1,16 +1,14 @@
-"""Row 9: one order takes 90 % of the commands. What do the others notice?
+"""Row 9: p99 of commands on other streams while one stream takes 90 % of the commands.
 
-An open loop at a fixed rate. Against it stands the same rate with no order hot, so that only the heat differs; and, as
-a note, the others alone. Each order is changed once before, so that on both sides the service has it in memory.
+An open loop at a fixed rate. The baseline is the same rate without a hot stream; a note gives the other streams alone.
+Each order is changed once before, so the command service has all states in its cache on both sides.
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
 
 from bench import orders
-from bench.http_connection import json_request
 from bench.interleave import interleave
 from bench.load import Flow, Plan, Report, run
 from bench.result import Goal, Result, percentile
@@ -19,13 +17,11 @@ from bench.scale import Scale
 from bench.servers import Servers
 
 RATE = 300.0
-HOT = 0.9
+HOT_SHARE = 0.9
 OTHERS = 2_000
 CONNECTIONS = 32
 HOT_ORDER = OTHERS  # its number
 FIRST_CHANGE_SECONDS = 2.0
-
-_addresses = itertools.count(1)
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
@@ -34,18 +30,18 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     others = list(range(OTHERS))
     with servers.services(database, commands=1) as services:
         port = services.port("command")
-        run(Plan(flows=[_moves("all", [*others, HOT_ORDER], 0.0, port)], warm_up=0.0, seconds=FIRST_CHANGE_SECONDS))
+        run(Plan(flows=[_changes("all", [*others, HOT_ORDER], 0.0, port)], warm_up=0.0, seconds=FIRST_CHANGE_SECONDS))
         hot, spread = interleave(
             scale.rounds,
             lambda: _load(port, others, [HOT_ORDER], scale),
             lambda: _load(port, others, others, scale),
         )
-        by_themselves = _load(port, others, [], scale)  # told in a note, so once is enough
+        alone = _load(port, others, [], scale)
     return [
         Result(
             row=9,
             label="beside a hot order, p99",
-            measure=f"p99 of the others while one order takes {HOT:.0%} of {RATE:.0f} commands/s",
+            measure=f"p99 of the others while one order takes {HOT_SHARE:.0%} of {RATE:.0f} commands/s",
             unit="ms",
             ours=[_p99(report) for report in hot],
             against="their p99 at the same rate with no order hot",
@@ -54,7 +50,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             n=sum(report.flows[0].answers for report in hot),
             client_cpu=max(report.client_cpu for report in (*hot, *spread)),
             notes=[
-                f"the others alone, at a tenth of the rate: {_p99(by_themselves):.1f} ms",
+                f"the others alone, at a tenth of the rate: {_p99(alone):.1f} ms",
                 hot[-1].send_delay_summary(),
             ],
         )
@@ -62,28 +58,19 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 
 def _p99(report: Report) -> float:
-    """Of the others, in milliseconds."""
+    """Milliseconds, of the other streams."""
     return percentile(report.flows[0].latencies, 0.99)
 
 
 def _load(port: int, others: list[int], beside: list[int], scale: Scale) -> Report:
-    flows = [_moves("others", others, RATE * (1 - HOT), port)]
+    flows = [_changes("others", others, RATE * (1 - HOT_SHARE), port)]
     if beside:
-        flows.append(_moves("beside", beside, RATE * HOT, port))
+        flows.append(_changes("beside", beside, RATE * HOT_SHARE, port))
     return run(Plan(flows=flows, warm_up=scale.warm_up, seconds=2 * scale.seconds))
 
 
-def _moves(name: str, numbers: list[int], rate: float, port: int) -> Flow:
-    """Each changes the address, also where an earlier load has, so each appends an event."""
-    requests = [
-        json_request(
-            "PUT",
-            f"/orders/{orders.order_id(number)}/shipping-address",
-            b'{"shipping_address_id":"address-%d"}' % address,
-        )
-        for address in itertools.islice(_addresses, 2)
-        for number in numbers
-    ]
+def _changes(name: str, numbers: list[int], rate: float, port: int) -> Flow:
+    requests = orders.address_changes(numbers, 2)
     return Flow(name=name, requests=requests, ports=[port], connections=CONNECTIONS, rate=rate, in_order=True)
 
 

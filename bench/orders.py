@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import asyncpg
 import msgspec
 import uvloop
 
+from bench.http_connection import json_request
 from shared.aggregates.order import (
     OrderEvent,
     OrderLine,
@@ -50,6 +52,24 @@ _LINES = (
     OrderLine("71053", 6, 339, "WHITE METAL LANTERN"),
 )
 _TOTAL = sum(line.quantity * line.unit_price for line in _LINES)
+
+
+_addresses = itertools.count(1)
+
+
+def address_changes(numbers: Iterable[int], addresses: int) -> list[bytes]:
+    """Requests that give each order that many addresses, in order. No earlier call used these addresses, so each
+    request appends an event."""
+    numbers = list(numbers)
+    return [
+        json_request(
+            "PUT",
+            f"/orders/{order_id(number)}/shipping-address",
+            b'{"shipping_address_id":"address-%d"}' % address,
+        )
+        for address in itertools.islice(_addresses, addresses)
+        for number in numbers
+    ]
 
 
 def new_time() -> datetime:
