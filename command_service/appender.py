@@ -22,6 +22,7 @@ from shared.errors import OutcomeUnknown, Unavailable
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.log import AppendRequest, AppendResult
+from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, was_refused
 
@@ -197,9 +198,11 @@ class Appender:
         # Once the group is on its way: what is counted while PostgreSQL works makes nobody wait.
         asyncio.get_running_loop().call_soon(_observe_waits, group, started)
         try:
+            failpoint("append.sending")
             with self._stalls.watch("append"):
                 async with asyncio.timeout(self._timeout_seconds):
                     verdicts = await event_log.append_group(connection, [waiting.append for waiting in group])
+            failpoint("append.committed")
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             self._failed(group, error)
         except BaseException:  # a defect of ours; the task ends with it, but nobody waits for ever

@@ -26,6 +26,7 @@ from shared.eventstore import codec, snapshots
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
+from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.new_id import new_id
 from shared.postgres import CONNECTION_LOST
@@ -152,6 +153,7 @@ class Handler:
             remembered = loaded is not None
             if loaded is None:
                 log_id, loaded = self._log_id, await self._load(stream_id)
+            failpoint("command.deciding")
             try:
                 append, after = _decide(command, envelope, stream_id, loaded, log_id)
             except OrdersError:

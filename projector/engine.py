@@ -22,6 +22,7 @@ from projector.projection import D, Projection
 from projector.session import Batch as Events
 from projector.stores import EVERYTHING, Batch, Fenced, Moved, Standing, Store, Verdict
 from shared.eventstore.log import Head, StoredEvent
+from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.metrics import (
     PROJECTION_APPLY_SECONDS,
@@ -146,7 +147,10 @@ class Engine(Generic[D]):
                 task.result()
 
     async def _read(self, after: int) -> Events:
-        return await self._lease.session.read(after, self._batch_size)
+        failpoint("projection.reading", self._projection.name)
+        events = await self._lease.session.read(after, self._batch_size)
+        failpoint("projection.read", self._projection.name)
+        return events
 
     async def _before(self, events: list[StoredEvent], checkpoint: Checkpoint, newer: Mapping[str, D]) -> dict[str, D]:
         """The documents that the events change, as they are before. `newer` are all that were changed between the
@@ -165,6 +169,7 @@ class Engine(Generic[D]):
     async def _fold(self, expected: Checkpoint, events: list[StoredEvent], before: Mapping[str, D]) -> _Following[D]:
         room = self._most_parked - len(self._parked)
         folded, changes = await digest(self._projection, events, before, self._parked, room)
+        failpoint("projection.folded", self._projection.name)
         if (last := folded.last) is None:
             return _Following(folded, None)
         parked = parked_by(folded, self._parked)
@@ -191,13 +196,16 @@ class Engine(Generic[D]):
 
     async def _load(self, checkpoint: Checkpoint, document_ids: list[str]) -> dict[str, D]:
         raw = await self._store.load(checkpoint, document_ids)
+        failpoint("projection.loaded", self._projection.name)
         return {document_id: self._decoder.decode(document) for document_id, document in raw.items()}
 
     async def _write(self, batch: Batch, documents: Mapping[str, D]) -> None:
         """`documents` are those that it changes, to be kept."""
         started = perf_counter()
+        failpoint("projection.applying", self._projection.name)
         match await self._store.apply(batch, self._lease.epoch):
             case Verdict.APPLIED:
+                failpoint("projection.applied", self._projection.name)
                 self._checkpoint, self._hash = batch.reached, batch.hash
                 self._parked |= batch.parked
                 for document_id in batch.unparked:
@@ -236,7 +244,9 @@ class Engine(Generic[D]):
         """Claims the read model and continues where it stands; begins anew where it is not a fold of this log."""
         self._kept.clear()
         self._ahead = None
+        failpoint("projection.claiming", self._projection.name)
         standing = await self._claim()
+        failpoint("projection.claimed", self._projection.name)
         self._lease.session.forget()
         head = await self._lease.session.read_head()
         reason = await self._why_rebuild(standing, head)
@@ -263,7 +273,9 @@ class Engine(Generic[D]):
             epoch=self._lease.epoch,
         )
         self._hash, self._parked = b"", {}
-        return await self._store.reset(self._lease.epoch, head.log_id, serve_from=head.position)
+        checkpoint = await self._store.reset(self._lease.epoch, head.log_id, serve_from=head.position)
+        failpoint("projection.reset", self._projection.name)
+        return checkpoint
 
     async def _claim(self) -> Standing | None:
         try:

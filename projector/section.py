@@ -15,6 +15,7 @@ from projector.stores import AWAY, Shelf
 from projector.worker import Layout, Worker
 from shared.aio import wait_for
 from shared.eventstore.blockers import SlowCallMonitor
+from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.postgres import connect
 from shared.read_models.keys import Generations
@@ -70,6 +71,7 @@ class Section:
         self._look.set()
 
     async def _generations(self) -> Generations:
+        failpoint("projection.starting", self._projection.name)
         generations = await self._shelf.generations()
         if self._wanted > 1 and generations == Generations():
             return await self._shelf.settle(self._wanted)

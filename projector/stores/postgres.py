@@ -14,6 +14,7 @@ from projector.projection import Sums
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
 from projector.stores.postgres_parking import PostgresParking
 from projector.stores.sums import RESET_SECONDS, SumsTable
+from shared.failpoints import failpoint
 from shared.postgres import unbound
 from shared.read_models import poison as poisons
 from shared.read_models.keys import Checkpoint, row_name
@@ -108,6 +109,7 @@ class PostgresStore:
         partitions: int = 1,
     ) -> None:
         self._pool = pool
+        self._projection = projection
         self._name = row_name(projection, partition)
         self._names = [row_name(projection, each) for each in range(partitions)]
         self._generation = generation
@@ -154,8 +156,10 @@ class PostgresStore:
             if batch.parking or any(shrinking.values()):
                 async with connection.transaction():
                     applied = await self._write(connection, batch, epoch, lines)
+                    failpoint("projection.written", self._projection)
                     if applied:
                         await self._finish(connection, batch, shrinking)
+                    failpoint("projection.finished", self._projection)
             else:
                 applied = await self._write(connection, batch, epoch, lines)
             return Verdict.APPLIED if applied else await self._why_not(connection, epoch)
@@ -193,6 +197,7 @@ class PostgresStore:
             if (stored["log_id"], stored["position"]) == (log_id, 0):  # another partition has begun it for all
                 return Checkpoint(log_id, 0, stored["serve_from"], self._generation)
             await self.clear(connection)
+            failpoint("projection.wiping", self._projection)
             await connection.execute(_BEGIN, self._names, self._generation, log_id, serve_from, self._code)
         return Checkpoint(log_id, 0, serve_from, self._generation)
 

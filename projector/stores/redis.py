@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict, is_no_older
+from shared.failpoints import failpoint
 from shared.read_models import poison as poisons
 from shared.read_models.checkpoints import read_checkpoint, read_generations
 from shared.read_models.keys import (
@@ -142,6 +143,7 @@ class RedisStore:
     async def _wipe_keys(self, epoch: int, keys: list[bytes]) -> None:
         if not await self._wipe([self._keys.meta, *keys], [epoch]):
             raise Moved
+        failpoint("projection.wiping", self._keys.projection)
 
     async def heartbeat(
         self, epoch: int, worker: str, state: str, reason: str = "", poison: Poison | None = None

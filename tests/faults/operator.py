@@ -11,10 +11,10 @@ from tests.stack.orders_up import environment
 
 
 class Operator:
-    """Of the projections on these servers; `rig` is that of the program, see `tests.faults.rigged`."""
+    """Of the projections on these servers; `release` is that of the program, see `tests.faults.next_release`."""
 
-    def __init__(self, servers: Servers, rig: str | None = None) -> None:
-        self._program = ["cli"] if rig is None else ["tests.faults.rigged", "cli", rig]
+    def __init__(self, servers: Servers, release: str | None = None) -> None:
+        self._program = ["cli"] if release is None else ["tests.faults.next_release", release]
         self._environment = {
             "DATABASE_URL": url_of(servers.database_url, "orders_projector"),
             "REDIS_URL": servers.redis_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -36,6 +37,7 @@ class Wire:
         self._passing: set[asyncio.Task[None]] = set()
         self._requests_lost = False
         self._answers_lost = False
+        self._awaited: tuple[bytes, Callable[[], None]] | None = None
 
     async def __aenter__(self) -> Self:
         await self._listen()
@@ -59,6 +61,10 @@ class Wire:
             self._listener.close()
             self._listener = None
         self.cut()
+
+    def before(self, request: bytes, action: Callable[[], None]) -> None:
+        """Performs the action once, before it passes on the first request that contains these bytes."""
+        self._awaited = request, action
 
     def lose(self, *, requests: bool, answers: bool) -> None:
         """Swallows what comes from the clients, or from the server, on every connection, new ones included; neither
@@ -98,6 +104,9 @@ class Wire:
     async def _requests(self, line: _Line, client: asyncio.StreamReader) -> None:
         with suppress(OSError):
             while data := await client.read(65_536):
+                if self._awaited is not None and self._awaited[0] in data:
+                    action, self._awaited = self._awaited[1], None
+                    action()
                 if not line.requests_lost:
                     line.server.write(data)
                     await line.server.drain()

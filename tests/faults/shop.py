@@ -42,15 +42,15 @@ _QUICK = {
 
 
 class Process(Service):
-    """One of our processes; for `rig` see `tests.faults.rigged`."""
+    """One of our processes, of this release or of another of `tests.faults.next_release`."""
 
-    rig: str | None = None
+    release: str | None = None
 
     def spawn(self) -> None:
-        if self.rig is None:
+        if self.release is None:
             super().spawn()
             return
-        command = [sys.executable, "-P", "-m", "tests.faults.rigged", self.name, self.rig]
+        command = [sys.executable, "-P", "-m", "tests.faults.next_release", self.release, "run", self.name]
         self.process = launch(command, log=self.log, env=self._environment, death_signal=signal.SIGTERM)
 
     async def until_ready(self, seconds: float = 30.0) -> None:
@@ -120,7 +120,9 @@ class Shop:
             self.process(kind, through=(through or {}).get(kind)) for kind in ("command", "query", "projector")
         )
 
-    def process(self, kind: str, rig: str | None = None, through: Servers | None = None, **environment: str) -> Process:
+    def process(
+        self, kind: str, release: str | None = None, through: Servers | None = None, **environment: str
+    ) -> Process:
         """One more, not started yet."""
         (port,) = free_ports(1)
         servers = through or self.servers
@@ -139,7 +141,7 @@ class Shop:
                 **environment,
             },
         )
-        process.rig = rig
+        process.release = release
         self._processes.append(process)
         return process
 
@@ -185,6 +187,12 @@ async def until_more(promises: list[Promise], more: int = 50, seconds: float = 3
     """Until the customers have been promised so many more than now."""
     wanted = len(promises) + more
     await eventually(lambda: len(promises) >= wanted, seconds)
+
+
+def projects_only(name: str) -> str:
+    """The failpoint that keeps a projector from the other read model."""
+    (other,) = {"orders", "revenue_by_day"} - {name}
+    return f"projection.starting:{other}=error"
 
 
 def at_port(url: str, port: int) -> str:

@@ -56,10 +56,10 @@ class TestAtTwiceTheSustainableRate:
         await _assert_goodput_holds(shop, customers=2 * group, burst=queue // 2, seconds=15)
 
     async def test_of_the_processor_as_many_orders_are_placed_as_ever_for_a_minute(self, open_shop: Open) -> None:
-        command_takes = 0.005
+        milliseconds = 5
         # As slow as it is, more than these would be more than customers wait for.
         shop = open_shop(APPEND_QUEUE_SIZE="300", APPEND_WAIT_SECONDS="5", APPEND_TIMEOUT_SECONDS="10")
-        shop.command = shop.process("command", rig=f"busy:{command_takes}")
+        shop.command = shop.process("command", FAILPOINTS=f"command.deciding=sleep({milliseconds})")
         await shop.start()
         # More customers at a time would wait for longer than it lets them.
         await _assert_goodput_holds(shop, customers=4, burst=60, seconds=60)

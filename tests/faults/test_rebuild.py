@@ -23,9 +23,9 @@ from projector.verification import Comparison
 from projector.verification import orders as verification
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
+from tests.faults.next_release import MARK, OTHER_CODE
 from tests.faults.operator import Operator
 from tests.faults.readers import Readers
-from tests.faults.rigged import MARK, OTHER_CODE
 from tests.faults.shop import Process, Servers, Shop, until_more
 from tests.independent_fold import (
     Document,
@@ -285,7 +285,7 @@ async def test_an_emptied_redis_is_built_again_whatever_generation_was_live(
 
 async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, servers: Servers) -> None:
     """Each goes on with the generation of its own; the rebuild by the new code is the switch from one to the other."""
-    old, new = shop.projector, shop.process("projector", "other-code")
+    old, new = shop.projector, shop.process("projector", release="other-code")
     first, second = (Generation(servers, "orders", number) for number in (1, 2))
     await shop.start()
     customers = shop.customers()
@@ -297,7 +297,7 @@ async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, ser
         await asyncio.to_thread(old.stop)
         await _assert_nobody_goes_on(first, shop, customers.promises)
 
-        assert "0 differences" in await Operator(servers, "other-code")("rebuild", "orders")
+        assert "0 differences" in await Operator(servers, release="other-code")("rebuild", "orders")
         await until_more(customers.promises, 20)
         await shop.assert_has_reached(customers.promises[-1])
         await shop.start(old)

@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 
 from shared.eventstore import codec
-from tests.faults.rigged import NEWER_VERSION
+from tests.faults.next_release import NEWER_VERSION
 from tests.faults.shop import Shop, until_more
 from tests.orders import new_order_id, placed
 from tests.promises import assert_each_can_be_read
@@ -34,7 +34,7 @@ async def test_the_old_projector_stops_before_a_newer_event_and_the_newer_one_co
         assert await _position_is(shop, newer - 1), "nothing is skipped"
 
         # The next release is started beside it, as a rolling deploy does, and the old one is stopped then.
-        release = shop.process("projector", "newer")
+        release = shop.process("projector", release="newer-event")
         await shop.start(release)
         await eventually(lambda: _position_beyond(shop, newer))
         shop.projector.stop()

@@ -1,0 +1,65 @@
+"""The next release of our programs: `python -m tests.faults.next_release RELEASE ARGUMENTS`, with those of `orders`.
+
+RELEASE is one of
+    newer-event        it knows one more version of an event
+    other-code         its projection of orders makes other documents
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from cli.main import app
+from cli.projection_admin import admin
+from projector import crew
+from projector.projection import Recorded
+from projector.projections import PROJECTIONS, Registered
+from projector.projections.orders import ORDERS, OrderDocument
+from projector.verification import orders as verification
+from projector.verification import plain
+from shared.eventstore import codec
+
+NEWER_VERSION = 3  # of OrderPlaced
+OTHER_CODE = 2  # version of the projection of orders
+MARK = "2"  # that the other code leaves in a document for each event
+
+
+def know_newer_event() -> None:
+    """Registers the next version of OrderPlaced: it says through which channel the order came."""
+    codec.CURRENT_VERSIONS["OrderPlaced"] = NEWER_VERSION
+    codec.UPCASTERS["OrderPlaced", NEWER_VERSION - 1] = lambda payload: {**payload, "channel": "web"}
+
+
+def marked(before: OrderDocument | None) -> str:
+    """The tracking number that the other code gives a document: its events, counted. The old code would not go on
+    counting, so an event that either applies to a document of the other's shows for ever."""
+    so_far = None if before is None else before.tracking_number
+    return (so_far or "") + MARK
+
+
+def fold_otherwise() -> None:
+    """Registers the other code, and what a plain fold of it is."""
+
+    def apply(order_id: str, before: OrderDocument | None, recorded: Recorded) -> OrderDocument:
+        after = ORDERS.apply(order_id, before, recorded)
+        return msgspec.structs.replace(after, tracking_number=marked(before))
+
+    async def fold_orders(*arguments: Any) -> dict[str, plain.PlainOrder]:
+        orders = await plain.fold_orders(*arguments)
+        return {order_id: {**order, "tracking_number": MARK * order["version"]} for order_id, order in orders.items()}
+
+    other = Registered(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
+    for module in (crew, admin):
+        vars(module)["PROJECTIONS"] = tuple(other if one.projection is ORDERS else one for one in PROJECTIONS)
+    vars(verification)["fold_orders"] = fold_orders
+
+
+RELEASES = {"newer-event": know_newer_event, "other-code": fold_otherwise}
+
+if __name__ == "__main__":
+    RELEASES[sys.argv[1]]()
+    app(args=sys.argv[2:], prog_name="orders")
