@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from cli.stack.embedded_server import HOST
 from cli.stack.processes import last_lines, launch
 from cli.stack.service import Service
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.roles import Role, url_of
 from tests.running import eventually, free_ports

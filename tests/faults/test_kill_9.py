@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.faults.shop import until_more
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.running import eventually
 from tests.stack.orders_up import OrdersUp, living

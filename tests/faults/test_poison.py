@@ -9,7 +9,7 @@ import pytest
 from shared.settings import Settings
 from tests.faults.operator import Operator
 from tests.faults.shop import Servers
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import delivered
 from tests.projector.sick import SickStack, three_events_of_two_orders
 from tests.recording import Recorder

@@ -15,7 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.faults.shop import Process, Shop, projects_only
-from tests.independent_fold import assert_orders_are_a_fold_of_the_log, assert_revenue_is_a_fold_of_the_log
+from tests.independent_folds import orders, revenue_by_day
 from tests.orders import TOTAL, order_body
 from tests.promises import Promise
 from tests.running import eventually
@@ -126,9 +126,9 @@ async def _assert_what_is_left_is_a_fold(moment: str, shop: Shop, head: int) -> 
     """Up to a position where it may stand: what was sent is applied as a whole, or not at all."""
     database_url, redis_url = shop.servers.database_url, shop.servers.redis_url
     expected = _expected_after(moment, head)
-    assert await assert_revenue_is_a_fold_of_the_log(database_url) in expected, moment
+    assert await revenue_by_day.assert_is_a_fold(database_url) in expected, moment
     if moment not in POSTGRES_ONLY:
-        assert await assert_orders_are_a_fold_of_the_log(database_url, redis_url) in expected, moment
+        assert await orders.assert_is_a_fold(database_url, redis_url) in expected, moment
 
 
 def _expected_after(moment: str, head: int) -> set[int]:

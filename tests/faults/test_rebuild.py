@@ -27,11 +27,8 @@ from tests.faults.next_release import MARK, OTHER_CODE
 from tests.faults.operator import Operator
 from tests.faults.readers import Readers
 from tests.faults.shop import Process, Servers, Shop, until_more
-from tests.independent_fold import (
-    Document,
-    assert_orders_are_a_fold_of_the_log,
-    assert_read_models_equal_the_log,
-)
+from tests.independent_folds import assert_read_models_equal_the_log
+from tests.independent_folds.orders import Document, assert_is_a_fold
 from tests.orders import new_order_id, paid, placed
 from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.recording import Recorder
@@ -316,9 +313,9 @@ async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, ser
     def made_by_the_new(document: Document) -> Document:
         return {**document, "tracking_number": MARK * document["version"]}
 
-    at = await assert_orders_are_a_fold_of_the_log(servers.database_url, servers.redis_url, 2, made_by_the_new)
+    at = await assert_is_a_fold(servers.database_url, servers.redis_url, 2, made_by_the_new)
     assert at == head
-    assert await assert_orders_are_a_fold_of_the_log(servers.database_url, servers.redis_url, 1) < head
+    assert await assert_is_a_fold(servers.database_url, servers.redis_url, 1) < head
     await assert_equal_to_the_log(servers, "revenue_by_day")
 
 

@@ -22,7 +22,7 @@ from projector.stores import Batch, Standing, Verdict
 from projector.stores.redis import RedisStore
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed, shipped
 from tests.projector.fresh_log import FreshLog
 from tests.projector.places import KEYS, BrokenOff, RedisPlace

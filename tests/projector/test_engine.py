@@ -22,7 +22,7 @@ from shared.aggregates.order import OrderItemAdded
 from shared.eventstore.log import read_head
 from shared.read_models.keys import Checkpoint, PartitionKeys
 from shared.settings import Settings
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import MUG, new_order_id, paid, placed
 from tests.recording import Recorder
 from tests.running import eventually

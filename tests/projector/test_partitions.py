@@ -25,7 +25,7 @@ from projector.stores.postgres_shelf import PostgresShelf
 from projector.stores.redis import RedisShelf
 from shared.eventstore.log import StoredEvent
 from shared.read_models.keys import Generations
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import logs
 from tests.projector.places import NOTHING, PostgresPlace, RedisPlace

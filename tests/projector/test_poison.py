@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from shared.settings import Settings
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed
 from tests.projector.sick import SickStack, three_events_of_two_orders
 from tests.query_service.reading import get, token_now

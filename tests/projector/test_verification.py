@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from projector.__main__ import create_app
 from projector.verification import orders, revenue_by_day
 from shared.settings import Settings
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed
 from tests.recording import Recorder
 from tests.roles import settings_of

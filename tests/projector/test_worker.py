@@ -16,7 +16,7 @@ from cli.stack.embedded_valkey import EmbeddedValkey
 from projector.__main__ import create_app
 from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import Settings
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import new_order_id, paid, placed
 from tests.recording import Recorder, lose_every_notification
 from tests.running import eventually, free_ports, running_app

@@ -19,7 +19,7 @@ from query_service.reader import Reader
 from shared.eventstore.log import read_head
 from shared.read_models.keys import PartitionKeys, partition_of, sort_key
 from shared.settings import Settings
-from tests.independent_fold import assert_read_models_equal_the_log
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed
 from tests.query_service.reading import get, pages
 from tests.query_service.test_reader import scripts_run
