@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from bench import pages, plots
-from bench.runner import LATEST, RESULTS, SCALES, Measure, arguments, save, take
+from bench.runner import LATEST, SCALES, SELECTED, Measure, arguments, save, take
 
 # The rows of the table. The small ones come first, while the machine is as it was left.
 ROWS = {
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=ROWS.values(), metavar="ROW", help=", ".join(ROWS.values()))
     asked = parser.parse_args()
     run = take(measures(asked.only or list(ROWS.values())), SCALES[asked.scale], asked.directory)
-    save(run, RESULTS / "some.json" if asked.only else LATEST)
+    save(run, SELECTED if asked.only else LATEST)
     if not asked.only:
         plots.draw(run)
         pages.write(run)

@@ -49,6 +49,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.ours), max(self.ours)
 
     @property
+    def less_is_better(self) -> bool:
+        """True of times and of space, false of rates."""
+        return self.unit in ("ms", "MiB", "bytes")
+
+    @property
     def ratios(self) -> list[float]:
         """Of each round, so that a machine that slows down slows both sides down."""
         return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]

@@ -22,6 +22,7 @@ from shared.logs import configure_logs
 
 RESULTS = Path(__file__).parent / "results"
 LATEST = RESULTS / "latest.json"
+SELECTED = RESULTS / "some.json"  # of the rows that were asked for with --only
 SCALES = {one.name: one for one in (scale.NORMAL, scale.QUICK, scale.FULL)}
 
 Measure = Callable[[Servers, Scale], list[Result]]
