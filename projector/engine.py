@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Mapping
 from time import monotonic, perf_counter
-from typing import Any, Generic, NamedTuple
+from typing import Generic, NamedTuple
 
 import msgspec
 
-from projector.folding import Folded, digest, documents_needed
-from projector.kept import Kept
+from projector.document_cache import DocumentCache
+from projector.folding import Folded, documents_needed, fold_batch
 from projector.lease import Lease
 from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
 from projector.projection import D, Projection
@@ -35,17 +35,15 @@ from shared.read_models.poison import Poison
 from shared.settings import OnPoison
 
 LOG_SECONDS = 1.0  # between looks at which log it is
-# Turns of the event loop that a client takes until what it sends is on its way. To fold earlier would keep it waiting.
-_TURNS_TO_SEND = 8
 
 _log = get_logger()
 
 
-class _Following(NamedTuple, Generic[D]):
-    """What comes after a checkpoint, folded and not applied yet. No batch: the very first event raised."""
+class Prefetched(NamedTuple):
+    """The page of events after a position, read while the batch up to it was written."""
 
-    folded: Folded[D]
-    batch: Batch | None
+    after: int
+    page: Events
 
 
 class Engine(Generic[D]):
@@ -64,9 +62,9 @@ class Engine(Generic[D]):
         self._hash = b""  # of the log at the checkpoint
         self._parked: dict[str, Poison] = {}  # as of the checkpoint, by document
         self._parkings = 0  # names given to what is parked
-        self._kept: Kept[D] = Kept()  # as of the checkpoint
-        self._ahead: _Following[D] | None = None
-        self.looks_ahead = True  # takes more at a time; what it applies then was read a step ago
+        self._cache: DocumentCache[D] = DocumentCache()  # as of the checkpoint
+        self._prefetched: Prefetched | None = None
+        self.prefetch = True  # reads the next page while a batch is written: a step then applies what was read before
         self._look_at = 0.0
         self._apply_seconds = PROJECTION_APPLY_SECONDS.labels(projection.name)
         self._batch_events = PROJECTION_BATCH_EVENTS.labels(projection.name)
@@ -99,21 +97,13 @@ class Engine(Generic[D]):
             return True
 
     async def _apply_next(self, checkpoint: Checkpoint) -> bool:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.batch is not None and ahead.batch.expected == checkpoint:
-            following, more = ahead, True  # since it was read, there may be
-        else:
-            events, more = await self._read(checkpoint.position)
-            if not events:
-                await self._check_unmoved(checkpoint)
-                return False
-            following = await self._fold(checkpoint, events, await self._before(events, checkpoint, {}))
-        folded, batch = following
+        events, more = await self._take_page(checkpoint.position)
+        if not events:
+            await self._check_unmoved(checkpoint)
+            return False
+        folded, batch = await self._fold(checkpoint, events)
         if batch is not None:
-            if more and self.looks_ahead and folded.poison is None and not batch.parked:
-                await self._write_and_look_ahead(batch, folded.documents)
-            else:
-                await self._write(batch, folded.documents)
+            await self._write_and_prefetch(batch, folded.documents, prefetch=more and folded.poison is None)
             self._batch_events.observe(folded.events)
         for raised in folded.parked.values():
             say_parked(self._projection.name, raised)
@@ -122,29 +112,24 @@ class Engine(Generic[D]):
             raise folded.poison
         return more
 
-    async def _write_and_look_ahead(self, batch: Batch, documents: Mapping[str, D]) -> None:
-        """Folds the next batch and reads the one after it while the store is busy with this one.
+    async def _take_page(self, after: int) -> Events:
+        prefetched, self._prefetched = self._prefetched, None
+        if prefetched is None or prefetched.after != after:
+            return await self._read(after)
+        return prefetched.page._replace(more=True)  # since it was read, there may be
 
-        Nothing goes on behind the step's back: it ends when all three are done. What was folded ahead is used when the
-        store stands exactly where it was folded from.
-        """
-        events, more = await self._read(batch.position)
-        before = await self._before(events, batch.expected, documents)
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._write(batch, documents))]
+    async def _write_and_prefetch(self, batch: Batch, documents: Mapping[str, D], *, prefetch: bool) -> None:
+        """Writes the batch; meanwhile reads the page after it. Both have ended when this returns or raises."""
+        if not (prefetch and self.prefetch):
+            await self._write(batch, documents)
+            return
+        reading = asyncio.create_task(self._read(batch.position))
         try:
-            for _ in range(_TURNS_TO_SEND):
-                await asyncio.sleep(0)
-            if more:
-                tasks.append(asyncio.create_task(self._read(events[-1].position)))
-            if events:
-                ahead = await self._fold(batch.reached, events, before)
-                if ahead.batch is not None and ahead.folded.poison is None and not ahead.folded.parked:
-                    self._ahead = ahead  # else: once it is its turn
-                    self._store.prepare(ahead.batch, self._lease.epoch)
+            await self._write(batch, documents)
         finally:
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for task in tasks:
-                task.result()
+            await asyncio.wait([reading])
+        if not reading.cancelled() and reading.exception() is None:  # else the next step reads, and raises
+            self._prefetched = Prefetched(batch.position, reading.result())
 
     async def _read(self, after: int) -> Events:
         failpoint("projection.reading", self._projection.name)
@@ -152,13 +137,12 @@ class Engine(Generic[D]):
         failpoint("projection.read", self._projection.name)
         return events
 
-    async def _before(self, events: list[StoredEvent], checkpoint: Checkpoint, newer: Mapping[str, D]) -> dict[str, D]:
-        """The documents that the events change, as they are before. `newer` are all that were changed between the
-        checkpoint and the events."""
+    async def _before(self, events: list[StoredEvent], checkpoint: Checkpoint) -> dict[str, D]:
+        """The documents that the events change, as they are before."""
         before: dict[str, D] = {}
         missing = []
         for document_id in documents_needed(self._projection, events, self._parked):
-            if (document := newer.get(document_id) or self._kept.get(document_id)) is not None:
+            if (document := self._cache.get(document_id)) is not None:
                 before[document_id] = document
             else:
                 missing.append(document_id)
@@ -166,15 +150,17 @@ class Engine(Generic[D]):
             before |= await self._load(checkpoint, missing)
         return before
 
-    async def _fold(self, expected: Checkpoint, events: list[StoredEvent], before: Mapping[str, D]) -> _Following[D]:
+    async def _fold(self, expected: Checkpoint, events: list[StoredEvent]) -> tuple[Folded[D], Batch | None]:
+        """No batch: the very first event cannot be applied."""
+        before = await self._before(events, expected)
         room = self._most_parked - len(self._parked)
-        folded, changes = await digest(self._projection, events, before, self._parked, room)
+        folded, changes = await fold_batch(self._projection, events, before, self._parked, room)
         failpoint("projection.folded", self._projection.name)
         if (last := folded.last) is None:
-            return _Following(folded, None)
+            return folded, None
         parked = parked_by(folded, self._parked)
         parking = self._name_parking() if parked else ""
-        return _Following(folded, Batch(expected, last.position, last.hash, changes, parked, parking=parking))
+        return folded, Batch(expected, last.position, last.hash, changes, parked, parking=parking)
 
     async def _fold_on(self, checkpoint: Checkpoint, poison: Poison) -> None:
         """Brings a parked stream to where the others are, or to where it stops again."""
@@ -185,7 +171,7 @@ class Engine(Generic[D]):
         parked = {} if outcome.parked is None else {document_id: outcome.parked}
         unparked = [] if parked else [document_id]
         parking = self._name_parking()
-        self._kept.drop(document_id)
+        self._cache.drop(document_id)
         await self._write(Batch(checkpoint, position, self._hash, outcome.changes, parked, unparked, parking), {})
         if outcome.raised is not None:
             say_parked(self._projection.name, outcome.raised)
@@ -211,11 +197,11 @@ class Engine(Generic[D]):
                 for document_id in batch.unparked:
                     del self._parked[document_id]
                 for document_id, document in documents.items():
-                    self._kept.put(document_id, document, len(batch.changes.documents[document_id]["document"]))
+                    self._cache.put(document_id, document, len(batch.changes.documents[document_id]["document"]))
             case Verdict.MOVED:
                 raise Moved
             case Verdict.FENCED:
-                self._kept.clear()
+                self._cache.clear()
                 _refused(self._projection.name, Verdict.FENCED)
                 raise Fenced(self._lease.epoch)
         self._apply_seconds.observe(perf_counter() - started)
@@ -242,8 +228,8 @@ class Engine(Generic[D]):
 
     async def _resume(self) -> Checkpoint:
         """Claims the read model and continues where it stands; begins anew where it is not a fold of this log."""
-        self._kept.clear()
-        self._ahead = None
+        self._cache.clear()
+        self._prefetched = None
         failpoint("projection.claiming", self._projection.name)
         standing = await self._claim()
         failpoint("projection.claimed", self._projection.name)

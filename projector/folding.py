@@ -56,7 +56,7 @@ def documents_needed(
     ]
 
 
-async def digest(
+async def fold_batch(
     projection: Projection[D],
     events: Sequence[StoredEvent],
     stored: Mapping[str, D],

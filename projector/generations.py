@@ -122,7 +122,7 @@ class Caretaker:
         live = (await self._shelf.generations()).live
         seen: Sequence[Checkpoint | None] = ()
         for engine in engines:
-            engine.looks_ahead = False  # else it is always a step behind, and the live one is not
+            engine.prefetch = False  # else it is always a step behind, and the live one is not
         try:
             async with asyncio.timeout(SWITCH_SECONDS):
                 await self._say_alive(leases, number)
@@ -142,8 +142,8 @@ class Caretaker:
 
 
 async def _reach(engines: Sequence[Engine[Any]], seen: Sequence[Checkpoint | None]) -> None:
-    """As far as that, and no further than it takes: under load there is always more. One step need not be enough: what
-    it applies may have been folded ahead, before anything was seen."""
+    """As far as that, and no further than it takes: under load there is always more. One step need not be enough: the
+    page that it applies may have been read before."""
     target = max((checkpoint.position for checkpoint in seen if checkpoint is not None), default=0)
     await _step(engines)
     while any(engine.checkpoint is not None and engine.checkpoint.position < target for engine in engines):

@@ -26,7 +26,7 @@ from shared.settings import Settings
 # (One stopped within a statement is ended by `transaction_timeout`, from PostgreSQL 17 on: see `shared.postgres`.)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0  # a statement that takes longer means that the connection is dead
-REMEMBERED = 4  # batches; few, for the reason in projector/kept.py
+REMEMBERED = 4  # batches; few, for the reason in decision 16
 
 PROCESS_NAME = f"{socket.gethostname()}:{os.getpid()}"  # by which operators know it
 

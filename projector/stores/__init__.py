@@ -84,10 +84,6 @@ class Store(Protocol):
         """
         ...
 
-    def prepare(self, batch: Batch, epoch: int) -> None:
-        """Does beforehand what `apply` of this batch can do without the server, for its next call."""
-        ...
-
     async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
         """The documents (JSON) that there are of those ids, all as of the expected checkpoint. Raises `Moved`."""
         ...

@@ -142,9 +142,6 @@ class PostgresStore:
             raise Moved
         return {row["document_id"]: row["document"].encode() for row in rows if row["document"] is not None}
 
-    def prepare(self, batch: Batch, epoch: int) -> None:
-        """Nothing."""
-
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
         changes = batch.changes
         lines = {

@@ -44,7 +44,6 @@ class RedisStore:
         self._partitions = partitions
         self._channel = keys.channel if announce else ""
         self._document = keys.documents.removeprefix(keys.prefix)
-        self._prepared: tuple[Batch, int, bytes] | None = None
         self._claim = _script(redis, "claim")
         self._load = _script(redis, "load")
         self._apply = _script(redis, "apply")
@@ -74,15 +73,8 @@ class RedisStore:
         found = zip(document_ids, documents, strict=True)
         return {document_id: document for document_id, document in found if document is not None}
 
-    def prepare(self, batch: Batch, epoch: int) -> None:
-        self._prepared = batch, epoch, self._packed(batch, epoch)
-
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
-        prepared, prepared_epoch, packed = self._prepared or (None, None, b"")
-        if prepared is not batch or prepared_epoch != epoch:
-            packed = self._packed(batch, epoch)
-        self._prepared = None
-        return Verdict((await self._apply([self._keys.meta], [packed])).decode())
+        return Verdict((await self._apply([self._keys.meta], [self._packed(batch, epoch)])).decode())
 
     def _packed(self, batch: Batch, epoch: int) -> bytes:
         changes = batch.changes

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from projector import engine as engine_module
 from projector.engine import Engine
-from projector.folding import PoisonEvent, digest, fold
+from projector.folding import PoisonEvent, fold, fold_batch
 from projector.lease import Lease, try_acquire
 from projector.projection import D, Entry, Projection, Recorded
 from projector.projections.orders import ORDERS, OrderDocument
@@ -269,7 +269,7 @@ async def test_an_event_that_makes_a_document_that_cannot_be_written_is_poison_a
             raise ValueError("nowhere to list it")
         return ORDERS.entries(document)
 
-    result, changes = await digest(replace(ORDERS, entries=entries), log, {}, room=1)
+    result, changes = await fold_batch(replace(ORDERS, entries=entries), log, {}, room=1)
 
     assert result.parked["a"].event == log[2]
     assert {name: fields["version"] for name, fields in changes.documents.items()} == {"a": "1", "b": "3"}

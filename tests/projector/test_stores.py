@@ -79,19 +79,6 @@ async def test_a_batch_is_applied_with_its_checkpoint(store: Store) -> None:
     assert standing == (checkpoint, HASH)
 
 
-async def test_what_is_applied_is_the_batch_that_is_given_whatever_was_prepared(store: Store) -> None:
-    start = await begun(store)
-    given, next_one = batch(start, 3, a='{"n":1}'), batch(start._replace(position=3), 5, a='{"n":2}')
-
-    store.prepare(batch(start, 4, a='{"n":9}'), epoch=1)
-    assert await store.apply(given, epoch=1) is Verdict.APPLIED
-    assert await store.load(start._replace(position=3), ["a"]) == {"a": b'{"n":1}'}
-
-    store.prepare(next_one, epoch=0)
-    assert await store.apply(next_one, epoch=1) is Verdict.APPLIED, "as of the epoch that is given"
-    assert await store.load(start._replace(position=5), ["a"]) == {"a": b'{"n":2}'}
-
-
 async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) -> None:
     start = await begun(store)
     await store.apply(batch(start, 3, a='{"n":1}'), epoch=1)

@@ -1,4 +1,4 @@
-"""What an engine keeps in memory between batches: the next batch, folded ahead, and documents written last."""
+"""What an engine keeps in memory between batches: the next page of events, and documents written last."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from projector import engine as engine_module
+from projector.document_cache import DocumentCache
 from projector.engine import Engine
-from projector.kept import Kept
 from projector.lease import try_acquire
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.session import Batch as Events
@@ -108,19 +108,19 @@ async def run_to_head(engine: Engine[OrderDocument]) -> None:
         pass
 
 
-async def test_the_next_batch_is_read_and_folded_while_the_store_is_busy(
+async def test_the_next_page_is_read_while_the_store_is_busy(
     engine: Engine[OrderDocument], recorder: Recorder, store: WatchedStore, reads: list[int]
 ) -> None:
     await record_history(recorder)
     store.may_apply.clear()
 
     step = asyncio.create_task(engine.step())
-    await eventually(lambda: reads == [0, 2, 4])
+    await eventually(lambda: reads == [0, 2])
     assert store.applied == 0
     store.may_apply.set()
     await step
 
-    assert store.applied == 1, "the next is sent when this one was answered"
+    assert store.applied == 1, "the next batch is sent in the next step"
     assert engine.checkpoint is not None
     assert engine.checkpoint.position == BATCH
 
@@ -136,20 +136,20 @@ async def test_documents_just_written_are_not_loaded(
     await assert_equal_to_the_log(settings)
 
 
-async def test_documents_that_were_let_go_are_loaded_as_of_the_batch_before(
+async def test_documents_that_left_the_cache_are_loaded_as_of_the_batch_before(
     engine: Engine[OrderDocument], recorder: Recorder, store: WatchedStore, settings: Settings
 ) -> None:
-    engine._kept = Kept(most_bytes=0)
+    engine._cache = DocumentCache(max_bytes=0)
     await record_history(recorder, "abcd")
 
     await run_to_head(engine)
 
     assert store.loaded
-    assert store.claims == 1, "it never asked for what was not there yet"
+    assert store.claims == 1, "it never asked for a later checkpoint"
     await assert_equal_to_the_log(settings)
 
 
-async def test_a_refused_apply_drops_what_was_kept_and_what_was_folded_ahead(
+async def test_a_refused_apply_empties_the_cache_and_drops_the_prefetched_page(
     engine: Engine[OrderDocument], recorder: Recorder, redis: Redis, store: WatchedStore, settings: Settings
 ) -> None:
     place = RedisPlace(redis)
@@ -165,7 +165,7 @@ async def test_a_refused_apply_drops_what_was_kept_and_what_was_folded_ahead(
     await assert_equal_to_the_log(settings)
 
 
-async def test_a_batch_folded_ahead_is_not_used_once_the_log_is_another(
+async def test_a_prefetched_page_is_not_used_once_the_log_is_another(
     engine: Engine[OrderDocument],
     recorder: Recorder,
     fresh_log: FreshLog,
@@ -183,7 +183,7 @@ async def test_a_batch_folded_ahead_is_not_used_once_the_log_is_another(
     await assert_equal_to_the_log(settings)
 
 
-async def test_what_is_wrong_with_an_apply_is_said_even_when_the_read_ahead_fails_too(
+async def test_a_failed_apply_is_raised_even_when_the_prefetch_fails_too(
     engine: Engine[OrderDocument],
     recorder: Recorder,
     session: Session,
@@ -205,7 +205,7 @@ async def test_what_is_wrong_with_an_apply_is_said_even_when_the_read_ahead_fail
         step = asyncio.create_task(engine.step())
         await eventually(waiting)
         await log.execute("select pg_cancel_backend($1)", session.pid)
-        await eventually(lambda: reads[-1] == 6)
+        await eventually(lambda: reads[-1] == 4)
         store.may_apply.set()
         with pytest.raises(BrokenOff):
             await step
@@ -215,23 +215,23 @@ async def test_what_is_wrong_with_an_apply_is_said_even_when_the_read_ahead_fail
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40)) | st.sampled_from("abcdef")))
-def test_what_is_kept_is_the_last_of_each_and_never_more_than_the_bound(
+def test_the_cache_holds_the_last_of_each_document_and_never_more_than_its_bound(
     puts_and_drops: list[tuple[str, int] | str],
 ) -> None:
-    kept: Kept[Any] = Kept(most_bytes=50)
+    cache: DocumentCache[Any] = DocumentCache(max_bytes=50)
     last: dict[str, tuple[int, int]] = {}
     for nr, act in enumerate(puts_and_drops):
         if isinstance(act, tuple):
             name, size = act
-            kept.put(name, cast("Any", nr), size)
+            cache.put(name, cast("Any", nr), size)
             last.pop(name, None)
             last[name] = nr, size
-            assert kept.get(name) == nr
+            assert cache.get(name) == nr
         else:
-            kept.drop(act)
+            cache.drop(act)
             last.pop(act, None)
 
-    found = {name for name in "abcdef" if kept.get(name) is not None}
-    assert all(kept.get(name) == last[name][0] for name in found)
-    assert kept.bytes == sum(last[name][1] for name in found) <= 50
-    assert [*last][len(last) - len(found) :] == [name for name in last if name in found], "the longest untouched go"
+    found = {name for name in "abcdef" if cache.get(name) is not None}
+    assert all(cache.get(name) == last[name][0] for name in found)
+    assert cache.bytes == sum(last[name][1] for name in found) <= 50
+    assert [*last][len(last) - len(found) :] == [name for name in last if name in found], "the oldest are evicted"

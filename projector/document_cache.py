@@ -1,4 +1,4 @@
-"""Documents that were written last, kept in memory so that the next batch need not load them."""
+"""Documents that were written last, cached so that the next batch need not load them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import Generic
 
 from projector.projection import D
 
-# As JSON; the objects take a few times that. Four times as much made a rebuild 5 % slower: objects that are let go much
-# later than they were made are in no cache of the processor any more.
-MOST_BYTES = 512 * 1024
+# As JSON; the objects take a few times that. Larger caches made rebuilds slower: decision 16.
+MAX_BYTES = 512 * 1024
 
 
-class Kept(Generic[D]):
-    """Documents as of the checkpoint of who keeps them; the longest untouched go first.
+class DocumentCache(Generic[D]):
+    """An LRU cache of documents as of its owner's checkpoint.
 
-    They are right for as long as every apply since was ours: who is refused once has to `clear`.
+    It is right for as long as every apply since was its owner's. Call `clear()` after any refused apply.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most = most_bytes
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max = max_bytes
         self._documents: OrderedDict[str, tuple[D, int]] = OrderedDict()
         self.bytes = 0
 
@@ -31,11 +30,11 @@ class Kept(Generic[D]):
         return None if found is None else found[0]
 
     def put(self, document_id: str, document: D, size: int) -> None:
-        """`size`: of its JSON."""
+        """`size`: bytes of its JSON."""
         self.drop(document_id)
         self._documents[document_id] = document, size
         self.bytes += size
-        while self.bytes > self._most:
+        while self.bytes > self._max:
             _, (_, size) = self._documents.popitem(last=False)
             self.bytes -= size
 
