@@ -8,11 +8,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /opt/orders
 
 # Dependencies first: this layer is rebuilt only when the lock changes. Wheels only, so no compiler is needed.
-COPY requirements/runtime.lock requirements/dev.lock requirements/
+COPY requirements/runtime.lock requirements/embedded.lock requirements/
 RUN pip --python /opt/orders/bin/python install --require-hashes --only-binary :all: -r requirements/runtime.lock
 
-# setuptools builds our wheel. It too comes by its hash, out of the development lock, and stays in this stage.
-RUN awk '/^[a-z0-9]/ {wanted = /^setuptools==/} wanted' requirements/dev.lock > setuptools.lock \
+# setuptools builds our wheel. It too comes by its hash, out of a lock, and stays in this stage.
+RUN awk '/^[a-z0-9]/ {wanted = /^setuptools==/} wanted' requirements/embedded.lock > setuptools.lock \
  && pip install --require-hashes --only-binary :all: -r setuptools.lock
 
 COPY pyproject.toml README.md ./

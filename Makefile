@@ -5,25 +5,30 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Written last, so that a set-up that was interrupted is done again, and one whose lock changed too.
-DEPENDENCIES := $(VENV)/.dependencies-installed
+# Each is written when its step is complete; a changed lock, or an interrupted step, makes all of them anew.
+ENVIRONMENT := $(VENV)/.made
+RUNTIME := $(VENV)/.runtime-installed
 PROJECT := $(VENV)/.project-installed
+DEVELOPMENT := $(VENV)/.development-installed
 BENCH := $(VENV)/.bench-installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKS := $(patsubst %,requirements/%.lock,installer embedded dev bench)
 
-# The newest Python that runs and can make an environment; `make setup PYTHON=...` takes another.
-PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \
+# The newest Python that runs and can make an environment, looked for once, when it is needed first; `make setup
+# PYTHON=...` takes another.
+ifndef PYTHON
+PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$candidate -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	&& echo $$candidate && break; done)
+	&& echo $$candidate && break; done))$(PYTHON)
+endif
 
 .PHONY: help setup up test test-faults check bench bench-check format lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-setup: $(PROJECT)  ## make .venv/ with everything the lock names
+setup: $(DEVELOPMENT)  ## make .venv/ with everything that `make test` and `make check` need
 
-up: setup  ## start the whole stack; ARGS="--data-dir DIR --command-port N --query-port N"
+up: $(PROJECT)  ## start the whole stack; ARGS="--data-dir DIR --command-port N --query-port N"
 	@$(BIN)/orders up $(ARGS)
 
 # Whole files go to a worker: what a module's tests share is then set up once.
@@ -51,30 +56,58 @@ format: setup  ## put the code in its standard form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+# A package has one version in all of them.
+UV_COMPILE_LIKE_DEV = $(UV_COMPILE) --upgrade --constraint requirements/dev.lock
 
-lock:  ## choose versions anew (needs uv)
-	$(UV_COMPILE) --upgrade pyproject.toml --output-file requirements/runtime.lock
+lock: $(ENVIRONMENT)  ## choose versions anew
+	echo uv | $(UV_COMPILE) --upgrade - --output-file requirements/installer.lock
 	$(UV_COMPILE) --upgrade pyproject.toml --extra dev --extra embedded --output-file requirements/dev.lock
-	$(UV_COMPILE) --upgrade pyproject.toml --extra bench --extra embedded --constraint requirements/dev.lock \
-		--output-file requirements/bench.lock
+	$(UV_COMPILE_LIKE_DEV) pyproject.toml --output-file requirements/runtime.lock
+	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra build --extra embedded --output-file requirements/embedded.lock
+	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra bench --extra embedded --output-file requirements/bench.lock
 
 clean:  ## remove what setup and the tools made; the data in .orders/ stays
 	rm -rf $(VENV) build *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+UV := UV_HTTP_RETRIES=1 UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$PIP_INDEX_URL}" $(BIN)/uv pip
+# A pip that $(PYTHON) has takes no time to install.
+PIP = $(eval PIP := $(shell $(PYTHON) -c 'import pip' 2>/dev/null && echo $(PYTHON) -m pip --python $(BIN)/python \
+	|| echo $(BIN)/python -m pip) --disable-pip-version-check --quiet)$(PIP)
+
 # umask: under a stricter one PostgreSQL, which never runs as root, could not read its own files.
-$(DEPENDENCIES): requirements/dev.lock
+$(ENVIRONMENT): $(LOCKS)
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with the venv module found." >&2; exit 1; }
-	@echo "Making $(VENV)/ with $(PYTHON); this takes a minute"
-	@umask 022 && $(PYTHON) -m venv --clear $(VENV) && $(PIP) install --require-hashes -r requirements/dev.lock
+	@echo "making $(VENV) with $(PYTHON)"
+	@umask 022 && $(PYTHON) -m venv --clear $(if $(findstring --python,$(PIP)),--without-pip) $(VENV)
+	@echo "fetching uv"
+	@umask 022 && $(PIP) install $(call locked,installer) || echo "uv cannot be fetched"
 	@touch $@
 
-$(PROJECT): pyproject.toml $(DEPENDENCIES)
-	@umask 022 && $(PIP) install --no-build-isolation --no-deps -e .
-	@touch $@
+# $(call install,WHAT,ARGUMENTS): with uv, or, where that is missing or fails, with pip.
+# The environment counts as not made meanwhile: a step that is interrupted could leave half a package.
+define install
+@echo "installing $(1)"
+@mv $(ENVIRONMENT) $(ENVIRONMENT).incomplete
+@umask 022 && { { test -x $(BIN)/uv && $(UV) install --quiet --python $(BIN)/python $(2); } \
+	|| { echo "uv does not do it; pip takes a few minutes" && $(PIP) install $(2); }; }
+@mv $(ENVIRONMENT).incomplete $(ENVIRONMENT)
+@touch $@
+endef
 
-# What the benchmarks compare with; what the tests need has the same versions in both locks.
-$(BENCH): requirements/bench.lock $(PROJECT)
-	@$(PIP) install --require-hashes -r requirements/bench.lock
-	@touch $@
+locked = --require-hashes -r requirements/$(1).lock
+packages = $(shell grep -c '==' requirements/$(1).lock) packages of requirements/$(1).lock
+
+$(RUNTIME): $(ENVIRONMENT)
+	$(call install,$(call packages,embedded),$(call locked,embedded))
+
+$(PROJECT): pyproject.toml $(RUNTIME)
+	$(call install,the orders command,--no-build-isolation --no-deps -e .)
+
+$(DEVELOPMENT): $(PROJECT)
+	$(call install,$(call packages,dev),$(call locked,dev))
+
+# What the benchmarks compare with.
+$(BENCH): $(DEVELOPMENT)
+	$(call install,$(call packages,bench),$(call locked,bench))

@@ -58,7 +58,7 @@ def test_the_lock_is_installed_by_hash_and_the_project_without_asking_for_more()
     assert any("-r requirements/runtime.lock" in install for install in installs)
     assert re.search(r"pip wheel [^&\n]*--no-deps [^&\n]*--no-build-isolation", BUILD)
     assert "==" in (ROOT / "requirements/runtime.lock").read_text()
-    assert re.search(r"^setuptools==.*\n +--hash=", (ROOT / "requirements/dev.lock").read_text(), re.MULTILINE)
+    assert re.search(r"^setuptools==.*\n +--hash=", (ROOT / "requirements/embedded.lock").read_text(), re.MULTILINE)
 
 
 def test_the_final_image_holds_the_environment_only_and_runs_orders_as_nobody_in_particular() -> None:

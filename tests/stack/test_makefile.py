@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import defaultdict
+
+import pytest
 
 from tests.stack.orders_up import REPOSITORY
 
@@ -14,10 +17,17 @@ def dry_run(*arguments: str) -> str:
     return subprocess.check_output(make, cwd=REPOSITORY, text=True)
 
 
-def test_every_target_sets_up_first() -> None:
-    for target, command in {"up": "orders up", "test": "python -m pytest", "check": "ruff check"}.items():
-        commands = dry_run(target)
-        assert commands.index("--require-hashes -r requirements/dev.lock") < commands.index(f".venv/bin/{command}")
+@pytest.mark.parametrize(
+    ("target", "lock", "command"),
+    [("up", "embedded", "orders up"), ("test", "dev", "python -m pytest"), ("check", "dev", "ruff check")],
+)
+def test_every_target_sets_up_first(target: str, lock: str, command: str) -> None:
+    commands = dry_run(target)
+    assert commands.index(f"--require-hashes -r requirements/{lock}.lock") < commands.index(f".venv/bin/{command}")
+
+
+def test_make_up_installs_no_development_tools() -> None:
+    assert "dev.lock" not in dry_run("up")
 
 
 def test_make_up_and_make_test_are_the_first_two_commands_of_the_readme() -> None:
@@ -33,6 +43,17 @@ def test_arguments_reach_the_command() -> None:
 
 def test_the_interpreter_can_be_chosen() -> None:
     assert "python9.9 -m venv" in dry_run("setup", "PYTHON=python9.9")
+
+
+def test_a_package_has_the_same_version_in_all_locks() -> None:
+    locks = sorted((REPOSITORY / "requirements").glob("*.lock"))
+    assert [lock.stem for lock in locks] == ["bench", "dev", "embedded", "installer", "runtime"]
+    versions = defaultdict(set)
+    for lock in locks:
+        pins = re.findall(r"^([\w.-]+)(==.*)", lock.read_text(), re.MULTILINE)
+        for name in {name for name, _ in pins}:
+            versions[name].add(tuple(sorted(pin for pinned, pin in pins if pinned == name)))
+    assert {name: pins for name, pins in versions.items() if len(pins) > 1} == {}
 
 
 def test_the_lock_has_a_hash_for_everything_and_names_no_address() -> None:
