@@ -14,7 +14,7 @@ from bench.result import Goal, Result
 from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Connection, Servers, with_connection
-from shared.aggregates.order import ShippingAddressChanged
+from shared.aggregates.order import ORDER, ShippingAddressChanged
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, NewEvent
@@ -74,7 +74,7 @@ async def _load(connection: Connection) -> dict[int, float]:
     for _ in range(LOADS):
         for events in LIVES:
             began = perf_counter()
-            loaded = await snapshots.load(connection, _stream(events))
+            loaded = await snapshots.load(connection, ORDER, _stream(events))
             times[events].append((perf_counter() - began) * 1_000)
             assert loaded.version == events
     return {events: statistics.median(measured) for events, measured in times.items()}
@@ -84,7 +84,7 @@ async def _load_without_snapshot(connection: Connection) -> float:
     """Milliseconds."""
     await connection.execute("delete from snapshots")
     began = perf_counter()
-    await snapshots.load(connection, _stream(LIVES[-1]))
+    await snapshots.load(connection, ORDER, _stream(LIVES[-1]))
     return (perf_counter() - began) * 1_000
 
 

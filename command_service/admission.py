@@ -54,7 +54,7 @@ class Limit:
         self._least = inf
         self._since = 0.0
         self.commands: float = self._most
-        self.at_the_log: Callable[[], int] = int  # of those in progress; they need no work of this process until then
+        self.in_append: Callable[[], int] = int  # of those in progress; they need no work of this process until then
 
     @property
     def is_lowered(self) -> bool:
@@ -62,7 +62,7 @@ class Limit:
 
     def admits(self, in_progress: int) -> bool:
         """Whether one more is let in."""
-        if in_progress - self.at_the_log() < self.commands:
+        if in_progress - self.in_append() < self.commands:
             self._admitted += 1
             return True
         self._refused += 1

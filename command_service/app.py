@@ -12,7 +12,7 @@ import asyncpg
 from fastapi import FastAPI
 
 from command_service.admission import Limit, watch
-from command_service.api.routes import router
+from command_service.api import ROUTERS
 from command_service.appender import Appender
 from command_service.handler import Handler, Pool
 from command_service.throttle import Throttle
@@ -43,9 +43,9 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         lifespan=_lifespan(settings),
         ready=lambda: _ready(app),
-        tags=[{"name": "orders", "description": "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."}],
+        tags=[{"name": tag, "description": description} for tag, (_, description) in ROUTERS.items()],
     )
-    add_routes(app, router)
+    add_routes(app, *(router for router, _ in ROUTERS.values()))
     app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app
 
@@ -75,14 +75,14 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         stalls, appender = create_appender(settings)
         app.state.pool = pool
         app.state.appender = appender
-        app.state.limit.at_the_log = lambda: appender.appending
+        app.state.limit.in_append = lambda: appender.appending
         handler = app.state.handler = Handler(
             pool,
             appender,
             SnapshotPolicy.of(settings),
             conflict_retries=settings.conflict_retries,
             cache_size=settings.state_cache_size,
-            longest_turn=settings.append_wait_seconds,
+            lock_timeout=settings.append_wait_seconds,
         )
         throttle = app.state.throttle = Throttle(partial(read_behind, pool, settings.throttle_for.split(",")))
         appender.start()

@@ -1,8 +1,10 @@
-"""Keeps snapshots of streams that grew, in the background; every projector process does it, harmlessly twice."""
+"""Saves snapshots of streams that grew, in the background; several projector processes may do it at the same time."""
 
 from __future__ import annotations
 
 import asyncio
+
+import asyncpg
 
 from shared.eventstore import snapshots
 from shared.eventstore.log import Connection
@@ -14,13 +16,14 @@ _log = get_logger()
 
 
 async def compact_for_ever(log: Connection, settings: Settings) -> None:
-    """Until cancelled; returns at once where the settings turn it off. A database that is away is asked next time."""
+    """Until cancelled; returns at once where the settings turn it off. After an error it tries again at the next
+    interval."""
     if not settings.compact_interval_seconds or not settings.snapshot_every_events:
         return
     while True:
         await asyncio.sleep(settings.compact_interval_seconds)
         try:
-            if kept := await snapshots.compact(log, settings.snapshot_every_events):
-                _log.info("snapshots kept", streams=kept)
-        except CONNECTION_LOST as error:
-            _log.warning("no compaction, PostgreSQL is away", error=repr(error))
+            if saved := await snapshots.compact(log, settings.snapshot_every_events):
+                _log.info("snapshots saved", streams=saved)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            _log.warning("compaction failed", error=repr(error))

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from shared.errors import Corrupt
-from shared.eventstore.codec import Event
 from shared.read_models.keys import partition_of
 
+E = TypeVar("E")
 
-class Recorded(msgspec.Struct, frozen=True, gc=False):
+
+class Recorded(msgspec.Struct, Generic[E], frozen=True, gc=False):
     """An event and where it stands: `version` in its stream, `position` in the log; when it happened."""
 
-    event: Event
+    event: E
     version: int
     position: int
     occurred_at: datetime
@@ -81,7 +82,7 @@ class Projection(Generic[D]):
     document_id: Callable[[str], str | None]  # of a stream; None: this projection does not read that stream
     partition_key: Callable[[str], str | None]  # of a stream; the same for all streams of one document
     apply: Callable[
-        [str, D | None, Recorded], D
+        [str, D | None, Recorded[Any]], D
     ]  # (document id, document so far, event); raises to stop the projection
     entries: Callable[[D], frozenset[Entry]]
     version: int = 1  # of this code: a change of what it makes of events is a new version, and a rebuild

@@ -22,13 +22,11 @@ from command_service.domain.order import (
     PlaceOrder,
     RemoveOrderItem,
     ShipOrder,
-    State,
     decide,
-    evolve,
 )
 from projector.projection import Recorded
 from projector.projections.orders import ORDERS, OrderDocument
-from shared.aggregates.order import OrderEvent, OrderLine, stream_of
+from shared.aggregates.order import OrderEvent, OrderLine, State, evolve, stream_of
 from shared.errors import OrdersError
 from shared.eventstore import codec
 from shared.eventstore import log as event_log

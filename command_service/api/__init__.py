@@ -1,0 +1,18 @@
+"""The registry of routers: a new one is a module here and a line at the end of this file."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from command_service.api import orders
+
+ROUTERS: dict[str, tuple[APIRouter, str]] = {}  # by tag; each with the description of its tag
+
+
+def register(router: APIRouter, description: str) -> None:
+    """Adds the routes of an aggregate, which have one tag."""
+    (tag,) = router.tags
+    ROUTERS[str(tag)] = (router, description)
+
+
+register(orders.router, orders.DESCRIPTION)

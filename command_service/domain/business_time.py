@@ -1,4 +1,4 @@
-"""When a command's events happened: the time given, or now; never in the future, never before what came before."""
+"""The business time of a command's events: the given one or now, not in the future, not before the previous event."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ class OccurredBeforePreviousEvent(Rejected):
     occurred_at: datetime
     previous: datetime
     code = "occurred-before-previous-event"
-    title = "The given time lies before the order's previous event"
+    title = "The given time lies before the previous event"
 
     @property
     def detail(self) -> str:
         return (
-            f"occurred_at {self.occurred_at.isoformat()} lies before the order's previous event "
-            f"({self.previous.isoformat()})."
+            f"occurred_at {self.occurred_at.isoformat()} lies before the previous event ({self.previous.isoformat()})."
         )
 
 

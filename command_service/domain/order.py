@@ -1,29 +1,14 @@
-"""The order: every rule that decides.
-
-Pure: no clock, no ids, no versions, no I/O. `decide` answers the events that a command leads to (none, when the command
-changes nothing that has not already happened) or raises a typed error. State and `evolve` are in
-`shared/aggregates/order.py`.
-"""
+"""The order: its commands, its refusals, and every rule that decides. Pure; state and `evolve` are in
+`shared/aggregates/order.py`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import assert_never, get_args
 
-from command_service.domain.order_rejections import (
-    ItemNotFound,
-    OrderAlreadyPlaced,
-    OrderNeedsALine,
-    OrderNotCancellable,
-    OrderNotConfirmed,
-    OrderNotFound,
-    OrderNotPending,
-    OrderNotShipped,
-    OrderTotalTooLarge,
-    PaymentAmountMismatch,
-    TooManyLines,
-)
+from command_service.domain.decider import Decider
 from shared.aggregates.order import (
+    ORDER,
     Order,
     OrderCancelled,
     OrderDelivered,
@@ -37,11 +22,9 @@ from shared.aggregates.order import (
     PaymentConfirmed,
     ShippingAddressChanged,
     State,
-    evolve,
     total_of,
 )
-
-__all__ = ["Order", "OrderStatus", "State", "decide", "evolve", "total_of"]  # one import for all of the aggregate
+from shared.errors import Invalid, NotFound, Rejected
 
 MAX_LINES = 2_000
 MAX_TOTAL = 2**53 - 1  # the largest integer that every JSON reader represents exactly
@@ -115,11 +98,146 @@ OrderCommand = (
 )
 
 
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class OrderNotFound(NotFound):
+    order_id: str
+    code = "order-not-found"
+    title = "There is no such order"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} has not been placed."
+
+
+@dataclass
+class ItemNotFound(NotFound):
+    order_id: str
+    product_id: str
+    code = "item-not-found"
+    title = "There is no such line on the order"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} has no line of product {self.product_id}."
+
+
+@dataclass
+class OrderAlreadyPlaced(Rejected):
+    order_id: str
+    code = "order-already-placed"
+    title = "The order has already been placed"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} exists; an order is placed once."
+
+
+@dataclass
+class OrderNotPending(Rejected):
+    order_id: str
+    order_status: str
+    code = "order-not-pending"
+    title = "The order is no longer pending"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} is {self.order_status}; only a PENDING order can be paid or changed."
+
+
+@dataclass
+class OrderNotConfirmed(Rejected):
+    order_id: str
+    order_status: str
+    code = "order-not-confirmed"
+    title = "The order is not waiting for shipment"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} is {self.order_status}; only a CONFIRMED (paid) order can be shipped."
+
+
+@dataclass
+class OrderNotShipped(Rejected):
+    order_id: str
+    order_status: str
+    code = "order-not-shipped"
+    title = "The order is not on its way"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} is {self.order_status}; only a SHIPPED order can be delivered."
+
+
+@dataclass
+class OrderNotCancellable(Rejected):
+    order_id: str
+    order_status: str
+    code = "order-not-cancellable"
+    title = "The order can no longer be cancelled"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} is {self.order_status}; only a PENDING or CONFIRMED order can be cancelled."
+
+
+@dataclass
+class PaymentAmountMismatch(Rejected):
+    order_id: str
+    expected: int
+    given: int
+    code = "payment-amount-mismatch"
+    title = "The payment does not equal the order's total"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} costs {self.expected}, the payment is {self.given} (minor units)."
+
+
+@dataclass
+class OrderNeedsALine(Rejected):
+    order_id: str
+    product_id: str | None
+    code = "order-needs-a-line"
+    title = "An order keeps at least one line"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} would be left without a line; cancel it instead."
+
+
+@dataclass
+class TooManyLines(Invalid):
+    order_id: str
+    maximum: int
+    code = "too-many-lines"
+    title = "The order has too many lines"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} may have at most {self.maximum} lines."
+
+
+@dataclass
+class OrderTotalTooLarge(Invalid):
+    order_id: str
+    total: int
+    maximum: int
+    code = "order-total-too-large"
+    title = "The order's total is too large"
+
+    @property
+    def detail(self) -> str:
+        return f"Order {self.order_id} would cost {self.total}; the largest total is {self.maximum} (minor units)."
+
+
 # --- decide --------------------------------------------------------------------------------------------------------
 
 
 def decide(command: OrderCommand, state: State) -> list[OrderEvent]:
-    """The events that the command leads to. Raises what `order_rejections` lists."""
+    """The events that the command leads to. Raises one of the refusals."""
     if isinstance(command, PlaceOrder):
         return _place(command, state)
     if state is None:
@@ -220,3 +338,16 @@ def _check_bounds(order_id: str, items: tuple[OrderLine, ...]) -> None:
         raise TooManyLines(order_id, MAX_LINES)
     if (total := total_of(items)) > MAX_TOTAL:
         raise OrderTotalTooLarge(order_id, total, MAX_TOTAL)
+
+
+def _order_id(command: OrderCommand) -> str:
+    return command.order_id
+
+
+ORDERS: Decider[OrderCommand, Order, OrderEvent] = Decider(
+    aggregate=ORDER,
+    commands=get_args(OrderCommand),
+    aggregate_id=_order_id,
+    decide=decide,
+    begins=frozenset({PlaceOrder}),
+)

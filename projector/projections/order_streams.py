@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from projector.projection import OutOfOrder, Recorded, Versioned
-from shared.aggregates.order import STREAM_PREFIX, OrderPlaced, order_of
+from shared.aggregates.order import ORDER, OrderEvent, OrderPlaced
 
 
 def order_of_stream(stream_id: str) -> str | None:
     """The id of the order whose stream it is; None: it is not an order's."""
-    return order_of(stream_id) if stream_id.startswith(STREAM_PREFIX) else None
+    return ORDER.id_of(stream_id)
 
 
-def continues(order_id: str, document: Versioned | None, recorded: Recorded) -> None:
+def continues(order_id: str, document: Versioned | None, recorded: Recorded[OrderEvent]) -> None:
     """Raises `OutOfOrder` unless the event is the next of the order: first that it is placed, then what follows."""
     version = 0 if document is None else document.version
     if recorded.version != version + 1 or (type(recorded.event) is OrderPlaced) != (document is None):

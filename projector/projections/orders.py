@@ -13,6 +13,7 @@ from projector.projections.order_streams import continues, order_of_stream
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
+    OrderEvent,
     OrderItemAdded,
     OrderItemRemoved,
     OrderLine,
@@ -62,7 +63,7 @@ class OrderSummary(msgspec.Struct, frozen=True, gc=False):
     version: int
 
 
-def apply(order_id: str, document: OrderDocument | None, recorded: Recorded) -> OrderDocument:
+def apply(order_id: str, document: OrderDocument | None, recorded: Recorded[OrderEvent]) -> OrderDocument:
     """The document after the event. Raises `OutOfOrder`."""
     continues(order_id, document, recorded)
     event, version, at = recorded.event, recorded.version, recorded.occurred_at
@@ -92,7 +93,7 @@ def apply(order_id: str, document: OrderDocument | None, recorded: Recorded) -> 
     assert_never(event)
 
 
-def _placed(order_id: str, event: OrderPlaced, recorded: Recorded) -> OrderDocument:
+def _placed(order_id: str, event: OrderPlaced, recorded: Recorded[OrderEvent]) -> OrderDocument:
     items = tuple([_line(line) for line in event.items])
     return OrderDocument(
         order_id=order_id,

@@ -18,6 +18,7 @@ from projector.projections.order_streams import continues, order_of_stream
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
+    OrderEvent,
     OrderItemAdded,
     OrderItemRemoved,
     OrderLine,
@@ -42,7 +43,7 @@ class OrderRevenue(msgspec.Struct, frozen=True):
     version: int
 
 
-def apply(order_id: str, document: OrderRevenue | None, recorded: Recorded) -> OrderRevenue:
+def apply(order_id: str, document: OrderRevenue | None, recorded: Recorded[OrderEvent]) -> OrderRevenue:
     """The document after the event. Raises `OutOfOrder`."""
     continues(order_id, document, recorded)
     event = recorded.event

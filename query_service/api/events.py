@@ -26,7 +26,7 @@ from query_service.api.requests import TOKEN_HEADERS, OrderId
 from query_service.history import Start
 from query_service.live.feed import Feed
 from query_service.live.log import Subject
-from shared.aggregates.order import order_of
+from shared.aggregates.aggregate import split_stream
 from shared.errors import Malformed
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.token import ConsistencyToken
@@ -71,7 +71,8 @@ class _LiveEvent(RecordedEvent):
 def _json(log_id: UUID, event: StoredEvent) -> bytes:
     token = ConsistencyToken(log_id, event.position).encode()
     recorded = msgspec.structs.asdict(as_stored(event))
-    return msgspec.json.encode(_LiveEvent(**recorded, order_id=order_of(event.stream_id), consistency_token=token))
+    _, order_id = split_stream(event.stream_id)
+    return msgspec.json.encode(_LiveEvent(**recorded, order_id=order_id, consistency_token=token))
 
 
 async def _room(request: Request) -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ import asyncpg
 
 from query_service.live import log
 from query_service.live.log import Progress, Subject
-from shared.aggregates.order import order_of
+from shared.aggregates.order import ORDER
 from shared.aio import wait_for
 from shared.errors import Unavailable
 from shared.eventstore import log as event_log
@@ -201,7 +201,8 @@ class Tail:
         return len(batch) == BATCH
 
     def _followers_of(self, event: StoredEvent, customer_id: str | None) -> list[Subscription]:
-        subjects = [Subject("order", order_of(event.stream_id))]
+        order_id = ORDER.id_of(event.stream_id)
+        subjects = [] if order_id is None else [Subject("order", order_id)]
         if customer_id is not None:
             subjects.append(Subject("customer", customer_id))
         return [subscription for subject in subjects for subscription in self._followers.get(subject, ())]

@@ -1,1 +1,50 @@
-"""State of each aggregate as a fold of its events: what the write side decides on and what a look back shows."""
+"""The registry of aggregates: a new one is a module here and a line at the end of this file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from shared.aggregates.aggregate import Aggregate, EventType, split_stream
+from shared.aggregates.order import ORDER
+
+AGGREGATES: dict[str, Aggregate[Any, Any]] = {}  # by category
+EVENT_TYPES: dict[str, EventType] = {}  # by the stored name, of all aggregates
+
+_CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class RegistrationError(ValueError):
+    """An aggregate, a decider or its commands cannot be added to what is registered."""
+
+
+class DuplicateEventType(RegistrationError):
+    """Two aggregates have an event type of the same name."""
+
+
+def register(aggregate: Aggregate[Any, Any]) -> None:
+    """Adds an aggregate. Raises `DuplicateEventType`, or `RegistrationError` for a category that is in use or malformed
+    and for a missing upcaster."""
+    if not _CATEGORY.fullmatch(aggregate.category):
+        raise RegistrationError(f"A category is made of a-z, 0-9 and _, unlike {aggregate.category!r}.")
+    if aggregate.category in AGGREGATES:
+        raise RegistrationError(f"Category {aggregate.category!r} is registered already.")
+    types = {event.__name__: EventType.of(aggregate, event) for event in aggregate.events}
+    for name, event_type in types.items():
+        if name in EVENT_TYPES:
+            owner = EVENT_TYPES[name].aggregate.category
+            raise DuplicateEventType(f"{aggregate.category!r} and {owner!r} both have an event type {name}.")
+        if set(event_type.upcasters) != set(range(1, event_type.version)):
+            raise RegistrationError(f"{name} needs one upcaster from each version before {event_type.version}.")
+    AGGREGATES[aggregate.category] = aggregate
+    EVENT_TYPES.update(types)
+
+
+def parse_stream(stream_id: str) -> tuple[Aggregate[Any, Any], str] | None:
+    """(aggregate, id) of a stream's name; None for a stream of no registered aggregate."""
+    category, aggregate_id = split_stream(stream_id)
+    aggregate = AGGREGATES.get(category)
+    return None if aggregate is None else (aggregate, aggregate_id)
+
+
+register(ORDER)

@@ -1,17 +1,19 @@
-"""The order: its events as they are written today, its state, and how each event changes it. Pure.
+"""The order: its events, its state, how each event changes it, and the upcasters of older event versions. Pure.
 
 The stream is `order-<order_id>`; the event's record says when each event happened. Amounts are integers in minor units
-(pence, cents) of the order's currency. Older shapes of the events live in `shared/eventstore/codec.py` only. The rules
-that decide are in `command_service/domain/order.py`; the query service folds the state as well, for time travel.
+(pence, cents) of the order's currency. The rules that decide are in `command_service/domain/order.py`; the query
+service folds the state as well, for time travel.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never, final
+from typing import assert_never, final, get_args
 
 import msgspec
+
+from shared.aggregates.aggregate import Aggregate, Payload
 
 
 class OrderLine(msgspec.Struct, frozen=True, gc=False):
@@ -83,17 +85,6 @@ OrderEvent = (
     | OrderCancelled
 )
 
-STREAM_PREFIX = "order-"
-
-
-def stream_of(order_id: str) -> str:
-    return STREAM_PREFIX + order_id
-
-
-def order_of(stream_id: str) -> str:
-    """The order id of an order's stream."""
-    return stream_id.removeprefix(STREAM_PREFIX)
-
 
 class OrderStatus(StrEnum):
     PENDING = "PENDING"
@@ -150,3 +141,20 @@ def evolve(state: State, event: OrderEvent) -> Order:
             return replace(state, status=OrderStatus.CANCELLED, cancellation=event)
         case _:
             assert_never(event)
+
+
+def _order_placed_1_to_2(payload: Payload) -> Payload:
+    """Version 1 has no currency: all of its orders are in pounds."""
+    return {"currency": "GBP", **payload}
+
+
+ORDER: Aggregate[Order, OrderEvent] = Aggregate(
+    category="order",
+    state=Order,
+    events=get_args(OrderEvent),
+    evolve=evolve,
+    versions={OrderPlaced: 2},
+    upcasters={(OrderPlaced, 1): _order_placed_1_to_2},
+)
+
+stream_of = ORDER.stream_of

@@ -1,37 +1,20 @@
-"""Stored (type, schema version, JSON text) to event object and back, with the chain of upcasters in between.
+"""Stored (type, schema version, JSON text) to event object and back, for the events of all registered aggregates.
 
-Reading is tolerant: unknown fields are ignored, missing optional ones take their default. What cannot be understood
-at all (an unknown type, a version from the future, a payload that does not fit) stops the reader with `Corrupt`.
-History is never rewritten: an upcaster changes what is read, not what is stored.
+Reading is tolerant: unknown fields are ignored, missing optional ones take their default. An older version goes through
+its upcasters: they change what is read, not what is stored. What cannot be read at all (an unknown type, a version from
+the future, a payload that does not fit) raises `Corrupt`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
-from shared.aggregates.order import OrderEvent
+from shared.aggregates import EVENT_TYPES
+from shared.aggregates.aggregate import EventType, Payload
 from shared.errors import Corrupt
-
-Event = OrderEvent
-Payload = dict[str, Any]  # the JSON object of an older version, on its way through the upcasters
-
-# The version of the shape that is written today; 1 unless listed.
-CURRENT_VERSIONS: dict[str, int] = {"OrderPlaced": 2}
-
-
-def _order_placed_1_to_2(payload: Payload) -> Payload:
-    """Version 1 carried no currency: the shop then sold in pounds only."""
-    return {"currency": "GBP", **payload}
-
-
-# (event type, from version) -> the payload one version later
-UPCASTERS: dict[tuple[str, int], Callable[[Payload], Payload]] = {
-    ("OrderPlaced", 1): _order_placed_1_to_2,
-}
 
 
 @dataclass
@@ -54,7 +37,7 @@ class UnknownSchemaVersion(Corrupt):
 
     @property
     def detail(self) -> str:
-        known = CURRENT_VERSIONS.get(self.event_type, 1)
+        known = EVENT_TYPES[self.event_type].version
         return f"{self.event_type} version {self.schema_version} is unknown here, which reads versions 1 to {known}."
 
 
@@ -72,37 +55,30 @@ class UnreadablePayload(Corrupt):
 
 
 _encoder = msgspec.json.Encoder()
-_types: dict[str, type[Event]] = {event.__name__: event for event in get_args(Event)}
-_decoders = {name: msgspec.json.Decoder(event) for name, event in _types.items()}
 
 
-def encode(event: Event) -> tuple[str, int, str]:
+def encode(event: Any) -> tuple[str, int, str]:
     """(type, schema version, JSON text) as it is stored."""
     name = type(event).__name__
-    return name, CURRENT_VERSIONS.get(name, 1), _encoder.encode(event).decode()
+    return name, EVENT_TYPES[name].version, _encoder.encode(event).decode()
 
 
-def decode(event_type: str, schema_version: int, data: str | bytes) -> Event:
+def decode(event_type: str, schema_version: int, data: str | bytes) -> Any:
     """The event as today's type. Raises `UnknownEventType`, `UnknownSchemaVersion` or `UnreadablePayload`."""
-    decoder = _decoders.get(event_type)
-    if decoder is None:
+    known = EVENT_TYPES.get(event_type)
+    if known is None:
         raise UnknownEventType(event_type)
     try:
-        if schema_version == CURRENT_VERSIONS.get(event_type, 1):
-            return decoder.decode(data)
-        return msgspec.convert(
-            _upcast(event_type, schema_version, msgspec.json.decode(data, type=dict)),
-            _types[event_type],
-        )
+        if schema_version == known.version:
+            return known.decode(data)
+        return msgspec.convert(_upcast(known, schema_version, msgspec.json.decode(data, type=dict)), known.event)
     except msgspec.DecodeError as error:
         raise UnreadablePayload(event_type, schema_version, str(error)) from error
 
 
-def _upcast(event_type: str, schema_version: int, payload: Payload) -> Payload:
-    for version in range(schema_version, CURRENT_VERSIONS.get(event_type, 1)):
-        if (upcaster := UPCASTERS.get((event_type, version))) is None:
-            raise UnknownSchemaVersion(event_type, schema_version)
-        payload = upcaster(payload)
-    if schema_version > CURRENT_VERSIONS.get(event_type, 1):
-        raise UnknownSchemaVersion(event_type, schema_version)
+def _upcast(known: EventType, schema_version: int, payload: Payload) -> Payload:
+    if not 0 < schema_version < known.version:
+        raise UnknownSchemaVersion(known.event.__name__, schema_version)
+    for version in range(schema_version, known.version):
+        payload = known.upcasters[version](payload)
     return payload

@@ -1,37 +1,38 @@
-"""Snapshots: when to keep a folded order, in which form, and loading one.
+"""Snapshots of aggregates: when to save one, in which form, and loading a stream from its latest one.
 
-A snapshot bounds how many events a load reads. It is never trusted more than the log: one of another shape is not
-read, one that cannot be decoded is passed over.
+A snapshot bounds how many events a load reads. It is a cache of the log: one of another shape is not read, one that
+cannot be decoded is skipped.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import asyncpg
 import msgspec
 
-from shared.aggregates.order import Order, State, evolve
+from shared.aggregates import AGGREGATES, parse_stream
+from shared.aggregates.aggregate import Aggregate
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Connection, Snapshot, StoredEvent
 from shared.logs import get_logger
+from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings
 
-# Raise it when `evolve` comes to mean something else while the fields of the state stay as they are.
-REVISION = 1
+_KEEP_OLD_SHAPES = timedelta(days=30)
 
 _log = get_logger()
-_decoder = msgspec.json.Decoder(Order)
+_formats: dict[tuple[type[Any], int], _Format] = {}  # by state type and revision
 
 
 class LoadedState(NamedTuple):
-    """A folded stream. `version` 0: it does not exist, as far as we know."""
+    """A folded stream. `version` 0: it has no event, as far as is known."""
 
-    state: State = None
+    state: Any = None  # of the aggregate's state type; None before the first event
     version: int = 0
     position: int = 0
     last_occurred_at: datetime | None = None
@@ -39,13 +40,14 @@ class LoadedState(NamedTuple):
     snapshot_taken_at: datetime | None = None
 
     def with_snapshot(self, now: datetime) -> LoadedState:
-        """The same, with a snapshot of it."""
+        """The same, with a snapshot of it saved."""
         return self._replace(snapshot_version=self.version, snapshot_taken_at=now)
 
-    def apply(self, stored: StoredEvent) -> LoadedState:
+    def apply(self, aggregate: Aggregate[Any, Any], stored: StoredEvent) -> LoadedState:
+        """The state after the stream's next event. Raises what `codec.decode` raises."""
         event = codec.decode(stored.event_type, stored.schema_version, stored.data)
         return LoadedState(
-            evolve(self.state, event),
+            aggregate.evolve(self.state, event),
             stored.version,
             stored.position,
             stored.occurred_at,
@@ -54,16 +56,33 @@ class LoadedState(NamedTuple):
         )
 
 
-@cache
-def fingerprint() -> bytes:
-    """Of the shape of the state: another shape, another fingerprint, and old snapshots are not read."""
-    schema = msgspec.json.encode(msgspec.json.schema(Order), order="deterministic")
-    return sha256(REVISION.to_bytes(4) + schema).digest()
+class _Format(NamedTuple):
+    """Of the snapshots of one aggregate."""
+
+    fingerprint: bytes
+    decoder: msgspec.json.Decoder[Any]
+
+
+def _format_of(aggregate: Aggregate[Any, Any]) -> _Format:
+    key = (aggregate.state, aggregate.snapshot_revision)
+    if (known := _formats.get(key)) is None:
+        known = _formats[key] = _make_format(*key)
+    return known
+
+
+def _make_format(state: type[Any], revision: int) -> _Format:
+    schema = msgspec.json.encode(msgspec.json.schema(state), order="deterministic")
+    return _Format(sha256(revision.to_bytes(4) + schema).digest(), msgspec.json.Decoder(state))
+
+
+def fingerprint(aggregate: Aggregate[Any, Any]) -> bytes:
+    """Of the shape of the aggregate's state. Snapshots of another shape are not read."""
+    return _format_of(aggregate).fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPolicy:
-    """When the state after a command is kept; 0 turns a rule off."""
+    """When the state after a command is saved; 0 turns a rule off."""
 
     every_events: int = 100
     max_age: timedelta = timedelta(0)
@@ -78,7 +97,7 @@ class SnapshotPolicy:
         )
 
     def is_due(self, loaded: LoadedState, appended: int, now: datetime) -> bool:
-        """Whether to keep `loaded`, the state after a command that appended so many events."""
+        """Whether to save `loaded`, the state after a command that appended so many events."""
         grown = loaded.version - loaded.snapshot_version
         if grown == 0:
             return False
@@ -90,64 +109,81 @@ class SnapshotPolicy:
         return bool(self.max_age) and taken is not None and now - taken >= self.max_age
 
 
-async def load(connection: Connection, stream_id: str) -> LoadedState:
+async def load(connection: Connection, aggregate: Aggregate[Any, Any], stream_id: str) -> LoadedState:
     """The stream folded from its latest snapshot; one round trip for up to `event_log.PAGE` events after it.
 
     Raises what `codec.decode` raises.
     """
-    snapshot, tail = await event_log.load_stream(connection, stream_id, fingerprint())
+    snapshot, tail = await event_log.load_stream(connection, stream_id, fingerprint(aggregate))
     loaded = LoadedState()
     if snapshot is not None:
-        resumed = _resume(stream_id, snapshot)
+        resumed = _resume(aggregate, stream_id, snapshot)
         if resumed is None:
             tail = []  # read from the start below
         else:
             loaded = resumed
     for stored in tail:
-        loaded = loaded.apply(stored)
+        loaded = loaded.apply(aggregate, stored)
     if len(tail) >= event_log.PAGE or (snapshot is not None and loaded.version == 0):
         async for stored in event_log.read_stream(connection, stream_id, loaded.version):
-            loaded = loaded.apply(stored)
+            loaded = loaded.apply(aggregate, stored)
     return loaded
 
 
-def _resume(stream_id: str, snapshot: Snapshot) -> LoadedState | None:
+def _resume(aggregate: Aggregate[Any, Any], stream_id: str, snapshot: Snapshot) -> LoadedState | None:
     try:
-        state = _decoder.decode(snapshot.state)
+        state = _format_of(aggregate).decoder.decode(snapshot.state)
     except msgspec.DecodeError as error:
-        _log.error("snapshot passed over", stream_id=stream_id, version=snapshot.version, error=str(error))
+        _log.error("snapshot skipped", stream_id=stream_id, version=snapshot.version, error=str(error))
         return None
     version, position, occurred_at, taken_at, _ = snapshot
     return LoadedState(state, version, position, occurred_at, version, taken_at)
 
 
-async def save(connection: Connection, stream_id: str, loaded: LoadedState) -> None:
-    """Keeps the state, unless a later one is kept already."""
-    assert loaded.last_occurred_at is not None, "only a stream with events is worth keeping"
+async def save(connection: Connection, aggregate: Aggregate[Any, Any], stream_id: str, loaded: LoadedState) -> None:
+    """Saves the state, unless a later one is saved already."""
+    assert loaded.last_occurred_at is not None, "a stream without events has no snapshot"
     state = msgspec.json.encode(loaded.state).decode()
     await event_log.save_snapshot(
-        connection, stream_id, fingerprint(), loaded.version, loaded.position, loaded.last_occurred_at, state
+        connection, stream_id, fingerprint(aggregate), loaded.version, loaded.position, loaded.last_occurred_at, state
     )
 
 
 async def compact(
     connection: Connection, every_events: int, *, from_start: bool = False, slice_events: int = 50_000
 ) -> int:
-    """Keeps the state of every stream that grew by `every_events` since it was last kept; returns how many.
+    """Saves a snapshot of every stream that grew by `every_events` since its last one; returns how many.
 
-    Walks the log from where the last compaction ended, a slice at a time.
+    Walks the log from where the last compaction ended, a slice at a time. A stream that this program cannot read is
+    logged and skipped.
     """
     head = (await event_log.read_head(connection)).position
     after = 0 if from_start else await event_log.compacted_position(connection)
-    kept = 0
+    saved = 0
     while after < head:
         up_to = min(after + slice_events, head)
         for stream_id in await event_log.streams_due_for_snapshot(connection, after, up_to, every_events):
-            loaded = await load(connection, stream_id)
-            if loaded.version - loaded.snapshot_version >= every_events:
-                await save(connection, stream_id, loaded)
-                kept += 1
+            saved += await _compact_stream(connection, stream_id, every_events)
         after = up_to
         await event_log.finish_compaction(connection, after)
-        await event_log.delete_stale_snapshots(connection, "order", fingerprint(), timedelta(days=30))
-    return kept
+    for category, aggregate in AGGREGATES.items():
+        await event_log.delete_stale_snapshots(connection, category, fingerprint(aggregate), _KEEP_OLD_SHAPES)
+    return saved
+
+
+async def _compact_stream(connection: Connection, stream_id: str, every_events: int) -> bool:
+    """Whether a snapshot was due."""
+    if (parsed := parse_stream(stream_id)) is None:
+        return False
+    aggregate, _ = parsed
+    try:
+        loaded = await load(connection, aggregate, stream_id)
+    except (*CONNECTION_LOST, asyncpg.PostgresError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one stream, the others are compacted
+        _log.error("stream not compacted", stream_id=stream_id, error=repr(error))
+        return False
+    if loaded.version - loaded.snapshot_version < every_events:
+        return False
+    await save(connection, aggregate, stream_id, loaded)
+    return True

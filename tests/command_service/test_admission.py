@@ -87,7 +87,7 @@ class TestTheLimit:
 
     def test_does_not_count_what_waits_for_the_log(self) -> None:
         limit = Limit(DELAY, MOST)
-        limit.at_the_log = lambda: 30
+        limit.in_append = lambda: 30
         assert limit.admits(MOST + 29)
         assert not limit.admits(MOST + 30)
 

@@ -11,7 +11,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from command_service.api.bodies import PlaceOrderBody
+from command_service.api.orders import PlaceOrderBody
 from command_service.domain.order import MAX_LINES
 from shared.aggregates.order import OrderLine
 from tests.orders import order_body

@@ -12,16 +12,9 @@ from command_service.domain.order import (
     ChangeShippingAddress,
     ConfirmDelivery,
     ConfirmPayment,
-    Order,
-    OrderCommand,
-    OrderStatus,
-    PlaceOrder,
-    RemoveOrderItem,
-    ShipOrder,
-)
-from command_service.domain.order_rejections import (
     ItemNotFound,
     OrderAlreadyPlaced,
+    OrderCommand,
     OrderNeedsALine,
     OrderNotCancellable,
     OrderNotConfirmed,
@@ -30,9 +23,13 @@ from command_service.domain.order_rejections import (
     OrderNotShipped,
     OrderTotalTooLarge,
     PaymentAmountMismatch,
+    PlaceOrder,
+    RemoveOrderItem,
+    ShipOrder,
     TooManyLines,
 )
 from shared.aggregates.order import (
+    Order,
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
@@ -40,6 +37,7 @@ from shared.aggregates.order import (
     OrderItemRemoved,
     OrderLine,
     OrderShipped,
+    OrderStatus,
     PaymentConfirmed,
     ShippingAddressChanged,
 )

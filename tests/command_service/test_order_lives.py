@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from command_service.domain import order_rejections
+from command_service.domain import order
 from command_service.domain.order import (
     MAX_TOTAL,
     AddOrderItem,
@@ -18,15 +18,12 @@ from command_service.domain.order import (
     ConfirmDelivery,
     ConfirmPayment,
     OrderCommand,
-    OrderStatus,
     PlaceOrder,
     RemoveOrderItem,
     ShipOrder,
-    State,
     decide,
-    evolve,
 )
-from shared.aggregates.order import OrderEvent, OrderItemRemoved, OrderLine
+from shared.aggregates.order import OrderEvent, OrderItemRemoved, OrderLine, OrderStatus, State, evolve
 from shared.errors import OrdersError
 
 Outcome: TypeAlias = list[OrderEvent] | OrdersError
@@ -99,13 +96,13 @@ def test_lives_come_to_everything_that_can_happen_to_an_order() -> None:
         happened.update(type(outcome) for _, _, outcome in life if isinstance(outcome, OrdersError))
 
     live()
-    never = {order_rejections.TooManyLines}  # takes 2,001 of them
+    never = {order.TooManyLines}  # takes 2,001 of them
     assert happened >= {*OrderStatus, *get_args(OrderEvent), *refusals()} - never
 
 
 def refusals() -> set[object]:
     """Of the domain's rules."""
-    return {value for value in vars(order_rejections).values() if isinstance(value, type) and hasattr(value, "code")}
+    return {value for value in vars(order).values() if isinstance(value, type) and hasattr(value, "code")}
 
 
 @for_all(lives())

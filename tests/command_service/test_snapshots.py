@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from cli.main import app as orders
 from command_service.app import create_app
 from projector.__main__ import create_app as create_projector_app
+from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
@@ -67,7 +68,7 @@ def settings(settings: Settings) -> Settings:
 
 
 async def _snapshot(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> event_log.Snapshot | None:
-    return (await event_log.load_stream(connection, stream_id, snapshots.fingerprint()))[0]
+    return (await event_log.load_stream(connection, stream_id, snapshots.fingerprint(ORDER)))[0]
 
 
 async def test_a_long_life_leaves_a_snapshot_and_a_short_tail(
@@ -75,7 +76,7 @@ async def test_a_long_life_leaves_a_snapshot_and_a_short_tail(
 ) -> None:
     stream_id = await _order_of(commands, 50, "long")
     await eventually(lambda: _snapshot(connection, stream_id))
-    snapshot, tail = await event_log.load_stream(connection, stream_id, snapshots.fingerprint())
+    snapshot, tail = await event_log.load_stream(connection, stream_id, snapshots.fingerprint(ORDER))
     assert snapshot is not None
     assert snapshot.version == 40
     assert [stored.version for stored in tail] == list(range(41, 51))
@@ -86,9 +87,9 @@ async def test_a_load_from_a_snapshot_equals_the_fold_of_the_whole_stream(
 ) -> None:
     stream_id = await _order_of(commands, 45, "equal")
     await eventually(lambda: _snapshot(connection, stream_id))
-    from_snapshot = await snapshots.load(connection, stream_id)
+    from_snapshot = await snapshots.load(connection, ORDER, stream_id)
     await connection.execute("delete from snapshots")
-    from_start = await snapshots.load(connection, stream_id)
+    from_start = await snapshots.load(connection, ORDER, stream_id)
     assert from_snapshot.state == from_start.state
     assert (from_snapshot.version, from_snapshot.position) == (from_start.version, from_start.position)
     assert from_snapshot.last_occurred_at == from_start.last_occurred_at
@@ -111,7 +112,7 @@ async def test_a_snapshot_of_another_shape_is_not_read(
     stream_id = await _order_of(commands, 30, "shape")
     await eventually(lambda: _snapshot(connection, stream_id))
     await connection.execute("update snapshots set fingerprint = sha256('another shape'), state = '{\"old\": true}'")
-    loaded = await snapshots.load(connection, stream_id)
+    loaded = await snapshots.load(connection, ORDER, stream_id)
     assert (loaded.version, loaded.snapshot_version) == (30, 0)
 
 
@@ -121,7 +122,7 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(
     stream_id = await _order_of(commands, 30, "broken")
     await eventually(lambda: _snapshot(connection, stream_id))
     await connection.execute('update snapshots set state = \'{"status": "NO SUCH"}\'')
-    loaded = await snapshots.load(connection, stream_id)
+    loaded = await snapshots.load(connection, ORDER, stream_id)
     assert (loaded.version, loaded.snapshot_version) == (30, 0)
 
 
@@ -130,8 +131,8 @@ async def test_an_older_state_never_replaces_a_later_one(
 ) -> None:
     stream_id = await _order_of(commands, 20, "later")
     await eventually(lambda: _snapshot(connection, stream_id))
-    loaded = await snapshots.load(connection, stream_id)
-    await snapshots.save(connection, stream_id, LoadedState(loaded.state, 5, 5, loaded.last_occurred_at))
+    loaded = await snapshots.load(connection, ORDER, stream_id)
+    await snapshots.save(connection, ORDER, stream_id, LoadedState(loaded.state, 5, 5, loaded.last_occurred_at))
     kept = await _snapshot(connection, stream_id)
     assert kept is not None
     assert kept.version == 20

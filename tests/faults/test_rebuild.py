@@ -21,6 +21,7 @@ from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores.redis import RedisShelf
 from projector.verification import Comparison
 from projector.verification import orders as verification
+from shared.aggregates.order import OrderEvent
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.faults.next_release import MARK, OTHER_CODE
@@ -197,7 +198,7 @@ async def test_one_generation_at_a_time_is_kept(orders: Operator, servers: Serve
 async def test_what_differs_from_the_log_is_not_switched_to(
     settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
-    def miscounting(order_id: str, document: OrderDocument | None, recorded: Recorded) -> OrderDocument:
+    def miscounting(order_id: str, document: OrderDocument | None, recorded: Recorded[OrderEvent]) -> OrderDocument:
         return msgspec.structs.replace(ORDERS.apply(order_id, document, recorded), item_count=0)
 
     await recorder.record("42", placed())

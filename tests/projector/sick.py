@@ -55,7 +55,7 @@ class SickStack:
         (one,) = (one for one in PROJECTIONS if one.projection.name == name)
         healthy = one.projection.apply
 
-        def apply(document_id: str, document: Any, recorded: Recorded) -> Any:
+        def apply(document_id: str, document: Any, recorded: Recorded[Any]) -> Any:
             if recorded.position in self.sick:
                 raise ValueError(self.error)
             return healthy(document_id, document, recorded)

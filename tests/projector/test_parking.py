@@ -24,7 +24,7 @@ from projector.projection import D, Entry, Projection, Recorded
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.session import Session, open_session
 from projector.stores import EVERYTHING, Fenced
-from shared.aggregates.order import OrderEvent, order_of
+from shared.aggregates.order import ORDER, OrderEvent
 from shared.eventstore import codec
 from shared.eventstore.log import StoredEvent
 from shared.read_models.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
@@ -55,7 +55,9 @@ def folded(projection: Projection[D], events: list[StoredEvent]) -> D | None:
     for event in events:
         payload = codec.decode(event.event_type, event.schema_version, event.data)
         recorded = Recorded(payload, event.version, event.position, event.occurred_at)
-        document = projection.apply(order_of(event.stream_id), document, recorded)
+        order_id = ORDER.id_of(event.stream_id)
+        assert order_id is not None
+        document = projection.apply(order_id, document, recorded)
     return document
 
 
@@ -87,7 +89,7 @@ class Parking(RuleBasedStateMachine):
         self.copies = [NOTHING]
         self.projection: Projection[Any] = replace(place.projection, apply=self.apply)
 
-    def apply(self, order_id: str, document: Any, recorded: Recorded) -> Any:
+    def apply(self, order_id: str, document: Any, recorded: Recorded[Any]) -> Any:
         if recorded.position in self.poisoned:
             raise ValueError(f"indigestible: {recorded.position}")
         return self.place.projection.apply(order_id, document, recorded)
@@ -229,7 +231,7 @@ def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_park
 
 
 def raising(*positions: int) -> Any:
-    def apply(order_id: str, document: OrderDocument | None, recorded: Recorded) -> OrderDocument:
+    def apply(order_id: str, document: OrderDocument | None, recorded: Recorded[Any]) -> OrderDocument:
         if recorded.position in positions:
             raise ValueError("indigestible")
         return ORDERS.apply(order_id, document, recorded)

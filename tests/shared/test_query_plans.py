@@ -29,6 +29,7 @@ from projector.verification import plain
 from query_service.live import log as followed_log
 from query_service.live.log import Subject
 from query_service.read_models.revenue_by_day import Revenue
+from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
@@ -67,7 +68,7 @@ insert into idempotency_keys
 select 'key-' || n, '\\x00', gen_random_uuid(), 'order-' || n, 1, n, date '{DAY}' + n * interval '1 s'
 from generate_series(0, {ORDERS} - 1) as n;
 insert into snapshots
-select 'order-' || n, '\\x{snapshots.fingerprint().hex()}', 2, n * 3 + 2, date '{DAY}', date '{DAY}', '{{}}'
+select 'order-' || n, '\\x{snapshots.fingerprint(ORDER).hex()}', 2, n * 3 + 2, date '{DAY}', date '{DAY}', '{{}}'
 from generate_series(0, {ORDERS} - 1) as n;
 insert into read_model_documents
 select 'revenue_by_day', 1, n::text, '{{}}' from generate_series(0, {ORDERS} - 1) as n;
@@ -209,9 +210,9 @@ async def verify_a_page(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 
 HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "append": append,
-    "load an order": lambda pool: event_log.load_stream(pool, "order-4711", snapshots.fingerprint()),
+    "load an order": lambda pool: event_log.load_stream(pool, "order-4711", snapshots.fingerprint(ORDER)),
     "save a snapshot": lambda pool: event_log.save_snapshot(
-        pool, "order-4711", snapshots.fingerprint(), 3, 3, datetime.now(UTC), "{}"
+        pool, "order-4711", snapshots.fingerprint(ORDER), 3, 3, datetime.now(UTC), "{}"
     ),
     "read a stream": lambda pool: event_log.read_stream_page(pool, "order-4711", 0, 1_000),
     "read a version": lambda pool: event_log.read_version(pool, "order-4711"),

@@ -1,24 +1,17 @@
-"""From request headers to a command's envelope, and from a verdict to the acknowledgement."""
+"""From request headers to a command's metadata."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import msgspec
 from fastapi import Request
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from command_service.api.bodies import CommandBody
-from command_service.handler import Envelope
-from shared.aggregates.order import order_of
+from command_service.handler import CommandMetadata
 from shared.errors import Malformed, Stale
-from shared.eventstore.log import AppendResult, AppendStatus
-from shared.http.fast_route import FastRoute
 
 _ETAG = re.compile(r'"(0|[1-9][0-9]{0,9})"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -42,11 +35,11 @@ class MalformedHeader(Malformed):
 @dataclass
 class NothingToMatch(Stale):
     code = "stale-version"
-    title = "There is no order yet"
+    title = "There is nothing to match"
 
     @property
     def detail(self) -> str:
-        return 'If-Match: * asks for an order that is there; this command makes a new one. Send "0" or leave it out.'
+        return 'If-Match: * asks for what exists; this command makes something new. Send "0" or leave it out.'
 
 
 def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
@@ -85,41 +78,15 @@ IF_MATCH = _header(
 )
 IF_MATCH_NEW = _header(
     "If-Match",
-    'An order that is not there yet is at version 0, so only `"0"` can hold: it makes sure that the order is new.',
+    'What does not exist yet is at version 0, so only `"0"` can match: the command is refused where it exists.',
     pattern=f"^{_ETAG.pattern}$",
     examples=['"0"'],
 )
 
 
-class CommandRoute(FastRoute):
-    """Refuses a body that is not JSON before FastAPI takes it for text and calls it invalid."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_json(request: Request) -> Response:
-            _require_json(request.scope["headers"])
-            return await handle(request)
-
-        return handle_json
-
-
-def _require_json(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    has_body, media_type = False, b""
-    for name, value in headers:
-        if name == b"content-type":
-            media_type = value
-        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            has_body = True
-    if has_body and media_type != b"application/json":
-        given = media_type.decode("latin-1").partition(";")[0].strip().lower()
-        if given != "application/json":
-            raise HTTPException(415, f"Send application/json, not {given or 'a body without Content-Type'}.")
-
-
-def envelope(request: Request, body: CommandBody | None, *, creates: bool = False) -> Envelope:
-    """What the headers and the body's `occurred_at` say about a command. Raises `MalformedHeader`, and `NothingToMatch`
-    where it `creates` the order."""
+def read_metadata(request: Request, body: CommandBody | None, *, creates: bool = False) -> CommandMetadata:
+    """From the headers and the body's `occurred_at`. Raises `MalformedHeader`, and `NothingToMatch` where the command
+    `creates` what it names."""
     key, cause, traceparent, if_match = None, None, None, None
     for name, value in request.scope["headers"]:
         if name == b"idempotency-key":
@@ -138,13 +105,13 @@ def envelope(request: Request, body: CommandBody | None, *, creates: bool = Fals
         raise NothingToMatch
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
         traceparent = None  # ignored, as the W3C specification asks
-    return Envelope(
+    return CommandMetadata(
         correlation_id=request.scope["correlation_id"],
         causation_id=cause,
         traceparent=traceparent,
         occurred_at=None if body is None else body.occurred_at,
         expected_version=_expected_version(if_match),
-        key=key,
+        idempotency_key=key,
         fingerprint=None if key is None else _fingerprint(request, body, if_match or ""),
     )
 
@@ -164,24 +131,3 @@ def _fingerprint(request: Request, body: CommandBody | None, condition: str) -> 
     meaning = b"" if body is None else body.model_dump_json().encode()
     parts = (request.method, request.url.path, condition)
     return sha256("\n".join(parts).encode() + b"\n" + meaning).digest()
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def acknowledge(verdict: AppendResult, *, created: bool = False) -> Response:
-    aggregate_id = order_of(verdict.stream_id)
-    token = verdict.token.encode()
-    headers = {"ETag": f'"{verdict.version}"', "Consistency-Token": token}
-    if created:
-        headers["Location"] = f"/orders/{aggregate_id}"
-    if verdict.outcome is AppendStatus.REPLAYED:
-        headers["Idempotent-Replayed"] = "true"
-    body = {
-        "command_id": verdict.command_id,
-        "aggregate_id": aggregate_id,
-        "version": verdict.version,
-        "position": verdict.position,
-        "consistency_token": token,
-    }
-    return Response(_encode(body), 201 if created else 200, headers, media_type="application/json")

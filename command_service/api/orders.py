@@ -1,0 +1,215 @@
+"""The eight commands on an order. Each is acknowledged or refused; none returns order data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Path, Request
+from pydantic import Field, GetCoreSchemaHandler, StrictInt, ValidatorFunctionWrapHandler
+from pydantic_core import CoreSchema, core_schema
+from starlette.responses import Response
+from uuid_utils import uuid7
+
+from command_service.api.bodies import Body, CommandBody, Currency, ShortText, Text
+from command_service.api.commands import ANY_CHANGE, STALE, CommandRoute, carry_out, describe
+from command_service.api.lines import MAX_QUANTITY, MAX_UNIT_PRICE, JudgedLines, read_at_once
+from command_service.domain import order
+from command_service.domain.order import MAX_LINES, MAX_TOTAL
+from shared.aggregates.order import OrderLine
+from shared.http.fields import Id, ProductId
+
+DESCRIPTION = "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."
+router = APIRouter(tags=["orders"], route_class=CommandRoute)
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_QUANTITY)]
+UnitPrice = Annotated[StrictInt, Field(ge=0, le=MAX_UNIT_PRICE, description="minor units (pence, cents)")]
+
+
+class OrderItemBody(Body):
+    product_id: ProductId = Field(examples=["85123A"])
+    product_name: Text | None = Field(None, examples=["WHITE HANGING HEART T-LIGHT HOLDER"])
+    quantity: Quantity = Field(examples=[6])
+    unit_price: UnitPrice = Field(examples=[255])
+
+    def line(self) -> OrderLine:
+        return OrderLine(self.product_id, self.quantity, self.unit_price, self.product_name)
+
+
+class _AsItems:
+    """For pydantic, lines are a list of `OrderItemBody`, unless they were judged before."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        sent = handler.generate_schema(Annotated[list[OrderItemBody], Field(min_length=1, max_length=MAX_LINES)])
+        return core_schema.no_info_wrap_validator_function(
+            _lines, sent, serialization=core_schema.plain_serializer_function_ser_schema(_as_sent)
+        )
+
+
+def _lines(value: Any, judge: ValidatorFunctionWrapHandler) -> tuple[OrderLine, ...]:
+    return tuple(value) if isinstance(value, JudgedLines) else tuple([item.line() for item in judge(value)])
+
+
+def _as_sent(lines: tuple[OrderLine, ...]) -> list[dict[str, Any]]:
+    """In the order of `OrderItemBody`, as in the fingerprints of requests that were kept before."""
+    return [
+        {
+            "product_id": line.product_id,
+            "product_name": line.product_name,
+            "quantity": line.quantity,
+            "unit_price": line.unit_price,
+        }
+        for line in lines
+    ]
+
+
+class PlaceOrderBody(CommandBody):
+    order_id: Id | None = Field(None, description="yours, or we make one", examples=["536365"])
+    customer_id: Id = Field(examples=["17850"])
+    currency: Currency = Field(examples=["GBP"])
+    items: Annotated[tuple[OrderLine, ...], _AsItems]
+    shipping_address_id: Id = Field(examples=["address-1"])
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        fields = read_at_once(body)
+        return super().read(body) if fields is None else cls.model_validate(fields)
+
+
+class AddOrderItemBody(CommandBody, OrderItemBody):
+    product_id: ProductId = Field(examples=["71053"])
+    product_name: Text | None = Field(None, examples=["WHITE METAL LANTERN"])
+
+
+class ChangeShippingAddressBody(CommandBody):
+    shipping_address_id: Id = Field(examples=["address-2"])
+    reason: Text | None = Field(None, examples=["moved house"])
+
+
+class ConfirmPaymentBody(CommandBody):
+    payment_reference: ShortText = Field(examples=["pay-20260131-7"])
+    amount: Annotated[StrictInt, Field(ge=0, le=MAX_TOTAL, description="minor units")] = Field(examples=[1530])
+
+
+class ShipOrderBody(CommandBody):
+    tracking_number: ShortText = Field(examples=["RM123456789GB"])
+    carrier: ShortText | None = Field(None, examples=["Royal Mail"])
+
+
+class ConfirmDeliveryBody(CommandBody):
+    pass
+
+
+class CancelOrderBody(CommandBody):
+    reason: Text = Field(examples=["ordered twice"])
+
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
+Product = Annotated[ProductId, Path(examples=["71053"])]
+
+_ANY_CHANGE = ((404, "order-not-found", "There is no such order."), *ANY_CHANGE)
+_TOO_MUCH = (
+    (422, "too-many-lines", "The order would have more than 2,000 lines."),
+    (422, "order-total-too-large", "The total would reach 2^53 minor units."),
+)
+_NOT_PENDING = (409, "order-not-pending", "Only a PENDING order can be paid or changed.")
+
+
+@router.post(
+    "/orders",
+    summary="Place an order",
+    **describe((409, "order-already-placed", "There is an order with this id."), STALE, *_TOO_MUCH, status=201),
+)
+async def place_order(request: Request, body: PlaceOrderBody) -> Response:
+    """Creates an order in status PENDING. Without `order_id` we make one; the acknowledgement names it."""
+    command = order.PlaceOrder(
+        body.order_id or str(uuid7()),
+        body.customer_id,
+        body.currency,
+        body.items,
+        body.shipping_address_id,
+    )
+    return await carry_out(request, command, body, created_under="/orders")
+
+
+@router.post(
+    "/orders/{order_id}/items",
+    summary="Add a line",
+    **describe(*_ANY_CHANGE, _NOT_PENDING, *_TOO_MUCH),
+)
+async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItemBody) -> Response:
+    """Adds a line to a PENDING order. A product may stand on several lines."""
+    return await carry_out(request, order.AddOrderItem(order_id, body.line()), body)
+
+
+@router.delete(
+    "/orders/{order_id}/items/{product_id}",
+    summary="Remove a product",
+    **describe(
+        *_ANY_CHANGE,
+        (404, "item-not-found", "The order has no line of this product."),
+        _NOT_PENDING,
+        (409, "order-needs-a-line", "An order keeps at least one line."),
+    ),
+)
+async def remove_order_item(request: Request, order_id: OrderId, product_id: Product) -> Response:
+    """Takes every line of the product off a PENDING order."""
+    return await carry_out(request, order.RemoveOrderItem(order_id, product_id), None)
+
+
+@router.put(
+    "/orders/{order_id}/shipping-address",
+    summary="Change the shipping address",
+    **describe(*_ANY_CHANGE, _NOT_PENDING),
+)
+async def change_shipping_address(request: Request, order_id: OrderId, body: ChangeShippingAddressBody) -> Response:
+    """Sends a PENDING order elsewhere. The address it already has changes nothing."""
+    command = order.ChangeShippingAddress(order_id, body.shipping_address_id, body.reason)
+    return await carry_out(request, command, body)
+
+
+@router.post(
+    "/orders/{order_id}/payment",
+    summary="Confirm the payment",
+    **describe(
+        *_ANY_CHANGE, _NOT_PENDING, (409, "payment-amount-mismatch", "The amount does not equal the order's total.")
+    ),
+)
+async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaymentBody) -> Response:
+    """PENDING becomes CONFIRMED. The same payment again changes nothing."""
+    command = order.ConfirmPayment(order_id, body.payment_reference, body.amount)
+    return await carry_out(request, command, body)
+
+
+@router.post(
+    "/orders/{order_id}/shipment",
+    summary="Ship the order",
+    **describe(*_ANY_CHANGE, (409, "order-not-confirmed", "Only a CONFIRMED order can be shipped.")),
+)
+async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -> Response:
+    """CONFIRMED becomes SHIPPED. The same shipment again changes nothing."""
+    return await carry_out(request, order.ShipOrder(order_id, body.tracking_number, body.carrier), body)
+
+
+@router.post(
+    "/orders/{order_id}/delivery",
+    summary="Confirm the delivery",
+    **describe(*_ANY_CHANGE, (409, "order-not-shipped", "Only a SHIPPED order can be delivered.")),
+)
+async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDeliveryBody) -> Response:
+    """SHIPPED becomes DELIVERED. A second confirmation changes nothing."""
+    return await carry_out(request, order.ConfirmDelivery(order_id), body)
+
+
+@router.post(
+    "/orders/{order_id}/cancellation",
+    summary="Cancel the order",
+    **describe(*_ANY_CHANGE, (409, "order-not-cancellable", "Only a PENDING or CONFIRMED order can be cancelled.")),
+)
+async def cancel_order(request: Request, order_id: OrderId, body: CancelOrderBody) -> Response:
+    """PENDING or CONFIRMED becomes CANCELLED; what was paid is recorded as the refund owed."""
+    return await carry_out(request, order.CancelOrder(order_id, body.reason), body)

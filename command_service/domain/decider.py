@@ -1,0 +1,44 @@
+"""What decides the commands of one aggregate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from shared.aggregates.aggregate import Aggregate
+
+S = TypeVar("S")
+E = TypeVar("E")
+C = TypeVar("C")
+
+States: TypeAlias = Mapping[str, Any]  # stream -> its aggregate's state; None before the first event
+EventsByStream: TypeAlias = Mapping[str, Sequence[Any]]
+
+
+def _no_other_streams(_command: Any) -> Sequence[str]:
+    return ()
+
+
+def _decide_over_one_stream(command: Any, _states: States) -> EventsByStream:
+    raise NotImplementedError(f"{type(command).__name__} names other streams, and its decider has no `decide_over`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Decider(Generic[C, S, E]):
+    """`decide` and `decide_over` are pure. They answer the events that a command leads to (none, when it changes
+    nothing that has not already happened) or raise a refusal."""
+
+    aggregate: Aggregate[S, E]
+    commands: tuple[type[C], ...]
+    aggregate_id: Callable[[C], str]  # of the command's own stream
+    decide: Callable[[C, S | None], Sequence[E]]
+    begins: frozenset[type[C]] = frozenset()  # commands that usually find no stream yet
+    # Further streams that a command is decided on. Where there are any, `decide_over` decides: it is given the state of
+    # each stream, its own included, and answers events for any of them. They are appended all or none; of a stream
+    # without events, the version is checked.
+    streams: Callable[[C], Sequence[str]] = _no_other_streams
+    decide_over: Callable[[C, States], EventsByStream] = _decide_over_one_stream
+
+    def stream_of(self, command: C) -> str:
+        return self.aggregate.stream_of(self.aggregate_id(command))

@@ -1,0 +1,61 @@
+"""What an aggregate is: the category of its streams, its events, its state and how each event changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+Payload: TypeAlias = dict[str, Any]  # the JSON object of an older version, on its way through the upcasters
+Upcaster: TypeAlias = Callable[[Payload], Payload]
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Generic[S, E]):
+    """Streams are named `<category>-<id>`; an id may contain `-`, a category may not."""
+
+    category: str
+    state: type[S]  # that msgspec can write as JSON and read back
+    events: tuple[type[E], ...]  # msgspec Structs; the class's name is the stored event type
+    evolve: Callable[[S | None, E], S]  # pure; the state is None before the first event
+    versions: Mapping[type[E], int] = field(default_factory=dict)  # of the shape that is written today; 1 unless listed
+    # (event, from version) -> turns a stored payload into one of the next version
+    upcasters: Mapping[tuple[type[E], int], Upcaster] = field(default_factory=dict)
+    # Raise it when `evolve` changes its meaning and the fields of the state stay as they are.
+    snapshot_revision: int = 1
+
+    def stream_of(self, aggregate_id: str) -> str:
+        return f"{self.category}-{aggregate_id}"
+
+    def id_of(self, stream_id: str) -> str | None:
+        """The aggregate's id; None for a stream of another category."""
+        category, aggregate_id = split_stream(stream_id)
+        return aggregate_id if category == self.category else None
+
+
+def split_stream(stream_id: str) -> tuple[str, str]:
+    """(category, id) of a stream's name; a name without `-` is of no category."""
+    category, hyphen, aggregate_id = stream_id.partition("-")
+    return (category, aggregate_id) if hyphen else ("", stream_id)
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """How events of one type are stored."""
+
+    aggregate: Aggregate[Any, Any]
+    event: type[Any]
+    version: int  # that is written today
+    upcasters: Mapping[int, Upcaster]  # by the version that they read
+    decode: Callable[[str | bytes], Any]  # a payload of today's version
+
+    @classmethod
+    def of(cls, aggregate: Aggregate[Any, Any], event: type[Any]) -> EventType:
+        upcasters = {version: upcast for (name, version), upcast in aggregate.upcasters.items() if name is event}
+        decoder = msgspec.json.Decoder(event)
+        return cls(aggregate, event, aggregate.versions.get(event, 1), upcasters, decoder.decode)
