@@ -21,7 +21,7 @@ from projector.projections import PROJECTIONS, Registered
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.verification import orders as verification
 from projector.verification import plain
-from shared.eventstore import codec
+from shared.aggregates import EVENT_TYPES
 
 NEWER_VERSION = 3  # of OrderPlaced
 OTHER_CODE = 2  # version of the projection of orders
@@ -30,8 +30,9 @@ MARK = "2"  # that the other code leaves in a document for each event
 
 def know_newer_event() -> None:
     """Registers the next version of OrderPlaced: it says through which channel the order came."""
-    codec.CURRENT_VERSIONS["OrderPlaced"] = NEWER_VERSION
-    codec.UPCASTERS["OrderPlaced", NEWER_VERSION - 1] = lambda payload: {**payload, "channel": "web"}
+    known = EVENT_TYPES["OrderPlaced"]
+    upcasters = {**known.upcasters, NEWER_VERSION - 1: lambda payload: {**payload, "channel": "web"}}
+    EVENT_TYPES["OrderPlaced"] = replace(known, version=NEWER_VERSION, upcasters=upcasters)
 
 
 def marked(before: OrderDocument | None) -> str:
@@ -44,7 +45,7 @@ def marked(before: OrderDocument | None) -> str:
 def fold_otherwise() -> None:
     """Registers the other code, and what a plain fold of it is."""
 
-    def apply(order_id: str, before: OrderDocument | None, recorded: Recorded) -> OrderDocument:
+    def apply(order_id: str, before: OrderDocument | None, recorded: Recorded[Any]) -> OrderDocument:
         after = ORDERS.apply(order_id, before, recorded)
         return msgspec.structs.replace(after, tracking_number=marked(before))
 
