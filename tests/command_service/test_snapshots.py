@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from cli.main import app as orders
@@ -16,6 +18,7 @@ from projector.__main__ import create_app as create_projector_app
 from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
+from shared.eventstore.log import AppendRequest, NewEvent
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
 from shared.settings import Settings
 from tests.orders import order_body
@@ -175,6 +178,36 @@ async def test_the_projector_process_compacts_in_the_background(
     projector = create_projector_app(settings_of(often, "orders_projector"))
     async with running_app(projector, settings.projector_port):
         await eventually(lambda: _snapshot(connection, "order-background"))
+
+
+async def _stream_that_cannot_be_read(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> None:
+    events = [NewEvent(uuid4(), "OrderGiftWrapped", 1, "{}", "{}", NOW) for _ in range(15)]
+    await event_log.append_group(connection, [AppendRequest(stream_id, 0, uuid4(), events)])
+
+
+async def test_the_compactor_skips_a_stream_that_it_cannot_read(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    for stream_id in ("order-newer", "parcel-1"):
+        await _stream_that_cannot_be_read(connection, stream_id)
+    await _order_of(commands, 15, "readable")
+    with structlog.testing.capture_logs() as logged:
+        assert await snapshots.compact(connection, 10) == 1
+    assert [(entry["event"], entry["stream_id"]) for entry in logged] == [("stream not compacted", "order-newer")]
+    assert await event_log.compacted_position(connection) == (await event_log.read_head(connection)).position
+
+
+async def test_the_compactor_goes_on_after_a_refusal_of_postgresql(
+    commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record], settings: Settings
+) -> None:
+    await _order_of(commands, 15, "refused")
+    often = settings.model_copy(update={"snapshot_every_events": 10, "compact_interval_seconds": 0.05})
+    await connection.execute("revoke select on snapshots from orders_projector")
+    with structlog.testing.capture_logs() as logged:
+        async with running_app(create_projector_app(settings_of(often, "orders_projector")), settings.projector_port):
+            await eventually(lambda: "compaction failed" in [entry["event"] for entry in logged])
+            await connection.execute("grant select on snapshots to orders_projector")
+            await eventually(lambda: _snapshot(connection, "order-refused"))
 
 
 async def test_the_command_line_compacts_once(

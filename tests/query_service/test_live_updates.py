@@ -14,7 +14,7 @@ from query_service.live import log
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore.log import read_head
 from shared.eventstore.token import ConsistencyToken
-from tests.given_when_then import problem
+from tests.given_when_then import problem, put_in_log
 from tests.orders import new_order_id, paid, placed, shipped
 from tests.query_service.event_source import EventSource, following
 from tests.query_service.past import Past, past, service, shared_past
@@ -65,6 +65,17 @@ async def test_what_happens_from_now_on_is_told_as_the_history_tells_it(past: Pa
     assert source.headers["cache-control"] == "no-store"
     assert source.headers["x-accel-buffering"] == "no"
     assert source.headers["consistency-token"] == ConsistencyToken(log_id, before).encode()
+
+
+async def test_a_stream_of_another_category_is_never_taken_for_an_order(past: Past) -> None:
+    order_id = f"customer-{past.order_id}"  # as the name of that customer's stream
+    await place(past, order_id)
+    async with following(past.queries, f"/orders/{order_id}/events") as source:
+        await source.until_it_began()
+        await put_in_log(past.recorder.connection, order_id, placed())
+        await past.recorder.record(order_id, paid())
+        await source.until(1)
+    assert [event["event_type"] for _, event in source.messages] == ["PaymentConfirmed"]
 
 
 async def test_a_customer_is_told_of_every_order_those_yet_to_be_placed_too(past: Past) -> None:
