@@ -1,6 +1,6 @@
 """Row 1: durable appends of one event of about 1 KB to a new stream, by 32 writers in one process.
 
-Ours is the command service's appender: one order of all events, hash chain, version check, group commit. pgbench
+Ours is the command service's group commit: one order of all events, hash chain, version check, group commit. pgbench
 inserts into a table of the same shape and promises none of that.
 """
 
@@ -22,8 +22,8 @@ from bench.result import Goal, Result
 from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
-from command_service.app import create_appender
-from command_service.appender import Appender
+from command_service.app import create_group_commit
+from command_service.group_commit import GroupCommit
 from shared.aggregates.order import OrderLine, OrderPlaced
 from shared.eventstore import codec
 from shared.eventstore.log import AppendRequest, NewEvent
@@ -78,37 +78,37 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 async def append(database_url: str, seconds: float) -> tuple[int, float]:
     """(events appended, seconds it took)"""
-    async with running_appender(database_url) as appender:
-        warm = await _write_all(appender, WARM_UP_SECONDS, [])
+    async with running_group_commit(database_url) as group_commit:
+        warm = await _write_all(group_commit, WARM_UP_SECONDS, [])
         # As pgbench's event, what is appended is made before; taken from the end, so the last comes first.
         ready = [_command() for _ in range(round(1.5 * warm * seconds / WARM_UP_SECONDS))][::-1]
         began = perf_counter()
-        return await _write_all(appender, seconds, ready), perf_counter() - began
+        return await _write_all(group_commit, seconds, ready), perf_counter() - began
 
 
 @asynccontextmanager
-async def running_appender(database_url: str) -> AsyncIterator[Appender]:
+async def running_group_commit(database_url: str) -> AsyncIterator[GroupCommit]:
     """As the command service makes it."""
     settings = Settings.model_validate({"database_url": database_url, "redis_url": "redis://127.0.0.1:1/0"})
-    stalls, appender = create_appender(settings)
-    appender.start()
+    monitor, group_commit = create_group_commit(settings)
+    group_commit.start()
     try:
-        yield appender
+        yield group_commit
     finally:
-        await appender.stop()
-        await stalls.close()
+        await group_commit.stop()
+        await monitor.close()
 
 
-async def _write_all(appender: Appender, seconds: float, ready: list[AppendRequest]) -> int:
+async def _write_all(group_commit: GroupCommit, seconds: float, ready: list[AppendRequest]) -> int:
     until = perf_counter() + seconds
-    return sum(await asyncio.gather(*(_write(appender, until, ready) for _ in range(WRITERS))))
+    return sum(await asyncio.gather(*(_write(group_commit, until, ready) for _ in range(WRITERS))))
 
 
-async def _write(appender: Appender, until: float, ready: list[AppendRequest]) -> int:
+async def _write(group_commit: GroupCommit, until: float, ready: list[AppendRequest]) -> int:
     count = 0
     while perf_counter() < until:
-        verdict = await appender.append(ready.pop() if ready else _command())
-        assert verdict.outcome == "appended"
+        verdict = await group_commit.append(ready.pop() if ready else _command())
+        assert verdict.status == "appended"
         count += 1
     return count
 
@@ -116,7 +116,7 @@ async def _write(appender: Appender, until: float, ready: list[AppendRequest]) -
 def _command() -> AppendRequest:
     event_id = new_id()
     event = EVENT._replace(event_id=event_id, occurred_at=orders.new_time())
-    return AppendRequest(f"order-{event_id}", 0, event_id, (event,))
+    return AppendRequest.of_stream(f"order-{event_id}", 0, event_id, (event,))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from time import perf_counter
 import uvloop
 
 from bench import group_sizes, orders
-from bench.append import WRITERS, running_appender
+from bench.append import WRITERS, running_group_commit
 from bench.interleave import interleave
 from bench.load import ROOT
 from bench.result import Goal, Result
@@ -141,12 +141,12 @@ def _import(servers: Servers, services: Services, file: Path) -> None:
 
 async def _append(database_url: str, *parts: list[Order]) -> None:
     """One part after the other."""
-    async with running_appender(database_url) as appender:
+    async with running_group_commit(database_url) as group_commit:
 
         async def write(queue: Iterator[Order]) -> None:
             for order in queue:
-                verdict = await appender.append(_placing(order))
-                assert verdict.outcome == "appended"
+                verdict = await group_commit.append(_placing(order))
+                assert verdict.status == "appended"
 
         for part in parts:
             queue = iter(part)
@@ -156,7 +156,7 @@ async def _append(database_url: str, *parts: list[Order]) -> None:
 def _placing(order: Order) -> AppendRequest:
     lines = [OrderLine(item.product_id, item.quantity, item.unit_price, item.product_name) for item in order.items]
     event = OrderPlaced(order.customer_id, order.currency, tuple(lines), order.shipping_address_id)
-    return AppendRequest(stream_of(order.order_id), 0, new_id(), [orders.new_event(event)])
+    return AppendRequest.of_stream(stream_of(order.order_id), 0, new_id(), [orders.new_event(event)])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the
 
 async def append(connection: Connection, _: int) -> int:
     """Events, each to a new stream, in groups."""
-    placing = [AppendRequest(f"order-{new_id()}", 0, new_id(), [orders.placed(number)]) for number in range(GROUP)]
+    placing = [
+        AppendRequest.of_stream(f"order-{new_id()}", 0, new_id(), [orders.placed(number)]) for number in range(GROUP)
+    ]
     await event_log.append_group(connection, placing)
     return GROUP
 

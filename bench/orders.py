@@ -90,7 +90,7 @@ def new_event(event: OrderEvent) -> NewEvent:
 
 def placing(number: int) -> AppendRequest:
     """The command that begins an order."""
-    return AppendRequest(stream_of(order_id(number)), 0, new_id(), [placed(number)])
+    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [placed(number)])
 
 
 def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
@@ -124,12 +124,12 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
 
 def _begun(number: int) -> AppendRequest:
     moved = new_event(ShippingAddressChanged(f"address-{number % 7}"))
-    return AppendRequest(stream_of(order_id(number)), 0, new_id(), [placed(number), moved])
+    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [placed(number), moved])
 
 
 def _ended(number: int) -> AppendRequest:
     events = [new_event(PaymentConfirmed(f"pay-{number}", _TOTAL)), new_event(OrderShipped(f"track-{number}"))]
-    return AppendRequest(stream_of(order_id(number)), 2, new_id(), events)
+    return AppendRequest.of_stream(stream_of(order_id(number)), 2, new_id(), events)
 
 
 def place(database_url: str, numbers: Sequence[int]) -> None:

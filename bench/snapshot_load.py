@@ -52,11 +52,11 @@ async def _live(connection: Connection) -> None:
     """An order of each length, kept as a snapshot `TAIL` events before its end."""
     for events in LIVES:
         begun = [orders.placed(0), *_moves(events - 1 - TAIL)]
-        await event_log.append_group(connection, [AppendRequest(_stream(events), 0, new_id(), begun)])
+        await event_log.append_group(connection, [AppendRequest.of_stream(_stream(events), 0, new_id(), begun)])
     await snapshots.compact(connection, 10)
     for events in LIVES:
         await event_log.append_group(
-            connection, [AppendRequest(_stream(events), events - TAIL, new_id(), _moves(TAIL))]
+            connection, [AppendRequest.of_stream(_stream(events), events - TAIL, new_id(), _moves(TAIL))]
         )
 
 

@@ -23,7 +23,7 @@ import msgspec
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from command_service.appender import AppendQueueFull
+from command_service.group_commit import AppendQueueFull
 from shared import metrics
 from shared.http.middleware import CORRELATION_HEADER, correlation_id
 from shared.http.problems import MEDIA_TYPE

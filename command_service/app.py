@@ -13,13 +13,14 @@ from fastapi import FastAPI
 
 from command_service.admission import Limit, watch
 from command_service.api import ROUTERS
-from command_service.appender import Appender
+from command_service.group_commit import GroupCommit
 from command_service.handler import Handler, Pool
 from command_service.throttle import Throttle
 from shared.aio import cancel
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.snapshots import SnapshotPolicy
+from shared.eventstore.store import PostgresAppendSession
 from shared.http.application import NotReady, add_routes, create_api
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
@@ -50,42 +51,46 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def create_appender(settings: Settings) -> tuple[SlowCallMonitor, Appender]:
-    """The appender, to be started and stopped, and what watches it, to be closed after it."""
-    stalls = SlowCallMonitor(
+def create_group_commit(settings: Settings) -> tuple[SlowCallMonitor, GroupCommit]:
+    """A group commit, to be started and stopped, and its monitor, to be closed after it."""
+
+    async def open_session() -> PostgresAppendSession:
+        return PostgresAppendSession(await connect(settings, "appender"))
+
+    monitor = SlowCallMonitor(
         lambda: connect(settings, "stalls"),
         settings.long_transaction_seconds,
         patience=min(1.0, settings.append_timeout_seconds / 2),
     )
-    appender = Appender(
-        lambda: connect(settings, "appender"),
-        stalls,
+    group_commit = GroupCommit(
+        open_session,
+        monitor,
         queue_size=settings.append_queue_size,
         group_size=settings.append_group_size,
         wait_seconds=settings.append_wait_seconds,
         timeout_seconds=settings.append_timeout_seconds,
     )
-    return stalls, appender
+    return monitor, group_commit
 
 
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await create_pool(settings, "command")
-        stalls, appender = create_appender(settings)
+        monitor, group_commit = create_group_commit(settings)
         app.state.pool = pool
-        app.state.appender = appender
-        app.state.limit.in_append = lambda: appender.appending
+        app.state.group_commit = group_commit
+        app.state.limit.in_append = lambda: group_commit.appending
         handler = app.state.handler = Handler(
             pool,
-            appender,
+            group_commit,
             SnapshotPolicy.of(settings),
             conflict_retries=settings.conflict_retries,
             cache_size=settings.state_cache_size,
             lock_timeout=settings.append_wait_seconds,
         )
         throttle = app.state.throttle = Throttle(partial(read_behind, pool, settings.throttle_for.split(",")))
-        appender.start()
+        group_commit.start()
         if settings.throttle_for:
             throttle.start()
         watching = asyncio.create_task(watch(app.state.limit), name="watch-event-loop")
@@ -95,8 +100,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         finally:
             await cancel(watching, purge)
             await throttle.stop()
-            await appender.stop()  # what was accepted is appended first
-            await stalls.close()
+            await group_commit.stop()  # what was accepted is appended first
+            await monitor.close()
             await handler.close()
             pool.terminate()
 
@@ -104,8 +109,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
 
 async def _ready(app: FastAPI) -> None:
-    if not app.state.appender.healthy:
-        raise NotReady("the appender has stopped")
+    if not app.state.group_commit.healthy:
+        raise NotReady("group commit has stopped")
     try:
         async with asyncio.timeout(2.0):
             await event_log.read_head(app.state.pool)

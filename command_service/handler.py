@@ -16,9 +16,9 @@ import asyncpg
 import msgspec
 from prometheus_client import Counter
 
-from command_service.appender import Appender, AppendOutcomeUnknown, AppendQueueFull, LogUnavailable
 from command_service.domain import DECIDERS, business_time
 from command_service.domain.decider import Decider
+from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, GroupCommit, LogUnavailable
 from command_service.keyed_locks import KeyedLocks
 from shared import metrics
 from shared.aggregates.aggregate import Aggregate
@@ -100,7 +100,7 @@ class Handler:
     def __init__(
         self,
         pool: Pool,
-        appender: Appender,
+        group_commit: GroupCommit,
         policy: SnapshotPolicy,
         *,
         conflict_retries: int,
@@ -109,7 +109,7 @@ class Handler:
     ) -> None:
         """`lock_timeout` is how many seconds a command waits for those before it on the same stream, and for a read."""
         self._pool = pool
-        self._appender = appender
+        self._group_commit = group_commit
         self._policy = policy
         self._conflict_retries = conflict_retries
         self._cache_size = cache_size
@@ -127,7 +127,7 @@ class Handler:
         await asyncio.gather(*self._saving.values())
 
     async def handle(self, command: Any, metadata: CommandMetadata) -> AppendResult:
-        """Raises what `decide` and the appender raise, and `StaleVersion`, `VersionConflict`, `KeyReused`."""
+        """Raises what `decide` and the group commit raise, and `StaleVersion`, `VersionConflict`, `KeyReused`."""
         name = type(command).__name__
         decider = DECIDERS[type(command)]
         try:
@@ -138,7 +138,7 @@ class Handler:
         except OrdersError as error:
             _counter(name, error.code).inc()
             raise
-        _counter(name, result.outcome).inc()
+        _counter(name, result.status).inc()
         return result
 
     async def _handle(self, decider: Decider[Any, Any, Any], command: Any, metadata: CommandMetadata) -> AppendResult:
@@ -165,9 +165,9 @@ class Handler:
                 if replay := await self._replay(metadata):
                     return replay  # this very request was handled meanwhile
                 raise
-            result = await self._appender.append(append)
+            result = await self._group_commit.append(append)
             self._check_log_id(result.log_id)
-            if result.outcome is not AppendStatus.CONFLICT:
+            if result.status is not AppendStatus.CONFLICT:
                 return self._finish(decider.aggregate, stream_id, result, after)
             metrics.CONFLICTS.labels(type(command).__name__).inc()
             self._cache.pop(stream_id, None)
@@ -186,9 +186,9 @@ class Handler:
     def _finish(
         self, aggregate: Aggregate[Any, Any], stream_id: str, result: AppendResult, after: LoadedState
     ) -> AppendResult:
-        if result.outcome is AppendStatus.KEY_REUSED:
+        if result.status is AppendStatus.KEY_REUSED:
             raise KeyReused
-        if result.outcome is AppendStatus.APPENDED:
+        if result.status is AppendStatus.APPENDED:
             appended = result.version - after.version
             after = after._replace(version=result.version, position=result.position)
             if self._policy.is_due(after, appended, datetime.now(UTC)) and stream_id not in self._saving:
@@ -264,7 +264,7 @@ def _decide(
     # A command without events is never too early: a repeated command may carry its first time.
     previous = loaded.last_occurred_at if decided else None
     at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), previous)
-    append = AppendRequest(
+    append = AppendRequest.of_stream(
         stream_id,
         loaded.version,
         metadata.command_id,

@@ -95,8 +95,8 @@ async def put_in_log(
     """Appends events as another writer would."""
     at = at or datetime.now(UTC)
     new = [NewEvent(uuid7(), *codec.encode(event), "{}", at) for event in events]
-    [verdict] = await event_log.append_group(connection, [AppendRequest(stream_id, after, uuid7(), new)])
-    assert verdict.outcome is AppendStatus.APPENDED
+    [verdict] = await event_log.append_group(connection, [AppendRequest.of_stream(stream_id, after, uuid7(), new)])
+    assert verdict.status is AppendStatus.APPENDED
     return verdict
 
 

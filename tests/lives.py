@@ -109,9 +109,9 @@ async def put_in_log(
     """Records what happened, one append each, so that each has a time of its own; answers the rows."""
     for version, happening in enumerate(life):
         event = NewEvent(uuid4(), *codec.encode(happening.event), "{}", happening.occurred_at)
-        append = AppendRequest(stream_of(order_id), version, uuid4(), [event])
+        append = AppendRequest.of_stream(stream_of(order_id), version, uuid4(), [event])
         [verdict] = await event_log.append_group(connection, [append])
-        assert verdict.outcome is AppendStatus.APPENDED
+        assert verdict.status is AppendStatus.APPENDED
     return [event async for event in event_log.read_stream(connection, stream_of(order_id))]
 
 

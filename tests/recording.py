@@ -27,13 +27,15 @@ class Recorder:
 
     async def record_each(self, order_ids: Sequence[str], event: OrderEvent, occurred_at: datetime) -> None:
         """Appends the same first event to many new streams at once."""
+        encoded = codec.encode(event)
+        streams = [stream_of(order_id) for order_id in order_ids]
         group = [
-            AppendRequest(stream_of(order_id), 0, uuid4(), [NewEvent(uuid4(), *codec.encode(event), "{}", occurred_at)])
-            for order_id in order_ids
+            AppendRequest.of_stream(stream_id, 0, uuid4(), [NewEvent(uuid4(), *encoded, "{}", occurred_at)])
+            for stream_id in streams
         ]
         verdicts = await event_log.append_group(self.connection, group)
-        assert {verdict.outcome for verdict in verdicts} == {AppendStatus.APPENDED}
-        self._versions.update(append.stream_id for append in group)
+        assert {verdict.status for verdict in verdicts} == {AppendStatus.APPENDED}
+        self._versions.update(streams)
 
     async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:
         """Appends what today's program would not write."""
@@ -42,9 +44,9 @@ class Recorder:
 
     async def _append(self, order_id: str, events: list[NewEvent]) -> int:
         stream_id = stream_of(order_id)
-        append = AppendRequest(stream_id, self._versions[stream_id], uuid4(), events)
+        append = AppendRequest.of_stream(stream_id, self._versions[stream_id], uuid4(), events)
         (verdict,) = await event_log.append_group(self.connection, [append])
-        assert verdict.outcome is AppendStatus.APPENDED
+        assert verdict.status is AppendStatus.APPENDED
         self._versions[stream_id] = verdict.version
         return verdict.position
 

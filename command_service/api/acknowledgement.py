@@ -51,7 +51,7 @@ def acknowledge(result: AppendResult, created_under: str | None = None) -> Respo
     headers = {"ETag": f'"{result.version}"', "Consistency-Token": token}
     if created_under is not None:
         headers["Location"] = f"{created_under}/{aggregate_id}"
-    if result.outcome is AppendStatus.REPLAYED:
+    if result.status is AppendStatus.REPLAYED:
         headers["Idempotent-Replayed"] = "true"
     body = {
         "command_id": result.command_id,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from command_service.api.acknowledgement import HEADERS, LOCATION, Acknowledgement, acknowledge
 from command_service.api.bodies import CommandBody
 from command_service.api.metadata import COMMAND_HEADERS, IF_MATCH, IF_MATCH_NEW, read_metadata
-from command_service.appender import AppendOutcomeUnknown
+from command_service.group_commit import AppendOutcomeUnknown
 from command_service.handler import Handler
 from shared.http.fast_route import FastRoute
 from shared.http.problems import UNREADABLE, responses

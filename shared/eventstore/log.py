@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -46,16 +47,44 @@ class NewEvent(NamedTuple):
     occurred_at: datetime
 
 
-class AppendRequest(NamedTuple):
-    """The events of one command, to be appended where the stream is still at `expected_version` (0: no stream yet)."""
+class StreamAppend(NamedTuple):
+    """What a command appends to one stream that is still at `expected_version` (0: no stream yet).
+
+    Without events, only the version is checked.
+    """
 
     stream_id: str
     expected_version: int
-    command_id: UUID
     events: Sequence[NewEvent] = ()
-    key: str | None = None
+
+
+class AppendRequest(NamedTuple):
+    """What one command appends, to all of its streams or to none of them.
+
+    `streams` begins with the command's own stream and names each stream once. Their events get consecutive positions in
+    this order. `log_id` is the log that the command was decided under: a log with another id answers `CONFLICT`.
+    """
+
+    streams: Sequence[StreamAppend]
+    command_id: UUID
+    idempotency_key: str | None = None
     fingerprint: bytes | None = None
-    log_id: UUID | None = None  # that it was decided under; a log with another id answers `CONFLICT`
+    log_id: UUID | None = None
+
+    @classmethod
+    def of_stream(
+        cls,
+        stream_id: str,
+        expected_version: int,
+        command_id: UUID,
+        events: Sequence[NewEvent] = (),
+        idempotency_key: str | None = None,
+        fingerprint: bytes | None = None,
+        log_id: UUID | None = None,
+    ) -> AppendRequest:
+        """The request of a command that names its own stream alone."""
+        own = StreamAppend(stream_id, expected_version, events)
+        return cls((own,), command_id, idempotency_key, fingerprint, log_id)
 
 
 class AppendStatus(StrEnum):
@@ -65,17 +94,18 @@ class AppendStatus(StrEnum):
     KEY_REUSED = "key_reused"
 
 
-_OUTCOMES = {outcome.value: outcome for outcome in AppendStatus}  # `Outcome(…)` takes four times as long
+_STATUSES = {status.value: status for status in AppendStatus}  # `AppendStatus(…)` takes four times as long
 
 
 class AppendResult(NamedTuple):
     """What became of one `AppendRequest`.
 
-    `version` and `position` are those of the stream's last event; for a replay, those of the first acknowledgement,
-    as are `command_id` and `stream_id`. `log_id` is the log that was asked.
+    `stream_id` is the command's own stream and `version` that of its last event. `position` is that of the request's
+    last event, or of the own stream's where the request appended none. For a replay, all of them and `command_id` are
+    those of the first acknowledgement. `log_id` is that of the log that answered.
     """
 
-    outcome: AppendStatus
+    status: AppendStatus
     command_id: UUID
     stream_id: str
     version: int
@@ -124,7 +154,7 @@ class Lag(NamedTuple):
 _COLUMNS = (
     "position, stream_id, version, event_id, event_type, schema_version, data, metadata, occurred_at, recorded_at, hash"
 )
-_APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 _READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
 _READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
@@ -167,40 +197,45 @@ Connection: TypeAlias = (
 CHANNEL = "events"  # NOTIFY: a hint that the head moved; never the only way to learn it
 
 
-async def append_group(connection: asyncpg.Connection, group: Sequence[AppendRequest]) -> list[AppendResult]:
-    """Appends a group of commands in one transaction; the verdicts come in the group's order.
+async def append_group(connection: Connection, group: Sequence[AppendRequest]) -> list[AppendResult]:
+    """Appends a group of requests in one transaction; the results come in the group's order.
 
-    Streams and keys must be distinct within the group. When the connection is lost on the way, the outcome of every
-    command in the group is unknown; that is for the caller to say.
+    A request that names a stream of an earlier one expects the version which that one leads to. Where the earlier one
+    brings events for the stream and is not appended, the later one ends as `CONFLICT`.
+
+    Keys must be distinct within the group. When the connection is lost on the way, the outcome of every request in the
+    group is unknown; the caller has to say so.
     """
     if not group:
         return []
-    stream_ids, expected_versions, command_ids, happened, keys, fingerprints, log_ids = _columns(AppendRequest, group)
-    events = [event for of_command in happened for event in of_command]
-    owners = [nr for nr, of_command in enumerate(happened, start=1) for _ in of_command]
+    named, command_ids, keys, fingerprints, log_ids = zip(*group, strict=True)
+    of_streams = list(chain.from_iterable(named))
+    names, expected_versions, of_each = zip(*of_streams, strict=True)
+    events = list(chain.from_iterable(of_each))
+    numbers: dict[str, int] = {}
+    streams = [numbers.setdefault(name, len(numbers) + 1) for name in names]
     columns = (
-        stream_ids,
-        expected_versions,
+        list(numbers),
         command_ids,
         keys,
         fingerprints,
-        owners,
-        *_columns(NewEvent, events),
         log_ids,
+        () if len(of_streams) == len(group) else list(map(len, named)),
+        () if len(numbers) == len(streams) else streams,
+        expected_versions,
+        list(map(len, of_each)),
+        *(zip(*events, strict=True) if events else [()] * len(NewEvent._fields)),
     )
     row = await connection.fetchrow(_APPEND, *map(array_or_null, columns))
     assert row is not None, "append_group answers one row"
-    log_id, outcomes, versions, positions, first_command_ids, first_stream_ids = row
+    log_id, statuses, versions, positions, first_command_ids, first_stream_ids = row
+    own_streams = first_stream_ids or [of_request[0].stream_id for of_request in named]
     return [
-        AppendResult(_OUTCOMES[outcome], command_id, stream_id, version, position, log_id)
-        for outcome, command_id, stream_id, version, position in zip(
-            outcomes, first_command_ids or command_ids, first_stream_ids or stream_ids, versions, positions, strict=True
+        AppendResult(_STATUSES[status], command_id, stream_id, version, position, log_id)
+        for status, command_id, stream_id, version, position in zip(
+            statuses, first_command_ids or command_ids, own_streams, versions, positions, strict=True
         )
     ]
-
-
-def _columns(kind: type[AppendRequest | NewEvent], rows: Sequence[AppendRequest | NewEvent]) -> list[tuple[Any, ...]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * len(kind._fields)
 
 
 async def read_stream(connection: Connection, stream_id: str, after_version: int = 0) -> AsyncIterator[StoredEvent]:

@@ -143,4 +143,4 @@ def _order(number: int) -> AppendRequest:
         )
         for nr, event_type in enumerate(["OrderPlaced", "OrderItemAdded", "OrderItemAdded"], start=1)
     ]
-    return AppendRequest(f"order-{number}", 0, UUID(int=number), events)
+    return AppendRequest.of_stream(f"order-{number}", 0, UUID(int=number), events)

@@ -164,7 +164,7 @@ class TestADefect:
 
     async def test_of_the_log_stops_commands_on_that_order_only(self, orders: Orders) -> None:
         unknown = NewEvent(uuid7(), "OrderGiftWrapped", 1, '{"secret": 42}', "{}", datetime.now(UTC))
-        await event_log.append_group(orders.connection, [AppendRequest("order-newer", 0, uuid7(), [unknown])])
+        await event_log.append_group(orders.connection, [AppendRequest.of_stream("order-newer", 0, uuid7(), [unknown])])
         body = problem(await orders.client.post("/orders/newer/delivery", json={}), 500, "unknown-event-type")
         assert "42" not in str(body)
         assert (await orders.client.post("/orders", json=order_body())).status_code == 201

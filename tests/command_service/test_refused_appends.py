@@ -10,7 +10,7 @@ import pytest
 
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, AppendResult
-from tests.command_service.test_appender import running_shop
+from tests.command_service.test_group_commit import running_shop
 from tests.given_when_then import problem
 
 

@@ -38,9 +38,9 @@ class FreshLog:
     async def append(self, event: StoredEvent) -> None:
         """The next event of a history, under a hash and a time of the log's own. Returns once a session was told."""
         self.told.clear()
-        append = AppendRequest(event.stream_id, event.version - 1, uuid4(), [NewEvent(*event[3:9])])
+        append = AppendRequest.of_stream(event.stream_id, event.version - 1, uuid4(), [NewEvent(*event[3:9])])
         (verdict,) = await event_log.append_group(self._connection, [append])
-        assert (verdict.outcome, verdict.position) == (AppendStatus.APPENDED, event.position)
+        assert (verdict.status, verdict.position) == (AppendStatus.APPENDED, event.position)
         self.events += await event_log.read_batch(self._connection, len(self.events), 1)
         async with asyncio.timeout(TOLD_SECONDS):
             await self.told.wait()

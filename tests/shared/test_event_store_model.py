@@ -1,15 +1,14 @@
-"""The event store against a model of it in memory: whatever is appended, the real log answers as the model does."""
+"""The log in PostgreSQL against the one in memory: whatever is appended, both answer the same."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -21,7 +20,8 @@ from uuid_utils.compat import uuid7
 
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent, StoredEvent
+from shared.eventstore.log import AppendRequest, AppendResult, NewEvent, StoredEvent, StreamAppend
+from shared.eventstore.memory import InMemoryEventStore
 from shared.migrations import migrate
 from tests.shared.hash_chain import assert_sound
 
@@ -41,66 +41,45 @@ EVENTS = st.builds(
 )
 
 
-class Wish(NamedTuple):
-    """One command of a group. `off` is by how much its expected version is wrong; `under` tells which of the log's ids
-    it was decided under: the present one, the first, or none that it names."""
+class OfStream(NamedTuple):
+    """What a command wants of one stream. `off` is by how much its expected version is wrong."""
 
     stream: str
     off: int
-    under: str
     events: list[NewEvent]
+
+
+class Wish(NamedTuple):
+    """One command of a group. `under` tells which of the log's ids it was decided under: the present one, the first, or
+    none that it names."""
+
+    streams: list[OfStream]
+    under: str
     key: str | None
     fingerprint: bytes
 
 
+OF_STREAMS = st.builds(
+    OfStream,
+    st.sampled_from(STREAMS),
+    st.sampled_from([0, 0, 0, 0, 0, 1, -1, 7]),
+    st.lists(EVENTS, max_size=3),
+)
 WISHES = st.builds(
     Wish,
-    st.sampled_from(STREAMS),
-    st.sampled_from([0, 0, 0, 0, 1, -1, 7]),
-    st.sampled_from(["present", "present", "none", "first"]),
-    st.lists(EVENTS, max_size=3),
+    st.lists(OF_STREAMS, min_size=1, max_size=3, unique_by=lambda of_stream: of_stream.stream),
+    st.sampled_from(["present", "present", "present", "none", "first"]),
     st.none() | st.sampled_from(KEYS),
     st.sampled_from([b"request", b"other request"]),
 )
-GROUPS = st.lists(WISHES, max_size=3, unique_by=(lambda wish: wish.stream, lambda wish: wish.key or wish.stream))
-
-
-@dataclass
-class Model:
-    """What the log is supposed to be."""
-
-    head: int
-    log_id: UUID
-    streams: dict[str, list[tuple[int, NewEvent]]] = field(default_factory=dict)
-    keys: dict[str, tuple[bytes, AppendResult]] = field(default_factory=dict)
-
-    def append(self, append: AppendRequest) -> AppendResult:
-        stream = self.streams.setdefault(append.stream_id, [])
-        if append.key in self.keys:
-            fingerprint, first = self.keys[append.key]
-            same = fingerprint == append.fingerprint
-            return first._replace(
-                outcome=AppendStatus.REPLAYED if same else AppendStatus.KEY_REUSED, log_id=self.log_id
-            )
-        good = len(stream) == append.expected_version and append.log_id in (None, self.log_id)
-        outcome = AppendStatus.APPENDED if good else AppendStatus.CONFLICT
-        if outcome is AppendStatus.APPENDED:
-            for event in append.events:
-                self.head += 1
-                stream.append((self.head, event))
-        position = stream[-1][0] if stream else 0
-        verdict = AppendResult(outcome, append.command_id, append.stream_id, len(stream), position, self.log_id)
-        if outcome is AppendStatus.APPENDED and append.key is not None:
-            assert append.fingerprint is not None
-            self.keys[append.key] = append.fingerprint, verdict
-        return verdict
+GROUPS = st.lists(WISHES, max_size=5, unique_by=lambda wish: wish.key or object())
 
 
 _lives = itertools.count(1)
 
 
 class EventStore(RuleBasedStateMachine):
-    """Every life continues the same log with streams and keys of its own."""
+    """Every life continues the same log with streams and keys of its own. Its model begins at position 0."""
 
     def __init__(self, runner: asyncio.Runner, connection: Connection) -> None:
         super().__init__()
@@ -115,66 +94,86 @@ class EventStore(RuleBasedStateMachine):
     def begin(self) -> None:
         self.base = self.run(event_log.read_head(self.connection))
         self.base_hash: bytes = self.run(self.connection.fetchval("select hash from log_head"))
-        self.model = Model(self.base.position, self.base.log_id)
+        self.now = datetime.now(UTC)
+        self.model = InMemoryEventStore(self.base.log_id, lambda: self.now)
 
     @rule(group=GROUPS)
     def append(self, group: list[Wish]) -> None:
-        appends = [self._append_of(wish) for wish in group]
-        verdicts = self.run(event_log.append_group(self.connection, appends))
-        assert verdicts == [self.model.append(append) for append in appends]
+        requests = self._requests_of(group)
+        results = self.run(event_log.append_group(self.connection, requests))
+        assert results == [self._moved(result) for result in self.run(self.model.append_group(requests))]
 
     @rule(wish=WISHES, event=EVENTS)
-    def append_to_one_stream_twice_in_a_group(self, wish: Wish, event: NewEvent) -> None:
-        twice = [self._append_of(wish._replace(off=0, under="none", key=None, events=[fresh(event)])) for _ in range(2)]
+    def append_one_key_twice_in_a_group(self, wish: Wish, event: NewEvent) -> None:
+        good = [OfStream(stream, 0, [fresh(event)]) for stream in STREAMS[:2]]
+        new_key = str(uuid7())
+        twice = self._requests_of([Wish([of_stream], "none", new_key, wish.fingerprint) for of_stream in good])
         with pytest.raises(asyncpg.UniqueViolationError):
             self.run(event_log.append_group(self.connection, twice))
+        with pytest.raises(ValueError, match="each Idempotency-Key once"):
+            self.run(self.model.append_group(twice))
 
-    @rule(key=st.sampled_from(KEYS))
-    def forget_an_old_key(self, key: str) -> None:
-        aged = "update idempotency_keys set recorded_at = recorded_at - interval '8 days' where key = $1"
-        self.run(self.connection.execute(aged, self.life + key))
+    @rule()
+    def forget_old_keys(self) -> None:
+        aged = "update idempotency_keys set recorded_at = recorded_at - interval '8 days' where key like $1"
+        self.run(self.connection.execute(aged, self.life + "%"))
+        self.now += timedelta(days=8)
         purged = self.run(event_log.purge_keys(self.connection, timedelta(days=7)))
-        assert purged == (self.model.keys.pop(self.life + key, None) is not None)
+        assert purged == self.run(self.model.purge_keys(timedelta(days=7)))
 
     @rule()
     def give_a_new_id(self) -> None:
         row = self.run(self.connection.fetchrow("select * from give_new_log_id('restored')"))
         assert row is not None
-        assert (row["old_id"], row["position"]) == (self.model.log_id, self.model.head)
+        head = self.run(self.model.read_head())
+        assert (row["old_id"], row["position"]) == (head.log_id, self.base.position + head.position)
         self.model.log_id = row["new_id"]
 
     @rule(key=st.sampled_from(KEYS))
     def look_a_key_up(self, key: str) -> None:
         found = self.run(event_log.find_key(self.connection, self.life + key))
-        expected = self.model.keys.get(self.life + key)
-        assert found == (
-            expected and (expected[0], expected[1]._replace(outcome=AppendStatus.REPLAYED, log_id=self.model.log_id))
-        )
+        expected = self.run(self.model.find_key(self.life + key))
+        assert found == (expected and (expected[0], self._moved(expected[1])))
 
     @rule(stream=st.sampled_from(STREAMS), after=st.integers(0, 9))
     def read_a_stream(self, stream: str, after: int) -> None:
         read = self.run(collected(event_log.read_stream(self.connection, self.life + stream, after)))
-        expected = self.model.streams.get(self.life + stream, [])[after:]
-        assert [event.version for event in read] == list(range(after + 1, after + 1 + len(expected)))
-        assert [(event.position, NewEvent(*event[3:9])) for event in read] == expected
+        expected = self.run(collected(self.model.read_stream(self.life + stream, after)))
+        assert [event[:9] for event in read] == [self._moved_event(event)[:9] for event in expected]
 
     @invariant()
     def the_log_is_sound(self) -> None:
         log = self.run(collected(event_log.read_all(self.connection, self.base.position, page=5)))
-        assert len(log) == self.model.head - self.base.position
+        expected = self.run(self.model.read_batch(0, len(log) + 1))
+        assert [event[:9] for event in log] == [self._moved_event(event)[:9] for event in expected]
         last_hash = assert_sound(log, self.base_hash, after=self.base.position)
         row = self.run(self.connection.fetchrow("select position, hash, recorded_at from log_head"))
         assert row is not None
-        assert (row["position"], row["hash"]) == (self.model.head, last_hash)
+        assert (row["position"], row["hash"]) == (self.base.position + len(log), last_hash)
         assert not log or row["recorded_at"] == log[-1].recorded_at
 
-    def _append_of(self, wish: Wish) -> AppendRequest:
-        stream = self.life + wish.stream
-        version = len(self.model.streams.get(stream, [])) + wish.off
-        key = wish.key and self.life + wish.key
-        events = [fresh(event) for event in wish.events]
-        log_id = {"present": self.model.log_id, "first": self.base.log_id}.get(wish.under)
-        return AppendRequest(stream, version, uuid7(), events, key, wish.fingerprint if key else None, log_id)
+    def _requests_of(self, group: list[Wish]) -> list[AppendRequest]:
+        """Each decided on the events of those before it in the group, as if those were in the log."""
+        versions: Counter[str] = Counter()
+        for stream in STREAMS:
+            versions[stream] = self.run(self.model.read_version(self.life + stream))
+        requests = []
+        for wish in group:
+            streams = []
+            for stream, off, events in wish.streams:
+                streams.append(StreamAppend(self.life + stream, versions[stream] + off, [fresh(e) for e in events]))
+                versions[stream] += len(events)
+            key = wish.key and self.life + wish.key
+            log_id = {"present": self.model.log_id, "first": self.base.log_id}.get(wish.under)
+            requests.append(AppendRequest(streams, uuid7(), key, wish.fingerprint if key else None, log_id))
+        return requests
+
+    def _moved(self, result: AppendResult) -> AppendResult:
+        """As the log answers, in which this life does not begin at position 0."""
+        return result._replace(position=result.position + self.base.position if result.position else 0)
+
+    def _moved_event(self, event: StoredEvent) -> StoredEvent:
+        return event._replace(position=event.position + self.base.position)
 
 
 def fresh(event: NewEvent) -> NewEvent:
@@ -182,7 +181,7 @@ def fresh(event: NewEvent) -> NewEvent:
     return event._replace(event_id=uuid7())
 
 
-async def collected(events: Any) -> list[StoredEvent]:
+async def collected(events: AsyncIterator[StoredEvent]) -> list[StoredEvent]:
     return [event async for event in events]
 
 

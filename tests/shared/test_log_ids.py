@@ -96,9 +96,9 @@ async def test_what_was_decided_under_another_id_is_a_conflict(connection: Conne
     current = (await event_log.read_head(connection)).log_id
 
     async def outcome(stream_id: str, log_id: UUID | None) -> AppendStatus:
-        command = AppendRequest(stream_id, 0, uuid4(), [happened()], log_id=log_id)
+        command = AppendRequest.of_stream(stream_id, 0, uuid4(), [happened()], log_id=log_id)
         [verdict] = await event_log.append_group(connection, [command])
-        return verdict.outcome
+        return verdict.status
 
     assert await outcome("order-1", uuid4()) is AppendStatus.CONFLICT
     assert await outcome("order-1", current) is AppendStatus.APPENDED

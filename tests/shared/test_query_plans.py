@@ -172,11 +172,13 @@ def an_event() -> NewEvent:
 
 async def append(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """New streams and old ones, with keys and without."""
-    new = [AppendRequest(f"order-{uuid4()}", 0, uuid4(), [an_event()], f"key-{uuid4()}", b"f") for _ in range(20)]
-    old = [AppendRequest(f"order-{n * 7}", 1, uuid4(), [an_event()]) for n in range(20)]
+    new = [
+        AppendRequest.of_stream(f"order-{uuid4()}", 0, uuid4(), [an_event()], f"key-{uuid4()}", b"f") for _ in range(20)
+    ]
+    old = [AppendRequest.of_stream(f"order-{n * 7}", 1, uuid4(), [an_event()]) for n in range(20)]
     async with pool.acquire() as connection:
-        verdicts = await event_log.append_group(connection, [*new, *old])  # type: ignore[arg-type]
-        outcomes = [verdict.outcome for verdict in verdicts]
+        verdicts = await event_log.append_group(connection, [*new, *old])
+        outcomes = [verdict.status for verdict in verdicts]
         assert outcomes == [AppendStatus.APPENDED] * 20 + [AppendStatus.CONFLICT] * 20
 
 

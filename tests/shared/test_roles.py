@@ -53,7 +53,7 @@ def _event() -> NewEvent:
 @pytest.fixture
 async def owner(connection: asyncpg.Connection[asyncpg.Record]) -> asyncpg.Connection[asyncpg.Record]:
     """A superuser's connection to a log of one event."""
-    await event_log.append_group(connection, [AppendRequest("order-1", 0, uuid4(), [_event()])])
+    await event_log.append_group(connection, [AppendRequest.of_stream("order-1", 0, uuid4(), [_event()])])
     return connection
 
 
@@ -84,7 +84,7 @@ async def test_only_the_command_role_may_append(
     del owner
     connection = await asyncpg.connect(url_of(database_url, role))
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await event_log.append_group(connection, [AppendRequest("order-2", 0, uuid4(), [_event()])])
+        await event_log.append_group(connection, [AppendRequest.of_stream("order-2", 0, uuid4(), [_event()])])
     await connection.close()
 
 
@@ -120,9 +120,9 @@ async def test_a_search_path_of_the_callers_does_not_reach_into_the_function(
 ) -> None:
     connection = await connect(settings_of(settings, "orders_command"), "test")
     await connection.execute("set search_path = pg_temp, nowhere, public")
-    [verdict] = await event_log.append_group(connection, [AppendRequest("order-9", 0, uuid4(), [_event()])])
+    [verdict] = await event_log.append_group(connection, [AppendRequest.of_stream("order-9", 0, uuid4(), [_event()])])
     await connection.close()
-    assert verdict.outcome is AppendStatus.APPENDED
+    assert verdict.status is AppendStatus.APPENDED
     assert await owner.fetchval("select count(*) from events") == 2
 
 

@@ -31,8 +31,10 @@ LONG_AGO = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 async def record(connection: Connection, order_id: str, event_type: str, schema_version: int, data: str) -> None:
     """Appends an order's first event as another program would: through append_group."""
     event = NewEvent(uuid4(), event_type, schema_version, data, "{}", LONG_AGO)
-    [verdict] = await event_log.append_group(connection, [AppendRequest(f"order-{order_id}", 0, uuid4(), [event])])
-    assert verdict.outcome is AppendStatus.APPENDED
+    [verdict] = await event_log.append_group(
+        connection, [AppendRequest.of_stream(f"order-{order_id}", 0, uuid4(), [event])]
+    )
+    assert verdict.status is AppendStatus.APPENDED
 
 
 async def test_an_order_of_before_there_were_currencies_lives_on(shop: Shop, connection: Connection) -> None:

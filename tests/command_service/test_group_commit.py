@@ -61,7 +61,7 @@ class Shop:
             await self.rival.execute("select from log_head for update")
             yield
 
-    async def appender_waits_for_the_lock(self) -> None:
+    async def group_commit_waits_for_the_lock(self) -> None:
         await eventually(lambda: self.connection.fetchval(WAITS_FOR_THE_LOCK))
 
     async def cut_connections(self) -> None:
@@ -117,7 +117,7 @@ class TestTheQueue:
         async with running_shop(database, append_queue_size=5, admission_delay_seconds=admission) as shop:
             async with shop.log_locked():
                 first = asyncio.create_task(shop.place())
-                await shop.appender_waits_for_the_lock()
+                await shop.group_commit_waits_for_the_lock()
                 more = [asyncio.create_task(shop.place()) for _ in range(20)]
                 await eventually(lambda: sum(task.done() for task in more) == 15)
                 for refused in [task.result() for task in more if task.done()]:
@@ -130,7 +130,7 @@ class TestTheQueue:
         async with running_shop(database) as shop:
             async with shop.log_locked():
                 first = asyncio.create_task(shop.place())
-                await shop.appender_waits_for_the_lock()
+                await shop.group_commit_waits_for_the_lock()
                 more = [asyncio.create_task(shop.place()) for _ in range(7)]
                 await shop.queued(7)
             await asyncio.gather(first, *more)
@@ -142,7 +142,7 @@ class TestTheQueue:
             before = samples((await shop.client.get("/metrics")).text)
             async with shop.log_locked():
                 first = asyncio.create_task(shop.place())
-                await shop.appender_waits_for_the_lock()
+                await shop.group_commit_waits_for_the_lock()
                 more = [asyncio.create_task(shop.place()) for _ in range(100)]
                 await shop.queued(100)
             answers = await asyncio.gather(first, *more)
@@ -159,7 +159,7 @@ class TestTheQueue:
         async with running_shop(database) as shop:
             async with shop.log_locked():
                 first = asyncio.create_task(shop.place())
-                await shop.appender_waits_for_the_lock()
+                await shop.group_commit_waits_for_the_lock()
                 same = [asyncio.create_task(shop.place(key="key")) for _ in range(10)]
                 await shop.queued(10)
             answers = await asyncio.gather(*same)
@@ -204,7 +204,7 @@ class TestAConnectionThatIsLost:
         async with running_shop(database) as shop:
             async with shop.log_locked():
                 cut = asyncio.create_task(shop.place("1", key="key"))
-                await shop.appender_waits_for_the_lock()
+                await shop.group_commit_waits_for_the_lock()
                 await shop.cut_connections()
                 body = problem(await cut, 504, "outcome-unknown")
                 assert "Idempotency-Key" in body["detail"]
@@ -297,7 +297,7 @@ async def is_ready(shop: Shop) -> bool:
 
 
 class TestADefect:
-    async def test_of_the_appender_leaves_nobody_waiting(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_of_group_commit_leaves_nobody_waiting(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def fail(*_: object) -> None:
             raise ZeroDivisionError
 
