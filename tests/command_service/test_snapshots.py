@@ -182,7 +182,7 @@ async def test_the_projector_process_compacts_in_the_background(
 
 async def _stream_that_cannot_be_read(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> None:
     events = [NewEvent(uuid4(), "OrderGiftWrapped", 1, "{}", "{}", NOW) for _ in range(15)]
-    await event_log.append_group(connection, [AppendRequest(stream_id, 0, uuid4(), events)])
+    await event_log.append_group(connection, [AppendRequest.of_stream(stream_id, 0, uuid4(), events)])
 
 
 async def test_the_compactor_skips_a_stream_that_it_cannot_read(
