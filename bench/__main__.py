@@ -1,5 +1,5 @@
-"""`python -m bench`: the whole table. Writes `bench/results/`, the tables and plots of `docs/performance.md`, and what
-`docs/scaling.md` takes from them."""
+"""`python -m bench`: measures the whole table. Writes `bench/results/`, the tables and plots of `docs/performance.md`,
+and the tables of `docs/scaling.md`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from bench import pages, plots
-from bench.runner import LATEST, SCALES, SELECTED, Measure, arguments, save, take
+from bench.runner import LATEST, SCALES, SELECTED, Measure, argument_parser, measure_rows, save
 
-# The rows of the table. The small ones come first, while the machine is as it was left.
+# In the order in which they are measured: short ones first, before large logs fill the caches of the machine.
 ROWS = {
     1: "append",
     2: "eventsourcing_append",
@@ -34,10 +34,10 @@ def measures(names: list[str]) -> Mapping[str, Measure]:
 
 
 def main() -> int:
-    parser = arguments("the whole table")
+    parser = argument_parser("measures the whole table")
     parser.add_argument("--only", nargs="+", choices=ROWS.values(), metavar="ROW", help=", ".join(ROWS.values()))
     asked = parser.parse_args()
-    run = take(measures(asked.only or list(ROWS.values())), SCALES[asked.scale], asked.directory)
+    run = measure_rows(measures(asked.only or list(ROWS.values())), SCALES[asked.scale], asked.directory)
     save(run, SELECTED if asked.only else LATEST)
     if not asked.only:
         plots.draw(run)

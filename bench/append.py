@@ -1,7 +1,7 @@
 """Row 1: durable appends of one event of about 1 KB to a new stream, by 32 writers in one process.
 
-Ours is the command service's group commit: one order of all events, hash chain, version check, group commit. pgbench
-inserts into a table of the same shape and promises none of that.
+Our side is the command service's group commit, with global order, hash chain and version check. The baseline, pgbench,
+inserts into a table of the same shape without any of these.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shared.new_id import new_id
 from shared.settings import Settings
 
 WRITERS = 32
-WARM_UP_SECONDS = 0.1  # to connect, and to plan; pgbench does not count it either
+WARM_UP_SECONDS = 0.1  # to connect and to plan; pgbench does not count its own either
 _LINES = tuple(OrderLine(f"8512{n}A", n + 1, 255, f"WHITE HANGING HEART T-LIGHT HOLDER, {n}") for n in range(8))
 EVENT = NewEvent(
     new_id(), *codec.encode(OrderPlaced("17850", "GBP", _LINES, "address-1")), orders.METADATA, orders.new_time()
@@ -77,10 +77,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 
 async def append(database_url: str, seconds: float) -> tuple[int, float]:
-    """(events appended, seconds it took)"""
+    """Returns (events appended, seconds)."""
     async with running_group_commit(database_url) as group_commit:
         warm = await _write_all(group_commit, WARM_UP_SECONDS, [])
-        # As pgbench's event, what is appended is made before; taken from the end, so the last comes first.
+        # Made before the clock starts, as pgbench's event is; popped in the order of creation.
         ready = [_command() for _ in range(round(1.5 * warm * seconds / WARM_UP_SECONDS))][::-1]
         began = perf_counter()
         return await _write_all(group_commit, seconds, ready), perf_counter() - began
@@ -88,7 +88,7 @@ async def append(database_url: str, seconds: float) -> tuple[int, float]:
 
 @asynccontextmanager
 async def running_group_commit(database_url: str) -> AsyncIterator[GroupCommit]:
-    """As the command service makes it."""
+    """Yields a group commit as the command service creates it."""
     settings = Settings.model_validate({"database_url": database_url, "redis_url": "redis://127.0.0.1:1/0"})
     monitor, group_commit = create_group_commit(settings)
     group_commit.start()
@@ -107,8 +107,8 @@ async def _write_all(group_commit: GroupCommit, seconds: float, ready: list[Appe
 async def _write(group_commit: GroupCommit, until: float, ready: list[AppendRequest]) -> int:
     count = 0
     while perf_counter() < until:
-        verdict = await group_commit.append(ready.pop() if ready else _command())
-        assert verdict.status == "appended"
+        result = await group_commit.append(ready.pop() if ready else _command())
+        assert result.status == "appended"
         count += 1
     return count
 

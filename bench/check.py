@@ -1,7 +1,6 @@
-"""`python -m bench.check`: has something become slow? Rows 1, 3, 4 and 6, little of each, in a minute.
+"""`python -m bench.check`: a regression check in a minute, a short form of rows 1, 3, 4 and 6.
 
-Fails where less than 0.7 of a goal was reached, and again less on a second try, in five rounds or more: machines are
-noisy.
+Fails when a row reaches less than 0.7 of its goal, and again less in a second run of five rounds or more.
 """
 
 from __future__ import annotations
@@ -11,37 +10,39 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bench.__main__ import ROWS, measures
-from bench.runner import Run, arguments, take
+from bench.runner import Run, argument_parser, measure_rows
 from bench.scale import CHECK, Scale
 
 CHECKED = (1, 3, 4, 6)
-ENOUGH = 0.7  # of a goal
+REQUIRED_SHARE = 0.7  # of a goal
 
-AGAIN = replace(CHECK, rounds=5)  # hiccups of the machine spoil one or two rounds, and the median counts
+SECOND_RUN = replace(CHECK, rounds=5)  # the median of five ignores two disturbed rounds
 
-Take = Callable[[list[str], Scale], Run]
+MeasureRows = Callable[[list[str], Scale], Run]
 
 
 def too_slow(run: Run) -> list[str]:
-    """The rows that did not reach enough, or could not be measured."""
-    shares = {result.row: result.share for result in run.results if result.share is not None and result.share < ENOUGH}
+    """The rows that reached less than required, or could not be measured."""
+    shares = {
+        result.row: result.share for result in run.results if result.share is not None and result.share < REQUIRED_SHARE
+    }
     return [*(ROWS[row] for row in shares), *run.failed]
 
 
-def check(take: Take) -> list[str]:
-    """The rows that were too slow twice."""
-    slow = too_slow(take([ROWS[row] for row in CHECKED], CHECK))
+def check(measure_rows: MeasureRows) -> list[str]:
+    """Returns the rows that were too slow twice."""
+    slow = too_slow(measure_rows([ROWS[row] for row in CHECKED], CHECK))
     if slow:
-        print(f"once more, because machines are noisy: {', '.join(slow)}", file=sys.stderr)
-        slow = too_slow(take(slow, AGAIN))
+        print(f"too slow once, measured again: {', '.join(slow)}", file=sys.stderr)
+        slow = too_slow(measure_rows(slow, SECOND_RUN))
     return slow
 
 
 def main() -> int:
-    asked = arguments("rows 1, 3, 4 and 6, little of each").parse_args()
-    slow = check(lambda names, scale: take(measures(names), scale, asked.directory))
+    asked = argument_parser("a regression check: a short form of rows 1, 3, 4 and 6").parse_args()
+    slow = check(lambda names, scale: measure_rows(measures(names), scale, asked.directory))
     if slow:
-        print(f"below {ENOUGH:.0%} of the goal, twice: {', '.join(slow)}", file=sys.stderr)
+        print(f"below {REQUIRED_SHARE:.0%} of the goal, twice: {', '.join(slow)}", file=sys.stderr)
     return 1 if slow else 0
 
 

@@ -1,8 +1,8 @@
-"""Row 2: what row 1 measures, by `eventsourcing` (PyPI) on the same PostgreSQL.
+"""Row 2: the append of row 1 against the library `eventsourcing` (PyPI) on the same PostgreSQL.
 
-It is asked at its lowest door, the recorder, without aggregates, mappers or serialising: whatever an application does
-on top makes it slower. The goal is for the way it inserts unless told otherwise; what its optional functions in the
-database give is reported beside it. Of both, the number of threads is the one that did best in trials beforehand.
+The baseline calls the library's recorder directly, without aggregates, mappers or serialisation. The goal applies to
+its default insert mode; its optional database functions are reported. Each mode runs with the number of threads that
+was fastest in trials.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from bench.scale import Scale
 from bench.servers import Servers
 
 THREADS = (1, 2, 4, 8, 16, 32)
-TRIALS = 2  # of each; the better one counts: the other may have met a slow second of the machine
-READY_PER_SECOND = 5_000  # more than it can append
+TRIALS = 2  # of each number of threads; the faster one counts
+READY_PER_SECOND = 5_000  # more than the library can append
 
 
-class Way(NamedTuple):
-    functions: bool  # inserts by a function in the database; it must be asked to
+class InsertMode(NamedTuple):
+    functions: bool  # inserts by a database function, an option of the library
     threads: int
 
     def __str__(self) -> str:
-        return ("a database function" if self.functions else "as it comes") + f", {self.threads} threads"
+        return ("a database function" if self.functions else "its default") + f", {self.threads} threads"
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     ours_url, theirs_url = servers.database(), servers.database()
-    ways = [Way(functions, threads) for functions in (False, True) for threads in THREADS]
-    tried = interleave(TRIALS, *(partial(_per_second, theirs_url, way, scale.warm_up / 2) for way in ways))
-    trials = {way: max(rates) for way, rates in zip(ways, tried, strict=True)}
+    modes = [InsertMode(functions, threads) for functions in (False, True) for threads in THREADS]
+    tried = interleave(TRIALS, *(partial(_per_second, theirs_url, mode, scale.warm_up / 2) for mode in modes))
+    trials = {mode: max(rates) for mode, rates in zip(modes, tried, strict=True)}
     best = [
-        max((way for way in ways if way.functions is functions), key=trials.__getitem__) for functions in (False, True)
+        max((mode for mode in modes if mode.functions is functions), key=trials.__getitem__)
+        for functions in (False, True)
     ]
     counts: list[int] = []
 
@@ -53,31 +54,31 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         counts.append(count)
         return count / took
 
-    def inserted(way: Way) -> float:
+    def inserted(mode: InsertMode) -> float:
         servers.checkpoint()
-        return _per_second(theirs_url, way, scale.seconds)
+        return _per_second(theirs_url, mode, scale.seconds)
 
-    ours, *theirs = interleave(scale.rounds, appended, *(partial(inserted, way) for way in best))
-    notes = ["in trials: " + ", ".join(f"{rate:,.0f}/s ({way})" for way, rate in trials.items())]
+    ours, *theirs = interleave(scale.rounds, appended, *(partial(inserted, mode) for mode in best))
+    notes = ["in trials: " + ", ".join(f"{rate:,.0f}/s ({mode})" for mode, rate in trials.items())]
     return [
         Result(
             row=2,
-            label="append / eventsourcing" + (", a database function" if way.functions else ""),
+            label="append / eventsourcing" + (", a database function" if mode.functions else ""),
             measure=f"durable append of one event of {append.EVENT_BYTES:,} bytes to a new stream, "
             f"{append.WRITERS} writers",
             unit="events/s",
             ours=ours,
-            against=f"eventsourcing, its recorder, {way}",
+            against=f"eventsourcing, its recorder, {mode}",
             theirs=rates,
-            goal=None if way.functions else Goal("at least", 12.0),
+            goal=None if mode.functions else Goal("at least", 12.0),
             n=sum(counts),
             notes=notes,
         )
-        for way, rates in zip(best, theirs, strict=True)
+        for mode, rates in zip(best, theirs, strict=True)
     ]
 
 
-def _per_second(database_url: str, way: Way, seconds: float) -> float:
+def _per_second(database_url: str, mode: InsertMode, seconds: float) -> float:
     from eventsourcing.persistence import StoredEvent
     from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 
@@ -87,15 +88,15 @@ def _per_second(database_url: str, way: Way, seconds: float) -> float:
     def event() -> StoredEvent:
         return StoredEvent(uuid4(), 1, "shop:OrderPlaced", state)
 
-    ready = [event() for _ in range(round(READY_PER_SECOND * seconds))]  # as ours are made before
+    ready = [event() for _ in range(round(READY_PER_SECOND * seconds))]  # made before the clock starts
     with PostgresDatastore(
         url.path[1:],
         url.hostname or "",
         url.port or 0,
         url.username or "",
         url.password or "",
-        pool_size=way.threads,
-        enable_db_functions=way.functions,
+        pool_size=mode.threads,
+        enable_db_functions=mode.functions,
     ) as datastore:
         recorder = PostgresApplicationRecorder(datastore)
         recorder.create_table()
@@ -107,11 +108,11 @@ def _per_second(database_url: str, way: Way, seconds: float) -> float:
                 count += 1
             return count
 
-        with ThreadPoolExecutor(way.threads) as threads:
-            for warm in [threads.submit(write, perf_counter() + 0.1) for _ in range(way.threads)]:
+        with ThreadPoolExecutor(mode.threads) as threads:
+            for warm in [threads.submit(write, perf_counter() + 0.1) for _ in range(mode.threads)]:
                 warm.result()
             began = perf_counter()
-            writing = [threads.submit(write, began + seconds) for _ in range(way.threads)]
+            writing = [threads.submit(write, began + seconds) for _ in range(mode.threads)]
             return sum(one.result() for one in writing) / (perf_counter() - began)
 
 

@@ -1,4 +1,4 @@
-"""How many commands went to PostgreSQL together, as the command service counts them in its metrics."""
+"""Sizes of commit groups, read from the command service's metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _METRIC = "orders_append_group_commands"
 
 
 class GroupSizes(NamedTuple):
-    """Since the process started."""
+    """Totals since the process started."""
 
     groups: float
     commands: float

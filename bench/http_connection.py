@@ -1,6 +1,6 @@
-"""HTTP/1.1 on one connection, one request at a time, with as little work for each as Python allows.
+"""A minimal HTTP/1.1 client connection for load: prepared request bytes, one request at a time.
 
-It understands what our servers answer and no more: a `content-length` in small letters, no chunks.
+Parses only what our servers answer: `content-length` in lower case, no chunked bodies.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-Answered = Callable[[int, bytes], None]  # (status, body)
+OnAnswer = Callable[[int, bytes], None]  # (status, body)
 
 _LENGTH = b"content-length: "
 
@@ -17,9 +17,9 @@ _LENGTH = b"content-length: "
 class HttpConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = b""
-        self._answered: Answered | None = None
+        self._on_answer: OnAnswer | None = None
         self._transport: asyncio.Transport | None = None
-        self.broken = asyncio.get_running_loop().create_future()  # settled when the server hangs up
+        self.broken = asyncio.get_running_loop().create_future()  # done when the connection is closed
 
     @classmethod
     async def open(cls, port: int) -> HttpConnection:
@@ -28,10 +28,10 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def send(self, request: bytes, answered: Answered) -> None:
-        """`answered` is called once the whole answer is there; only then may the next request be sent."""
+    def send(self, request: bytes, on_answer: OnAnswer) -> None:
+        """Calls `on_answer` with the complete answer. Send the next request only after that."""
         assert self._transport is not None
-        self._answered = answered
+        self._on_answer = on_answer
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -43,18 +43,14 @@ class HttpConnection(asyncio.Protocol):
             length = int(data[at : data.index(b"\r", at)])
             if len(data) >= end + 4 + length:
                 self._received = b""
-                assert self._answered is not None
-                self._answered(int(data[9:12]), data[end + 4 :])
+                assert self._on_answer is not None
+                self._on_answer(int(data[9:12]), data[end + 4 :])
                 return
         self._received = data
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.broken.done():
             self.broken.set_result(exc)
-
-    def close(self) -> None:
-        assert self._transport is not None
-        self._transport.close()
 
 
 def get_request(path: str, **headers: str) -> bytes:

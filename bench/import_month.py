@@ -1,10 +1,10 @@
 """Row 12: `orders import` of a month of invoices, against the same orders as raw appends.
 
-The sample in `tests/data/` is small; its invoices are repeated under other numbers until they are as many as a month
-has. `RETAIL_CSV` in the environment names a whole file to take instead. The import is taken as it comes, the raw
-appends are those of row 1; either side begins with orders that do not count. The log itself says how long both took,
-from its first group of events to its last; to the import's time is added what reading the file takes, all of which
-comes before the first order is sent.
+The invoices of the sample in `tests/data/` are repeated under other numbers until they are as many as in a month;
+the environment variable `RETAIL_CSV` names a whole file to use instead. The import runs with its defaults, the raw
+appends are those of row 1; both begin with orders that do not count. The duration of either side comes from
+`recorded_at` of its first and last group of events. The import reads the whole file before it sends the first order, so
+the time of reading is added.
 """
 
 from __future__ import annotations
@@ -36,11 +36,9 @@ from shared.eventstore.log import AppendRequest
 from shared.new_id import new_id
 
 SAMPLE = ROOT / "tests" / "data" / "online_retail_sample.csv.gz"
-
-
 WARM_UP = 300  # invoices, on both sides
 
-# What came after the first group behind a position, and the seconds that it took.
+# Events after the first group behind a position, and the seconds until the last one.
 _SPAN = """
 select count(*) filter (where recorded_at > first), extract(epoch from max(recorded_at) - first)::float8
 from events, (select min(recorded_at) as first from events where position > $1) as begun
@@ -97,7 +95,7 @@ def _orders(file: Path) -> list[Order]:
 
 
 def _per_second(database_url: str, behind: int, more_seconds: float = 0.0) -> float:
-    """Orders, one event each."""
+    """Returns orders per second; each order is one event."""
 
     async def ask(connection: Connection) -> float:
         row = await connection.fetchrow(_SPAN, behind)
@@ -108,7 +106,7 @@ def _per_second(database_url: str, behind: int, more_seconds: float = 0.0) -> fl
 
 
 def _month(path: Path, invoices: int, name: str) -> Path:
-    """That many invoices, in a file; their numbers hold the name."""
+    """Writes that many invoices to a file; the name becomes part of their numbers."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
@@ -140,13 +138,13 @@ def _import(servers: Servers, services: Services, file: Path) -> None:
 
 
 async def _append(database_url: str, *parts: list[Order]) -> None:
-    """One part after the other."""
+    """Appends one part after the other."""
     async with running_group_commit(database_url) as group_commit:
 
         async def write(queue: Iterator[Order]) -> None:
             for order in queue:
-                verdict = await group_commit.append(_placing(order))
-                assert verdict.status == "appended"
+                result = await group_commit.append(_placing(order))
+                assert result.status == "appended"
 
         for part in parts:
             queue = iter(part)

@@ -1,4 +1,4 @@
-"""Sides that are compared take turns, so that a machine that is slow for a while is slow for each of them."""
+"""Measures the sides of a comparison alternately, so that a slow phase of the machine affects all sides."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 def interleave(rounds: int, *sides: Callable[[], T]) -> list[list[T]]:
-    """What each side measured, round by round. Every other round goes the other way round, so that a machine that
-    becomes slower or faster all the time favours nobody."""
+    """Returns the figures of each side, round by round. Every other round runs in reverse order, so that a machine that
+    slows down steadily favours no side."""
     measured: list[list[T]] = [[] for _ in sides]
     order = list(zip(sides, measured, strict=True))
     for _ in range(rounds):

@@ -1,7 +1,7 @@
-"""Row 7: the same append, read of a stream and tailing, on logs that grow tenfold.
+"""Row 7: append, stream read and tailing on logs of different sizes.
 
-The logs are copies that lie beside each other and are measured in turns. First each is read into PostgreSQL's memory,
-where a server that has run for a while has what fits.
+The logs are databases of one PostgreSQL and are measured alternately. Their pages are loaded into its shared buffers
+first.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from shared.new_id import new_id
 
 GROUP = 32
 PAGE = 1_000
-TURN = 0.1  # seconds
+SLICE = 0.1  # seconds of one size at a time
 
-Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the log) -> how much was done
+Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the log) -> events done
 
 
 async def append(connection: Connection, _: int) -> int:
-    """Events, each to a new stream, in groups."""
+    """Appends a group of events, each to a new stream."""
     placing = [
         AppendRequest.of_stream(f"order-{new_id()}", 0, new_id(), [orders.placed(number)]) for number in range(GROUP)
     ]
@@ -41,18 +41,18 @@ async def append(connection: Connection, _: int) -> int:
 
 
 async def read_stream(connection: Connection, events: int) -> int:
-    """One order of four events, at random."""
+    """Reads a random order of four events."""
     number = random.randrange(events // orders.EVENTS_OF_AN_ORDER)
     return len([event async for event in event_log.read_stream(connection, stream_of(orders.order_id(number)))])
 
 
 async def tail(connection: Connection, _: int) -> int:
-    """The last page before the head."""
+    """Reads the last page before the head."""
     head = await event_log.read_head(connection)
     return len(await event_log.read_batch(connection, head.position - PAGE, PAGE))
 
 
-# Appends come last: they push what was read into memory out of it.
+# Appends come last, because they evict other pages from the shared buffers.
 MEASURES: dict[str, tuple[Work, str]] = {
     "read of a stream of 4 events, at random": (read_stream, "events/s"),
     f"tailing, the last {PAGE:,} events": (tail, "events/s"),
@@ -74,7 +74,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         )
     ]
     for name, (work, unit) in MEASURES.items():
-        rates = uvloop.run(_in_turns(copies, work, scale))
+        rates = uvloop.run(_interleaved(copies, work, scale))
         curve = {str(size): sum(each) / len(each) for size, each in rates.items()}
         results += [
             Result(
@@ -86,7 +86,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
                 against=f"the same at {smallest:,}",
                 theirs=rates[smallest],
                 goal=Goal("at least", 0.9),
-                n=round(sum(rates[size]) * _turns(scale.seconds / 4) * TURN),
+                n=round(sum(rates[size]) * _slices(scale.seconds / 4) * SLICE),
                 notes=[f"PostgreSQL held {held[copies[size]]:.0%} of the log in its memory when it began"],
                 curve=curve,
             )
@@ -97,11 +97,11 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     return results
 
 
-async def _in_turns(copies: Mapping[int, str], work: Work, scale: Scale) -> dict[int, list[float]]:
-    """How much is done a second, by size, in each round.
+async def _interleaved(copies: Mapping[int, str], work: Work, scale: Scale) -> dict[int, list[float]]:
+    """Returns events per second of each round, by size.
 
-    Each size keeps its connection, as a service does: a new one maps each page of PostgreSQL's memory that it reads
-    for the first time, and reads at random in a large log would show little else."""
+    Each size keeps its connection, as a service does: a new session maps each shared buffer at its first access, which
+    would dominate random reads in a large log."""
     rates: dict[int, list[float]] = {size: [] for size in copies}
     async with AsyncExitStack() as stack:
         connections: dict[int, Connection] = {}
@@ -109,37 +109,37 @@ async def _in_turns(copies: Mapping[int, str], work: Work, scale: Scale) -> dict
             connections[size] = await connect(url)
             stack.push_async_callback(connections[size].close)
             await _touch(connections[size])
-        await _round(connections, work, _turns(scale.warm_up / 2))
+        await _round(connections, work, _slices(scale.warm_up / 2))
         for _ in range(2 * scale.rounds + 1):
             await checkpoint(connections[max(connections)])
-            for size, rate in (await _round(connections, work, _turns(scale.seconds / 4))).items():
+            for size, rate in (await _round(connections, work, _slices(scale.seconds / 4))).items():
                 rates[size].append(rate)
     return rates
 
 
-async def _round(connections: Mapping[int, Connection], work: Work, turns: int) -> dict[int, float]:
-    """How much is done a second, by size, in so many turns of each. Turns are short, and every other one goes from the
-    largest to the smallest: a machine that others use is twice as fast in one second as in the next."""
+async def _round(connections: Mapping[int, Connection], work: Work, slices: int) -> dict[int, float]:
+    """Returns events per second by size, in that many slices of each. Slices are short and every other pass runs from
+    the largest to the smallest, because the speed of a shared machine doubles or halves within a second."""
     done = dict.fromkeys(connections, 0)
     took = dict.fromkeys(connections, 0.0)
-    for turn in range(turns):
-        for size in sorted(connections, reverse=turn % 2 == 1):
+    for number in range(slices):
+        for size in sorted(connections, reverse=number % 2 == 1):
             began = perf_counter()
-            while (passed := perf_counter() - began) < TURN:
+            while (passed := perf_counter() - began) < SLICE:
                 done[size] += await work(connections[size], size)
             took[size] += passed
     return {size: done[size] / took[size] for size in connections}
 
 
-def _turns(seconds: float) -> int:
-    return max(1, round(seconds / TURN))
+def _slices(seconds: float) -> int:
+    return max(1, round(seconds / SLICE))
 
 
 async def _touch(connection: Connection) -> None:
-    """Reads the log and its index by stream through this connection."""
+    """Reads the log and its stream index, so that this session has mapped all their buffers."""
     await connection.execute(
         """
-        set max_parallel_workers_per_gather = 0;  -- this process, and no other
+        set max_parallel_workers_per_gather = 0;  -- this session alone
         select sum(octet_length(hash)) from events;
         set enable_seqscan = off;
         select count(*) from events where stream_id >= '';

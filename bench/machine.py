@@ -1,4 +1,4 @@
-"""The machine and the versions that a run was measured on."""
+"""Describes the machine and the versions of a run."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Machine(msgspec.Struct, frozen=True):
     memory_gib: float
     system: str
     filesystem: str
-    flush_ms: float  # a page written and flushed to disk, median
-    busy_before: float  # share of all cores that others used just before the run
+    flush_ms: float  # to write a page and flush it to disk, median
+    busy_before: float  # share of all cores in use just before the run
     versions: dict[str, str]
 
 
 def describe(directory: Path) -> Machine:
-    """`directory` is where the servers will keep their data."""
+    """`directory` is on the disk that the servers use."""
     return Machine(
         processor=_processor(),
         cores=os.cpu_count() or 1,
@@ -54,7 +54,7 @@ def _processor() -> str:
 
 
 def _filesystem(directory: Path) -> str:
-    """Its type. On `tmpfs` a flush costs nothing, and nothing measured on it says anything about durability."""
+    """Returns its type. On `tmpfs` a flush costs nothing, so figures from it do not include durability."""
     mounts = [m for m in psutil.disk_partitions(all=True) if directory.resolve().is_relative_to(m.mountpoint)]
     return str(max(mounts, key=lambda mount: len(mount.mountpoint)).fstype) if mounts else "unknown"
 

@@ -1,6 +1,6 @@
-"""Row 10: the resident memory of each process after many orders, each placed over HTTP and read with its token.
+"""Row 10: resident memory of each process after many orders, each placed over HTTP and read with its token.
 
-A million orders would take most of an hour, so they are fewer unless `--full` is given; the row says how many.
+30,000 orders by default; a million with `--full`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ OURS = ("command", "projector", "query")
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     with servers.services(servers.database(), commands=1, queries=1) as services:
-        first = placed = _place(services, min(FIRST, scale.remembered // 2))
+        first = placed = _place(services, min(FIRST, scale.memory_orders // 2))
         early = _resident(services)
-        placed += _place(services, scale.remembered - placed)
+        placed += _place(services, scale.memory_orders - placed)
         late = _resident(services)
     return [
         Result(
@@ -45,7 +45,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 
 def _place(services: Services, count: int) -> int:
-    """At least that many; how many."""
+    """Places at least `count` orders; returns how many."""
     placed = 0
     while placed < count:
         flow = Flow(

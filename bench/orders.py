@@ -1,4 +1,4 @@
-"""Orders to measure with, and logs full of them."""
+"""Orders as test data: requests, append requests, and logs filled with them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, NewEvent
 from shared.new_id import new_id
 
-# `POST /orders` with two lines, as a shop sends it.
+# The body of `POST /orders` with two lines.
 BODY = msgspec.json.encode(
     {
         "customer_id": "17850",
@@ -45,7 +45,7 @@ BODY = msgspec.json.encode(
 )
 METADATA = '{"correlation_id":"0f8fad5b-d9cb-469f-a165-70867728950e"}'
 EVENTS_OF_AN_ORDER = 4
-GROUP = 250  # orders appended in one call, so their four events lie within a thousand
+GROUP = 250  # orders in one append, so the four events of an order lie within a thousand positions
 
 _LINES = (
     OrderLine("85123A", 6, 255, "WHITE HANGING HEART T-LIGHT HOLDER"),
@@ -89,15 +89,14 @@ def new_event(event: OrderEvent) -> NewEvent:
 
 
 def placing(number: int) -> AppendRequest:
-    """The command that begins an order."""
+    """The append that begins an order."""
     return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [placed(number)])
 
 
 def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
-    """Appends that many events: orders that are placed and moved, then paid and shipped, many of them at a time. The
-    number of the next order.
+    """Appends that many events: orders that are placed, readdressed, paid and shipped. Returns the next order's number.
 
-    The four events of an order lie within a thousand, and where they lie `apart`, with about so many others in between.
+    The four events of an order lie within a thousand positions, or about `apart` positions from each other.
     """
     end = first_order + events // EVENTS_OF_AN_ORDER
     uvloop.run(_fill(database_url, first_order, end, behind=apart // EVENTS_OF_AN_ORDER))
@@ -114,17 +113,17 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
                 group = [part(number) for number in range(max(start, first), min(start + GROUP, end))]
                 if not group:
                     continue
-                await appending  # while this group was prepared, the log took the one before
+                await appending  # PostgreSQL worked on the previous group meanwhile
                 appending = asyncio.ensure_future(event_log.append_group(connection, group))
-                await asyncio.sleep(0)  # so that it is sent
+                await asyncio.sleep(0)  # lets the task send it
         await appending
     finally:
         await connection.close()
 
 
 def _begun(number: int) -> AppendRequest:
-    moved = new_event(ShippingAddressChanged(f"address-{number % 7}"))
-    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [placed(number), moved])
+    readdressed = new_event(ShippingAddressChanged(f"address-{number % 7}"))
+    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [placed(number), readdressed])
 
 
 def _ended(number: int) -> AppendRequest:
@@ -133,7 +132,7 @@ def _ended(number: int) -> AppendRequest:
 
 
 def place(database_url: str, numbers: Sequence[int]) -> None:
-    """Orders of one event each."""
+    """Appends orders of one event each."""
 
     async def work() -> None:
         connection = await asyncpg.connect(database_url)

@@ -1,8 +1,8 @@
-"""Row 13: twice as many orders a second as one command process can place. How many are placed all the same?
+"""Row 13: goodput of one command process at twice its capacity.
 
-First the most that it places, in a closed loop of 32 connections. Then twice that rate, in an open loop on many
-connections; who is refused does not wait, whatever the answer asks for. Then the most again, because the machine may be
-another by then: compared is the mean of before and after.
+The capacity comes from a closed loop of 32 connections. The overload is twice that rate, in an open loop on many
+connections whose client ignores `Retry-After`. The capacity is measured again afterwards; the baseline is the mean of
+before and after.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the pages in `docs/` say of a run: everything between a pair of markers is written here, and nowhere else."""
+"""Writes the generated parts of pages in `docs/`: everything between a pair of markers."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from bench.runner import LATEST, Run, load
 PERFORMANCE = ROOT / "docs" / "performance.md"
 SCALING = ROOT / "docs" / "scaling.md"
 
-CLIENT_FULL = 0.9  # of a core
+CLIENT_SATURATED = 0.9  # of a core
 
-# docs/scaling.md: what one times means, and how full a process should be.
+# docs/scaling.md: the load called one times, and the target utilisation of a process.
 ORDERS_A_SECOND = 250
 EVENTS_AN_ORDER = 4
 READS_AN_ORDER = 10
-FULL = 0.6
+UTILISATION = 0.6
 TIMES = (1, 10, 100, 10_000)
 
 
 def write(run: Run) -> None:
-    for page, parts in written(run).items():
+    for page, parts in parts_of(run).items():
         text = page.read_text()
         for name, part in parts.items():
-            text = between(text, name, part)
+            text = replace_part(text, name, part)
         page.write_text(text)
 
 
-def written(run: Run) -> dict[Path, dict[str, str]]:
-    """Page, marker, text."""
+def parts_of(run: Run) -> dict[Path, dict[str, str]]:
+    """Returns the text by marker, by page."""
     return {
-        PERFORMANCE: {"run": run_in_words(run), "table": table(run), "notes": notes(run)},
+        PERFORMANCE: {"run": run_description(run), "table": table(run), "notes": notes(run)},
         SCALING: {"limits": limits(run), "arithmetic": arithmetic(run)},
     }
 
 
-def between(text: str, name: str, part: str) -> str:
-    """The text with that part between its markers."""
+def replace_part(text: str, name: str, part: str) -> str:
+    """Returns the page's text with this part between its markers."""
     begin, end = f"<!-- {name}: written by `make bench` -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
     changed, count = pattern.subn(lambda _: f"{begin}\n{part}\n{end}", text)
-    assert count == 1, f"the page has {count} places for {name}"
+    assert count == 1, f"the page has {count} pairs of markers for {name}"
     return changed
 
 
-def run_in_words(run: Run) -> str:
+def run_description(run: Run) -> str:
     machine = run.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     text = (
@@ -97,7 +97,7 @@ def notes(run: Run) -> str:
     for result in run.results:
         said = [f"n = {result.n:,}"] if result.n else []
         if result.client_cpu is not None:
-            verdict = ": too much, it may be what was measured" if result.client_cpu > CLIENT_FULL else ""
+            verdict = ": too much, it may be what was measured" if result.client_cpu > CLIENT_SATURATED else ""
             said.append(f"the client took {result.client_cpu:.2f} of a core{verdict}")
         if said := [*said, *result.notes]:
             lines.append(f"- {result.row}, {result.measure}: {'; '.join(said)}.")
@@ -111,7 +111,7 @@ def _number(value: float) -> str:
 
 
 class _Capacity:
-    """What one of each can do, as measured."""
+    """The measured throughput of one process or server of each kind."""
 
     def __init__(self, run: Run) -> None:
         first = {row: next((one.value for one in run.results if one.row == row), None) for row in (1, 3, 4, 6)}
@@ -120,7 +120,7 @@ class _Capacity:
 
     @property
     def known(self) -> list[tuple[str, str, float, int]]:
-        """(what is short, what it is counted in, capacity of one, row)"""
+        """(component, unit, capacity of one, row)"""
         every = [
             ("the log: one PostgreSQL", "events appended/s", self.appends, 1),
             ("one command process", "orders placed/s", self.orders, 3),
@@ -150,7 +150,7 @@ def arithmetic(run: Run) -> str:
     names = {1: "logs (PostgreSQL)", 3: "command processes", 4: "query processes", 6: "projector workers"}
     capacity = _Capacity(run)
     for _, _, one, row in capacity.known:
-        counts = [ceil(demands[row] * times / (FULL * one)) for times in TIMES]
+        counts = [ceil(demands[row] * times / (UTILISATION * one)) for times in TIMES]
         rows.append(f"| {names[row]} | {' | '.join(f'{count:,}' for count in counts)} |")
     if capacity.event_bytes is not None:
         daily = ORDERS_A_SECOND * EVENTS_AN_ORDER * 86_400 * capacity.event_bytes / 2**30

@@ -1,4 +1,5 @@
-"""pgbench: what PostgreSQL itself does with one prepared INSERT a transaction, no order, no chain, no versions."""
+"""The baseline of rows 1 and 6: pgbench with one prepared INSERT per transaction, without global order, hash chain or
+expected versions."""
 
 from __future__ import annotations
 
@@ -17,8 +18,7 @@ _TABLE = """
 create table if not exists plain (like events including all);
 create sequence if not exists plain_positions cache 32;
 """
-# The event comes with each call, as a program sends it. Written into the statement it would be parsed and checked once,
-# when the statement is prepared, and never be sent again.
+# The event is a parameter of each call, as a program sends it. As a literal it would be parsed once, at the prepare.
 _SCRIPT = """
 insert into plain values (nextval('plain_positions'), gen_random_uuid()::text, 1, gen_random_uuid(), 'OrderPlaced', 2,
     :data, :metadata, now(), now(), decode(:hash, 'hex'));
@@ -27,7 +27,7 @@ insert into plain values (nextval('plain_positions'), gen_random_uuid()::text, 1
 
 class Pgbench:
     def __init__(self, servers: Servers, database_url: str, data: str, metadata: str) -> None:
-        """`data` and `metadata` are those of the events it is compared with."""
+        """`data` and `metadata` are those of the events that our side appends."""
         self._url = urlsplit(database_url)
         self._script = Path(servers.directory) / f"{self._url.path[1:]}.pgbench"
         self._script.write_text(_SCRIPT)
@@ -40,7 +40,7 @@ class Pgbench:
         with_connection(database_url, make)
 
     def per_second(self, seconds: float, clients: int = CLIENTS) -> float:
-        """Transactions a second."""
+        """Returns transactions per second."""
         url = self._url
         # fmt: off
         command: list[str | Path] = [

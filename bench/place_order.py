@@ -1,4 +1,4 @@
-"""Row 3: `POST /orders` with two lines, durable, by one command process."""
+"""Row 3: `POST /orders` with two lines, durable, one command process, against a bare FastAPI route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plots of `docs/performance.md`: SVG on no background, in greys and one colour that read on white and on black."""
+"""The plots of `docs/performance.md`: SVG without background, in colours readable on white and on black."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def draw(run: Run, directory: Path = IMAGES, suffix: str = "svg") -> None:
         for name, figure in (("goals", _goals(run)), ("growth", _growth(run)), ("visibility", _visibility(run))):
             if figure is not None:
                 path = directory / f"bench-{name}.{suffix}"
-                # Without a date, so that the file changes only with the figures.
+                # No date: the file changes only with the figures.
                 metadata = {"Date": None} if suffix == "svg" else None
                 figure.savefig(path, transparent=suffix == "svg", metadata=metadata, bbox_inches="tight")
 
 
 def _goals(run: Run) -> Figure | None:
-    """How much of each goal was reached, with the spread over the rounds."""
+    """The reached share of each goal, with its spread over the rounds."""
     results = [result for result in run.results if result.share is not None]
     if not results:
         return None
@@ -62,7 +62,7 @@ def _goals(run: Run) -> Figure | None:
 
 
 def _growth(run: Run) -> Figure | None:
-    """Row 7: speed against the size of the log."""
+    """Row 7: speed by size of the log."""
     curves = {
         result.label.partition(",")[0]: result.curve for result in run.results if result.row == 7 and result.curve
     }
@@ -88,7 +88,7 @@ def _growth(run: Run) -> Figure | None:
 
 
 def _visibility(run: Run) -> Figure | None:
-    """Row 5: the time until an order is shown, by percentile."""
+    """Row 5: time until a query shows an order, by percentile."""
     results = [result for result in run.results if result.row == 5]
     curves = {result.label.partition(" to ")[0]: result.curve for result in results}
     if not curves:

@@ -1,5 +1,5 @@
-"""Row 11: one, two and four command processes, and as many query processes, as far as there are cores. No goal: the row
-names who was busy."""
+"""Row 11: throughput of two and four command or query processes, up to the number of cores. No goal: the notes name the
+bottleneck."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.servers import Servers
 COUNTS = (1, 2, 4)
 ORDERS = 10_000
 CONNECTIONS = 32
-BUSY = 0.9  # of a core, or of all of them
+BUSY = 0.9  # of a core, or of all cores
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
@@ -49,7 +49,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 
 def bottleneck(report: Report) -> str:
-    """Who could do no more, as far as processor time tells."""
+    """Names what limited the throughput, judged by processor time."""
     cores = os.cpu_count() or 1
     if report.client_cpu > BUSY:
         return "the load client"
@@ -57,7 +57,7 @@ def bottleneck(report: Report) -> str:
         return f"all {cores} cores are busy"
     if full := [name for name, share in report.cpu.items() if share > BUSY and name not in ("postgres", "valkey")]:
         return f"the core of {', '.join(full)}"
-    return "no processor of theirs: they waited, for the disk, for each other or for other programs"
+    return "no core: the processes waited for the disk, for each other or for other programs"
 
 
 def _commands(servers: Servers, scale: Scale, count: int) -> list[Report]:
@@ -86,7 +86,7 @@ def _queries(servers: Servers, scale: Scale, count: int) -> list[Report]:
 
 
 def _loads(flow: Flow, scale: Scale, watch: dict[str, list[int]]) -> list[Report]:
-    """Little, because there is no goal to reach."""
+    """At most two rounds: the row has no goal."""
     plan = Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.short.seconds, watch=watch)
     return [run(plan) for _ in range(min(2, scale.rounds))]
 

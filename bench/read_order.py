@@ -1,8 +1,7 @@
-"""Row 4: `GET /orders/{id}` over 10,000 orders at random, by one query process.
+"""Row 4: `GET /orders/{id}` over 10,000 random orders, one query process, against a bare FastAPI route.
 
-Nearly all are answered from its memory, which is filled first. What it can do without that is reported beside it.
-Requests a second in a closed loop. Latency in an open loop, both sides at the same rate: 60 % of what the query
-process could do in its slowest round. In many short rounds, because any hiccup of the machine spoils one.
+The warm-up fills the client-side cache, which then answers nearly all reads; the same without the cache is reported.
+Throughput comes from a closed loop, latency from an open loop: both sides at 60 % of the slowest closed-loop round.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from bench.servers import Servers, Services, started
 
 ORDERS = 10_000
 CONNECTIONS = 32
-LOAD = 0.6  # of what the query process can do
+LOAD = 0.6  # of the throughput of the query process
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
@@ -36,52 +35,52 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     return results
 
 
-def _measure(servers: Servers, database: str, scale: Scale, settings: Mapping[str, str], how: str) -> list[Result]:
+def _measure(servers: Servers, database: str, scale: Scale, settings: Mapping[str, str], variant: str) -> list[Result]:
     with servers.services(database, queries=1, settings=settings) as services:
         wait_until_read(services, orders.order_id(ORDERS - 1))
         with started(BareService(servers.directory, _answer_bytes(services))) as bare:
-            return _in_turns((services.port("query"), bare.port), scale, services.watch, how)
+            return _interleaved((services.port("query"), bare.port), scale, services.watch, variant)
 
 
-def _in_turns(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]], how: str) -> list[Result]:
-    """Where it says `how`, the service is not as it comes: there are no goals, and fewer rounds."""
+def _interleaved(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]], variant: str) -> list[Result]:
+    """`variant` names settings other than the defaults; these have no goal and fewer rounds."""
     query, bare = ports
     short = scale.short
-    once = bool(how) or scale.rounds == 1
+    once = bool(variant) or scale.rounds == 1
     size = scale if once else short
     if not once:
-        _load(query, scale)  # until it remembers them
+        _load(query, scale)  # fills the cache
     closed, bare_closed = interleave(
         1 if once else short.rounds, lambda: _load(query, size, watch), lambda: _load(bare, size)
     )
     rate = LOAD * min(report.per_second() for report in closed)
     opened, bare_opened = interleave(
-        1 if how else short.rounds, lambda: _load(query, short, watch, rate), lambda: _load(bare, short, {}, rate)
+        1 if variant else short.rounds, lambda: _load(query, short, watch, rate), lambda: _load(bare, short, {}, rate)
     )
     return [
         Result(
             row=4,
-            label=f"GET /orders/{{id}}{how}",
+            label=f"GET /orders/{{id}}{variant}",
             measure=f"`GET /orders/{{id}}` over {ORDERS:,} random orders, one query process,"
-            f" {CONNECTIONS} connections{how}",
+            f" {CONNECTIONS} connections{variant}",
             unit="requests/s",
             ours=[report.per_second() for report in closed],
             against="a bare FastAPI route, constant bytes of that size",
             theirs=[report.per_second() for report in bare_closed],
-            goal=None if how else Goal("at least", 0.8),
+            goal=None if variant else Goal("at least", 0.8),
             n=sum(report.flows[0].answers for report in closed),
             client_cpu=max(report.client_cpu for report in (*closed, *bare_closed)),
             notes=[closed[-1].cpu_summary()],
         ),
         Result(
             row=4,
-            label=f"GET /orders/{{id}}, p99{how}",
-            measure=f"its p99 in an open loop at {LOAD:.0%} of the slowest round of that, {rate:,.0f}/s{how}",
+            label=f"GET /orders/{{id}}, p99{variant}",
+            measure=f"its p99 in an open loop at {LOAD:.0%} of the slowest round of that, {rate:,.0f}/s{variant}",
             unit="ms",
             ours=[percentile(report.flows[0].latencies, 0.99) for report in opened],
             against="the bare route at the same rate",
             theirs=[percentile(report.flows[0].latencies, 0.99) for report in bare_opened],
-            goal=None if how else Goal("at most", 1.5),
+            goal=None if variant else Goal("at most", 1.5),
             n=sum(report.flows[0].answers for report in opened),
             client_cpu=max(report.client_cpu for report in (*opened, *bare_opened)),
             notes=[opened[-1].send_delay_summary()],

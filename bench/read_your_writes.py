@@ -1,7 +1,7 @@
-"""Row 5: from the append to a query that shows it, at 500 orders a second in an open loop.
+"""Row 5: read-your-writes latency, at 500 orders a second in an open loop.
 
-Every order that is placed is then asked for with its Consistency-Token. Measured are the time from the acknowledgement
-to the answered query, and the whole from when the order was *due* to that answer.
+The client reads each placed order with its Consistency-Token. Two times are measured: from the acknowledgement to the
+answer of that query, and from when the order was *due* to that answer.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ def _load(services: Services, scale: Scale) -> Report:
 
 
 def _all_were_shown(measured: FlowReport) -> None:
-    assert len(measured.reads) == measured.answers, "an order was placed in the measured time and not read"
+    assert len(measured.reads) == measured.answers, "an order of the measured time was not read"
 
 
 def wait_until_read(services: Services, order_id: str) -> None:
-    """Until the query service shows it: the last of the log."""
+    """Blocks until the query service shows this order, the last one of the log."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while not _shows(services.port("query"), order_id):
         assert time.monotonic() < deadline, "the projector does not catch up"
-        time.sleep(0.05)  # a condition outside of this process: it can only be asked again
+        time.sleep(0.05)  # polls a condition in another process
 
 
 def _shows(port: int, order_id: str) -> bool:

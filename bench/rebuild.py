@@ -1,8 +1,8 @@
-"""Row 6: a rebuild of the order documents, `orders projections rebuild orders`, up to where it begins to compare.
+"""Row 6: a rebuild of the order documents, `orders projections rebuild orders`, up to the start of its verification.
 
-The log is read, decoded, folded and written to Valkey by one process. The time runs from when it connects to the log.
-Against it stands the reading alone, in pages of the same size. How often an order is written depends on how far apart
-its events lie: within a thousand, and, reported beside it, so far that none is written only once.
+One process reads, decodes and folds the log and writes to Valkey. The time starts when it connects to the log. The
+baseline reads the log alone, in pages of the same size. The number of writes per order depends on the distance of its
+events in the log: below a thousand positions, and, reported, so far that each order is written more than once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from cli.stack.service import orders_command
 from shared.eventstore import log as event_log
 from shared.settings import Settings
 
-BUILT = b"comparing"  # what the command says next
+BUILT = b"comparing"  # begins the line that the command prints next
 PAGE = int(Settings.model_fields["projector_batch_size"].default)
-# Of pgbench's inserts a second: 60,000 events a second where pgbench makes 20,000.
-TIMES_PGBENCH = 3.0
+TIMES_PGBENCH = 3.0  # 60,000 events/s where pgbench inserts 20,000
 
 APART = 100_000
 _AGAINST = {
@@ -39,7 +38,7 @@ _AGAINST = {
     "pgbench": "pgbench's inserts a second, as in row 1",
 }
 
-# For how many seconds somebody has been connected to a database; null while nobody is.
+# Seconds since the oldest connection to a database; null without a connection.
 _CONNECTED = """
 select extract(epoch from clock_timestamp() - min(backend_start))::float8 from pg_stat_activity
 where datname = $1 and backend_type = 'client backend'
@@ -50,7 +49,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     log = template_logs.template_log(servers, scale.events)
     pgbench = Pgbench(servers, servers.database(), append.EVENT.data, append.EVENT.metadata)
     inserts = []
-    measured = _Measured(scale.events)
+    measured = _Rounds(scale.events)
     for _ in range(scale.rounds if scale.events < 500_000 else 2):
         servers.checkpoint()
         measured.take(servers, log)
@@ -60,7 +59,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         measured.result("", "pgbench", inserts, Goal("at least", TIMES_PGBENCH)),
     ]
     if scale.events >= 2 * APART:
-        apart = _Measured(2 * APART)
+        apart = _Rounds(2 * APART)
         url = servers.database()
         orders.fill(url, apart.events, apart=APART)
         servers.vacuum(url)
@@ -70,12 +69,12 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     return results
 
 
-class _Measured:
-    """Of one log: how fast it is rebuilt from and read, in each round."""
+class _Rounds:
+    """The rounds on one log: rebuild, and reading alone."""
 
     def __init__(self, events: int) -> None:
         self.events = events
-        self.built: list[_Built] = []
+        self.built: list[_Rebuild] = []
         self.alone: list[float] = []  # events a second
 
     def take(self, servers: Servers, log: str) -> None:
@@ -98,14 +97,14 @@ class _Measured:
         )
 
 
-class _Built(NamedTuple):
-    """Of the process that rebuilds, from when it connects to the log to when it begins to compare."""
+class _Rebuild(NamedTuple):
+    """Of the rebuilding process, from its connection to the log to the start of the verification."""
 
     seconds: float
     cpu_seconds: float
 
 
-def _build(servers: Servers, database_url: str) -> _Built:
+def _build(servers: Servers, database_url: str) -> _Rebuild:
     with servers.valkey() as valkey:
         environment = {
             **os.environ,
@@ -113,11 +112,13 @@ def _build(servers: Servers, database_url: str) -> _Built:
             "REDIS_URL": valkey.url,
             "PYTHONUNBUFFERED": "1",
         }
-        # Asked of another database: in the log's own, the only one to connect shall be the one that rebuilds.
-        return with_connection(servers.postgres.url, lambda asking: _watch(asking, database_url, environment))
+        # A connection to another database: only the rebuilding process connects to the log's.
+        return with_connection(
+            servers.postgres.url, lambda connection: _time_rebuild(connection, database_url, environment)
+        )
 
 
-async def _watch(asking: Connection, database_url: str, environment: dict[str, str]) -> _Built:
+async def _time_rebuild(connection: Connection, database_url: str, environment: dict[str, str]) -> _Rebuild:
     database = urlsplit(database_url).path[1:]
     process = await asyncio.create_subprocess_exec(
         *orders_command("projections", "rebuild", "orders"),
@@ -127,25 +128,26 @@ async def _watch(asking: Connection, database_url: str, environment: dict[str, s
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        said = asyncio.create_task(_says(process, BUILT))
-        while not await asking.fetchval(_CONNECTED, database) and not said.done():  # noqa: ASYNC110 - no event tells
+        built = asyncio.create_task(_wait_for_line(process, BUILT))
+        while not await connection.fetchval(_CONNECTED, database) and not built.done():  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.005)
         cpu_before = _cpu_seconds(process.pid)
-        await said
-        return _Built(await asking.fetchval(_CONNECTED, database), _cpu_seconds(process.pid) - cpu_before)
+        await built
+        return _Rebuild(await connection.fetchval(_CONNECTED, database), _cpu_seconds(process.pid) - cpu_before)
     finally:
-        process.kill()  # the comparison is not measured
+        process.kill()  # the verification is not measured
         await process.wait()
 
 
-async def _says(process: asyncio.subprocess.Process, begin: bytes) -> None:
+async def _wait_for_line(process: asyncio.subprocess.Process, begin: bytes) -> None:
+    """Raises LoadFailed with the output when the process ends before."""
     assert process.stdout is not None
-    said = []
+    lines = []
     async for line in process.stdout:
         if line.startswith(begin):
             return
-        said.append(line)
-    raise LoadFailed(b"".join(said).decode())
+        lines.append(line)
+    raise LoadFailed(b"".join(lines).decode())
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -154,7 +156,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 async def _read_all(connection: Connection) -> float:
-    """Seconds."""
+    """Returns seconds."""
     began = perf_counter()
     after = 0
     while events := await event_log.read_batch(connection, after, PAGE):

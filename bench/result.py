@@ -1,4 +1,4 @@
-"""What a row of the table says: what was measured, against what, and whether the goal was reached."""
+"""A measure in the table: its figures, those of its baseline, and its goal."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ class Goal(msgspec.Struct, frozen=True):
     of: Literal["ratio", "value"] = "ratio"
 
     def share(self, figure: float) -> float:
-        """How much of the goal was reached; 1 and more is all of it."""
+        """Returns the reached share of the goal; 1 and more: reached."""
         if self.bound == "at least":
             return figure / self.limit
         return self.limit / figure if figure else float("inf")
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One measure. Each round measured both sides, one right after the other; `ours` and `theirs` hold one figure each
-    a round."""
+    """One measure. Each round measures both sides, so `ours` and `theirs` hold one figure per round."""
 
     row: int
-    label: str  # a few words, for a plot
+    label: str  # a few words; identifies the measure within its row
     measure: str
     unit: str
     ours: list[float]
     against: str | None = None
     theirs: list[float] = []
     goal: Goal | None = None
-    n: int = 0  # operations measured, all rounds together
-    client_cpu: float | None = None  # of the load client: the share of one core it took, at most
+    n: int = 0  # operations measured in all rounds
+    client_cpu: float | None = None  # cores used by the load client, maximum over the rounds
     notes: list[str] = []
-    curve: dict[str, float] = {}  # further points, for a plot
+    curve: dict[str, float] = {}  # points of a plot
 
     @property
     def value(self) -> float:
@@ -55,7 +54,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ratios(self) -> list[float]:
-        """Of each round, so that a machine that slows down slows both sides down."""
+        """One per round, so that a slow phase of the machine affects both sides of a ratio."""
         return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
 
     @property
@@ -64,7 +63,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shares(self) -> list[float]:
-        """Of the goal, each round; empty without a goal."""
+        """The reached share of the goal in each round; empty without a goal."""
         if self.goal is None:
             return []
         return [self.goal.share(figure) for figure in (self.ratios if self.goal.of == "ratio" else self.ours)]
@@ -74,17 +73,17 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         if self.goal is None:
             return None
         figure = self.ratio if self.goal.of == "ratio" else self.value
-        assert figure is not None, "a goal on a ratio comes with something to compare with"
+        assert figure is not None, "a goal on a ratio needs a baseline"
         return self.goal.share(figure)
 
     @property
     def reached(self) -> bool | None:
-        """None: there is no goal."""
+        """None without a goal."""
         return None if self.share is None else self.share >= 1
 
 
 def record(result: Result) -> dict[str, Any]:
-    """As JSON: what was measured, and what follows from it."""
+    """Returns the result as JSON, with the values derived from it."""
     return {
         **msgspec.to_builtins(result),
         "value": result.value,
@@ -96,6 +95,6 @@ def record(result: Result) -> dict[str, Any]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of them does not exceed."""
+    """Returns the smallest of the values that is not exceeded by at least this share of them."""
     ordered = sorted(values)
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

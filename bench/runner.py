@@ -1,4 +1,4 @@
-"""Runs rows of the table: parses what is asked for, starts the servers, keeps the results."""
+"""Runs rows of the table: parses the command line, starts the servers, saves the results."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Measure = Callable[[Servers, Scale], list[Result]]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file in `bench/results/` says."""
+    """The content of a file in `bench/results/`."""
 
     taken_at: datetime
     scale: str
     machine: Machine
     results: list[Result]
-    failed: dict[str, str] = {}  # what could not be measured, and why
+    failed: dict[str, str] = {}  # the reason by module name, of rows that could not be measured
 
     @property
     def reached(self) -> bool:
@@ -43,25 +43,25 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_row(measure: Measure) -> int:
-    """The command line of one row. Exit code 1: a goal was not reached."""
-    asked = arguments("one row of the table").parse_args()
+    """The command line of one row. Returns the exit code; 1: a goal was not reached."""
+    asked = argument_parser("measures one row of the table").parse_args()
     name = Path(sys.argv[0]).stem
-    run = take({name: measure}, SCALES[asked.scale], asked.directory)
+    run = measure_rows({name: measure}, SCALES[asked.scale], asked.directory)
     save(run, RESULTS / f"{name}.json")
     return 0 if run.reached else 1
 
 
-def arguments(what: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=what)
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
     sizes = parser.add_mutually_exclusive_group()
     for name in ("quick", "full"):
         sizes.add_argument(f"--{name}", dest="scale", action="store_const", const=name, default="normal")
-    parser.add_argument("--directory", type=Path, help="where the servers keep their data while they are measured")
+    parser.add_argument("--directory", type=Path, help="for the data of the measured servers")
     return parser
 
 
-def take(measures: Mapping[str, Measure], size: Scale, directory: Path | None) -> Run:
-    """Measures row after row on one PostgreSQL, and says what came of it."""
+def measure_rows(measures: Mapping[str, Measure], size: Scale, directory: Path | None) -> Run:
+    """Measures row after row on one PostgreSQL; prints progress on standard error."""
     configure_logs("bench", "WARNING")
     results: list[Result] = []
     failed: dict[str, str] = {}
@@ -69,16 +69,16 @@ def take(measures: Mapping[str, Measure], size: Scale, directory: Path | None) -
         described = machine.describe(running.directory)
         for name, measure in measures.items():
             began = monotonic()
-            _tell(f"{name} …")
+            _progress(f"{name} …")
             try:
                 measured = measure(running, size)
             except LoadFailed as error:
                 failed[name] = str(error)
-                _tell(f"  could not be measured: {error}")
+                _progress(f"  could not be measured: {error}")
                 continue
             for result in measured:
-                _tell(f"  {in_words(result)}")
-            _tell(f"  took {monotonic() - began:.0f} s")
+                _progress(f"  {as_line(result)}")
+            _progress(f"  took {monotonic() - began:.0f} s")
             results.extend(measured)
     return Run(
         taken_at=datetime.now(UTC).replace(microsecond=0),
@@ -89,7 +89,7 @@ def take(measures: Mapping[str, Measure], size: Scale, directory: Path | None) -
     )
 
 
-def _tell(line: str) -> None:
+def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -103,7 +103,7 @@ def load(path: Path) -> Run:
     return msgspec.json.decode(path.read_bytes(), type=Run)
 
 
-def in_words(result: Result) -> str:
+def as_line(result: Result) -> str:
     """One line for a terminal."""
     text = f"{result.row:>2}  {result.measure}: {result.value:,.4g} {result.unit}"
     if result.ratio is not None:

@@ -1,4 +1,4 @@
-"""How much is measured: enough to trust by default, little to try a change out, or what takes an hour."""
+"""How much is measured: minutes (`quick`), ten minutes (`normal`) or more than an hour (`full`)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from cli.stack.embedded_postgres import SHARED_BUFFERS
 @dataclass(frozen=True, slots=True)
 class Scale:
     name: str
-    rounds: int  # of both sides, in turns
-    seconds: float  # one side of one round
+    rounds: int  # of each side, interleaved
+    seconds: float  # of one side in one round
     warm_up: float  # seconds before that, not counted
-    events: int  # in the log that is rebuilt from
-    growth: tuple[int, ...]  # sizes of the log that are compared
-    remembered: int  # orders placed when memory is looked at again; first it is after 10,000
-    invoices: int  # in the month that is imported
-    overload: float  # seconds at twice the load
-    shared_buffers: str = SHARED_BUFFERS  # of PostgreSQL, for all rows: what holds the largest log
+    events: int  # in the log of the rebuild
+    growth: tuple[int, ...]  # log sizes to compare, in events
+    memory_orders: int  # orders placed before memory is measured again
+    invoices: int  # in the imported month
+    overload: float  # seconds at twice the capacity
+    shared_buffers: str = SHARED_BUFFERS  # of PostgreSQL, in all rows; holds the largest log
 
     @property
     def short(self) -> Scale:
-        """About as much in more and shorter rounds. The shorter a round, the more alike is the machine for both its
-        sides; and the more rounds, the less the median cares about those in which it was not."""
+        """About the same total in more and shorter rounds. The speed of a shared machine changes within seconds: a
+        short round gives both sides the same speed, and the median of many rounds ignores those in which it changed."""
         rounds = max(5, 2 * self.rounds + 1)
         return replace(self, rounds=rounds, seconds=max(1.0, self.seconds / 2), warm_up=self.warm_up / 2)
 

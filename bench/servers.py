@@ -1,4 +1,4 @@
-"""The real servers of a run, fsync on, in a directory that is removed at the end."""
+"""The servers of a run, with fsync on, in a temporary directory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Servers:
-    """PostgreSQL, and what runs on it. Databases and Valkeys are made as they are asked for."""
+    """A running PostgreSQL; creates databases, Valkeys and services on demand."""
 
     def __init__(self, directory: Path, postgres: EmbeddedPostgres) -> None:
         self.directory = directory
@@ -65,7 +65,7 @@ class Servers:
         return url._replace(netloc=f"orders_{role}:{password}@{url.hostname}:{url.port}").geturl()
 
     def database(self, name: str | None = None) -> str:
-        """The URL of a new, migrated, empty database."""
+        """Creates and migrates an empty database; returns its URL."""
         name = name or f"bench_{next(self._numbers)}"
         self._execute(f"create database {name}")
         asyncio.run(migrate(self.url(name), self._passwords))
@@ -74,13 +74,13 @@ class Servers:
 
     @property
     def databases(self) -> set[str]:
-        """The names of those that there are."""
+        """The names of the databases created so far."""
         return set(self._databases)
 
     def copy(self, database_url: str, name: str | None = None) -> str:
-        """The URL of a copy, made of the files: nobody may be connected."""
+        """Copies a database by its files; returns the URL of the copy. The original must have no sessions."""
         name = name or f"bench_{next(self._numbers)}"
-        # Rights on a database are not copied with it; the default lets every role connect.
+        # Rights on a database are not copied; by default every role may connect.
         self._execute(f"create database {name} template {urlsplit(database_url).path[1:]} strategy file_copy")
         self._databases.add(name)
         return self.url(name)
@@ -91,13 +91,13 @@ class Servers:
         self._databases.discard(name)
 
     def vacuum(self, database_url: str) -> None:
-        """What autovacuum would do some time, and then in the middle of a measure."""
+        """Vacuums now, so that autovacuum does not during a measure."""
         self._execute("vacuum (analyze) events, log_head", database_url)
 
     def prewarm(self, database_urls: Collection[str]) -> dict[str, float]:
-        """Reads logs and their indexes into PostgreSQL's memory; the share of each that it holds then, by URL.
+        """Loads logs and their indexes into PostgreSQL's shared buffers; returns the cached share of each, by URL.
 
-        It starts with an empty memory: what was in use before would be kept rather than what is read once."""
+        Restarts PostgreSQL first: it would rather keep buffers in use than those read once."""
         self.postgres.stop()
         self.postgres.start()
         for url in database_urls:
@@ -105,7 +105,7 @@ class Servers:
         return {url: with_connection(url, _share_held) for url in database_urls}
 
     def checkpoint(self) -> None:
-        """As `checkpoint`, through a connection of its own."""
+        """Writes dirty pages out, so that a measure does not pay for the one before it."""
         with_connection(self.postgres.url, checkpoint)
 
     def _execute(self, statement: str, database_url: str | None = None) -> None:
@@ -113,7 +113,7 @@ class Servers:
 
     @contextmanager
     def valkey(self) -> Iterator[EmbeddedValkey]:
-        """An empty one."""
+        """Runs an empty Valkey."""
         with EmbeddedValkey(self.directory / f"valkey-{next(self._numbers)}") as valkey:
             yield valkey
 
@@ -126,7 +126,7 @@ class Servers:
         queries: int = 0,
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[Services]:
-        """Command and query services, each a process with a port of its own; with queries a projector and a Valkey."""
+        """Runs command and query processes, each on its own port; with queries also a projector and a Valkey."""
         with ExitStack() as stack:
             valkey = stack.enter_context(self.valkey()) if queries else None
             names = ["command"] * commands + ["projector"] * bool(queries) + ["query"] * queries
@@ -145,18 +145,18 @@ class Servers:
         log = self.directory / f"{name}-{port}.log"
         environment = {
             "DATABASE_URL": self.url_as(CONNECTS_AS[name], database_url),
-            "REDIS_URL": valkey.url if valkey else "redis://127.0.0.1:1/0",  # commands do not use it
+            "REDIS_URL": valkey.url if valkey else "redis://127.0.0.1:1/0",  # the command service does not use Redis
             "HOST": "127.0.0.1",
             f"{name.upper()}_PORT": str(port),
             **settings,
         }
         if valkey is None:
-            environment["THROTTLE_FOR"] = ""  # there is no projector, so read models are as far behind as can be
+            environment["THROTTLE_FOR"] = ""  # without a projector every read model lags
         return Service(name, port, log, environment)
 
 
 class Services:
-    """Those that run, and what they run on."""
+    """Running services and their servers."""
 
     def __init__(self, running: list[Service], postgres: EmbeddedPostgres, valkey: EmbeddedValkey | None) -> None:
         self._running = running
@@ -170,7 +170,7 @@ class Services:
 
     @property
     def watch(self) -> dict[str, list[int]]:
-        """Their process ids by name, a name for each of several processes."""
+        """Process ids by name; the second process of a service is `name 2`."""
         seen: dict[str, list[int]] = {}
         for server in self._servers:
             number = sum(name.startswith(server.name) for name in seen)
@@ -181,7 +181,7 @@ class Services:
 
 @contextmanager
 def servers(directory: Path | None = None, shared_buffers: str = SHARED_BUFFERS) -> Iterator[Servers]:
-    """`directory` is where the data goes: to a disk that matters, not to memory."""
+    """Runs PostgreSQL with its data below `directory`, which should be on a disk, not in memory."""
     with (
         tempfile.TemporaryDirectory(prefix="orders-bench-", dir=directory) as made,
         EmbeddedPostgres(Path(made) / "postgres", flush_initial_files=False, shared_buffers=shared_buffers) as postgres,
@@ -203,12 +203,12 @@ def _wait_for(server: Server) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not server.ready():
         if server.pid is None or time.monotonic() > deadline:
-            raise RuntimeError(f"{server.name} does not get ready: {server.state}\n{last_lines(server.log, 10)}")
-        time.sleep(0.02)  # a condition outside of this process: it can only be asked again
+            raise RuntimeError(f"{server.name} is not ready: {server.state}\n{last_lines(server.log, 10)}")
+        time.sleep(0.02)  # polls a condition in another process
 
 
 def with_connection(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """What `work` makes of a connection as the products' own are: on uvloop."""
+    """Returns the result of `work` on a new connection, on uvloop as in the product."""
 
     async def asked() -> T:
         connection = await connect(url)
@@ -221,12 +221,12 @@ def with_connection(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 async def connect(url: str) -> Connection:
-    """A connection as the products' own are."""
+    """Connects with the session settings of the product."""
     return await asyncpg.connect(url, server_settings={"jit": "off", "timezone": "UTC"})
 
 
 async def checkpoint(connection: Connection) -> None:
-    """Writes out what is dirty, so that one measure does not pay for the one before it."""
+    """Writes dirty pages out, so that a measure does not pay for the one before it."""
     await connection.execute("checkpoint")
 
 

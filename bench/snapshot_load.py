@@ -1,7 +1,4 @@
-"""Row 8: loading an order of 10,000 events and one of 100. A snapshot bounds the tail that is read and folded.
-
-The orders are measured in turns.
-"""
+"""Row 8: loading an order of 10,000 events against one of 100, both from a snapshot and the events after it."""
 
 from __future__ import annotations
 
@@ -20,17 +17,17 @@ from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, NewEvent
 from shared.new_id import new_id
 
-LIVES = (100, 1_000, 10_000)
-TAIL = 50  # events after the last snapshot, as long for each
-LOADS = 100  # of each order, a round
+LENGTHS = (100, 1_000, 10_000)  # events
+TAIL = 50  # events after the snapshot, in each stream
+LOADS = 100  # of each order in a round
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     database = servers.database()
-    with_connection(database, _live)
+    with_connection(database, _fill)
     rounds = [with_connection(database, _load) for _ in range(scale.rounds)]
     without = with_connection(database, _load_without_snapshot)
-    shortest, longest = LIVES[0], LIVES[-1]
+    shortest, longest = LENGTHS[0], LENGTHS[-1]
     return [
         Result(
             row=8,
@@ -43,20 +40,20 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             goal=Goal("at most", 2.0),
             n=scale.rounds * LOADS,
             notes=[f"{TAIL} events after its snapshot; without one it takes {without:.0f} ms"],
-            curve={str(events): statistics.median(times[events] for times in rounds) for events in LIVES},
+            curve={str(events): statistics.median(times[events] for times in rounds) for events in LENGTHS},
         )
     ]
 
 
-async def _live(connection: Connection) -> None:
-    """An order of each length, kept as a snapshot `TAIL` events before its end."""
-    for events in LIVES:
-        begun = [orders.placed(0), *_moves(events - 1 - TAIL)]
-        await event_log.append_group(connection, [AppendRequest.of_stream(_stream(events), 0, new_id(), begun)])
+async def _fill(connection: Connection) -> None:
+    """Appends an order of each length, with a snapshot `TAIL` events before its end."""
+    for events in LENGTHS:
+        head = [orders.placed(0), *_address_changes(events - 1 - TAIL)]
+        await event_log.append_group(connection, [AppendRequest.of_stream(_stream(events), 0, new_id(), head)])
     await snapshots.compact(connection, 10)
-    for events in LIVES:
+    for events in LENGTHS:
         await event_log.append_group(
-            connection, [AppendRequest.of_stream(_stream(events), events - TAIL, new_id(), _moves(TAIL))]
+            connection, [AppendRequest.of_stream(_stream(events), events - TAIL, new_id(), _address_changes(TAIL))]
         )
 
 
@@ -64,15 +61,15 @@ def _stream(events: int) -> str:
     return f"order-{events}"
 
 
-def _moves(count: int) -> list[NewEvent]:
+def _address_changes(count: int) -> list[NewEvent]:
     return [orders.new_event(ShippingAddressChanged(f"address-{number}")) for number in range(count)]
 
 
 async def _load(connection: Connection) -> dict[int, float]:
-    """Median milliseconds by length of life."""
-    times: dict[int, list[float]] = {events: [] for events in LIVES}
+    """Returns median milliseconds by stream length."""
+    times: dict[int, list[float]] = {events: [] for events in LENGTHS}
     for _ in range(LOADS):
-        for events in LIVES:
+        for events in LENGTHS:
             began = perf_counter()
             loaded = await snapshots.load(connection, ORDER, _stream(events))
             times[events].append((perf_counter() - began) * 1_000)
@@ -81,10 +78,10 @@ async def _load(connection: Connection) -> dict[int, float]:
 
 
 async def _load_without_snapshot(connection: Connection) -> float:
-    """Milliseconds."""
+    """Returns milliseconds."""
     await connection.execute("delete from snapshots")
     began = perf_counter()
-    await snapshots.load(connection, ORDER, _stream(LIVES[-1]))
+    await snapshots.load(connection, ORDER, _stream(LENGTHS[-1]))
     return (perf_counter() - began) * 1_000
 
 

@@ -1,4 +1,4 @@
-"""Logs of some size, loaded once and copied for every measure that wants one."""
+"""Event logs of a given size, filled once and copied for each measure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from bench.servers import Servers
 
 
 def template_log(servers: Servers, events: int) -> str:
-    """The URL of a log of so many events. Nobody may change it: copy it. Built on a smaller one, where there is one."""
+    """Returns the URL of a log of that many events. Copy it instead of changing it. Extends a copy of the largest
+    smaller one."""
     name = _name(events)
     if name in servers.databases:
         return servers.url(name)

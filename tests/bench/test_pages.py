@@ -22,8 +22,8 @@ WORDS = {"title", "description", "examples", "example", "default"}
 @pytest.mark.parametrize("page", [pages.PERFORMANCE, pages.SCALING], ids=["performance", "scaling"])
 def test_a_page_says_what_the_last_run_says(page: Path) -> None:
     text = page.read_text()
-    for name, part in pages.written(load(LATEST))[page].items():
-        assert pages.between(text, name, part) == text, "write it with `python -m bench.pages`"
+    for name, part in pages.parts_of(load(LATEST))[page].items():
+        assert pages.replace_part(text, name, part) == text, "write it with `python -m bench.pages`"
 
 
 def test_every_picture_is_there() -> None:
