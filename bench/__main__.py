@@ -14,6 +14,7 @@ from bench.runner import LATEST, SCALES, SELECTED, Measure, argument_parser, mea
 ROWS = {
     1: "append",
     2: "eventsourcing_append",
+    15: "several_streams",
     3: "place_order",
     4: "read_order",
     5: "read_your_writes",

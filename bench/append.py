@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from time import perf_counter
@@ -37,6 +37,8 @@ EVENT = NewEvent(
     new_id(), *codec.encode(OrderPlaced("17850", "GBP", _LINES, "address-1")), orders.METADATA, orders.new_time()
 )
 EVENT_BYTES = len(EVENT.data) + len(EVENT.metadata)
+
+NewRequest = Callable[[], AppendRequest]
 
 
 def measure(servers: Servers, scale: Scale) -> list[Result]:
@@ -76,14 +78,24 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     ]
 
 
-async def append(database_url: str, seconds: float) -> tuple[int, float]:
-    """Returns (events appended, seconds)."""
+def new_event() -> NewEvent:
+    return EVENT._replace(event_id=new_id(), occurred_at=orders.new_time())
+
+
+def one_event() -> AppendRequest:
+    """One event to a new stream."""
+    event = new_event()
+    return AppendRequest.of_stream(f"order-{event.event_id}", 0, event.event_id, (event,))
+
+
+async def append(database_url: str, seconds: float, request: NewRequest = one_event) -> tuple[int, float]:
+    """Returns (requests appended, seconds)."""
     async with running_group_commit(database_url) as group_commit:
-        warm = await _write_all(group_commit, WARM_UP_SECONDS, [])
+        warm = await _write_all(group_commit, WARM_UP_SECONDS, request, [])
         # Made before the clock starts, as pgbench's event is; popped in the order of creation.
-        ready = [_command() for _ in range(round(1.5 * warm * seconds / WARM_UP_SECONDS))][::-1]
+        ready = [request() for _ in range(round(1.5 * warm * seconds / WARM_UP_SECONDS))][::-1]
         began = perf_counter()
-        return await _write_all(group_commit, seconds, ready), perf_counter() - began
+        return await _write_all(group_commit, seconds, request, ready), perf_counter() - began
 
 
 @asynccontextmanager
@@ -99,24 +111,18 @@ async def running_group_commit(database_url: str) -> AsyncIterator[GroupCommit]:
         await monitor.close()
 
 
-async def _write_all(group_commit: GroupCommit, seconds: float, ready: list[AppendRequest]) -> int:
+async def _write_all(group_commit: GroupCommit, seconds: float, request: NewRequest, ready: list[AppendRequest]) -> int:
     until = perf_counter() + seconds
-    return sum(await asyncio.gather(*(_write(group_commit, until, ready) for _ in range(WRITERS))))
+    return sum(await asyncio.gather(*(_write(group_commit, until, request, ready) for _ in range(WRITERS))))
 
 
-async def _write(group_commit: GroupCommit, until: float, ready: list[AppendRequest]) -> int:
+async def _write(group_commit: GroupCommit, until: float, request: NewRequest, ready: list[AppendRequest]) -> int:
     count = 0
     while perf_counter() < until:
-        result = await group_commit.append(ready.pop() if ready else _command())
+        result = await group_commit.append(ready.pop() if ready else request())
         assert result.status == "appended"
         count += 1
     return count
-
-
-def _command() -> AppendRequest:
-    event_id = new_id()
-    event = EVENT._replace(event_id=event_id, occurred_at=orders.new_time())
-    return AppendRequest.of_stream(f"order-{event_id}", 0, event_id, (event,))
 
 
 if __name__ == "__main__":
