@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from socket import socket
 from time import monotonic
@@ -22,7 +23,7 @@ from command_service.app import create_app as create_command_app
 from shared.http.protocol import ServerProtocol
 from shared.migrations import migrate
 from shared.settings import Settings
-from tests.roles import PASSWORDS, ROLES, settings_of
+from tests.roles import PASSWORDS, ROLES, Role, settings_of
 
 _numbers = itertools.count(1)
 _TEMPLATE = "migrated"
@@ -114,6 +115,18 @@ async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> 
         await asyncio.sleep(0.005)
 
 
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """As `eventually`, without an event loop; `what` names the condition."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+async def is_ready(service: httpx.AsyncClient) -> bool:
+    return (await service.get("/readyz")).status_code == 200
+
+
 class _Server(uvicorn.Server):
     """Stops as soon as it may: uvicorn dozes a tenth of a second at a time, whenever a test ends."""
 
@@ -161,14 +174,46 @@ async def running_app(app: ASGIApp, port: int, protocol: type[ServerProtocol] = 
 
 @asynccontextmanager
 async def running_command_service(settings: Settings) -> AsyncIterator[str]:
+    """At `settings.command_port`; yields its URL."""
     app = create_command_app(settings_of(settings, "orders_command"))
     async with running_app(app, settings.command_port, protocol(app.state.limit)) as url:
         yield url
 
 
 @asynccontextmanager
+async def running_projector(settings: Settings, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
+    """One more, with other settings, on a free port; yields a client of it."""
+    from projector.__main__ import create_app  # imported here: tests of one side must not need the other
+
+    async with _on_free_port(create_app(_changed(settings, "orders_projector", changes))) as client:
+        yield client
+
+
+@asynccontextmanager
+async def running_query_service(settings: Settings, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
+    """One more, with other settings, on a free port; yields a client of it."""
+    from query_service.app import create_app
+
+    async with _on_free_port(create_app(_changed(settings, "orders_auditor", changes))) as client:
+        yield client
+
+
+def _changed(settings: Settings, role: Role, changes: Mapping[str, object]) -> Settings:
+    return Settings.model_validate({**settings_of(settings, role).model_dump(), **changes})
+
+
+@asynccontextmanager
+async def _on_free_port(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_connections=200)
+    async with (
+        running_app(app, free_port()) as url,
+        httpx.AsyncClient(base_url=url, timeout=40, limits=limits) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
 async def running_stack(settings: Settings) -> AsyncIterator[None]:
-    # Imported here: tests of one side must not need the other.
     from projector.__main__ import create_app as create_projector_app
     from query_service.app import create_app as create_query_app
 
@@ -176,10 +221,10 @@ async def running_stack(settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(running_command_service(settings))
         projector = create_projector_app(settings_of(settings, "orders_projector"))
         await stack.enter_async_context(running_app(projector, settings.projector_port))
-        url = await stack.enter_async_context(
-            running_app(create_query_app(settings_of(settings, "orders_auditor")), settings.query_port)
-        )
-        await _answering(f"{url}/readyz")
+        query = create_query_app(settings_of(settings, "orders_auditor"))
+        url = await stack.enter_async_context(running_app(query, settings.query_port))
+        async with httpx.AsyncClient(base_url=url) as client:
+            await eventually(lambda: is_ready(client))
         yield
 
 
@@ -190,12 +235,3 @@ async def clients_of(stack: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, 
     queries = httpx.AsyncClient(base_url=f"http://{stack.host}:{stack.query_port}", timeout=30)
     async with commands, queries:
         yield commands, queries
-
-
-async def _answering(url: str) -> None:
-    async with httpx.AsyncClient() as client:
-
-        async def ready() -> bool:
-            return (await client.get(url)).status_code == 200
-
-        await eventually(ready)

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from cli.main import app as orders
 from command_service.app import create_app
-from projector.__main__ import create_app as create_projector_app
 from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
@@ -22,8 +21,8 @@ from shared.eventstore.log import AppendRequest, NewEvent
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
 from shared.settings import Settings
 from tests.orders import order_body
-from tests.roles import settings_of, url_of
-from tests.running import eventually, free_ports, running_app
+from tests.roles import url_of
+from tests.running import eventually, free_ports, running_app, running_projector
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -174,9 +173,7 @@ async def test_the_projector_process_compacts_in_the_background(
     commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record], settings: Settings
 ) -> None:
     await _order_of(commands, 15, "background")
-    often = settings.model_copy(update={"snapshot_every_events": 10, "compact_interval_seconds": 0.05})
-    projector = create_projector_app(settings_of(often, "orders_projector"))
-    async with running_app(projector, settings.projector_port):
+    async with running_projector(settings, snapshot_every_events=10, compact_interval_seconds=0.05):
         await eventually(lambda: _snapshot(connection, "order-background"))
 
 
@@ -201,10 +198,9 @@ async def test_the_compactor_goes_on_after_a_refusal_of_postgresql(
     commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record], settings: Settings
 ) -> None:
     await _order_of(commands, 15, "refused")
-    often = settings.model_copy(update={"snapshot_every_events": 10, "compact_interval_seconds": 0.05})
     await connection.execute("revoke select on snapshots from orders_projector")
     with structlog.testing.capture_logs() as logged:
-        async with running_app(create_projector_app(settings_of(often, "orders_projector")), settings.projector_port):
+        async with running_projector(settings, snapshot_every_events=10, compact_interval_seconds=0.05):
             await eventually(lambda: "compaction failed" in [entry["event"] for entry in logged])
             await connection.execute("grant select on snapshots to orders_projector")
             await eventually(lambda: _snapshot(connection, "order-refused"))

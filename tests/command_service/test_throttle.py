@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command_service.throttle import LEAST_SHARE, Throttle, Throttled, share_of
-from projector.__main__ import create_app as create_projector
 from shared.eventstore import log as event_log
 from shared.read_models import progress
 from shared.read_models.keys import Checkpoint
@@ -25,7 +24,7 @@ from tests.given_when_then import problem
 from tests.orders import new_order_id, order_body, placed
 from tests.recording import Recorder, make_older
 from tests.roles import settings_of
-from tests.running import eventually, free_ports, running_app, running_command_service
+from tests.running import eventually, free_ports, running_command_service, running_projector
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -185,9 +184,8 @@ async def test_while_postgresql_cannot_be_asked_what_was_known_holds() -> None:
 
 
 async def test_a_projector_that_is_gone_throttles_as_its_lag_grows(settings: Settings, connection: Connection) -> None:
-    projector = settings_of(settings, "orders_projector")
     async with running_command_service(settings) as url, httpx.AsyncClient(base_url=url) as client:
-        async with running_app(create_projector(projector), projector.projector_port):
+        async with running_projector(settings):
             for _ in range(3):
                 assert (await place(client)).status_code == 201
             head = (await event_log.read_head(connection)).position

@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from projector.__main__ import create_app
 from projector.generations import Caretaker, Differs
 from projector.projection import Recorded
 from projector.projections.orders import ORDERS, OrderDocument
@@ -34,7 +33,7 @@ from tests.orders import new_order_id, paid, placed
 from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.recording import Recorder
 from tests.roles import settings_of
-from tests.running import eventually, free_ports, running_app
+from tests.running import eventually, running_projector
 
 READ_MODELS = ("orders", "revenue_by_day")
 NAMES = pytest.mark.parametrize("name", READ_MODELS)
@@ -45,8 +44,7 @@ KILLED_AT = 200  # or soon after; far enough for a second beginning to be seen
 @pytest.fixture
 async def projecting(settings: Settings) -> AsyncIterator[None]:
     """A running projector, and nothing else; what is killed is who rebuilds."""
-    (port,) = free_ports(1)
-    async with running_app(create_app(settings_of(settings, "orders_projector")), port):
+    async with running_projector(settings):
         yield
 
 

@@ -16,9 +16,9 @@ import pytest
 
 from cli.stack.descriptor import Process, Stack
 from cli.stack.processes import Account, open_to, unprivileged_account
+from tests.running import wait_until
 from tests.stack.conftest import StartUp, running, start_up
 from tests.stack.orders_up import REPOSITORY, OrdersUp, living, orders
-from tests.stack.waiting import wait_until
 
 __all__ = ["running", "start_up"]  # fixtures
 

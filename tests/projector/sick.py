@@ -12,12 +12,10 @@ import httpx
 import pytest
 
 from projector import crew
-from projector.__main__ import create_app as create_projector
 from projector.crew import shelf_of
 from projector.projection import Recorded
 from projector.projections import PROJECTIONS
 from projector.stores import EVERYTHING, Store
-from query_service.app import create_app as create_query
 from shared.eventstore.log import read_head
 from shared.postgres import create_pool
 from shared.redis import create_redis
@@ -25,7 +23,7 @@ from shared.settings import OnPoison, Settings
 from tests.orders import paid, placed, shipped
 from tests.recording import Recorder
 from tests.roles import settings_of
-from tests.running import eventually, free_ports, running_app
+from tests.running import eventually, is_ready, running_projector, running_query_service
 
 
 class SickStack:
@@ -62,24 +60,17 @@ class SickStack:
 
         rigged = one._replace(projection=replace(one.projection, apply=apply))
         self._patch.setattr(crew, "PROJECTIONS", tuple(rigged if other is one else other for other in PROJECTIONS))
-        projector = settings_of(self._settings, "orders_projector").model_copy(
-            update={"projector_on_poison": on_poison}
-        )
-        self.projector = await self._client(create_projector(projector))
-        self.queries = await self._client(create_query(settings_of(self._settings, "orders_auditor")))
+        running = running_projector(self._settings, projector_on_poison=on_poison)
+        self.projector = await self._exit.enter_async_context(running)
+        self.queries = await self._exit.enter_async_context(running_query_service(self._settings))
+        projector = settings_of(self._settings, "orders_projector")
         redis = await self._exit.enter_async_context(create_redis(projector))
         pool = await self._exit.enter_async_context(await create_pool(projector, "test"))
         self.store = shelf_of(one, redis, pool).store(1)
         await eventually(self.ready)
 
-    async def _client(self, app: Any) -> httpx.AsyncClient:
-        url = await self._exit.enter_async_context(running_app(app, free_ports(1)[0]))
-        return await self._exit.enter_async_context(httpx.AsyncClient(base_url=url, timeout=10))
-
     async def ready(self) -> bool:
-        return (
-            (await self.projector.get("/readyz")).status_code == (await self.queries.get("/readyz")).status_code == 200
-        )
+        return await is_ready(self.projector) and await is_ready(self.queries)
 
     async def status(self, name: str) -> dict[str, Any]:
         found = (await self.queries.get("/projections")).json()["projections"]

@@ -23,9 +23,9 @@ from shared.postgres import connect
 from shared.redis import create_redis
 from shared.settings import Settings
 from tests.orders import new_order_id, placed
-from tests.projector.test_worker import assert_equal_to_the_log, projecting, ready
+from tests.projector.test_worker import assert_equal_to_the_log
 from tests.recording import Recorder
-from tests.running import eventually, free_ports
+from tests.running import eventually, free_ports, is_ready, running_projector
 
 NAMES = [lease_name(projection, 1, 0) for projection in ("orders", "revenue_by_day")]
 _STANDING = """
@@ -52,8 +52,8 @@ async def test_it_stands_for_nothing_that_it_still_works_on_for_a_session_that_i
     monkeypatch.setattr("shared.postgres.ANSWER_SECONDS", 60.0)
     rival = await asyncpg.connect(settings.database_url.get_secret_value())
     orders, revenue = NAMES
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         async with rival.transaction():
             await rival.execute("select from read_models where projection = 'revenue_by_day' for update")
             await recorder.record(new_order_id(), placed())
@@ -75,7 +75,7 @@ async def test_what_another_stands_for_and_never_takes_is_not_left_to_it(
     await recorder.record(new_order_id(), placed())
     async with open_session(projector_settings, lambda: None, idle_seconds=60.0) as idler:
         await Candidacy(idler).stand(NAMES)
-        async with projecting(projector_settings):
+        async with running_projector(projector_settings):
             await assert_equal_to_the_log(settings)
 
 
@@ -117,15 +117,15 @@ async def test_it_ends_in_time_also_while_a_whole_read_model_is_removed(
     rival = await asyncpg.connect(settings.database_url.get_secret_value())
     await recorder.record(new_order_id(), placed())
     async with rival.transaction():
-        async with projecting(projector_settings) as projector:
-            await eventually(ready(projector))
+        async with running_projector(projector_settings) as projector:
+            await eventually(lambda: is_ready(projector))
             await rival.execute("lock table read_model_documents in share mode")
             await connection.execute("update read_models set log_id = gen_random_uuid()")
             await eventually(lambda: connection.fetchval(_WAITING, "delete from read_model_documents%"))
             stopping = monotonic()
         assert monotonic() - stopping < 5.0
         assert not await connection.fetchval(_WAITING, "delete from read_model_documents%")
-    async with projecting(projector_settings):
+    async with running_projector(projector_settings):
         await assert_equal_to_the_log(settings)
     await rival.close()
 
@@ -136,8 +136,8 @@ async def test_its_heart_beats_on_after_postgresql_has_refused_a_beat(
     async def beats() -> bool:
         return bool(await connection.fetchval("select count(*) from read_model_heartbeats"))
 
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         with structlog.testing.capture_logs() as logged:
             await connection.execute("alter table read_model_heartbeats rename to not_there")
             await eventually(lambda: any(line["event"].startswith("no heartbeat") for line in logged))

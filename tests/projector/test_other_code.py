@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from projector import crew
-from projector.__main__ import create_app as create_projector
 from projector.projections import PROJECTIONS
-from query_service.app import create_app as create_query
 from shared.settings import Settings
 from tests.orders import placed
 from tests.recording import Recorder
-from tests.roles import settings_of
-from tests.running import eventually, free_ports, running_app
+from tests.running import eventually, is_ready, running_projector, running_query_service
 
 STALE_SECONDS = 1.0
 NEWER = tuple(one._replace(projection=replace(one.projection, version=2)) for one in PROJECTIONS)
 REFUSED = "generation 1 is folded by version 1 of the projection's code, this is version 2"
-
-
-@asynccontextmanager
-async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_app(app, free_ports(1)[0]) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
-        yield client
 
 
 async def readiness(projector: httpx.AsyncClient) -> str:
@@ -40,9 +29,9 @@ async def readiness(projector: httpx.AsyncClient) -> str:
 async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_nobody_does_afterwards(
     settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = settings_of(settings, "orders_projector").model_copy(update={"heartbeat_stale_seconds": STALE_SECONDS})
+    ours = settings.model_copy(update={"heartbeat_stale_seconds": STALE_SECONDS})
     async with AsyncExitStack() as running:
-        queries = await running.enter_async_context(client_of(create_query(settings_of(settings, "orders_auditor"))))
+        queries = await running.enter_async_context(running_query_service(settings))
 
         async def told() -> list[tuple[str, str | None, int]]:
             """By each read model: what its projector does, what keeps it, and up to where it is."""
@@ -52,11 +41,11 @@ async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_n
         async def at_work(position: int) -> bool:
             return await told() == [("active", None, position)] * 2
 
-        async with client_of(create_projector(ours)):
+        async with running_projector(ours):
             before = await recorder.record("42", placed())
             await eventually(lambda: at_work(before))
             monkeypatch.setattr(crew, "PROJECTIONS", NEWER)
-            projector = await running.enter_async_context(client_of(create_projector(ours)))
+            projector = await running.enter_async_context(running_projector(ours))
             monkeypatch.undo()
             await eventually(lambda: is_ready(projector))
             await eventually(lambda: at_work(before))
@@ -77,10 +66,6 @@ async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_n
         for status in (await queries.get("/projections")).json()["projections"]:
             assert status["heartbeat_age_ms"] > STALE_SECONDS * 1_000, "an excuse is no sign of life"
 
-        async with client_of(create_projector(ours)):
+        async with running_projector(ours):
             await eventually(lambda: at_work(after))
             await eventually(lambda: is_ready(projector))
-
-
-async def is_ready(projector: httpx.AsyncClient) -> bool:
-    return await readiness(projector) == ""

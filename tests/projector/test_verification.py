@@ -10,21 +10,18 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from projector.__main__ import create_app
 from projector.verification import orders, revenue_by_day
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed
 from tests.recording import Recorder
-from tests.roles import settings_of
-from tests.running import free_ports, running_app
+from tests.running import running_projector
 
 
 @pytest.fixture
 async def projecting(settings: Settings) -> AsyncIterator[None]:
     """A running projector, and nothing else."""
-    (port,) = free_ports(1)
-    async with running_app(create_app(settings_of(settings, "orders_projector")), port):
+    async with running_projector(settings):
         yield
 
 

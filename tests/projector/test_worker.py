@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import asyncpg
 import httpx
@@ -13,34 +12,18 @@ import structlog
 from redis.asyncio import Redis
 
 from cli.stack.embedded_valkey import EmbeddedValkey
-from projector.__main__ import create_app
 from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import new_order_id, paid, placed
 from tests.recording import Recorder, lose_every_notification
-from tests.running import eventually, free_ports, running_app
-
-
-@asynccontextmanager
-async def projecting(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A running projector, which this is a client of."""
-    (port,) = free_ports(1)
-    async with running_app(create_app(settings), port) as url, httpx.AsyncClient(base_url=url, timeout=10) as client:
-        yield client
+from tests.running import eventually, is_ready, running_projector
 
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
-
-
-def ready(projector: httpx.AsyncClient) -> Callable[[], Awaitable[bool]]:
-    async def is_ready() -> bool:
-        return (await projector.get("/readyz")).status_code == 200
-
-    return is_ready
 
 
 def position_is(redis: Redis, position: int) -> Callable[[], Awaitable[bool]]:
@@ -66,8 +49,8 @@ async def assert_equal_to_the_log(settings: Settings) -> None:
 
 async def test_it_follows_the_log(projector_settings: Settings, recorder: Recorder, settings: Settings) -> None:
     await recorder.record(new_order_id(), placed(), paid())
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         await recorder.record(new_order_id(), placed(), paid())
         await assert_equal_to_the_log(settings)
 
@@ -75,8 +58,8 @@ async def test_it_follows_the_log(projector_settings: Settings, recorder: Record
 async def test_polling_suffices_when_every_notification_is_lost(
     projector_settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         await lose_every_notification(recorder.connection)
         await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
 
@@ -85,18 +68,18 @@ async def test_notifications_are_enough_to_be_quick(
     projector_settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
     slow_polling = projector_settings.model_copy(update={"projector_poll_seconds": 8.0})
-    async with projecting(slow_polling) as projector:
-        await eventually(ready(projector))
+    async with running_projector(slow_polling) as projector:
+        await eventually(lambda: is_ready(projector))
         await eventually(position_is(redis, await recorder.record(new_order_id(), placed())), seconds=2)
 
 
 async def test_one_is_active_and_another_stands_by_until_it_is_needed(
     projector_settings: Settings, recorder: Recorder, settings: Settings, redis: Redis
 ) -> None:
-    async with projecting(projector_settings) as second:
-        async with projecting(projector_settings) as first:
-            await eventually(ready(first))
-            await eventually(ready(second))
+    async with running_projector(projector_settings) as second:
+        async with running_projector(projector_settings) as first:
+            await eventually(lambda: is_ready(first))
+            await eventually(lambda: is_ready(second))
             await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
         await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
         await assert_equal_to_the_log(settings)
@@ -105,8 +88,8 @@ async def test_one_is_active_and_another_stands_by_until_it_is_needed(
 async def test_a_poison_event_stops_it_visibly_and_nothing_is_skipped(
     projector_settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         last_good = await recorder.record(new_order_id(), placed())
         await recorder.record_raw(new_order_id(), "OrderTeleported", 1, "{}")
         await recorder.record(new_order_id(), placed())
@@ -129,8 +112,8 @@ async def test_a_stuck_partition_holds_up_no_other_and_costs_none_its_lease(
     projector_settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
     divided = projector_settings.model_copy(update={"projector_partitions": "orders=4"})
-    async with projecting(divided) as projector:
-        await eventually(ready(projector))
+    async with running_projector(divided) as projector:
+        await eventually(lambda: is_ready(projector))
         head = await recorder.record("42", placed())
         metas = [keys.meta for keys in PartitionKeys("orders").each(4)]
         sick = partition_of("42", 4)
@@ -178,7 +161,7 @@ async def _heart_beats(redis: Redis) -> None:
 async def test_lag_is_zero_once_it_has_caught_up(
     projector_settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
-    async with projecting(projector_settings) as projector:
+    async with running_projector(projector_settings) as projector:
         head = await recorder.record(new_order_id(), placed(), paid())
         await eventually(position_is(redis, head))
 
@@ -196,7 +179,7 @@ async def test_of_partitions_that_are_there_no_more_nothing_is_told(
 ) -> None:
     """Else alerts on the lag they had last would never end."""
     divided = projector_settings.model_copy(update={"projector_partitions": "orders=3"})
-    async with projecting(divided) as projector:
+    async with running_projector(divided) as projector:
 
         async def told() -> set[tuple[str, str]]:
             text = (await projector.get("/metrics")).text
@@ -211,7 +194,7 @@ async def test_of_partitions_that_are_there_no_more_nothing_is_told(
 
 
 async def test_a_lag_that_cannot_be_measured_is_not_told(projector_settings: Settings, recorder: Recorder) -> None:
-    async with projecting(projector_settings) as projector:
+    async with running_projector(projector_settings) as projector:
 
         async def told() -> bool:
             return "orders_projection_lag_seconds{" in (await projector.get("/metrics")).text
@@ -229,35 +212,35 @@ async def test_a_lag_that_cannot_be_measured_is_not_told(projector_settings: Set
 async def test_it_lives_through_the_loss_of_its_database_sessions(
     projector_settings: Settings, recorder: Recorder, settings: Settings
 ) -> None:
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         await recorder.connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'orders-projector%'"
         )
         await recorder.record(new_order_id(), placed())
         await assert_equal_to_the_log(settings)
-        await eventually(ready(projector))
+        await eventually(lambda: is_ready(projector))
 
 
 async def test_it_lives_through_a_restart_of_redis(
     projector_settings: Settings, recorder: Recorder, settings: Settings, valkey: EmbeddedValkey
 ) -> None:
-    async with projecting(projector_settings) as projector:
+    async with running_projector(projector_settings) as projector:
         await recorder.record(new_order_id(), placed())
-        await eventually(ready(projector))
+        await eventually(lambda: is_ready(projector))
         valkey.kill()
         await recorder.record(new_order_id(), placed())
         valkey.start()
         await assert_equal_to_the_log(settings)
-        await eventually(ready(projector))
+        await eventually(lambda: is_ready(projector))
 
 
 async def test_an_emptied_redis_is_built_again_without_anyone_asking(
     projector_settings: Settings, recorder: Recorder, settings: Settings, redis: Redis
 ) -> None:
-    async with projecting(projector_settings) as projector:
+    async with running_projector(projector_settings) as projector:
         await recorder.record(new_order_id(), placed(), paid())
-        await eventually(ready(projector))
+        await eventually(lambda: is_ready(projector))
         await redis.flushall()
         await assert_equal_to_the_log(settings)
 
@@ -266,7 +249,7 @@ async def test_it_starts_before_the_database_is_migrated(
     projector_settings: Settings, connection: asyncpg.Connection[asyncpg.Record], recorder: Recorder, redis: Redis
 ) -> None:
     await connection.execute("alter sequence projector_epochs rename to not_there_yet")
-    async with projecting(projector_settings) as projector:
+    async with running_projector(projector_settings) as projector:
         assert (await projector.get("/readyz")).status_code == 503
         await connection.execute("alter sequence not_there_yet rename to projector_epochs")
         await eventually(position_is(redis, await recorder.record(new_order_id(), placed())))
@@ -281,8 +264,8 @@ async def test_it_tells_postgresql_how_far_each_read_model_is_wherever_it_is_kep
         )
         return {name: (position, there) for name, position, there in rows}
 
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         head = await recorder.record(new_order_id(), placed())
         everywhere = {"orders": (head, True), "revenue_by_day": (head, True)}
         await eventually(lambda: _equals(reported, everywhere))
@@ -299,8 +282,8 @@ async def test_it_says_who_is_in_the_way_when_postgresql_keeps_it_waiting(
     projection: str, statement: str, projector_settings: Settings, recorder: Recorder, settings: Settings
 ) -> None:
     rival = await asyncpg.connect(settings.database_url.get_secret_value())
-    async with projecting(projector_settings) as projector:
-        await eventually(ready(projector))
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
         with structlog.testing.capture_logs() as logged:
             async with rival.transaction():
                 await rival.execute(statement)

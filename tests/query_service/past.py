@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 import httpx
@@ -13,12 +12,10 @@ import pytest_asyncio
 
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_valkey import EmbeddedValkey
-from query_service.app import create_app
 from shared.settings import Settings
 from tests.orders import new_order_id
 from tests.recording import Recorder
-from tests.roles import settings_of
-from tests.running import free_ports, fresh_database, running_app, settings_for
+from tests.running import fresh_database, running_query_service, settings_for
 
 
 class Past(NamedTuple):
@@ -37,11 +34,7 @@ async def shared_past(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Asy
     async with fresh_database(postgres.url) as database_url:
         settings = settings_for(database_url, valkey.url)
         connection = await asyncpg.connect(database_url)
-        app = create_app(settings_of(settings, "orders_auditor"))
-        async with (
-            running_app(app, settings.query_port) as url,
-            httpx.AsyncClient(base_url=url, timeout=40) as queries,
-        ):
+        async with running_query_service(settings) as queries:
             yield Past(queries, Recorder(connection), settings)
         await connection.close()
 
@@ -50,12 +43,3 @@ async def shared_past(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Asy
 def past(shared_past: Past) -> Past:
     """For modules marked with `loop_scope="module"`."""
     return shared_past._replace(order_id=new_order_id())
-
-
-@asynccontextmanager
-async def service(past: Past, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """Another query service on the same log, with other settings."""
-    settings = Settings.model_validate({**settings_of(past.settings, "orders_auditor").model_dump(), **changes})
-    (port,) = free_ports(1)
-    async with running_app(create_app(settings), port) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
-        yield client

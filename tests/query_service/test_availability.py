@@ -8,17 +8,15 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from cli.stack.embedded_valkey import EmbeddedValkey
-from query_service.app import create_app
 from shared.read_models.lag import LagLevel, level_of
 from shared.settings import Settings
 from tests.orders import placed
 from tests.query_service.reading import get, token_now
 from tests.recording import Recorder
-from tests.running import eventually, free_ports, running_app
+from tests.running import eventually, free_ports, running_query_service
 
 
 async def test_ready_with_redis_a_read_model_and_a_projector_that_lives(queries: httpx.AsyncClient) -> None:
@@ -127,9 +125,8 @@ async def test_projections_show_the_lag_of_a_projector_that_is_not_there(
 async def test_without_postgresql_orders_are_served_and_only_the_lag_is_unknown(
     queries: httpx.AsyncClient, settings: Settings
 ) -> None:
-    port, nobody_there = free_ports(2)
-    cut_off = settings.model_copy(update={"database_url": SecretStr(f"postgresql://x:y@127.0.0.1:{nobody_there}/x")})
-    async with running_app(create_app(cut_off), port) as url, httpx.AsyncClient(base_url=url) as client:
+    (nobody_there,) = free_ports(1)
+    async with running_query_service(settings, database_url=f"postgresql://x:y@127.0.0.1:{nobody_there}/x") as client:
         answer = await client.get("/projections")
         assert (answer.status_code, answer.json()["code"]) == (503, "log-unavailable")
         assert (await client.get("/orders")).json() == (await queries.get("/orders")).json()

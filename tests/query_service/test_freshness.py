@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -13,15 +11,13 @@ from uuid import uuid4
 import httpx
 from redis.asyncio import Redis
 
-from projector.__main__ import create_app as create_projector
 from shared.eventstore.log import read_head
 from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.orders import paid, placed
 from tests.query_service.reading import token_now
 from tests.recording import Recorder
-from tests.roles import settings_of
-from tests.running import eventually, free_ports, running_app
+from tests.running import eventually, running_projector
 
 
 async def test_an_answer_to_a_token_shows_what_the_token_stands_for(
@@ -59,7 +55,7 @@ async def test_the_token_of_an_answer_never_makes_reads_go_backwards(
             return reading.done() or await _have_read(queries_alone, reads + 1)
 
         await eventually(has_begun)
-        async with _projecting(settings):
+        async with running_projector(settings):
             await reading
             oldest = oldest or await _copy_of(redis)
             writing = asyncio.create_task(_pay_slowly(recorder))
@@ -74,14 +70,6 @@ async def test_the_token_of_an_answer_never_makes_reads_go_backwards(
     assert versions[-1] > 30
     positions = [ConsistencyToken.decode(token).position for token in tokens]
     assert positions == sorted(positions)
-
-
-@asynccontextmanager
-async def _projecting(settings: Settings) -> AsyncIterator[None]:
-    """A projector runs."""
-    (port,) = free_ports(1)
-    async with running_app(create_projector(settings_of(settings, "orders_projector")), port):
-        yield
 
 
 async def _copy_of(redis: Redis) -> dict[bytes, bytes]:
@@ -208,7 +196,7 @@ async def test_a_read_model_that_is_catching_up_says_so_and_serves_who_waits(
 
     headers = {"Consistency-Token": ConsistencyToken(log_id, 0).encode(), "Prefer": "wait=20"}
     waiting = asyncio.create_task(queries_alone.get("/orders/42", headers=headers))
-    async with _projecting(settings):
+    async with running_projector(settings):
         assert (await waiting).status_code == 200
 
 

@@ -12,17 +12,15 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from query_service.app import create_app
 from shared.eventstore import log as event_log
 from shared.eventstore.token import ConsistencyToken
-from shared.settings import Settings
 from tests.given_when_then import problem
 from tests.orders import LAMP, MUG, cancelled, order_body, paid, placed, shipped
 from tests.query_service.past import Past, past, shared_past
 from tests.query_service.reading import token_now
 from tests.recording import Recorder
 from tests.roles import settings_of
-from tests.running import free_ports, running_app
+from tests.running import free_ports, running_query_service
 
 __all__ = ["past", "shared_past"]  # fixtures
 
@@ -220,10 +218,8 @@ async def test_tokens_of_answers_never_go_backwards(past: Past) -> None:
 
 async def _ask_service(past: Past, **changes: Any) -> list[httpx.Response]:
     """What a query service of other settings says to both questions about the past."""
-    settings = Settings.model_validate({**settings_of(past.settings, "orders_auditor").model_dump(), **changes})
-    (port,) = free_ports(1)
-    async with running_app(create_app(settings), port) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
-        return [await client.get(path) for path in paths(past)]
+    async with running_query_service(past.settings, **changes) as queries:
+        return [await queries.get(path) for path in paths(past)]
 
 
 async def test_the_past_can_be_read_without_redis(past: Past) -> None:

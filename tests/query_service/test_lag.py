@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from query_service import lag as module
-from query_service.app import create_app
 from query_service.lag import Furthest, Lag
 from shared.eventstore.log import read_head
 from shared.settings import Settings
@@ -22,8 +21,7 @@ from tests.faults.shop import at_port, port_of
 from tests.orders import placed
 from tests.query_service.reading import get, token_now
 from tests.recording import Recorder, make_older
-from tests.roles import settings_of
-from tests.running import eventually, free_ports, running_app
+from tests.running import eventually, running_query_service
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 META = "{orders.0}:meta"
@@ -100,19 +98,16 @@ async def test_a_server_that_hangs_does_not_keep_the_service_from_starting(
     monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.01)
     for patience in ("shared.postgres.CONNECT_SECONDS", "query_service.standing._ASK_SECONDS"):
         monkeypatch.setattr(patience, 20.0)
-    (port,) = free_ports(1)
     async with Wire(port_of(settings.database_url.get_secret_value())) as wire:
         wire.lose(requests=True, answers=True)
-        app = create_app(through(wire, settings))
-        async with running_app(app, port) as address, httpx.AsyncClient(base_url=address) as client:
+        async with running_query_service(through(wire, settings)) as client:
             assert (await client.get("/orders/42")).headers["Projection-Lag"] == "unknown"
 
 
 def through(wire: Wire, settings: Settings) -> Settings:
     """Of a query service that has this wire to PostgreSQL."""
-    ours = settings_of(settings, "orders_auditor")
-    url = at_port(ours.database_url.get_secret_value(), wire.port)
-    return ours.model_copy(update={"database_url": SecretStr(url)})
+    url = at_port(settings.database_url.get_secret_value(), wire.port)
+    return settings.model_copy(update={"database_url": SecretStr(url)})
 
 
 async def lag_of(queries: httpx.AsyncClient, path: str, **headers: str) -> int:
@@ -160,24 +155,24 @@ async def test_while_postgresql_hangs_orders_are_served_with_an_upper_bound(
 ) -> None:
     await recorder.record("42", placed())
     await get(queries, "/orders/42", recorder)
-    (port,) = free_ports(1)
-    async with Wire(port_of(settings.database_url.get_secret_value())) as wire:
-        app = create_app(through(wire, settings))
-        async with running_app(app, port) as address, httpx.AsyncClient(base_url=address) as client:
+    async with (
+        Wire(port_of(settings.database_url.get_secret_value())) as wire,
+        running_query_service(through(wire, settings)) as client,
+    ):
 
-            async def current() -> bool:
-                return bool((await client.get("/orders/42")).headers.get("Projection-Lag") == "0")
+        async def current() -> bool:
+            return bool((await client.get("/orders/42")).headers.get("Projection-Lag") == "0")
 
-            await eventually(current)
-            wire.lose(requests=True, answers=True)
+        await eventually(current)
+        wire.lose(requests=True, answers=True)
 
-            async def bounded() -> bool:
-                return await lag_of(client, "/orders/42") > 1_000
+        async def bounded() -> bool:
+            return await lag_of(client, "/orders/42") > 1_000
 
-            await eventually(bounded)
-            wire.cut()
-            await wire.heal()
-            await eventually(current)
+        await eventually(bounded)
+        wire.cut()
+        await wire.heal()
+        await eventually(current)
 
 
 async def test_a_read_model_of_another_log_shows_nothing_of_this_one(

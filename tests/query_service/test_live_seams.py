@@ -25,9 +25,9 @@ from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore.log import Connection, Head, read_head
 from tests.orders import new_order_id, placed
 from tests.query_service.event_source import following
-from tests.query_service.past import Past, past, service, shared_past
+from tests.query_service.past import Past, past, shared_past
 from tests.recording import lose_every_notification
-from tests.running import eventually
+from tests.running import eventually, running_query_service
 
 __all__ = ["past", "shared_past"]  # fixtures
 
@@ -187,7 +187,7 @@ async def test_what_comes_between_the_last_page_and_the_subscription_is_not_miss
 async def test_any_process_goes_on_where_another_ended(past: Past) -> None:
     customer = f"of-{past.order_id}"
     await past.recorder.record(past.order_id, placed(customer_id=customer))
-    async with service(past) as queries:
+    async with running_query_service(past.settings) as queries:
         for path in (f"/orders/{past.order_id}/events", f"/customers/{customer}/orders/events"):
             async with following(past.queries, path) as one, following(queries, path) as other:
                 await one.until_it_began()
@@ -300,7 +300,7 @@ async def test_a_client_that_lets_events_pile_up_is_cut_off_at_once_and_the_othe
     start = await past.recorder.record(past.order_id, placed())
     path = f"/orders/{past.order_id}/events"
     async with (
-        service(past, sse_send_seconds=30.0) as queries,
+        running_query_service(past.settings, sse_send_seconds=30.0) as queries,
         following(queries, path, start) as awake,
         sleeper(queries, f"{path}?after={start}") as asleep,
     ):
@@ -321,7 +321,7 @@ async def test_a_client_that_lets_events_pile_up_is_cut_off_at_once_and_the_othe
 async def test_a_client_that_stops_reading_is_cut_off_in_time(past: Past) -> None:
     start = await past.recorder.record(past.order_id, placed())
     path = f"/orders/{past.order_id}/events"
-    async with service(past, sse_send_seconds=0.2) as queries:
+    async with running_query_service(past.settings, sse_send_seconds=0.2) as queries:
         before = cut_off()
         async with sleeper(queries, f"{path}?after={start}") as live:
             await past.recorder.record(past.order_id, *[LARGE] * MORE_THAN_A_SOCKET_HOLDS)
@@ -344,7 +344,7 @@ async def test_a_service_that_stops_does_not_wait_for_a_client_that_does_not_rea
     start = await past.recorder.record(past.order_id, placed(), *[LARGE] * MORE_THAN_A_SOCKET_HOLDS)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as after_that:
-        async with service(past, sse_send_seconds=30.0) as queries:
+        async with running_query_service(past.settings, sse_send_seconds=30.0) as queries:
             path = f"/orders/{past.order_id}/events?after={start - MORE_THAN_A_SOCKET_HOLDS}"
             await after_that.enter_async_context(sleeper(queries, path))
             stopping_at = loop.time()

@@ -17,9 +17,9 @@ from shared.eventstore.token import ConsistencyToken
 from tests.given_when_then import problem, put_in_log
 from tests.orders import new_order_id, paid, placed, shipped
 from tests.query_service.event_source import EventSource, following
-from tests.query_service.past import Past, past, service, shared_past
+from tests.query_service.past import Past, past, shared_past
 from tests.query_service.reading import token_now
-from tests.running import eventually, free_ports
+from tests.running import eventually, free_ports, running_query_service
 
 __all__ = ["past", "shared_past"]  # fixtures
 
@@ -157,7 +157,7 @@ async def test_events_are_told_as_they_were_stored_even_those_this_program_canno
 
 async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_was_followed(past: Past) -> None:
     await place(past)
-    async with service(past, sse_heartbeat_seconds=0.05) as queries:
+    async with running_query_service(past.settings, sse_heartbeat_seconds=0.05) as queries:
         for path in paths(past):
             async with following(queries, path) as source:
                 await source.until_it_began()
@@ -244,7 +244,7 @@ async def test_a_token_is_held_to_as_everywhere(past: Past) -> None:
 
 async def test_more_streams_than_one_process_offers_are_503_until_one_ends(past: Past) -> None:
     await place(past)
-    async with service(past, sse_streams=2) as queries:
+    async with running_query_service(past.settings, sse_streams=2) as queries:
         path, other = paths(past)
         async with following(queries, path):
             async with following(queries, other):
@@ -262,7 +262,7 @@ async def test_more_streams_than_one_process_offers_are_503_until_one_ends(past:
 async def test_live_updates_need_no_redis(past: Past) -> None:
     await place(past)
     (nobody,) = free_ports(1)
-    async with service(past, redis_url=f"redis://127.0.0.1:{nobody}/0") as queries:
+    async with running_query_service(past.settings, redis_url=f"redis://127.0.0.1:{nobody}/0") as queries:
         for path in paths(past):
             async with following(queries, path) as source:
                 await source.until_it_began()
@@ -272,7 +272,9 @@ async def test_live_updates_need_no_redis(past: Past) -> None:
 
 async def test_without_postgresql_no_stream_begins(past: Past) -> None:
     (nobody,) = free_ports(1)
-    async with service(past, database_url=f"postgresql://orders_auditor@127.0.0.1:{nobody}/orders") as queries:
+    async with running_query_service(
+        past.settings, database_url=f"postgresql://orders_auditor@127.0.0.1:{nobody}/orders"
+    ) as queries:
         for path in paths(past):
             problem(await queries.get(path), 503, "log-unavailable")
 
@@ -303,7 +305,7 @@ async def test_the_time_to_answer_ends_where_the_stream_begins(past: Past) -> No
 async def test_a_service_that_stops_ends_its_streams_at_once_and_in_good_order(past: Past) -> None:
     await place(past)
     async with AsyncExitStack() as clients:
-        async with service(past) as queries:
+        async with running_query_service(past.settings) as queries:
             another = await clients.enter_async_context(httpx.AsyncClient(base_url=queries.base_url))
             sources = [await clients.enter_async_context(following(another, path)) for path in paths(past) * 5]
             stopping_at = asyncio.get_running_loop().time()

@@ -14,7 +14,6 @@ import pytest
 from redis.asyncio import Redis
 
 from cli.projection_admin.status import show_status
-from projector.__main__ import create_app as create_projector
 from query_service.reader import Reader
 from shared.eventstore.log import read_head
 from shared.read_models.keys import PartitionKeys, partition_of, sort_key
@@ -24,8 +23,7 @@ from tests.orders import paid, placed
 from tests.query_service.reading import get, pages
 from tests.query_service.test_reader import scripts_run
 from tests.recording import Recorder
-from tests.roles import settings_of
-from tests.running import eventually, free_ports, running_app
+from tests.running import eventually, is_ready, running_projector
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
 PARTITIONS = 4
@@ -34,16 +32,8 @@ PARTITIONS = 4
 @pytest.fixture
 async def divided(settings: Settings, queries_alone: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """Queries of read models in four and two partitions."""
-    setting = {"projector_partitions": f"orders={PARTITIONS},revenue_by_day=2"}
-    (port,) = free_ports(1)
-    async with running_app(
-        create_projector(settings_of(settings.model_copy(update=setting), "orders_projector")), port
-    ):
-
-        async def ready() -> bool:
-            return (await queries_alone.get("/readyz")).status_code == 200
-
-        await eventually(ready)
+    async with running_projector(settings, projector_partitions=f"orders={PARTITIONS},revenue_by_day=2"):
+        await eventually(lambda: is_ready(queries_alone))
         yield queries_alone
 
 

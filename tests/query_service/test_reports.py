@@ -10,15 +10,13 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from query_service.app import create_app
 from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.orders import MUG, TOTAL, cancelled, paid, placed
 from tests.query_service.reading import get, token_now
 from tests.recording import Recorder
-from tests.running import free_ports, running_app
+from tests.running import free_ports, running_query_service
 
 JANUARY = "/reports/revenue?from=2011-01-01&to=2011-01-31"
 
@@ -144,9 +142,8 @@ async def test_before_there_is_a_read_model_there_is_no_report(queries_alone: ht
 
 
 async def test_without_postgresql_reports_are_503(settings: Settings) -> None:
-    port, nobody_there = free_ports(2)
-    cut_off = settings.model_copy(update={"database_url": SecretStr(f"postgresql://x:y@127.0.0.1:{nobody_there}/x")})
-    async with running_app(create_app(cut_off), port) as url, httpx.AsyncClient(base_url=url) as client:
+    (nobody_there,) = free_ports(1)
+    async with running_query_service(settings, database_url=f"postgresql://x:y@127.0.0.1:{nobody_there}/x") as client:
         answer = await client.get(JANUARY)
 
     assert (answer.status_code, answer.json()["code"]) == (503, "read-model-unavailable")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -16,7 +14,6 @@ from redis.asyncio import Redis
 
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from query_service import lag
-from query_service.app import create_app
 from shared.eventstore.log import read_head
 from shared.settings import Settings
 from tests.given_when_then import problem
@@ -25,8 +22,8 @@ from tests.orders import placed
 from tests.query_service.event_source import following
 from tests.query_service.reading import get
 from tests.recording import Recorder, make_older
-from tests.roles import settings_of, url_of
-from tests.running import eventually, free_ports, fresh_database, running_app
+from tests.roles import url_of
+from tests.running import eventually, free_ports, fresh_database, running_query_service
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AN_AGE = 60_000  # ms: what is behind is further behind than that
@@ -48,15 +45,6 @@ def said(answer: httpx.Response) -> str:
 
 def lag_in(answer: httpx.Response) -> int:
     return int(said(answer))
-
-
-@asynccontextmanager
-async def service(settings: Settings, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """Another query service, with other settings."""
-    ours = Settings.model_validate({**settings_of(settings, "orders_auditor").model_dump(), **changes})
-    (port,) = free_ports(1)
-    async with running_app(create_app(ours), port) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
-        yield client
 
 
 @pytest.fixture
@@ -148,7 +136,7 @@ async def test_health_metrics_and_documentation_do_not(shown: httpx.AsyncClient)
 async def test_a_service_says_it_with_its_first_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lag, "FIRST_LOOK_SECONDS", 10.0)
     for path in ("/orders/42", "/orders/42/history", REVENUE, "/projections"):
-        async with service(settings) as queries:
+        async with running_query_service(settings) as queries:
             assert lag_in(await queries.get(path)) < AN_AGE
 
 
@@ -174,7 +162,7 @@ async def test_what_was_never_measured_is_said_to_be_unknown(settings: Settings)
         "database_url": f"postgresql://x:y@127.0.0.1:{nobody}/x",
         "redis_url": f"redis://127.0.0.1:{nobody}/0",
     }
-    async with service(settings, **nowhere) as queries:
+    async with running_query_service(settings, **nowhere) as queries:
         for path in (*FROM_ORDERS, *from_log(), *STREAMS, REVENUE, "/projections"):
             answer = await queries.get(path)
             problem(answer, 503, "read-model-unavailable" if path in (*FROM_ORDERS, REVENUE) else "log-unavailable")
@@ -193,7 +181,9 @@ async def test_an_answer_from_a_replica_is_as_stale_as_the_replica(
         replica = await asyncpg.connect(replica_url)
         await replica.execute("update log_head set log_id = $1", (await read_head(connection)).log_id)
         await replica.close()
-        async with service(settings, history_database_url=url_of(replica_url, "orders_auditor")) as queries:
+        async with running_query_service(
+            settings, history_database_url=url_of(replica_url, "orders_auditor")
+        ) as queries:
             for path in (*from_log(), STREAMS[0]):
                 answer = await queries.get(path)
                 problem(answer, 404, "order-not-found")

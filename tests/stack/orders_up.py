@@ -14,7 +14,7 @@ import psutil
 from cli.stack.descriptor import Stack, load_stack
 from cli.stack.embedded_server import free_port
 from cli.stack.processes import Account, identity
-from tests.stack.waiting import wait_until
+from tests.running import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 

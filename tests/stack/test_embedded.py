@@ -19,8 +19,8 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import ServerError
 from cli.stack.embedded_valkey import EmbeddedValkey
 from cli.stack.processes import open_to, unprivileged_account
+from tests.running import wait_until
 from tests.stack.orders_up import environment, living
-from tests.stack.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import pytest
 
 from cli.stack.embedded_server import free_port
 from cli.stack.embedded_valkey import EmbeddedValkey
+from tests.running import wait_until
 from tests.stack.conftest import StartUp
 from tests.stack.orders_up import OrdersUp, environment, living, orders
-from tests.stack.waiting import wait_until
 from tests.system.curl import path_with_curl, path_with_stand_in
 
 
