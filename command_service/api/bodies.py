@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from command_service.api.currencies import CURRENCIES
-from command_service.api.lines import MAX_TEXT, NO_CONTROL_CHARACTERS
-from shared.http.fast_route import FastBody
 from shared.http.fields import StoredTime
 
-ShortText = Annotated[str, StringConstraints(pattern=NO_CONTROL_CHARACTERS, max_length=100)]
-Text = Annotated[str, StringConstraints(pattern=NO_CONTROL_CHARACTERS, max_length=MAX_TEXT)]
+_NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
+
+ShortText = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_length=100)]
+Text = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_length=500)]
 
 
 def _known_currency(code: str) -> str:
@@ -26,7 +26,7 @@ Currency = Annotated[
 ]
 
 
-class Body(FastBody):
+class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

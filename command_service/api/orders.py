@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Path, Request
-from pydantic import Field, GetCoreSchemaHandler, StrictInt, ValidatorFunctionWrapHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import ConfigDict, Field, StrictInt, with_config
 from starlette.responses import Response
+from typing_extensions import TypedDict
 from uuid_utils import uuid7
 
-from command_service.api.bodies import Body, CommandBody, Currency, ShortText, Text
+from command_service.api.bodies import CommandBody, Currency, ShortText, Text
 from command_service.api.commands import ANY_CHANGE, STALE, CommandRoute, carry_out, describe
-from command_service.api.lines import MAX_QUANTITY, MAX_UNIT_PRICE, JudgedLines, read_at_once
 from command_service.domain import order
 from command_service.domain.order import MAX_LINES, MAX_TOTAL
 from shared.aggregates.order import OrderLine
@@ -23,64 +22,40 @@ router = APIRouter(tags=["orders"], route_class=CommandRoute)
 
 # --- bodies --------------------------------------------------------------------------------------------------------
 
-Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_QUANTITY)]
-UnitPrice = Annotated[StrictInt, Field(ge=0, le=MAX_UNIT_PRICE, description="minor units (pence, cents)")]
+Quantity = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+UnitPrice = Annotated[StrictInt, Field(ge=0, le=1_000_000_000, description="minor units (pence, cents)")]
 
 
-class OrderItemBody(Body):
-    product_id: ProductId = Field(examples=["85123A"])
-    product_name: Text | None = Field(None, examples=["WHITE HANGING HEART T-LIGHT HOLDER"])
-    quantity: Quantity = Field(examples=[6])
-    unit_price: UnitPrice = Field(examples=[255])
-
-    def line(self) -> OrderLine:
-        return OrderLine(self.product_id, self.quantity, self.unit_price, self.product_name)
-
-
-class _AsItems:
-    """For pydantic, lines are a list of `OrderItemBody`, unless they were judged before."""
-
-    @staticmethod
-    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        sent = handler.generate_schema(Annotated[list[OrderItemBody], Field(min_length=1, max_length=MAX_LINES)])
-        return core_schema.no_info_wrap_validator_function(
-            _lines, sent, serialization=core_schema.plain_serializer_function_ser_schema(_as_sent)
-        )
-
-
-def _lines(value: Any, judge: ValidatorFunctionWrapHandler) -> tuple[OrderLine, ...]:
-    return tuple(value) if isinstance(value, JudgedLines) else tuple([item.line() for item in judge(value)])
-
-
-def _as_sent(lines: tuple[OrderLine, ...]) -> list[dict[str, Any]]:
-    """In the order of `OrderItemBody`, as in the fingerprints of requests that were kept before."""
-    return [
-        {
-            "product_id": line.product_id,
-            "product_name": line.product_name,
-            "quantity": line.quantity,
-            "unit_price": line.unit_price,
-        }
-        for line in lines
+# A dictionary: an order of a shop has 29 lines on average, and a model of each takes a fifth longer to read.
+@with_config(ConfigDict(extra="forbid"))
+class OrderItemBody(TypedDict):
+    product_id: Annotated[ProductId, Field(examples=["85123A"])]
+    product_name: NotRequired[
+        Annotated[Text | None, Field(default=None, examples=["WHITE HANGING HEART T-LIGHT HOLDER"])]
     ]
+    quantity: Annotated[Quantity, Field(examples=[6])]
+    unit_price: Annotated[UnitPrice, Field(examples=[255])]
 
 
 class PlaceOrderBody(CommandBody):
     order_id: Id | None = Field(None, description="yours, or we make one", examples=["536365"])
     customer_id: Id = Field(examples=["17850"])
     currency: Currency = Field(examples=["GBP"])
-    items: Annotated[tuple[OrderLine, ...], _AsItems]
+    items: Annotated[list[OrderItemBody], Field(min_length=1, max_length=MAX_LINES)]
     shipping_address_id: Id = Field(examples=["address-1"])
 
-    @classmethod
-    def read(cls, body: bytes) -> Self:
-        fields = read_at_once(body)
-        return super().read(body) if fields is None else cls.model_validate(fields)
+    def lines(self) -> tuple[OrderLine, ...]:
+        return tuple([OrderLine(**item) for item in self.items])
 
 
-class AddOrderItemBody(CommandBody, OrderItemBody):
+class AddOrderItemBody(CommandBody):
     product_id: ProductId = Field(examples=["71053"])
     product_name: Text | None = Field(None, examples=["WHITE METAL LANTERN"])
+    quantity: Quantity = Field(examples=[6])
+    unit_price: UnitPrice = Field(examples=[255])
+
+    def line(self) -> OrderLine:
+        return OrderLine(self.product_id, self.quantity, self.unit_price, self.product_name)
 
 
 class ChangeShippingAddressBody(CommandBody):
@@ -130,7 +105,7 @@ async def place_order(request: Request, body: PlaceOrderBody) -> Response:
         body.order_id or str(uuid7()),
         body.customer_id,
         body.currency,
-        body.items,
+        body.lines(),
         body.shipping_address_id,
     )
     return await carry_out(request, command, body, created_under="/orders")

@@ -91,8 +91,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(e["type"] == "json_invalid" for e in found):
         where = next(e for e in found if e["type"] == "json_invalid")
-        reason = where.get("ctx", {}).get("error", "")
-        detail = f"The body is not valid JSON: {reason} at character {where['loc'][-1]}."
+        detail = f"The body is not valid JSON: {where['ctx']['error']}."
         return problem(400, "malformed-json", "The body is not valid JSON", detail, request.url.path)
     listed = [{"pointer": _pointer(e["loc"]), "detail": e["msg"]} for e in found[:100]]
     detail = f"{len(found)} {'value is' if len(found) == 1 else 'values are'} not acceptable; see errors."

@@ -49,6 +49,9 @@ class TestBodyThatIsNotJson:
             b'{"customer_id": "a",}',
             b"\xff\xfe",
             b'{"customer_id": "\xff"}',
+            b'{"customer_id": "\\ud800"}',  # half of a character
+            b'{"customer_id": "\\udfff x"}',
+            b'{"\\ud800": 1}',
             b"[" * 100_000,
             b'{"a":' * 50_000,
             b'{"amount": ' + b"9" * 10_000 + b"}",
@@ -149,9 +152,7 @@ class TestValues:
         assert all(error["detail"] for error in answer["errors"])
 
     @pytest.mark.parametrize("field", ["order_id", "customer_id", "shipping_address_id"])
-    @pytest.mark.parametrize(
-        "bad", ["", "a" * 65, "a b", "a/b", "ä", "a\n", "a\x00", " a", "a%20b", "\ud800", 7, True, []]
-    )
+    @pytest.mark.parametrize("bad", ["", "a" * 65, "a b", "a/b", "ä", "a\n", "a\x00", " a", "a%20b", 7, True, []])
     async def test_that_are_no_ids_are_refused(self, orders: Orders, field: str, bad: Any) -> None:
         answer = await orders.client.post("/orders", content=json.dumps(order_body(**{field: bad})), headers=JSON)
         assert [error["pointer"] for error in problem(answer, 422, "invalid-request")["errors"]] == [f"#/{field}"]
@@ -190,14 +191,14 @@ class TestValues:
             f"#/items/1/{field}"
         ]
 
-    @pytest.mark.parametrize("bad", ["", "a\x00b", "a\nb", "\x1f", "\x7f", "a" * 501, "\ud800", "\udfff x", 7])
+    @pytest.mark.parametrize("bad", ["", "a\x00b", "a\nb", "\x1f", "\x7f", "a" * 501, 7])
     async def test_that_are_no_texts_are_refused(self, orders: Orders, bad: Any) -> None:
         content = json.dumps(item(product_name=bad))
         answer = await orders.client.post("/orders", content=content, headers=JSON)
         pointers = [error["pointer"] for error in problem(answer, 422, "invalid-request")["errors"]]
         assert pointers == ["#/items/1/product_name"]
 
-    @pytest.mark.parametrize("name", ["\ud800", "a" * 1_000, "a\x00b", "😀"])
+    @pytest.mark.parametrize("name", ["a" * 1_000, "a\x00b", "😀"])
     async def test_of_unknown_fields_with_strange_names_are_refused(self, orders: Orders, name: str) -> None:
         content = json.dumps({**order_body(), name: 1})
         answer = await orders.client.post("/orders", content=content, headers=JSON)
@@ -263,6 +264,11 @@ class TestValues:
     async def test_in_the_path_are_checked_too(self, orders: Orders, path: str, pointer: str) -> None:
         answer = problem(await orders.client.post(path, json={}), 422, "invalid-request")
         assert [error["pointer"] for error in answer["errors"]] == [pointer]
+
+    async def test_in_path_and_body_are_pointed_at_together(self, orders: Orders) -> None:
+        answer = problem(await orders.client.post("/orders/a%20b/payment", json={}), 422, "invalid-request")
+        pointers = [error["pointer"] for error in answer["errors"]]
+        assert pointers == ["path/order_id", "#/payment_reference", "#/amount"]
 
 
 class TestHeaders:
