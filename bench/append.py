@@ -66,10 +66,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=1,
             label="append / pgbench",
-            measure=f"durable append of one event of {EVENT_BYTES:,} bytes to a new stream, {WRITERS} writers",
+            measure=f"durable appends of an event of {EVENT_BYTES:,} bytes, {WRITERS} writers",
             unit="events/s",
             ours=ours,
-            against="pgbench, one prepared INSERT per transaction, 32 clients",
+            against="pgbench, an INSERT per transaction",
             theirs=plain,
             goal=Goal("at least", 1.2),
             n=sum(counts),

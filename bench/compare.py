@@ -86,16 +86,17 @@ class Comparison:
 
 
 def compare(before: Sequence[Run], after: Sequence[Run]) -> list[Comparison]:
-    """Pairs of runs, in order. Skips a measure in a pair of which one run could not take it."""
-    comparisons: dict[tuple[int, str], Comparison] = {}
+    """Pairs of runs, in order. Matches the measures of a row by their order, because their names may differ. Skips a
+    row where the two runs of a pair have different numbers of measures."""
+    comparisons: dict[tuple[int, int], Comparison] = {}
     for earlier, later in zip(before, after, strict=True):
-        results = {(result.row, result.label): result for result in earlier.results}
-        for result in later.results:
-            name = (result.row, result.label)
-            if name in results:
-                comparison = comparisons.setdefault(name, Comparison([], []))
-                comparison.before.append(results[name])
-                comparison.after.append(result)
+        for row in sorted({result.row for result in later.results}):
+            sides = [[result for result in run.results if result.row == row] for run in (earlier, later)]
+            if len(sides[0]) == len(sides[1]):
+                for number, (one, other) in enumerate(zip(*sides, strict=True)):
+                    comparison = comparisons.setdefault((row, number), Comparison([], []))
+                    comparison.before.append(one)
+                    comparison.after.append(other)
     return list(comparisons.values())
 
 

@@ -64,11 +64,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=2,
             label="append / eventsourcing" + (", a database function" if mode.functions else ""),
-            measure=f"durable append of one event of {append.EVENT_BYTES:,} bytes to a new stream, "
-            f"{append.WRITERS} writers",
+            measure=f"durable appends of an event of {append.EVENT_BYTES:,} bytes, {append.WRITERS} writers",
             unit="events/s",
             ours=ours,
-            against=f"eventsourcing, its recorder, {mode}",
+            against=f"`eventsourcing`, {mode}",
             theirs=rates,
             goal=None if mode.functions else Goal("at least", 12.0),
             n=sum(counts),

@@ -40,10 +40,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=14,
             label="commands on one stream",
-            measure=f"commands on one stream, {CONNECTIONS} connections",
+            measure=f"commands on one stream, {CONNECTIONS} clients",
             unit="commands/s",
             ours=[report.per_second() for report in hot],
-            against=f"the same commands on {ORDERS:,} streams",
+            against=f"on {ORDERS:,} streams",
             theirs=[report.per_second() for report in distinct],
             goal=Goal("at least", 0.6),
             n=sum(report.flows[0].answers for report in hot),

@@ -41,10 +41,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=9,
             label="beside a hot order, p99",
-            measure=f"p99 of the others while one order takes {HOT_SHARE:.0%} of {RATE:.0f} commands/s",
+            measure=f"p99 of other streams while one takes {HOT_SHARE:.0%} of {RATE:.0f} commands/s",
             unit="ms",
             ours=[_p99(report) for report in hot],
-            against="their p99 at the same rate with no order hot",
+            against="without a hot stream",
             theirs=[_p99(report) for report in spread],
             goal=Goal("at most", 1.5),
             n=sum(report.flows[0].answers for report in hot),

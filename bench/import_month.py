@@ -78,10 +78,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=12,
             label="import of a month",
-            measure=f"`orders import` of {len(placed):,} orders with {lines:,} lines",
+            measure=f"`orders import`, {len(placed):,} orders, {lines:,} lines",
             unit="orders/s",
             ours=ours,
-            against=f"the same orders as raw appends, {WRITERS} writers",
+            against="raw appends of them",
             theirs=theirs,
             goal=Goal("at least", 0.3),
             n=len(ours) * len(placed),

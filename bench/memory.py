@@ -32,10 +32,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=10,
             label=f"memory, {name}",
-            measure=f"resident memory of the {name} process after {placed:,} orders",
+            measure=f"memory of the {name} process, {placed:,} orders",
             unit="MiB",
             ours=[late[name]],
-            against=f"after {first:,}",
+            against=f"{first:,} orders",
             theirs=[early[name]],
             goal=Goal("at most", 1.2),
             n=placed,

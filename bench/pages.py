@@ -14,8 +14,6 @@ from bench.runner import LATEST, Run, load
 PERFORMANCE = ROOT / "docs" / "performance.md"
 SCALING = ROOT / "docs" / "scaling.md"
 
-CLIENT_SATURATED = 0.9  # of a core
-
 # docs/scaling.md: the load called one times, and the target utilisation of a process.
 ORDERS_A_SECOND = 250
 EVENTS_AN_ORDER = 4
@@ -35,7 +33,7 @@ def write(run: Run) -> None:
 def parts_of(run: Run) -> dict[Path, dict[str, str]]:
     """Returns the text by marker, by page."""
     return {
-        PERFORMANCE: {"run": run_description(run), "table": table(run), "notes": notes(run)},
+        PERFORMANCE: {"figures": figures(run), "run": run_description(run), "table": table(run)},
         SCALING: {"limits": limits(run), "arithmetic": arithmetic(run)},
     }
 
@@ -49,14 +47,30 @@ def replace_part(text: str, name: str, part: str) -> str:
     return changed
 
 
+def figures(run: Run) -> str:
+    """The figures that a user asks for first."""
+    questions = {
+        3: "How many orders does one command process place?",
+        4: "How many orders does one query process read?",
+        5: "How soon after its acknowledgement does a query show an order? (median)",
+        1: "How many events does one log append?",
+        6: "How fast is a read model rebuilt?",
+        7: "How much disk space does an event take?",
+    }
+    lines = ["| | figure | row |", "|---|---|---|"]
+    for row, question in questions.items():
+        if first := next((result for result in run.results if result.row == row), None):
+            lines.append(f"| {question} | {_number(first.value)} {first.unit} | {row} |")
+    return "\n".join(lines)
+
+
 def run_description(run: Run) -> str:
     machine = run.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     text = (
-        f"Taken on {run.taken_at:%Y-%m-%d %H:%M} UTC at scale `{run.scale}`: {machine.processor},"
-        f" {machine.cores} cores, {machine.memory_gib:g} GiB, {machine.system}, {machine.filesystem}, where a page is"
-        f" flushed in {machine.flush_ms:.2f} ms; before it began others kept {machine.busy_before:.0%} of it busy."
-        f" Versions: {versions}."
+        f"Measured on {run.taken_at:%Y-%m-%d %H:%M} UTC at scale `{run.scale}`: {machine.processor},"
+        f" {machine.cores} cores, {machine.memory_gib:g} GiB, {machine.system}, {machine.filesystem},"
+        f" {machine.flush_ms:.2f} ms to flush a page, {machine.busy_before:.0%} busy before. Versions: {versions}."
     )
     if run.scale == "quick":
         text += "\n\n**A quick run shows that the suite works. Its figures say nothing about speed.**"
@@ -72,36 +86,25 @@ def table(run: Run) -> str:
 
 def _row(result: Result) -> str:
     low, high = result.spread
-    figure = f"{_number(result.value)} {result.unit}"
-    if len(result.ours) > 1:
-        figure += f" ({_number(low)}–{_number(high)})"
-    ratio = ""
+    figure, ratio = f"{_number(result.value)} {result.unit}", ""
     if result.ratio is not None:
         ratio = f"{result.ratio:.2f}×"
         if len(result.ours) > 1:
             ratio += f" ({min(result.ratios):.2f}–{max(result.ratios):.2f})"
+    elif len(result.ours) > 1:
+        figure += f" ({_number(low)}–{_number(high)})"
     reached = {True: "yes", False: "**no**", None: ""}[result.reached]
+    if result.client_saturated:
+        reached += " (limited by the load client)"
     cells = (str(result.row), result.measure, figure, result.against or "", ratio, _goal(result), reached)
     return f"| {' | '.join(cells)} |"
 
 
 def _goal(result: Result) -> str:
     if result.goal is None:
-        return "reported"
+        return ""
     sign = {"at least": "≥", "at most": "≤"}[result.goal.bound]
     return f"{sign} {result.goal.limit:g}" + ("×" if result.goal.of == "ratio" else f" {result.unit}")
-
-
-def notes(run: Run) -> str:
-    lines = []
-    for result in run.results:
-        said = [f"n = {result.n:,}"] if result.n else []
-        if result.client_cpu is not None:
-            verdict = ": too much, it may be what was measured" if result.client_cpu > CLIENT_SATURATED else ""
-            said.append(f"the client took {result.client_cpu:.2f} of a core{verdict}")
-        if said := [*said, *result.notes]:
-            lines.append(f"- {result.row}, {result.measure}: {'; '.join(said)}.")
-    return "\n".join(lines)
 
 
 def _number(value: float) -> str:

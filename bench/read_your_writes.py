@@ -37,7 +37,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=5,
             label=f"{label}, p{100 * share:g}",
-            measure=f"p{100 * share:g} of {what}, at {RATE:.0f} orders/s",
+            measure=f"p{100 * share:g}, {what}, {RATE:.0f} orders/s",
             unit="ms",
             ours=[percentile(each, share) for each in values],
             goal=goals[share] if values is reads else None,
@@ -47,8 +47,8 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             curve={f"{100 * p:g}": percentile([one for each in values for one in each], p) for p in PERCENTILES},
         )
         for label, what, values in (
-            ("acknowledged to shown", "acknowledged → shown to a query with its token", reads),
-            ("due to shown", "order due → shown to a query with its token, the append included", end_to_end),
+            ("acknowledged to shown", "acknowledged → shown", reads),
+            ("due to shown", "due → shown", end_to_end),
         )
         for share in goals
     ]

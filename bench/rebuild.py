@@ -34,8 +34,8 @@ TIMES_PGBENCH = 3.0  # 60,000 events/s where pgbench inserts 20,000
 
 APART = 100_000
 _AGAINST = {
-    "reading the log alone": f"reading the log alone, in pages of {PAGE:,}",
-    "pgbench": "pgbench's inserts a second, as in row 1",
+    "reading the log alone": "reading the log",
+    "pgbench": "pgbench of row 1",
 }
 
 # Seconds since the oldest connection to a database; null without a connection.
@@ -64,7 +64,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         orders.fill(url, apart.events, apart=APART)
         servers.vacuum(url)
         apart.take(servers, url)
-        results.append(apart.result(f", those of an order {APART:,} apart", "reading the log alone", apart.alone, None))
+        results.append(apart.result(", spread", "reading the log alone", apart.alone, None))
         servers.drop(url)
     return results
 
@@ -86,7 +86,7 @@ class _Rounds:
         return Result(
             row=6,
             label=f"rebuild{of} / {against}",
-            measure=f"rebuild of the order documents from {self.events:,} events{of}",
+            measure=f"rebuild of `orders`, {self.events:,} events{of}",
             unit="events/s",
             ours=[self.events / each.seconds for each in self.built],
             against=_AGAINST[against],

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+CLIENT_SATURATED = 0.9  # of a core
+
 
 class Goal(msgspec.Struct, frozen=True):
     """A bound on the ratio, or on the median itself."""
@@ -46,6 +48,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def spread(self) -> tuple[float, float]:
         return min(self.ours), max(self.ours)
+
+    @property
+    def client_saturated(self) -> bool:
+        """Whether the load client may have been the bottleneck."""
+        return self.client_cpu is not None and self.client_cpu > CLIENT_SATURATED
 
     @property
     def less_is_better(self) -> bool:

@@ -78,6 +78,8 @@ def measure_rows(measures: Mapping[str, Measure], size: Scale, directory: Path |
                 continue
             for result in measured:
                 _progress(f"  {as_line(result)}")
+                for note in _notes(result):
+                    _progress(f"      {note}")
             _progress(f"  took {monotonic() - began:.0f} s")
             results.extend(measured)
     return Run(
@@ -87,6 +89,12 @@ def measure_rows(measures: Mapping[str, Measure], size: Scale, directory: Path |
         results=sorted(results, key=lambda result: result.row),
         failed=failed,
     )
+
+
+def _notes(result: Result) -> list[str]:
+    counted = [f"n = {result.n:,}"] if result.n else []
+    client = [] if result.client_cpu is None else [f"the load client used {result.client_cpu:.2f} of a core"]
+    return [*counted, *client, *result.notes]
 
 
 def _progress(line: str) -> None:

@@ -32,10 +32,10 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
         Result(
             row=8,
             label="loading a long order",
-            measure=f"loading an order of {longest:,} events",
+            measure=f"loading a stream of {longest:,} events",
             unit="ms",
             ours=[times[longest] for times in rounds],
-            against=f"one of {shortest:,}",
+            against=f"of {shortest:,} events",
             theirs=[times[shortest] for times in rounds],
             goal=Goal("at most", 2.0),
             n=scale.rounds * LOADS,

@@ -46,12 +46,17 @@ def test_the_ratio_to_the_baseline_tells_a_slow_machine_from_a_slow_program() ->
     assert (comparison.figure_change, comparison.ratio_change) == (0.5, 1.0)
 
 
-def test_a_measure_that_one_side_lacks_is_left_out() -> None:
-    (comparison,) = compare([run(rate(10))], [run(rate(10), rate(9, label="new"))])
-    assert comparison.after == [rate(10)]
+def test_measures_are_matched_by_their_order_in_the_row() -> None:
+    comparisons = compare([run(rate(10), rate(5))], [run(rate(10, label="renamed"), rate(6))])
+    assert [comparison.figure_change for comparison in comparisons] == [1.0, 1.2]
 
 
-def test_a_measure_that_one_run_could_not_take_is_compared_in_the_others() -> None:
+def test_a_row_that_has_other_measures_is_left_out() -> None:
+    (comparison,) = compare([run(rate(10), time(5))], [run(rate(10), rate(9), time(5))])
+    assert comparison.after == [time(5)]
+
+
+def test_a_row_that_one_run_could_not_measure_is_compared_in_the_others() -> None:
     (comparison,) = compare([run(rate(10)), run(rate(10))], [run(), run(rate(12))])
     assert comparison.figure_change == 1.2
 

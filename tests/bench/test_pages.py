@@ -26,6 +26,11 @@ def test_a_page_says_what_the_last_run_says(page: Path) -> None:
         assert pages.replace_part(text, name, part) == text, "write it with `python -m bench.pages`"
 
 
+def test_the_page_has_at_most_1500_words() -> None:
+    words = re.findall(r"\S*\w\S*", re.sub(r"<!--.*?-->", "", pages.PERFORMANCE.read_text()))
+    assert len(words) <= 1_500
+
+
 def test_every_picture_is_there() -> None:
     pictures = re.findall(r"\((images/[\w-]+\.svg)\)", pages.PERFORMANCE.read_text())
     assert len(pictures) == 3
