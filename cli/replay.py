@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from cli.history.log_snapshot import NoHistory, ReplayFailed, history_url
 from cli.history.timeline import lived, print_life
 from cli.history.what_if import BadProjection, Bound, as_json, load_function, replay
-from query_service.time_travel import TOLERANCE, Moment
+from query_service.point_in_time import CLOCK_TOLERANCE, PointInTime
 from shared.http.fields import Rfc3339
 
 _RFC3339 = TypeAdapter[datetime](Rfc3339)
@@ -65,7 +65,7 @@ def replay_command(
     with _failures():
         if order_id is not None:
             _refuse("--projection", **{"--from": start, "--to": end})
-            moment = Moment(_past_time("--as-of", as_of), _past_time("--known-at", known_at))
+            moment = PointInTime(_past_time("--as-of", as_of), _past_time("--known-at", known_at))
             _show_life(order_id, moment, history_url(database_url, data_dir))
         elif projection is not None:
             _refuse("ORDER_ID", **{"--as-of": as_of, "--known-at": known_at})
@@ -73,7 +73,7 @@ def replay_command(
             _show_state(projection, *bounds, database_url, data_dir)
 
 
-def _show_life(order_id: str, moment: Moment, url: str) -> None:
+def _show_life(order_id: str, moment: PointInTime, url: str) -> None:
     life = asyncio.run(lived(url, order_id, moment))
     if not life:
         when = str(moment)
@@ -98,7 +98,7 @@ def _bound(option: str, text: str | None) -> Bound:
 
 def _past_time(option: str, text: str | None) -> datetime | None:
     time = _time(option, text)
-    if time is not None and time > datetime.now(UTC) + TOLERANCE:
+    if time is not None and time > datetime.now(UTC) + CLOCK_TOLERANCE:
         _fail(f"{option}: {text} is in the future", code=2)
     return time
 

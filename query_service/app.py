@@ -1,30 +1,24 @@
-"""The query service: reads what the projector wrote. Builds every client, here only."""
+"""The query service: answers from what the projector wrote, and from the log. Every client is built here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
-from query_service import standing
-from query_service.api import events, history, orders, projections, reports
-from query_service.api.side import QuerySide
-from query_service.api.staleness import Lags, stamp_of
-from query_service.freshness import Freshness
-from query_service.history import History, open_history
-from query_service.lag import Furthest, Itself, Lag, ReadModel, Replica, Source, looking_at
-from query_service.live.feed import open_feed
-from query_service.log import Log
-from query_service.looking import Looks
-from query_service.news import News
-from query_service.read_models import revenue_by_day
-from query_service.read_models.orders import NAME, Orders
-from query_service.read_models.revenue_by_day import Revenue
-from query_service.reader import Reader
-from query_service.standing import Ask
+from query_service.api import events, history, projections
+from query_service.api.dependencies import OpenReadModel, Queries
+from query_service.api.lag_header import lag_header
+from query_service.consistency_gate import ConsistencyGate
+from query_service.live.subscriptions import open_subscriptions
+from query_service.log_reader import LogReader
+from query_service.projection_lag import LagEstimate, LagSource, LogLag, MaxLag, ProjectionLag, ReplicaLag, poll_lag
+from query_service.read_model import ReadModel, Servers
+from query_service.read_models import READ_MODELS
+from query_service.stream_history import StreamHistory, open_history
 from shared.aio import cancel
 from shared.errors import Unavailable
 from shared.eventstore.blockers import monitor_blockers
@@ -34,40 +28,46 @@ from shared.postgres import connect, create_pool
 from shared.redis import create_redis
 from shared.settings import Settings
 
-_DESCRIPTION = """Reads orders from documents that are kept up to date from the event log.
+_DESCRIPTION = """Reads documents that the projector updates from the event log, and the log itself.
 
 Every answer says with `Projection-Lag` how stale it is, in milliseconds.
 
-Every answer carries a `Consistency-Token`: hand back the newest one you have, from here or from a command's
-acknowledgement, and what you read never goes backwards.
+Every answer carries a `Consistency-Token`: send back the newest one you have, from here or from a command's
+acknowledgement, and reads never go backwards.
 """
 
+Lags = Mapping[str, LagEstimate]  # by the read model's name
 
-def create_app(settings: Settings) -> FastAPI:
+
+def create_app(settings: Settings, read_models: Sequence[ReadModel[Any, Any]] = READ_MODELS) -> FastAPI:
+    lags = {read_model.name: LagEstimate() for read_model in read_models}
+    log_lag = LagEstimate()
+    slowest = MaxLag(*lags.values())
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            _query_side(settings, lags) as side,
-            open_history(settings) as past,
-            open_feed(settings) as feed,
-            looking_at(_sources(settings, lags, side, past)),
+            _open_queries(settings, read_models, lags) as queries,
+            open_history(settings) as stream_history,
+            open_subscriptions(settings) as subscriptions,
+            poll_lag(_lag_sources(settings, queries, stream_history, lags, log_lag)),
         ):
-            app.state.query_side = side
-            app.state.history = past
-            app.state.feed = feed
+            app.state.queries = queries
+            app.state.history = stream_history
+            app.state.subscriptions = subscriptions
             yield
 
     async def ready() -> None:
-        await _check_ready(app.state.query_side, settings.heartbeat_stale_seconds)
+        for read_model in read_models:
+            if read_model.required:
+                await _check_ready(app.state.queries.read_models[read_model.name], settings.heartbeat_stale_seconds)
 
-    lags = Lags(Lag(), Lag(), Lag())
-    # Whose lag the answers of a router's routes say.
-    routers = (
-        (orders.router, lags.orders),
-        (history.router, lags.log),
-        (events.router, lags.log),
-        (reports.router, lags.revenue),
-        (projections.router, Furthest(lags.orders, lags.revenue)),
+    # Each router with the lag of its answers.
+    routers: tuple[tuple[APIRouter, LagEstimate | MaxLag], ...] = (
+        *((read_model.router, lags[read_model.name]) for read_model in read_models),
+        (history.router, log_lag),
+        (events.router, log_lag),
+        (projections.router, slowest),
     )
     app = application.create_api(
         title="Orders: query service",
@@ -76,79 +76,65 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         ready=ready,
         tags=[
-            {"name": "orders", "description": "What customers see."},
-            {"name": "history", "description": "What happened to an order, from the log itself. Needs no Redis."},
-            {"name": "live updates", "description": "What happens, as it happens. Needs no Redis."},
-            {"name": "reports", "description": "Sums over orders. Kept in PostgreSQL."},
-            {"name": "projections", "description": "How current it is."},
+            *({"name": read_model.tag, "description": read_model.tag_description} for read_model in read_models),
+            {"name": "history", "description": "The events of an aggregate, from the log itself. Needs no Redis."},
+            {"name": "live updates", "description": "Events as they are recorded. Needs no Redis."},
+            {"name": "projections", "description": "How current the read models are."},
         ],
-        stamp=stamp_of(*routers, otherwise=lags.orders),
+        response_headers=lag_header(*routers, otherwise=slowest),
     )
     app.state.settings = settings
-    app.state.lags = lags
+    app.state.log_lag = log_lag
     application.add_routes(app, *(router for router, _ in routers))
     return app
 
 
 @asynccontextmanager
-async def _query_side(settings: Settings, lags: Lags) -> AsyncIterator[QuerySide]:
-    redis = create_redis(settings)
-    pool = await create_pool(settings, "query", max_size=4)
-    aside = await create_pool(settings, "stalls", max_size=1)
-    reader = Reader(redis, NAME, settings.remembered_document_bytes)
-    news, log = News(redis, NAME), Log(pool, aside)
-    revenue_standing = partial(standing.in_postgresql, pool, revenue_by_day.NAME)
-    looks = Looks(partial(_position, revenue_standing))
-    standings: dict[str, Ask] = {
-        NAME: partial(standing.in_redis, redis, NAME),
-        revenue_by_day.NAME: revenue_standing,
-    }
-    news.start()
-    stalls = asyncio.create_task(
-        monitor_blockers(lambda: connect(settings, "stalls"), settings.long_transaction_seconds), name="stalls"
-    )
-    try:
-        yield QuerySide(
-            log,
-            Orders(reader),
-            Freshness(news, log, lags.orders),
-            Revenue(pool),
-            Freshness(looks, log, lags.revenue),
-            standings,
-            settings.token_wait_seconds,
-            settings.long_transaction_seconds,
+async def _open_queries(
+    settings: Settings, read_models: Sequence[ReadModel[Any, Any]], lags: Lags
+) -> AsyncIterator[Queries]:
+    async with AsyncExitStack() as stack:
+        redis = create_redis(settings)
+        stack.push_async_callback(redis.aclose)
+        pool = await create_pool(settings, "query", max_size=4)
+        stack.callback(pool.terminate)
+        monitor_pool = await create_pool(settings, "stalls", max_size=1)
+        stack.callback(monitor_pool.terminate)
+        log = LogReader(pool, monitor_pool)
+        opened: dict[str, OpenReadModel] = {}
+        for read_model in read_models:
+            stored = read_model.store(Servers(settings, redis, pool), read_model.name)
+            stack.push_async_callback(stored.close)
+            stored.signal.start()
+            stack.push_async_callback(stored.signal.close)
+            gate = ConsistencyGate(stored.signal, log, lags[read_model.name])
+            opened[read_model.name] = OpenReadModel(read_model.reader(stored.source), gate, stored.status)
+        monitoring = asyncio.create_task(
+            monitor_blockers(lambda: connect(settings, "stalls"), settings.long_transaction_seconds), name="blockers"
         )
-    finally:
-        await cancel(stalls)
-        await news.close()
-        await looks.close()
-        await reader.close()
-        aside.terminate()
-        pool.terminate()
-        await redis.aclose()
+        stack.push_async_callback(cancel, monitoring)
+        yield Queries(log, opened, settings.token_wait_seconds, settings.long_transaction_seconds)
 
 
-def _sources(settings: Settings, lags: Lags, side: QuerySide, past: History) -> list[Source]:
+def _lag_sources(
+    settings: Settings, queries: Queries, stream_history: StreamHistory, lags: Lags, log_lag: LagEstimate
+) -> list[LagSource]:
+    log = queries.log
     return [
-        ReadModel(NAME, lags.orders, side.standings[NAME], side.log),
-        ReadModel(revenue_by_day.NAME, lags.revenue, side.standings[revenue_by_day.NAME], side.log),
-        Replica(lags.log, past.reached, side.log) if settings.history_database_url else Itself(lags.log, side.log),
+        *(ProjectionLag(name, lags[name], opened.status, log) for name, opened in queries.read_models.items()),
+        ReplicaLag(log_lag, stream_history.reached, log) if settings.history_database_url else LogLag(log_lag, log),
     ]
 
 
-async def _position(ask: Ask) -> int:
-    return (await ask()).position
-
-
-async def _check_ready(side: QuerySide, stale_seconds: float) -> None:
-    """Of the orders only: reports that are not there yet keep nobody from reading orders. Raises `NotReady`."""
+async def _check_ready(read_model: OpenReadModel, stale_seconds: float) -> None:
+    """Raises `NotReady`."""
     try:
-        checkpoint, heartbeat, *_ = await side.standings["orders"]()
+        checkpoint, heartbeat, *_ = await read_model.status()
     except Unavailable as error:
         raise NotReady(error.detail) from error
     if checkpoint is None or checkpoint.rebuilding:
         raise NotReady("The read model is being built from the log.")
     if heartbeat is None:
-        raise NotReady("There has been no sign of life from a projector.")
+        raise NotReady("Waiting for the projector: there is no heartbeat.")
     if heartbeat.age_seconds > stale_seconds:
-        raise NotReady(f"The last sign of life from a projector is {heartbeat.age_seconds:.0f} s old.")
+        raise NotReady(f"The projector's last heartbeat is {heartbeat.age_seconds:.0f} s old.")

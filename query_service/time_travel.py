@@ -7,37 +7,13 @@ told by then (`recorded_at`, the log's clock). A backdated order had happened lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 
 import msgspec
 
 from shared.aggregates.order import Order, OrderLine, evolve
 from shared.eventstore import codec
 from shared.eventstore.log import StoredEvent
-
-# How far ahead of us a time may lie that is asked for. As much as a command's occurred_at, so that whatever an order
-# shows as `last_event_at` can be asked for; beyond it, nobody can know yet.
-TOLERANCE = timedelta(minutes=1)
-
-
-class Moment(NamedTuple):
-    """None: at any time."""
-
-    as_of: datetime | None = None
-    known_at: datetime | None = None
-
-    def includes(self, event: StoredEvent) -> bool:
-        """An event at the very instant counts. Neither time runs backwards within a stream, so what a moment includes
-        is always a prefix of it."""
-        return (self.as_of is None or event.occurred_at <= self.as_of) and (
-            self.known_at is None or event.recorded_at <= self.known_at
-        )
-
-    def __str__(self) -> str:
-        """In a sentence: `as of …, known at …`; empty without either."""
-        times = {"as of": self.as_of, "known at": self.known_at}
-        return ", ".join(f"{name} {rfc3339(time)}" for name, time in times.items() if time is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +82,3 @@ def _item(line: OrderLine) -> OrderItem:
     return OrderItem(
         line.product_id, line.product_name, line.quantity, line.unit_price, line.quantity * line.unit_price
     )
-
-
-def rfc3339(time: datetime) -> str:
-    """As in our JSON."""
-    return str(msgspec.to_builtins(time))

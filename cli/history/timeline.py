@@ -13,7 +13,8 @@ from rich.text import Text
 
 from cli.history.log_snapshot import ReplayFailed, snapshot
 from query_service import time_travel
-from query_service.time_travel import Moment, OrderDocument, OrderItem, PastOrder, rfc3339
+from query_service.point_in_time import PointInTime, rfc3339
+from query_service.time_travel import OrderDocument, OrderItem, PastOrder
 from shared.aggregates.order import stream_of
 from shared.errors import Corrupt
 from shared.eventstore import log as event_log
@@ -32,7 +33,7 @@ class Lived(NamedTuple):
     after: OrderDocument
 
 
-async def lived(url: str, order_id: str, moment: Moment) -> list[Lived]:
+async def lived(url: str, order_id: str, moment: PointInTime) -> list[Lived]:
     """What happened to the order, as of the moment; empty when it did not exist. Raises NoHistory, ReplayFailed."""
     life: list[Lived] = []
     past: PastOrder | None = None
@@ -49,7 +50,7 @@ async def lived(url: str, order_id: str, moment: Moment) -> list[Lived]:
     return life
 
 
-def print_life(order_id: str, moment: Moment, life: Sequence[Lived]) -> None:
+def print_life(order_id: str, moment: PointInTime, life: Sequence[Lived]) -> None:
     console = Console()
     # A terminal is narrow and read by a person; a pipe is as wide as it must be, and its times can be parsed.
     between_date_and_time = "\n" if console.is_terminal else "T"

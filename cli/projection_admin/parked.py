@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cli.projection_admin.admin import Desk, Failed, work
 from projector.stores import EVERYTHING, Moved, Store
-from query_service import standing
+from query_service.postgresql_store import postgresql_status
+from query_service.redis_store import redis_status
 from shared.read_models.poison import Poison
 
 _LOOK_SECONDS = 0.05
@@ -58,9 +59,9 @@ async def _parked_in(store: Store) -> list[Poison]:
 async def _stopped_at(desk: Desk) -> Poison | None:
     name = desk.projection.name
     if desk.kept_in == "redis":
-        found = await standing.in_redis(desk.redis, name)
+        found = await redis_status(desk.redis, name)
     else:
-        found = await standing.in_postgresql(desk.database, name)
+        found = await postgresql_status(desk.database, name)
     return None if found.heartbeat is None else found.heartbeat.poison
 
 

@@ -16,7 +16,7 @@ from fastapi.sse import format_sse_event
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from query_service.live.tail import NoLongerFollowed
+from query_service.live.log_tail import SubscriptionClosed
 from shared.http.protocol import ServerProtocol, protocol_of
 from shared.metrics import EVENT_STREAMS_CUT
 
@@ -88,7 +88,7 @@ class EventStream(Response):
                 async for block in blocks:
                     if not await _send(protocol, send, block, self._send_seconds):
                         return
-            except NoLongerFollowed:
+            except SubscriptionClosed:
                 return  # the client comes back with the last id it has
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -21,20 +21,22 @@ from query_service.api import event_stream
 from query_service.api.event_stream import EventStream, cut_off
 from query_service.api.history import RecordedEvent, as_stored, ask_log, not_found
 from query_service.api.models import HISTORY_EXAMPLE
-from query_service.api.orders import CustomerId
 from query_service.api.requests import TOKEN_HEADERS, OrderId
-from query_service.history import Start
-from query_service.live.feed import Feed
-from query_service.live.log import Subject
+from query_service.live.stream_filter import StreamFilter
+from query_service.live.subscriptions import Subscriptions
+from query_service.stream_history import ResumePoint
 from shared.aggregates.aggregate import split_stream
+from shared.aggregates.order import ORDER
 from shared.errors import Malformed
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
+from shared.http.fields import Id
 from shared.http.protocol import protocol_of
 from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
 
+CustomerId = Annotated[Id, Path(examples=["17850"])]
 _LAST_POSITION = 2**63 - 1
 _POSITION = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -77,8 +79,8 @@ def _json(log_id: UUID, event: StoredEvent) -> bytes:
 
 async def _room(request: Request) -> AsyncIterator[None]:
     """One stream's, until its response has ended. Raises `TooManyStreams`."""
-    feed: Feed = request.app.state.feed
-    with feed.room():
+    subscriptions: Subscriptions = request.app.state.subscriptions
+    with subscriptions.slot():
         yield
 
 
@@ -155,7 +157,7 @@ async def follow_order(request: Request, order_id: OrderId, resume: Annotated[_R
     start, headers = await _start(request, order_id, resume)
     if start is None:
         return not_found(request, f"There is no order {order_id!r}.", headers)
-    return _stream(request, Subject("order", order_id), start, headers)
+    return _stream(request, StreamFilter("order", order_id), start, headers)
 
 
 @router.get(
@@ -169,23 +171,24 @@ async def follow_order(request: Request, order_id: OrderId, resume: Annotated[_R
 async def follow_customer(request: Request, customer_id: CustomerId, resume: Annotated[_Resume, Query()]) -> Response:
     start, headers = await _start(request, None, resume)
     assert start is not None, "there is no order that might be missing"
-    return _stream(request, Subject("customer", customer_id), start, headers)
+    return _stream(request, StreamFilter("customer", customer_id), start, headers)
 
 
-async def _start(request: Request, order_id: str | None, resume: _Resume) -> tuple[Start | None, dict[str, str]]:
+async def _start(request: Request, order_id: str | None, resume: _Resume) -> tuple[ResumePoint | None, dict[str, str]]:
     after = _position(request, resume)
-    return await ask_log(request, lambda history, token, wait: history.start(order_id, after, token, wait))
+    stream = None if order_id is None else ORDER.stream_of(order_id)
+    return await ask_log(request, lambda history, token, wait: history.resume_point(stream, after, token, wait))
 
 
-def _stream(request: Request, subject: Subject, start: Start, headers: dict[str, str]) -> Response:
+def _stream(request: Request, subject: StreamFilter, start: ResumePoint, headers: dict[str, str]) -> Response:
     settings: Settings = request.app.state.settings
     too_slow = partial(cut_off, protocol_of(request.scope))
-    blocks = _blocks(request.app.state.feed, subject, start, settings.sse_heartbeat_seconds, too_slow)
+    blocks = _blocks(request.app.state.subscriptions, subject, start, settings.sse_heartbeat_seconds, too_slow)
     return EventStream(blocks, settings.sse_send_seconds, headers)
 
 
 async def _blocks(
-    feed: Feed, subject: Subject, start: Start, quiet_seconds: float, too_slow: Callable[[], None]
+    feed: Subscriptions, subject: StreamFilter, start: ResumePoint, quiet_seconds: float, too_slow: Callable[[], None]
 ) -> AsyncGenerator[bytes, None]:
     yield event_stream.opening(start.position)
     said_at = monotonic()

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from query_service import time_travel
+from query_service.api.dependencies import queries_of
+from query_service.api.lag_header import answer_from_log
 from query_service.api.models import OrderHistory
 from query_service.api.requests import (
     IF_NONE_MATCH,
@@ -26,10 +28,9 @@ from query_service.api.requests import (
     preferred_wait,
     unless_known,
 )
-from query_service.api.side import query_side
-from query_service.api.staleness import answer_from_log
-from query_service.history import History
-from query_service.time_travel import TOLERANCE, Moment, rfc3339
+from query_service.point_in_time import CLOCK_TOLERANCE, PointInTime, rfc3339
+from query_service.stream_history import StreamHistory
+from shared.aggregates.order import stream_of
 from shared.errors import Invalid
 from shared.eventstore.log import Head, StoredEvent
 from shared.eventstore.token import ConsistencyToken
@@ -149,7 +150,9 @@ def as_stored(event: StoredEvent) -> RecordedEvent:
 async def get_history(request: Request, order_id: OrderId, paging: Annotated[_Paging, Query()]) -> Response:
     page, headers = await ask_log(
         request,
-        lambda history, token, wait: history.events(order_id, paging.after_version, paging.limit, token, wait),
+        lambda history, token, wait: history.events(
+            stream_of(order_id), paging.after_version, paging.limit, token, wait
+        ),
     )
     if page is None:
         return not_found(request, f"There is no order {order_id!r}.", headers)
@@ -165,15 +168,17 @@ async def get_history(request: Request, order_id: OrderId, paging: Annotated[_Pa
 async def answer_order_then(request: Request, order_id: str) -> Response:
     """Answers `GET /orders/{order_id}` with query parameters: the order at an earlier time."""
     answer_from_log(request)
-    moment = _moment(request, datetime.now(UTC))
-    past, headers = await ask_log(request, lambda history, token, wait: history.order(order_id, moment, token, wait))
+    point = _point(request, datetime.now(UTC))
+    past, headers = await ask_log(
+        request, lambda history, *wait: history.fold(stream_of(order_id), point, time_travel.after, *wait)
+    )
     if past is None:
-        return not_found(request, f"There was no order {order_id!r} {moment}.", headers)
+        return not_found(request, f"There was no order {order_id!r} {point}.", headers)
     body = msgspec.json.encode(time_travel.document(order_id, past))
     return unless_known(request, body, f'"{past.version}"', headers)
 
 
-def _moment(request: Request, now: datetime) -> Moment:
+def _point(request: Request, now: datetime) -> PointInTime:
     """Raises 422 for whatever is not a time that has come."""
     given = request.query_params
     if repeated := [name for name in given if len(given.getlist(name)) > 1]:
@@ -185,25 +190,25 @@ def _moment(request: Request, now: datetime) -> Moment:
     except ValidationError as error:
         found = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
         raise RequestValidationError(found) from error
-    moment = Moment(times.as_of, times.known_at)
+    point = PointInTime(times.as_of, times.known_at)
     early = [
         {"pointer": f"query/{name}", "detail": f"{name} {rfc3339(time)} is later than now ({rfc3339(now)})."}
-        for name, time in moment._asdict().items()
-        if time is not None and time > now + TOLERANCE
+        for name, time in point._asdict().items()
+        if time is not None and time > now + CLOCK_TOLERANCE
     ]
     if early:
         raise TimeInTheFuture(early)
-    return moment
+    return point
 
 
 async def ask_log(
-    request: Request, ask: Callable[[History, ConsistencyToken | None, float], Awaitable[tuple[Head, T]]]
+    request: Request, ask: Callable[[StreamHistory, ConsistencyToken | None, float], Awaitable[tuple[Head, T]]]
 ) -> tuple[T, dict[str, str]]:
     """What the log answers, once it has reached the request's token, and the headers that every answer carries."""
     header = request.headers.get("consistency-token")
     token = None if header is None else ConsistencyToken.decode(header)
     preferred = preferred_wait(request.headers.get("prefer"))
-    wait = query_side(request).token_wait_seconds if preferred is None else preferred
+    wait = queries_of(request).token_wait_seconds if preferred is None else preferred
     head, value = await ask(request.app.state.history, token, wait)
     headers = {"Consistency-Token": head.token.encode()}
     if token is not None and preferred is not None:

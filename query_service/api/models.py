@@ -1,50 +1,13 @@
-"""The answers as OpenAPI shows them. They are documentation: what is served are bytes that the projector rendered."""
+"""Answers about the log and the read models, as OpenAPI shows them."""
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.aggregates.order import OrderStatus
 from shared.read_models.lag import LagLevel
-
-_SUMMARY_EXAMPLE: dict[str, Any] = {
-    "order_id": "536365",
-    "customer_id": "17850",
-    "status": "PENDING",
-    "currency": "GBP",
-    "total_amount": 3_564,
-    "item_count": 2,
-    "placed_at": "2010-12-01T08:26:00Z",
-    "last_event_at": "2010-12-01T08:26:00Z",
-    "version": 1,
-}
-_ORDER_EXAMPLE: dict[str, Any] = {
-    "order_id": "536365",
-    "customer_id": "17850",
-    "status": "PENDING",
-    "currency": "GBP",
-    "total_amount": 3_564,
-    "item_count": 2,
-    "items": [
-        {
-            "product_id": "85123A",
-            "product_name": "WHITE HANGING HEART T-LIGHT HOLDER",
-            "quantity": 6,
-            "unit_price": 255,
-            "line_total": 1_530,
-        },
-        {"product_id": "71053", "product_name": None, "quantity": 6, "unit_price": 339, "line_total": 2_034},
-    ],
-    "shipping_address_id": "united-kingdom",
-    "tracking_number": None,
-    "placed_at": "2010-12-01T08:26:00Z",
-    "last_event_at": "2010-12-01T08:26:00Z",
-    "version": 1,
-}
 
 HISTORY_EXAMPLE: dict[str, Any] = {
     "order_id": "536365",
@@ -76,26 +39,8 @@ HISTORY_EXAMPLE: dict[str, Any] = {
 }
 
 
-_REVENUE_EXAMPLE: dict[str, Any] = {
-    "from": "2010-12-01",
-    "to": "2010-12-31",
-    "currency": "GBP",
-    "lines": [
-        {
-            "day": "2010-12-01",
-            "currency": "GBP",
-            "status": "PENDING",
-            "orders": 2,
-            "placed": 7_128,
-            "paid": 0,
-            "cancelled": 0,
-        },
-    ],
-}
-
-
 _POISON_EXAMPLE: dict[str, Any] = {
-    "order_id": "536365",
+    "document_id": "536365",
     "stream_id": "order-536365",
     "position": 1_200,
     "version": 3,
@@ -108,95 +53,43 @@ _POISON_EXAMPLE: dict[str, Any] = {
 }
 
 
-class Item(BaseModel):
-    product_id: str
-    product_name: str | None
-    quantity: int
-    unit_price: int = Field(description="in minor units")
-    line_total: int = Field(description="in minor units")
-
-
-class OrderSummary(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": _SUMMARY_EXAMPLE})
-    order_id: str
-    customer_id: str
-    status: OrderStatus
-    currency: str = Field(description="ISO 4217")
-    total_amount: int = Field(description="in minor units")
-    item_count: int = Field(description="number of lines")
-    placed_at: AwareDatetime
-    last_event_at: AwareDatetime = Field(description="when the last thing happened to it, in business time")
-    version: int = Field(description="number of events so far; also the ETag")
-
-
-class Order(OrderSummary):
-    model_config = ConfigDict(json_schema_extra={"example": _ORDER_EXAMPLE})
-    items: list[Item]
-    shipping_address_id: str
-    tracking_number: str | None
-
-
-class OrderPage(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": {"orders": [_SUMMARY_EXAMPLE], "next_cursor": None}})
-    orders: list[OrderSummary]
-    next_cursor: str | None = Field(description="hand it back as `cursor`; null on the last page")
-
-
-class StoredEvent(BaseModel):
-    version: int = Field(description="1, 2, 3 … within the order")
+class EventDocument(BaseModel):
+    version: int = Field(description="1, 2, 3 … within the stream")
     position: int = Field(description="1, 2, 3 … within the log")
     event_id: UUID
     event_type: str
-    schema_version: int = Field(description="of the shape of `data`, which is not brought up to date here")
-    occurred_at: AwareDatetime = Field(description="when it happened, in business time")
-    recorded_at: AwareDatetime = Field(description="when the log learned of it; never decreases with `position`")
+    schema_version: int = Field(description="of the shape of `data`, which is as stored, not upcast")
+    occurred_at: AwareDatetime = Field(description="business time of the event")
+    recorded_at: AwareDatetime = Field(description="when the log recorded it; never decreases with `position`")
     data: dict[str, Any] = Field(description="the JSON that was stored and hashed, verbatim")
-    metadata: dict[str, Any] = Field(description="who and what led to it, verbatim: command, correlation, causation")
+    metadata: dict[str, Any] = Field(description="command, correlation and causation, verbatim")
     hash: str = Field(description="SHA-256 over the hash before it and every stored field, in hexadecimal")
 
 
 class OrderHistory(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": HISTORY_EXAMPLE})
     order_id: str
-    events: list[StoredEvent]
-    next_after_version: int | None = Field(description="hand it back as `after_version`; null on the last page")
-
-
-class RevenueLine(BaseModel):
-    day: date = Field(description="when the orders were placed, in UTC")
-    currency: str = Field(description="ISO 4217")
-    status: OrderStatus = Field(description="what they are now")
-    orders: int = Field(description="how many")
-    placed: int = Field(description="what they cost, in minor units")
-    paid: int = Field(description="what was paid for them, in minor units")
-    cancelled: int = Field(description="what those that are cancelled cost, in minor units")
-
-
-class RevenueReport(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": _REVENUE_EXAMPLE})
-    first: date = Field(alias="from")
-    last: date = Field(alias="to")
-    currency: str | None
-    lines: list[RevenueLine] = Field(description="by day, currency and status")
+    events: list[EventDocument]
+    next_after_version: int | None = Field(description="send it back as `after_version`; null on the last page")
 
 
 class PoisonEvent(BaseModel):
-    """An event that a read model could not apply."""
+    """An event that the projector could not apply to a document."""
 
-    order_id: str
+    document_id: str
     stream_id: str
     position: int = Field(description="of the event in the log")
-    version: int = Field(description="of the order, by this event")
+    version: int = Field(description="of the stream, by this event")
     event_type: str
     schema_version: int
     error: str
     traceback: str = Field(description="at most 8 KB; without variables")
     failed_at: AwareDatetime = Field(description="when it was last tried")
-    waiting: int = Field(description="later events of the order, which wait behind it")
+    waiting: int = Field(description="number of later events of the stream, which wait for it")
 
 
-class PartitionStatus(BaseModel):
-    """As the fields of the read model, of one of its partitions."""
+class PartitionReport(BaseModel):
+    """The figures of one partition."""
 
     partition: int
     checkpoint: int
@@ -209,45 +102,47 @@ class PartitionStatus(BaseModel):
     parked: int
 
 
-class ProjectionStatus(BaseModel):
-    """The figures are those of the partition that is furthest behind. Those that cannot be measured are null: somebody
-    is in the way of the log, see `stalls`."""
+class ProjectionReport(BaseModel):
+    """The figures are those of the slowest partition. A figure is null while a session in `stalls` keeps it from being
+    measured."""
 
     name: str
-    generation: int = Field(description="the live one, which queries are answered from")
+    generation: int = Field(description="live generation, which answers queries")
     previous_generation: int | None = Field(description="kept for a rollback")
     building_generation: int | None = Field(description="being built beside the live one")
     rebuilding: bool = Field(description="queries are refused until it has caught up")
-    head: int | None = Field(description="position of the log's last event, asked of the log itself")
+    head: int | None = Field(description="position of the log's last event")
     checkpoint: int = Field(description="position of the last event that the read model shows")
-    position_lag: int | None = Field(description="events between the two")
+    position_lag: int | None = Field(description="events between head and checkpoint")
     time_lag_ms: int | None = Field(
-        description="age of the oldest event that the read model does not show; 0 without one"
+        description="age of the oldest event that the read model does not show; 0 when it shows all"
     )
-    level: LagLevel | None = Field(description="up to 200 ms, up to 2 s, up to 30 s, more")
+    level: LagLevel | None = Field(
+        description="normal up to 200 ms, warning up to 2 s, critical up to 30 s, emergency beyond"
+    )
     recommended_action: str
-    heartbeat_age_ms: int | None = Field(description="since the projector's last sign of life; null: never any")
+    heartbeat_age_ms: int | None = Field(description="age of the projector's last heartbeat; null when there was none")
     projector: str | None = Field(description="host and process of the active projector")
     projector_state: str | None
-    stuck_because: str | None = Field(description="what keeps a projector that is stuck")
-    stopped_at: PoisonEvent | None = Field(description="the event that it is stuck before; nothing is skipped")
-    parked: int = Field(description="orders that are shown only up to an event that could not be applied")
-    parked_events: list[PoisonEvent] = Field(description="the first 10 of those events")
-    partitions: list[PartitionStatus] = Field(description="of the live generation, in order")
+    stuck_because: str | None = Field(description="why the projector is stuck, when it is")
+    stopped_at: PoisonEvent | None = Field(description="the event that the projector is stuck before; it skips none")
+    parked: int = Field(description="documents that end before an event that could not be applied")
+    parked_events: list[PoisonEvent] = Field(description="the first 10 of those events, by position")
+    partitions: list[PartitionReport] = Field(description="of the live generation, in order")
 
 
 class StallStatus(BaseModel):
     kind: Literal["blocked", "long-transaction"] = Field(
-        description="`blocked`: one of our sessions waits for it; `long-transaction`: open for longer than"
+        description="`blocked`: a session of this system waits for it; `long-transaction`: open for longer than"
         " `LONG_TRANSACTION_SECONDS`"
     )
-    blocked_pid: int | None = Field(description="the session of ours that waits")
+    blocked_pid: int | None = Field(description="the session that waits")
     blocked_application: str | None
     waited_ms: int | None
-    pid: int = Field(description="the session in the way, the first of the queue; 0: a prepared transaction")
-    application: str | None = Field(description="the name it gave PostgreSQL")
-    state: str | None = Field(description="what PostgreSQL says it does; null where we may not know")
-    transaction_age_ms: int | None = Field(description="since its transaction began; null where we may not know")
+    pid: int = Field(description="the blocking session, the first of the queue; 0: a prepared transaction")
+    application: str | None = Field(description="its application_name")
+    state: str | None = Field(description="its state in pg_stat_activity; null without the right to see it")
+    transaction_age_ms: int | None = Field(description="age of its transaction; null without the right to see it")
 
 
 class Projections(BaseModel):
@@ -304,5 +199,5 @@ class Projections(BaseModel):
             }
         }
     )
-    projections: list[ProjectionStatus]
-    stalls: list[StallStatus] = Field(description="who is in the way of the log in PostgreSQL; mostly nobody")
+    projections: list[ProjectionReport]
+    stalls: list[StallStatus] = Field(description="sessions in PostgreSQL that block the log; mostly none")

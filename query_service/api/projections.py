@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from query_service.api.models import PartitionStatus, PoisonEvent, Projections, ProjectionStatus, StallStatus
+from query_service.api.dependencies import Queries, queries_of
+from query_service.api.models import PartitionReport, PoisonEvent, ProjectionReport, Projections, StallStatus
 from query_service.api.requests import refuse_query
-from query_service.api.side import QuerySide, query_side
-from query_service.reader import ReadModelUnavailable
-from query_service.standing import Part, Standing
+from query_service.projection_status import PartitionStatus, ProjectionStatus
+from query_service.read_result import ReadModelUnavailable
 from shared.eventstore.blockers import as_json
 from shared.eventstore.log import Head, Lag
 from shared.eventstore.token import ConsistencyToken
@@ -23,22 +23,22 @@ from shared.read_models.keys import Checkpoint
 from shared.read_models.lag import LagLevel, level_of
 from shared.read_models.poison import Poison
 
-PATIENCE_SECONDS = 0.5  # longer than it takes to show as waiting, see `shared.eventstore.blockers`
+BLOCKED_SECONDS = 0.5  # longer than a session takes to show as waiting, see `shared.eventstore.blockers`
 
 router = APIRouter(tags=["projections"])
 
 
 @dataclass
-class StandingUnavailable(ReadModelUnavailable):
-    stalls: list[dict[str, Any]] = field(default_factory=list)  # perhaps because of them
+class StatusUnavailable(ReadModelUnavailable):
+    stalls: list[dict[str, Any]] = field(default_factory=list)  # a possible cause
 
 
 @router.get(
     "/projections",
-    summary="Lag of the read models, and what is in the way",
-    description="Measured from the true end of the log, so a projector that is stuck is seen to fall behind. `stalls`"
-    " names the sessions in PostgreSQL that ours wait for, and transactions that have been open for too long. What"
-    " cannot be measured because of them is null.",
+    summary="Lag of the read models, and sessions that block the log",
+    description="Measured from the true end of the log, so the lag of a stuck projector grows. `stalls` names the"
+    " sessions in PostgreSQL that sessions of this system wait for, and transactions that have been open for too long."
+    " A figure that cannot be measured because of them is null.",
     response_model=Projections,
     responses={
         200: {"description": "Every read model", "headers": {"Consistency-Token": {"schema": {"type": "string"}}}},
@@ -51,31 +51,31 @@ class StandingUnavailable(ReadModelUnavailable):
 )
 async def get_projections(request: Request) -> Response:
     refuse_query(request)
-    side = query_side(request)
+    queries = queries_of(request)
     stalls: list[dict[str, Any]] = []
-    asking = asyncio.create_task(_ask(side), name="projections")
+    measuring = asyncio.create_task(_measure(queries), name="projections")
     try:
-        # Who is in the way of these very questions shows while they wait.
-        await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
-        stalls = [as_json(stall) for stall in await side.log.stalls(side.long_transaction_seconds)]
-        standings, head, lag_of = await asking
+        # A session that blocks this very measurement shows as blocking only while the measurement waits.
+        await asyncio.wait([measuring], timeout=BLOCKED_SECONDS)
+        stalls = [as_json(blocker) for blocker in await queries.log.blockers(queries.long_transaction_seconds)]
+        statuses, head, lag_of = await measuring
     except ReadModelUnavailable as error:
-        raise StandingUnavailable(error.server, stalls) from error
+        raise StatusUnavailable(error.server, stalls) from error
     finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        measuring.cancel()
+        await asyncio.gather(measuring, return_exceptions=True)
     body = Projections(
-        projections=[_status(name, standing, head, lag_of) for name, standing in standings.items()],
+        projections=[_report(name, status, head, lag_of) for name, status in statuses.items()],
         stalls=[StallStatus.model_validate(stall) for stall in stalls],
     )
-    tokens = [standing.checkpoint.token for standing in standings.values() if standing.checkpoint is not None]
-    # What all of them show, so that nobody waits for the slowest who does not read it.
+    tokens = [status.checkpoint.token for status in statuses.values() if status.checkpoint is not None]
+    # The lowest: every read model has reached it.
     headers = {"Consistency-Token": min(tokens, key=lambda token: token.position).encode()} if tokens else {}
     return Response(body.model_dump_json(), headers=headers, media_type="application/json")
 
 
 class _Figures(NamedTuple):
-    """As far as they are known."""
+    """None: unknown."""
 
     checkpoint: int
     events: int | None
@@ -92,24 +92,24 @@ class _Figures(NamedTuple):
     @property
     def action(self) -> str:
         if self.seconds is None:
-            return "Look at who is in the way: the lag cannot be measured."
+            return "Find the session that blocks the log, see stalls: the lag cannot be measured."
         return level_of(self.seconds).action
 
 
-class _Answers(NamedTuple):
-    standings: dict[str, Standing]
+class _Measured(NamedTuple):
+    statuses: dict[str, ProjectionStatus]
     head: Head | None
     lag_of: dict[Checkpoint | None, _Figures]
 
 
-async def _ask(side: QuerySide) -> _Answers:
+async def _measure(queries: Queries) -> _Measured:
     """Raises `ReadModelUnavailable`."""
-    standings = {name: await ask() for name, ask in side.standings.items()}
-    every = [standing.checkpoint for standing in standings.values()]
-    every += [part.checkpoint for standing in standings.values() for part in standing.partitions]
-    head, lags = await side.log.standing(_token(checkpoint) for checkpoint in every)
+    statuses = {name: await opened.status() for name, opened in queries.read_models.items()}
+    every = [status.checkpoint for status in statuses.values()]
+    every += [partition.checkpoint for status in statuses.values() for partition in status.partitions]
+    head, lags = await queries.log.lags(_token(checkpoint) for checkpoint in every)
     lag_of = {checkpoint: _lag(checkpoint, head, lags.get(_token(checkpoint))) for checkpoint in every}
-    return _Answers(standings, head, lag_of)
+    return _Measured(statuses, head, lag_of)
 
 
 def _token(checkpoint: Checkpoint | None) -> ConsistencyToken | None:
@@ -127,13 +127,13 @@ def _lag(checkpoint: Checkpoint | None, head: Head | None, lag: Lag | None) -> _
     return _Figures(position, head.position - position, 0.0 if position == head.position else None)
 
 
-def _status(
-    name: str, standing: Standing, head: Head | None, lag_of: Mapping[Checkpoint | None, _Figures]
-) -> ProjectionStatus:
-    checkpoint, heartbeat, generations, parked, _ = standing
+def _report(
+    name: str, status: ProjectionStatus, head: Head | None, lag_of: Mapping[Checkpoint | None, _Figures]
+) -> ProjectionReport:
+    checkpoint, heartbeat, generations, parked, _ = status
     lag = lag_of[checkpoint]
     of_another_log = checkpoint is not None and head is not None and checkpoint.log_id != head.log_id
-    return ProjectionStatus(
+    return ProjectionReport(
         name=name,
         generation=generations.live,
         previous_generation=generations.previous,
@@ -149,18 +149,19 @@ def _status(
         projector=None if heartbeat is None else heartbeat.worker,
         projector_state=None if heartbeat is None else heartbeat.state,
         stuck_because=None if heartbeat is None or not heartbeat.reason else heartbeat.reason,
-        stopped_at=None if heartbeat is None or heartbeat.poison is None else _shown(heartbeat.poison),
+        stopped_at=None if heartbeat is None or heartbeat.poison is None else _poison_event(heartbeat.poison),
         parked=parked.streams,
-        parked_events=[_shown(poison) for poison in parked.first],
+        parked_events=[_poison_event(poison) for poison in parked.first],
         partitions=[
-            _partition_status(nr, part, lag_of[part.checkpoint]) for nr, part in enumerate(standing.partitions)
+            _partition_report(nr, partition, lag_of[partition.checkpoint])
+            for nr, partition in enumerate(status.partitions)
         ],
     )
 
 
-def _partition_status(number: int, part: Part, lag: _Figures) -> PartitionStatus:
-    _, heartbeat, parked = part
-    return PartitionStatus(
+def _partition_report(number: int, partition: PartitionStatus, lag: _Figures) -> PartitionReport:
+    _, heartbeat, parked = partition
+    return PartitionReport(
         partition=number,
         checkpoint=lag.checkpoint,
         position_lag=lag.events,
@@ -173,9 +174,9 @@ def _partition_status(number: int, part: Part, lag: _Figures) -> PartitionStatus
     )
 
 
-def _shown(poison: Poison) -> PoisonEvent:
+def _poison_event(poison: Poison) -> PoisonEvent:
     return PoisonEvent(
-        order_id=poison.document_id,
+        document_id=poison.document_id,
         stream_id=poison.stream_id,
         position=poison.position,
         version=poison.version,

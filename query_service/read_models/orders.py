@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import blake2b
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from query_service.reader import Reader
-from query_service.reading import Document, Page, Reading
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from query_service.api.dependencies import answer
+from query_service.api.history import TIME_IN_THE_FUTURE, TIMES, answer_order_then
+from query_service.api.requests import (
+    IF_NONE_MATCH,
+    NOT_MODIFIED,
+    PARKED_HEADER,
+    TOKEN_HEADERS,
+    OrderId,
+    answer_headers,
+    decode_cursor,
+    encode_cursor,
+    unless_known,
+)
+from query_service.coalescing_reader import CoalescingReader
+from query_service.parked_document import parked_headers
+from query_service.read_model import ReadModel
+from query_service.read_result import Document, IndexPage, ReadResult
+from query_service.redis_store import in_redis
 from shared.aggregates.order import OrderStatus
 from shared.eventstore.token import ConsistencyToken
+from shared.http import problems
+from shared.http.fast_route import FastRoute
+from shared.http.fields import Id
 from shared.read_models import keys
 
-NAME = "orders"
+# --- reader --------------------------------------------------------------------------------------------------------
 
 
-class Orders:
-    def __init__(self, reader: Reader) -> None:
+class OrdersReader:
+    def __init__(self, reader: CoalescingReader) -> None:
         self._reader = reader
 
-    def one(self, order_id: str, at_least: ConsistencyToken | None) -> asyncio.Future[Reading[Document]]:
+    def one(self, order_id: str, at_least: ConsistencyToken | None) -> asyncio.Future[ReadResult[Document]]:
         return self._reader.document(order_id, at_least)
 
     def newest(
         self, customer_id: str | None, status: OrderStatus | None, after: str | None, limit: int
-    ) -> asyncio.Future[Reading[Page]]:
-        """The newest orders that there are of this customer and in this status (None: any), after a place."""
+    ) -> asyncio.Future[ReadResult[IndexPage]]:
+        """The newest orders of this customer and in this status (None: any), or those after the entry `after`."""
         return self._reader.page(_index(customer_id, status), after, limit)
 
 
@@ -33,3 +59,204 @@ def _index(customer_id: str | None, status: OrderStatus | None) -> str:
     if status is None:
         return keys.of_customer(customer_id)
     return keys.of_customer_with_status(customer_id, status)
+
+
+# --- documents, as OpenAPI shows them: the routes answer the bytes that the projector rendered ----------------------
+
+_SUMMARY_EXAMPLE: dict[str, Any] = {
+    "order_id": "536365",
+    "customer_id": "17850",
+    "status": "PENDING",
+    "currency": "GBP",
+    "total_amount": 3_564,
+    "item_count": 2,
+    "placed_at": "2010-12-01T08:26:00Z",
+    "last_event_at": "2010-12-01T08:26:00Z",
+    "version": 1,
+}
+_ORDER_EXAMPLE: dict[str, Any] = {
+    "order_id": "536365",
+    "customer_id": "17850",
+    "status": "PENDING",
+    "currency": "GBP",
+    "total_amount": 3_564,
+    "item_count": 2,
+    "items": [
+        {
+            "product_id": "85123A",
+            "product_name": "WHITE HANGING HEART T-LIGHT HOLDER",
+            "quantity": 6,
+            "unit_price": 255,
+            "line_total": 1_530,
+        },
+        {"product_id": "71053", "product_name": None, "quantity": 6, "unit_price": 339, "line_total": 2_034},
+    ],
+    "shipping_address_id": "united-kingdom",
+    "tracking_number": None,
+    "placed_at": "2010-12-01T08:26:00Z",
+    "last_event_at": "2010-12-01T08:26:00Z",
+    "version": 1,
+}
+
+
+class Item(BaseModel):
+    product_id: str
+    product_name: str | None
+    quantity: int
+    unit_price: int = Field(description="in minor units")
+    line_total: int = Field(description="in minor units")
+
+
+class OrderSummary(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": _SUMMARY_EXAMPLE})
+    order_id: str
+    customer_id: str
+    status: OrderStatus
+    currency: str = Field(description="ISO 4217")
+    total_amount: int = Field(description="in minor units")
+    item_count: int = Field(description="number of lines")
+    placed_at: AwareDatetime
+    last_event_at: AwareDatetime = Field(description="business time of the last event")
+    version: int = Field(description="number of events so far; also the ETag")
+
+
+class Order(OrderSummary):
+    model_config = ConfigDict(json_schema_extra={"example": _ORDER_EXAMPLE})
+    items: list[Item]
+    shipping_address_id: str
+    tracking_number: str | None
+
+
+class OrderPage(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"orders": [_SUMMARY_EXAMPLE], "next_cursor": None}})
+    orders: list[OrderSummary]
+    next_cursor: str | None = Field(description="send it back as `cursor`; null on the last page")
+
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+router = APIRouter(tags=["orders"], route_class=FastRoute)
+
+_UNAVAILABLE = (
+    (400, "malformed-token", "The Consistency-Token is not one of ours."),
+    (400, "unknown-log", "The Consistency-Token belongs to another event log."),
+    (503, "projection-lagging", "The read model did not reach the Consistency-Token in time."),
+    (503, "projection-rebuilding", "The read model is being built from the log."),
+    (503, "read-model-unavailable", "Redis does not answer."),
+    (503, "log-unavailable", "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
+    (503, "too-many-waiting", "Too many queries wait for their token."),
+    (503, "too-many-reads", "Too many queries wait for Redis."),
+)
+_INVALID = (422, "invalid-request", "A parameter is not acceptable or unknown.")
+
+CustomerId = Annotated[Id, Path(examples=["17850"])]
+
+
+class Listing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    status: OrderStatus | None = Field(None, description="only orders in this status")
+    limit: int = Field(20, ge=1, le=100, description="orders on a page")
+    cursor: str | None = Field(
+        None, max_length=200, description="next_cursor of the page before", examples=["MGUxNTY1NDBkNDg5NjAwNTM2MzY1"]
+    )
+
+
+@router.get(
+    "/orders/{order_id}",
+    summary="One order, now or at an earlier time",
+    description="The order as the read model shows it. With the token of a command's acknowledgement, the answer"
+    " shows the events of that command.\n\n"
+    "With `as_of`, `known_at` or both: the same document as it was then, folded from the log itself. `as_of` selects"
+    " the events that had occurred by then, `known_at` those that had been recorded by then, both together what was"
+    " known at `known_at` about `as_of`.",
+    response_model=Order,
+    responses={
+        200: {"description": "The order", "headers": answer_headers('"3"') | PARKED_HEADER},
+        **NOT_MODIFIED,
+        **problems.responses(
+            *_UNAVAILABLE,
+            (503, "projection-parked", "The read model could not apply an event of this order that the token names."),
+            _INVALID,
+            TIME_IN_THE_FUTURE,
+            (404, "order-not-found", "There is no such order, or was none then; Consistency-Token says as of when."),
+            *problems.UNREADABLE,
+        ),
+    },
+    openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
+)
+async def get_order(request: Request, order_id: OrderId) -> Response:
+    if request.scope["query_string"] and request.query_params:
+        return await answer_order_then(request, order_id)
+    at, document, headers = await answer(request, ORDERS, lambda orders, at_least: orders.one(order_id, at_least))
+    headers |= parked_headers(document, at, request.headers.get("consistency-token"))
+    if document.body is None or document.version is None:
+        detail = f"There is no order {order_id!r}."
+        return problems.problem(404, "order-not-found", "There is no such order", detail, request.url.path, headers)
+    return unless_known(request, document.body, f'"{document.version.decode()}"', headers)
+
+
+_PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A page of orders", "headers": answer_headers('"c0ffee"')},
+    **NOT_MODIFIED,
+    **problems.responses(*_UNAVAILABLE, _INVALID, (400, "malformed-cursor", "The cursor is not one of ours.")),
+}
+
+
+@router.get(
+    "/orders",
+    summary="All orders, newest first",
+    description="By the time they were placed, then by id, both descending. Following `next_cursor` neither repeats"
+    " nor misses an order, whatever is placed meanwhile.",
+    response_model=OrderPage,
+    responses=_PAGE_RESPONSES,
+    openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
+)
+async def list_orders(request: Request, listing: Annotated[Listing, Query()]) -> Response:
+    return await _list(request, None, listing)
+
+
+@router.get(
+    "/customers/{customer_id}/orders",
+    summary="A customer's orders, newest first",
+    description="As `GET /orders`, of one customer. A customer without orders has an empty list.",
+    response_model=OrderPage,
+    responses=_PAGE_RESPONSES,
+    openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
+)
+async def list_customer_orders(
+    request: Request, customer_id: CustomerId, listing: Annotated[Listing, Query()]
+) -> Response:
+    return await _list(request, customer_id, listing)
+
+
+async def _list(request: Request, customer_id: str | None, listing: Listing) -> Response:
+    after = None if listing.cursor is None else decode_cursor(listing.cursor)
+    _, page, headers = await answer(
+        request, ORDERS, lambda orders, _: orders.newest(customer_id, listing.status, after, listing.limit)
+    )
+    cursor = None if page.next_entry is None else encode_cursor(page.next_entry.decode())
+    if cursor is not None:
+        headers["Link"] = f'<{_next_page(request, cursor)}>; rel="next"'
+    body = _render(page, cursor)
+    return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
+
+
+def _render(page: IndexPage, cursor: str | None) -> bytes:
+    next_cursor = b"null" if cursor is None else b'"%b"' % cursor.encode()
+    return b'{"orders":[%b],"next_cursor":%b}' % (b",".join(page.summaries), next_cursor)
+
+
+def _next_page(request: Request, cursor: str) -> str:
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{request.url.path}?{urlencode([*kept, ('cursor', cursor)])}"
+
+
+ORDERS = ReadModel(
+    name="orders",
+    store=in_redis,
+    reader=OrdersReader,
+    router=router,
+    tag="orders",
+    tag_description="Orders as the read model shows them.",
+    required=True,
+)

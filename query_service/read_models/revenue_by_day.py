@@ -1,20 +1,37 @@
-"""The read model of revenue, which is kept in PostgreSQL: lines of sums by day, currency and status."""
+"""The read model of revenue: sums by day, currency and status, in PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import date
-from typing import Any, NamedTuple
+import re
+from datetime import date, timedelta
+from hashlib import blake2b
+from typing import Annotated, Any, NamedTuple
 
 import asyncpg
+import msgspec
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from starlette.responses import Response
 
-from query_service.reader import ReadModelUnavailable
-from query_service.reading import At, Reading
+from query_service.api.dependencies import answer
+from query_service.api.requests import (
+    IF_NONE_MATCH,
+    NOT_MODIFIED,
+    PARKED_STREAMS_HEADER,
+    TOKEN_HEADERS,
+    answer_headers,
+    unless_known,
+)
+from query_service.postgresql_store import ANSWER_SECONDS, in_postgresql
+from query_service.read_model import ReadModel
+from query_service.read_result import ReadModelUnavailable, ReadPosition, ReadResult
+from shared.aggregates.order import OrderStatus
+from shared.http import problems
 from shared.postgres import CONNECTION_LOST
 from shared.read_models.keys import Checkpoint
 
-NAME = "revenue_by_day"
-_ASK_SECONDS = 5.0
+# --- reader --------------------------------------------------------------------------------------------------------
 
 # One statement sees one state of the database, so the lines belong to the checkpoint: to the lowest of the partitions'.
 _LINES = """
@@ -65,24 +82,148 @@ class Lines(NamedTuple):
     parked: int
 
 
-class Revenue:
+class RevenueReader:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
 
-    async def between(self, first: date, last: date, currency: str | None) -> Reading[Lines]:
+    async def between(self, first: date, last: date, currency: str | None) -> ReadResult[Lines]:
         """The lines of those days, both included, by day, currency and status. Raises `ReadModelUnavailable`."""
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 rows = await self._pool.fetch(_LINES, first, last, currency)
         except CONNECTION_LOST as error:
             raise ReadModelUnavailable("PostgreSQL") from error
         if not rows:
-            return Reading(None, Lines([], 0))
-        checkpoint = Checkpoint(*rows[0][:4])
+            return ReadResult(None, Lines([], 0))
         lines = [_line(row[5:]) for row in rows if row["day"] is not None]
-        return Reading(At(checkpoint, checkpoint.token.encode()), Lines(lines, rows[0]["parked"]))
+        return ReadResult(ReadPosition.of(Checkpoint(*rows[0][:4])), Lines(lines, rows[0]["parked"]))
 
 
 def _line(columns: tuple[Any, ...]) -> Line:
     day, currency, status, *amounts = columns
     return Line(day, currency, status, *map(int, amounts))
+
+
+# --- documents -----------------------------------------------------------------------------------------------------
+
+
+class RevenueLine(BaseModel):
+    day: date = Field(description="on which the orders were placed, in UTC")
+    currency: str = Field(description="ISO 4217")
+    status: OrderStatus = Field(description="of the orders now")
+    orders: int = Field(description="number of orders")
+    placed: int = Field(description="total of the orders, in minor units")
+    paid: int = Field(description="amount paid for them, in minor units")
+    cancelled: int = Field(description="total of the cancelled ones, in minor units")
+
+
+class RevenueReport(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "from": "2010-12-01",
+                "to": "2010-12-31",
+                "currency": "GBP",
+                "lines": [
+                    {
+                        "day": "2010-12-01",
+                        "currency": "GBP",
+                        "status": "PENDING",
+                        "orders": 2,
+                        "placed": 7_128,
+                        "paid": 0,
+                        "cancelled": 0,
+                    },
+                ],
+            }
+        }
+    )
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    currency: str | None
+    lines: list[RevenueLine] = Field(description="by day, currency and status")
+
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+router = APIRouter(tags=["reports"])
+
+MAX_DAYS = 366
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def _only_dates(value: object) -> object:
+    # Pydantic would also take times and seconds since 1970.
+    if not isinstance(value, str) or _DATE.fullmatch(value) is None:
+        raise ValueError("should be a date, such as 2026-01-31")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_only_dates)]
+
+
+class Span(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    first: Day = Field(alias="from", description="the first day (UTC)", examples=["2010-12-01"])
+    last: Day = Field(
+        alias="to", description=f"the last day, included; at most {MAX_DAYS} days in all", examples=["2010-12-31"]
+    )
+    currency: str | None = Field(
+        None, pattern="^[A-Z]{3}$", description="ISO 4217; without it, every currency", examples=["GBP"]
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Span:
+        if not timedelta(0) <= self.last - self.first < timedelta(days=MAX_DAYS):
+            raise ValueError(f"from should not be after to, and the two hold at most {MAX_DAYS} days")
+        return self
+
+
+@router.get(
+    "/reports/revenue",
+    summary="Revenue by day, currency and status",
+    description="Counts every order under the day it was placed (UTC) and the status it has now. `placed` is the total"
+    " of the orders, `paid` what was paid for them, `cancelled` the total of the cancelled ones (a cancelled order that"
+    " had been paid counts in all three). Amounts are in minor units and never mixed between currencies. Combinations"
+    " without orders are left out.",
+    response_model=RevenueReport,
+    responses={
+        200: {"description": "The report", "headers": answer_headers('"c0ffee"') | PARKED_STREAMS_HEADER},
+        **NOT_MODIFIED,
+        **problems.responses(
+            (400, "malformed-token", "The Consistency-Token is not one of ours."),
+            (400, "unknown-log", "The Consistency-Token belongs to another event log."),
+            (422, "invalid-request", "A parameter is missing, not acceptable or unknown, or the range is too long."),
+            (503, "projection-lagging", "The read model did not reach the Consistency-Token in time."),
+            (503, "projection-rebuilding", "The read model is being built from the log."),
+            (503, "read-model-unavailable", "PostgreSQL, which stores the read model, does not answer."),
+            (503, "log-unavailable", "PostgreSQL does not answer, which was needed to judge a Consistency-Token."),
+        ),
+    },
+    openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
+)
+async def get_revenue(request: Request, span: Annotated[Span, Query()]) -> Response:
+    _, (lines, parked), headers = await answer(
+        request, REVENUE_BY_DAY, lambda revenue, _: revenue.between(span.first, span.last, span.currency)
+    )
+    if parked:
+        headers["Projection-Parked-Streams"] = str(parked)
+    report = {
+        "from": span.first,
+        "to": span.last,
+        "currency": span.currency,
+        "lines": [line._asdict() for line in lines],
+    }
+    body = msgspec.json.encode(report)
+    return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
+
+
+REVENUE_BY_DAY = ReadModel(
+    name="revenue_by_day",
+    store=in_postgresql,
+    reader=RevenueReader,
+    router=router,
+    tag="reports",
+    tag_description="Sums over orders, in PostgreSQL.",
+)

@@ -1,4 +1,4 @@
-"""What both services have in common over HTTP: the application shell, health, metrics, offline docs, the server."""
+"""The HTTP application of every process: its shell, health, metrics, offline docs and server."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Every error is a problem document (RFC 9457). Switch on its `code`, which never 
 an address that is none is 404 `no-such-route`, a method that is not offered there 405 `method-not-allowed`.
 """
 
-# The event loop (libuv) accepts one connection a turn and listening socket. At twice the load that is less than arrive;
-# they grow old before they are even seen, and each turn has little to do. So it is given the same socket several times.
+# The event loop (libuv) accepts one connection a turn for each listening socket. Under overload more arrive, and wait
+# unseen in the kernel's queue. So it gets the same socket several times.
 _ACCEPTED_AT_ONCE = 64
 
 
 @dataclass
 class NotReady(Unavailable):
-    """`reason` says which dependency is missing."""
+    """`reason` names the dependency that is missing."""
 
     reason: str
     code = "not-ready"
@@ -63,9 +63,9 @@ def create_api(
     lifespan: Lifespan[FastAPI],
     ready: Callable[[], Awaitable[None]],
     tags: list[dict[str, str]] | None = None,
-    stamp: ResponseHeaders = NO_RESPONSE_HEADERS,
+    response_headers: ResponseHeaders = NO_RESPONSE_HEADERS,
 ) -> FastAPI:
-    """An application with everything but its own routes.
+    """An application without its own routes.
 
     `ready` raises `NotReady` while the service cannot do its work.
     """
@@ -81,22 +81,22 @@ def create_api(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redirect_slashes=False,
     )
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, stamp=stamp)
-    problems.install(app, stamp)
+    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, response_headers=response_headers)
+    problems.install(app, response_headers)
     _add_operations(app, ready)
-    _complete_document(app, stamp)
+    _complete_document(app, response_headers)
     return app
 
 
 def add_routes(app: FastAPI, *routers: APIRouter) -> None:
-    """Puts the routers' routes before all others, as the app's own: `include_router` would match each request twice."""
+    """Adds the routes of the routers before all others. `include_router` would match each request twice."""
     app.router.routes[:0] = [route for router in routers for route in router.routes]
 
 
 def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
     @app.get("/livez", tags=[_OPERATIONS], summary="Is the process alive?", response_model=Health)
     async def livez() -> Response:
-        """The process answers, whatever it depends on. Where this fails, start it again."""
+        """Answers whenever the process runs, whatever it depends on. Restart the process where this fails."""
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     @app.get(
@@ -107,7 +107,7 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         responses=problems.responses((503, "not-ready", "A server it depends on is missing; the detail names it.")),
     )
     async def readyz() -> Response:
-        """Everything it depends on answers. Where this fails, send it no requests; starting it again does not help."""
+        """Answers 200 when every server it depends on answers. Where this fails, send no requests; do not restart."""
         await ready()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
@@ -123,8 +123,8 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _complete_document(app: FastAPI, stamp: ResponseHeaders) -> None:
-    """Puts into the document the `Problem` schema, which routes refer to, and the stamp, which none can forget."""
+def _complete_document(app: FastAPI, response_headers: ResponseHeaders) -> None:
+    """Adds the `Problem` schema and the response headers to the OpenAPI document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -137,18 +137,18 @@ def _complete_document(app: FastAPI, stamp: ResponseHeaders) -> None:
                 tags=app.openapi_tags,
             )
             document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = problems.PROBLEM_SCHEMA
-            _describe(stamp, document)
+            _describe(response_headers, document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _describe(stamp: ResponseHeaders, document: dict[str, Any]) -> None:
-    if not stamp.described:
+def _describe(response_headers: ResponseHeaders, document: dict[str, Any]) -> None:
+    if not response_headers.described:
         return
-    document["components"]["headers"] = dict(stamp.described)
-    references = {name: {"$ref": f"#/components/headers/{name}"} for name in stamp.described}
+    document["components"]["headers"] = dict(response_headers.described)
+    references = {name: {"$ref": f"#/components/headers/{name}"} for name in response_headers.described}
     for methods in document["paths"].values():
         for operation in methods.values():
             if _OPERATIONS not in operation["tags"]:

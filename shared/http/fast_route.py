@@ -1,8 +1,8 @@
 """Routes that call their endpoint directly.
 
-FastAPI looks for parameters of every kind in every request. An endpoint that asks for the request, parts of the path
-and a JSON body, and answers with a response, is called here without that search (decision 18). Path and body are read
-once; what is not acceptable is FastAPI's `RequestValidationError`.
+FastAPI looks for parameters of every kind in every request. `FastRoute` calls an endpoint without that search when it
+takes only the request, parts of the path and a JSON body, and returns a response (decision 18). It reads path and body
+once, and raises FastAPI's `RequestValidationError` for what is not acceptable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class FastRoute(APIRoute):
 
 
 class _Parameters(NamedTuple):
-    """Those that follow the request: parts of the path, then the body where there is one."""
+    """The parameters after the request: parts of the path, then the body, if any."""
 
     path: list[tuple[str, TypeAdapter[Any]]]
     body: type[BaseModel] | None
@@ -65,7 +65,7 @@ def _located(error: ValidationError, *place: str) -> list[dict[str, Any]]:
 
 
 def _parameters_of(route: APIRoute) -> _Parameters | None:
-    """None where the endpoint asks for anything else."""
+    """None where the endpoint has other parameters."""
     hints = get_type_hints(route.endpoint, include_extras=True)
     if route.dependencies or hints.get("return") is not Response:
         return None

@@ -1,4 +1,4 @@
-"""The outermost layer of both services: correlation id, size limit, stamp, metrics and one log line a request.
+"""The outermost layer of both services: correlation id, body limit, response headers, metrics, one log line a request.
 
 Plain ASGI rather than `BaseHTTPMiddleware`, which costs a task and a stream for every request.
 """
@@ -33,17 +33,17 @@ _log = get_logger()
 
 
 class RequestMiddleware:
-    def __init__(self, app: ASGIApp, max_body_bytes: int, stamp: ResponseHeaders) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, response_headers: ResponseHeaders) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
-        self._stamp = stamp.headers
+        self._response_headers = response_headers.headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        given, announced, waits_for_us = _read(scope["headers"])
+        given, content_length, expects_continue = _read(scope["headers"])
         identified = _identified(given)
         scope["correlation_id"] = identified
         structlog.contextvars.bind_contextvars(correlation_id=identified)
@@ -54,22 +54,22 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], echo, *self._stamp(scope)]
+                message["headers"] = [*message["headers"], echo, *self._response_headers(scope)]
             await send(message)
 
         try:
-            await self._app(scope, self._limited(announced, waits_for_us, receive), send_with_id)
+            await self._app(scope, self._limited(content_length, expects_continue, receive), send_with_id)
         finally:
-            # An event stream says when it began: it may go on for hours.
+            # An event stream sets when it began: it may last for hours.
             answered_at = scope.get("answered_at") or perf_counter()
             _observe(scope, status, answered_at - started)
 
-    def _limited(self, announced: int | None, waits_for_us: bool, receive: Receive) -> Receive:
-        """`receive` that refuses a body over the limit, announced or not, with 413.
+    def _limited(self, content_length: int | None, expects_continue: bool, receive: Receive) -> Receive:
+        """`receive` that refuses a body over the limit with 413, whether or not Content-Length gives its size.
 
         FastAPI's own `max_body_size` answers in plain text, which would break the promise of problem details.
         """
-        too_large = announced is not None and announced > self._max_body_bytes
+        too_large = content_length is not None and content_length > self._max_body_bytes
         received = 0
 
         async def receive_limited() -> Message:
@@ -79,20 +79,20 @@ class RequestMiddleware:
                 received += len(message.get("body", b""))
                 if received <= self._max_body_bytes:
                     return message
-            if not (too_large and waits_for_us):
+            if not (too_large and expects_continue):
                 await _discard(receive)
             raise self._too_large()
 
         return receive_limited
 
     def _too_large(self) -> HTTPException:
-        # The unread rest of the body must not be taken for the next request on this connection.
+        # The unread rest of the body must not be parsed as the next request on this connection.
         return HTTPException(413, f"The body may be at most {self._max_body_bytes} bytes.", {"Connection": "close"})
 
 
 async def _discard(receive: Receive) -> None:
-    """Takes in the rest of a body, within bounds: a connection that is closed on unread bytes is reset, and a client
-    that is still sending would never see our answer."""
+    """Reads the rest of a body, within bounds: closing a connection with unread bytes resets it, and a client that is
+    still sending would never see the answer."""
     discarded = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(_DISCARD_SECONDS):
@@ -104,7 +104,7 @@ async def _discard(receive: Receive) -> None:
 
 
 def correlation_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's where it sent an acceptable one, or a new one."""
+    """The client's correlation id where it is acceptable, else a new one."""
     return _identified(_read(headers)[0])
 
 
@@ -113,16 +113,16 @@ def _identified(given: str | None) -> str:
 
 
 def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, int | None, bool]:
-    """(X-Correlation-ID, Content-Length, whether the client sends its body only when told to), in one pass."""
-    given, announced, waits_for_us = None, None, False
+    """(X-Correlation-ID, Content-Length, whether the client sent `Expect: 100-continue`), in one pass."""
+    given, content_length, expects_continue = None, None, False
     for name, value in headers:
         if name == CORRELATION_HEADER:
             given = value.decode("latin-1")
         elif name == b"content-length" and value.isdigit():
-            announced = int(value)
-        elif name == b"expect":  # 100-continue: told now, it sends nothing at all
-            waits_for_us = True
-    return given, announced, waits_for_us
+            content_length = int(value)
+        elif name == b"expect":  # 100-continue: refused now, the client sends no body at all
+            expects_continue = True
+    return given, content_length, expects_continue
 
 
 @cache

@@ -22,7 +22,7 @@ MEDIA_TYPE = "application/problem+json"
 
 _log = get_logger()
 
-# Which branch of the error tree is which status. Looked up along the class's bases, so a leaf needs no entry.
+# The status of each branch of the error tree. Looked up along the bases of the class, so a leaf needs no entry.
 STATUS: dict[type[errors.OrdersError], int] = {
     errors.Malformed: 400,
     errors.NotFound: 404,
@@ -35,7 +35,7 @@ STATUS: dict[type[errors.OrdersError], int] = {
     errors.OrdersError: 500,
 }
 
-# Codes of what the framework refuses before any of our code runs.
+# Codes of the framework's own errors.
 _CODES = {400: "malformed-json", 404: "no-such-route", 405: "method-not-allowed", 413: "body-too-large"}
 
 
@@ -60,12 +60,12 @@ def problem(
     return Response(msgspec.json.encode(body, enc_hook=str), status, headers, media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI, stamp: ResponseHeaders) -> None:
-    """Every error that leaves the app is a problem document, the framework's own included."""
+def install(app: FastAPI, response_headers: ResponseHeaders) -> None:
+    """Answers every error as a problem document, also those of the framework."""
     app.add_exception_handler(errors.OrdersError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, partial(_unexpected, stamp))
+    app.add_exception_handler(Exception, partial(_unexpected, response_headers))
 
 
 def status_of(error: type[errors.OrdersError]) -> int:
@@ -78,7 +78,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, errors.Unavailable):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
-    if status >= 500 and status != 503:  # 503s come in thousands; what causes them is logged where it is noticed
+    if status >= 500 and status != 503:  # 503s come in thousands; their cause is logged where it is detected
         _log.warning(error.code, detail=error.detail, path=request.url.path)
     data = {name: value for name, value in vars(error).items() if not name.startswith("_")}
     reserved = {"type", "title", "status", "detail", "instance", "code", "retry_after"}
@@ -114,20 +114,20 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == 404:
         detail = f"There is nothing at {request.url.path}; /docs lists what there is."
-    elif error.status_code == 400:  # FastAPI's only one; its own words would not help anybody
+    elif error.status_code == 400:  # FastAPI's only one; its own text names no cause
         detail = "The body is not JSON that can be read: not UTF-8, nested too deeply, or with a number too long."
     elif error.status_code == 405:
         detail = f"{request.method} is not offered at {request.url.path}."
     return problem(error.status_code, code, title, detail, request.url.path, error.headers)
 
 
-async def _unexpected(stamp: ResponseHeaders, request: Request, error: Exception) -> Response:
+async def _unexpected(response_headers: ResponseHeaders, request: Request, error: Exception) -> Response:
     # The traceback goes to the log, never to the client.
     _log.error("unexpected error", path=request.url.path, exc_info=error)
     detail = "This is a defect of the service. The log has it under this request's X-Correlation-ID."
-    # Answered outside of `Edge`, which gives every other answer its id and stamp.
+    # Answered outside of `RequestMiddleware`, which adds these headers to every other answer.
     headers = {"X-Correlation-ID": request.scope.get("correlation_id", "")}
-    headers |= {name.decode(): value.decode() for name, value in stamp.headers(request.scope)}
+    headers |= {name.decode(): value.decode() for name, value in response_headers.headers(request.scope)}
     return problem(500, "internal-error", "Internal error", detail, request.url.path, headers)
 
 
@@ -157,18 +157,18 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
-# Of every route that folds events.
+# Of every route that folds the events of a stream.
 UNREADABLE = (
-    (500, "unknown-event-type", "The log holds an event of the order that a newer program wrote. Deploy that first."),
-    (500, "unknown-schema-version", "The same, of an event's version."),
-    (500, "unreadable-payload", "A stored event of the order does not have the shape of its type."),
+    (500, "unknown-event-type", "The stream holds an event that a newer program wrote. Deploy that program first."),
+    (500, "unknown-schema-version", "The stream holds a version of an event that a newer program wrote."),
+    (500, "unreadable-payload", "A stored event of the stream does not have the shape of its type."),
 )
 _DEFECT = (500, "internal-error", "A defect of the service; its log has it under the X-Correlation-ID.")
 
 
 def responses(*described: tuple[int, str, str]) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route: (status, code, when it happens). Codes of one status are listed together; that of a
-    defect comes by itself."""
+    """The `responses=` of a route, from (status, code, when it happens). Lists the codes of one status together; adds
+    `internal-error`."""
     out: dict[int | str, dict[str, Any]] = {}
     for status, code, when in (*described, _DEFECT):
         example = {
@@ -178,7 +178,7 @@ def responses(*described: tuple[int, str, str]) -> dict[int | str, dict[str, Any
                 "title": HTTPStatus(status).phrase,
                 "status": status,
                 "detail": when,
-                "instance": "/orders/42",
+                "instance": "/",
                 "code": code,
             },
         }

@@ -1,4 +1,4 @@
-"""The server's side of a connection, as far as a response that never ends by itself must know it."""
+"""The server's side of a connection, for responses that do not end by themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class ServerProtocol(HttpToolsProtocol):
-    """Given to the server in place of its own protocol. Every request finds its own with `protocol_of`."""
+    """Replaces uvicorn's own protocol. `protocol_of` returns that of a request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -18,9 +18,8 @@ class ServerProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        # What refers to each other is only let go of when the cyclic collector comes by, and it comes seldom
-        # (`shared.gc_tuning`): those who connect anew for each request would make the process grow. A request that is
-        # still being handled keeps what it needs.
+        # Breaks reference cycles: the cyclic collector runs seldom (`shared.gc_tuning`), and clients that connect anew
+        # for each request would make the process grow. A request that is still being handled keeps what it needs.
         self.app_state = {}
         self.cycle = self.scope = None  # type: ignore[assignment]
         self.pipeline.clear()
@@ -30,7 +29,7 @@ class ServerProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def cut(self) -> None:
-        """Closes the connection at once. An orderly close would wait until the client has read what was sent."""
+        """Closes the connection at once. An orderly close would wait until the client has read everything."""
         self.transport.abort()
 
 

@@ -1,4 +1,4 @@
-"""Headers that every answer of a service's routes carries, its errors included: put on where the answer leaves."""
+"""Headers of every answer of a service's routes, errors included. `RequestMiddleware` adds them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 
 class ResponseHeaders(NamedTuple):
-    """`headers` gives names and values for the answer to a request; `described` is how OpenAPI describes them."""
+    """`headers` returns names and values for the answer to a request; `described` is their OpenAPI description."""
 
     headers: Callable[[Scope], Sequence[tuple[bytes, bytes]]]
     described: Mapping[str, Any]

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 
-from query_service.news import News
+from query_service.checkpoint_subscription import CheckpointSubscription
 from shared.eventstore.token import ConsistencyToken
 from shared.read_models.keys import PartitionKeys
 from shared.redis import REDIS_DOWN, create_redis
@@ -69,7 +69,7 @@ async def test_on_a_cluster_everything_runs_unchanged_even_when_a_master_dies_an
 async def test_news_come_from_partitions_on_every_node(nodes: list[Node]) -> None:
     settings = settings_for("postgresql://nowhere", cluster_url(nodes))
     redis = create_redis(settings)
-    news = News(redis, "orders")
+    news = CheckpointSubscription(redis, "orders")
     news.start()
     try:
         publish = redis.register_script("return redis.call('PUBLISH', ARGV[1], ARGV[2])")

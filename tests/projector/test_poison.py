@@ -11,7 +11,7 @@ from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed
 from tests.projector.sick import SickStack, three_events_of_two_orders
-from tests.query_service.reading import get, token_now
+from tests.query_service.reads import get, token_now
 from tests.recording import Recorder
 from tests.running import eventually
 
@@ -46,7 +46,7 @@ async def test_one_stuck_projection_does_not_stop_the_other(name: str, stack: Si
     status, healthy = await stack.status(name), await stack.status(other)
     event = status["stopped_at"]
     assert (status["checkpoint"], status["projector_state"], status["parked"]) == (position - 1, "stuck", 0)
-    assert (event["order_id"], event["position"], event["event_type"]) == ("a", position, "PaymentConfirmed")
+    assert (event["document_id"], event["position"], event["event_type"]) == ("a", position, "PaymentConfirmed")
     assert event["error"] == "ValueError: indigestible"
     assert event["traceback"].startswith("Traceback (most recent call last):")
     assert "indigestible" in status["stuck_because"]
@@ -91,7 +91,7 @@ async def test_a_parked_stream_waits_in_order_and_the_others_go_on_until_it_is_t
     status = await stack.status(name)
     (event,) = status["parked_events"]
     assert (status["parked"], status["stopped_at"], status["projector_state"]) == (1, None, "active")
-    assert (event["order_id"], event["position"], event["waiting"]) == ("a", position, 1)
+    assert (event["document_id"], event["position"], event["waiting"]) == ("a", position, 1)
     assert (event["event_type"], event["error"]) == ("PaymentConfirmed", "ValueError: indigestible")
     assert "in apply" in event["traceback"]
     (line,) = (line for line in logged if line["event"].startswith("parked a stream"))

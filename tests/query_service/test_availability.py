@@ -14,7 +14,7 @@ from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.read_models.lag import LagLevel, level_of
 from shared.settings import Settings
 from tests.orders import placed
-from tests.query_service.reading import get, token_now
+from tests.query_service.reads import get, token_now
 from tests.recording import Recorder
 from tests.running import eventually, free_ports, running_query_service
 
@@ -34,7 +34,7 @@ async def test_not_ready_when_the_projector_has_been_silent_for_too_long(
 ) -> None:
     meta: dict[Any, Any] = {"log_id": "0" * 32, "position": 0, "serve_from": 0, "generation": 1}
     await redis.hset("{orders.0}:meta", mapping=meta)
-    assert "sign of life" in (await queries_alone.get("/readyz")).json()["detail"]
+    assert "no heartbeat" in (await queries_alone.get("/readyz")).json()["detail"]
 
     seconds, _ = await redis.time()
     await redis.hset("{orders.0}:heartbeat", mapping={"at": (seconds - 60) * 1_000, "worker": "w", "state": "active"})

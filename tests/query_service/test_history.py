@@ -17,7 +17,7 @@ from shared.eventstore.token import ConsistencyToken
 from tests.given_when_then import problem
 from tests.orders import LAMP, MUG, cancelled, order_body, paid, placed, shipped
 from tests.query_service.past import Past, past, shared_past
-from tests.query_service.reading import token_now
+from tests.query_service.reads import token_now
 from tests.recording import Recorder
 from tests.roles import settings_of
 from tests.running import free_ports, running_query_service

@@ -12,7 +12,7 @@ import httpx
 from shared.aggregates.order import OrderCancelled
 from shared.eventstore.token import ConsistencyToken
 from tests.orders import LAMP, paid, placed
-from tests.query_service.reading import get, pages, token_now
+from tests.query_service.reads import get, pages, token_now
 from tests.recording import Recorder
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)

@@ -19,8 +19,8 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from query_service.live import log, tail
-from query_service.live.log import Progress, Subject
+from query_service.live import log_tail, stream_filter
+from query_service.live.stream_filter import EventBatch, StreamFilter
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore.log import Connection, Head, read_head
 from tests.orders import new_order_id, placed
@@ -147,9 +147,9 @@ async def test_whoever_follows_is_told_exactly_what_the_log_holds(
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a page, a batch and a search end in the middle of what a test wrote."""
-    monkeypatch.setattr(log, "EVENTS", 4)
-    monkeypatch.setattr(log, "POSITIONS", 10)
-    monkeypatch.setattr(tail, "BATCH", 5)
+    monkeypatch.setattr(stream_filter, "EVENTS", 4)
+    monkeypatch.setattr(stream_filter, "POSITIONS", 10)
+    monkeypatch.setattr(log_tail, "BATCH", 5)
 
 
 async def test_what_comes_between_the_last_page_and_the_subscription_is_not_missed(
@@ -158,11 +158,11 @@ async def test_what_comes_between_the_last_page_and_the_subscription_is_not_miss
     """The tail, which another client keeps going, has handed it over before there was anybody to take it."""
     customer = f"of-{past.order_id}"
     start = await past.recorder.record(past.order_id, placed(customer_id=customer))
-    read_page = log.read_page
+    read_page = stream_filter.read_page
     between: list[int] = []
     async with following(past.queries, f"/customers/{customer}/orders/events") as other:
 
-        async def read_page_late(connection: Connection, subject: Subject, after: int) -> tuple[Progress, Head]:
+        async def read_page_late(connection: Connection, subject: StreamFilter, after: int) -> tuple[EventBatch, Head]:
             page = await read_page(connection, subject, after)
             if not between:
                 between.append(await past.recorder.record(past.order_id, moved()))
@@ -172,7 +172,7 @@ async def test_what_comes_between_the_last_page_and_the_subscription_is_not_miss
         await other.until_it_began()
         await past.recorder.record(past.order_id, moved())
         await other.until(1)
-        monkeypatch.setattr(log, "read_page", read_page_late)
+        monkeypatch.setattr(stream_filter, "read_page", read_page_late)
         async with following(past.queries, f"/orders/{past.order_id}/events", start) as source:
             await source.until_reached(start + 1)
             await eventually(lambda: other.last_id == str(between[-1]))
@@ -307,7 +307,7 @@ async def test_a_client_that_lets_events_pile_up_is_cut_off_at_once_and_the_othe
         before = cut_off()
         await past.recorder.record(past.order_id, *[LARGE] * MORE_THAN_A_SOCKET_HOLDS)
         await awake.until(MORE_THAN_A_SOCKET_HOLDS)
-        await past.recorder.record(past.order_id, *[moved()] * (tail.MOST_WAITING + 1))
+        await past.recorder.record(past.order_id, *[moved()] * (log_tail.MAX_BUFFERED + 1))
         await eventually(lambda: cut_off() == before + 1)
         await eventually(lambda: open_streams() == 1)
         expected = await positions_in_log(past, [past.order_id], start)

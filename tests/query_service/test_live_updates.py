@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from query_service.live import log
+from query_service.live import stream_filter
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore.log import read_head
 from shared.eventstore.token import ConsistencyToken
@@ -18,7 +18,7 @@ from tests.given_when_then import problem, put_in_log
 from tests.orders import new_order_id, paid, placed, shipped
 from tests.query_service.event_source import EventSource, following
 from tests.query_service.past import Past, past, shared_past
-from tests.query_service.reading import token_now
+from tests.query_service.reads import token_now
 from tests.running import eventually, free_ports, running_query_service
 
 __all__ = ["past", "shared_past"]  # fixtures
@@ -125,8 +125,8 @@ async def test_the_header_goes_before_the_parameter_as_a_browser_repeats_both(pa
 async def test_the_whole_past_comes_in_order_however_many_pages_it_takes(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "EVENTS", 3)
-    monkeypatch.setattr(log, "POSITIONS", 7)
+    monkeypatch.setattr(stream_filter, "EVENTS", 3)
+    monkeypatch.setattr(stream_filter, "POSITIONS", 7)
     orders = [new_order_id() for _ in range(20)]
     expected = [await place(past, order_id) for order_id in orders]
     for number, order_id in enumerate([*orders, *reversed(orders)]):

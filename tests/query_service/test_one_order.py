@@ -8,7 +8,7 @@ import httpx
 
 from shared.eventstore.token import ConsistencyToken
 from tests.orders import TOTAL, paid, placed, shipped
-from tests.query_service.reading import get, token_now
+from tests.query_service.reads import get, token_now
 from tests.recording import Recorder
 
 

@@ -14,14 +14,14 @@ import pytest
 from redis.asyncio import Redis
 
 from cli.projection_admin.status import show_status
-from query_service.reader import Reader
+from query_service.coalescing_reader import CoalescingReader
 from shared.eventstore.log import read_head
 from shared.read_models.keys import PartitionKeys, partition_of, sort_key
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed
-from tests.query_service.reading import get, pages
-from tests.query_service.test_reader import scripts_run
+from tests.query_service.reads import get, pages
+from tests.query_service.test_coalescing_reader import scripts_run
 from tests.recording import Recorder
 from tests.running import eventually, is_ready, running_projector
 
@@ -99,13 +99,13 @@ async def test_operators_see_each_partition(
 
 
 @pytest.fixture
-async def reader(redis: Redis) -> AsyncIterator[Reader]:
+async def reader(redis: Redis) -> AsyncIterator[CoalescingReader]:
     """Of two partitions, one at position 9, the other at 5."""
     first = PartitionKeys("orders")
     await redis.hset(first.generations, mapping={"partitions:1": 2})
     for keys, position in zip(first.each(2), (9, 5), strict=True):
         await fill(redis, keys, position)
-    reader = Reader(redis, "orders")
+    reader = CoalescingReader(redis, "orders")
     yield reader
     await reader.close()
 
@@ -119,30 +119,30 @@ async def fill(redis: Redis, keys: PartitionKeys, position: int) -> None:
     await redis.zadd(keys.index("all"), {sort_key(NOON, name): 0})
 
 
-async def test_a_list_shows_as_much_of_the_log_as_the_partition_furthest_behind(reader: Reader) -> None:
+async def test_a_list_shows_as_much_of_the_log_as_the_partition_furthest_behind(reader: CoalescingReader) -> None:
     reading = await reader.page("all", None, 10)
 
     assert reading.at is not None
-    assert (reading.at.checkpoint.position, reading.behind) == (5, 1)
+    assert (reading.at.checkpoint.position, reading.lagging_partition) == (5, 1)
     assert reading.value.summaries == [b"of-1-1", b"of-1-0"]
 
 
-async def test_one_order_shows_as_much_as_its_own_partition(reader: Reader) -> None:
+async def test_one_order_shows_as_much_as_its_own_partition(reader: CoalescingReader) -> None:
     ids = [next(f"{n}" for n in range(99) if partition_of(f"{n}", 2) == partition) for partition in range(2)]
 
     readings = await asyncio.gather(*map(reader.document, ids))
 
-    assert [(one.at.checkpoint.position, one.behind) for one in readings if one.at] == [(9, 0), (5, 1)]
+    assert [(one.at.checkpoint.position, one.lagging_partition) for one in readings if one.at] == [(9, 0), (5, 1)]
 
 
-async def test_a_partition_that_is_not_there_leaves_no_list(reader: Reader, redis: Redis) -> None:
+async def test_a_partition_that_is_not_there_leaves_no_list(reader: CoalescingReader, redis: Redis) -> None:
     await redis.delete("{orders.1}:meta")
 
     assert (await reader.page("all", None, 10)).at is None
     assert (await reader.document("0")).at is not None or partition_of("0", 2) == 1
 
 
-async def test_generations_are_never_mixed(reader: Reader, redis: Redis) -> None:
+async def test_generations_are_never_mixed(reader: CoalescingReader, redis: Redis) -> None:
     """However they change under the reader, and whatever number of partitions they have."""
     first = PartitionKeys("orders")
     for keys in first.of(2).each(3):
@@ -180,7 +180,9 @@ async def test_who_waits_is_woken_by_the_partition_that_was_behind(
     assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 
 
-async def test_where_another_generation_was_live_in_between_it_reads_again(reader: Reader, redis: Redis) -> None:
+async def test_where_another_generation_was_live_in_between_it_reads_again(
+    reader: CoalescingReader, redis: Redis
+) -> None:
     """What it read first may be from before the generation that is live again had caught up."""
     await reader.page("all", None, 10)
     before = await scripts_run(redis)

@@ -14,7 +14,7 @@ import pytest
 from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.orders import MUG, TOTAL, cancelled, paid, placed
-from tests.query_service.reading import get, token_now
+from tests.query_service.reads import get, token_now
 from tests.recording import Recorder
 from tests.running import free_ports, running_query_service
 

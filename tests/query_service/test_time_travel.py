@@ -19,7 +19,7 @@ from tests.given_when_then import problem
 from tests.lives import EPOCH, MICROSECOND, Happening, bytes_of, included, instants, lives, projected, put_in_log
 from tests.orders import LAMP, MUG, new_order_id, order_body, paid, placed, shipped
 from tests.query_service.past import Past, past, shared_past
-from tests.query_service.reading import token_now
+from tests.query_service.reads import token_now
 
 __all__ = ["past", "shared_past"]  # fixtures
 

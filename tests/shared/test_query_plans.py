@@ -26,9 +26,9 @@ from projector.projections.revenue_by_day import REVENUE
 from projector.stores import Batch, Verdict
 from projector.stores.postgres import PostgresStore
 from projector.verification import plain
-from query_service.live import log as followed_log
-from query_service.live.log import Subject
-from query_service.read_models.revenue_by_day import Revenue
+from query_service.live import stream_filter as followed_log
+from query_service.live.stream_filter import StreamFilter
+from query_service.read_models.revenue_by_day import RevenueReader
 from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
@@ -229,9 +229,9 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "look for orders that grew": lambda pool: event_log.streams_due_for_snapshot(pool, EVENTS - 1_000, EVENTS, 3),
     "follow all events": lambda pool: followed_log.read_all(pool, EVENTS - 1_000, 1_000),
     "compare the hash that a follower had": lambda pool: followed_log.read_hash(pool, 4_711),
-    "follow an order from its start": lambda pool: followed_log.read_page(pool, Subject("order", "4711"), 0),
-    "follow a customer from the start": lambda pool: followed_log.read_page(pool, Subject("customer", "bob"), 0),
-    "report revenue": lambda pool: Revenue(pool).between(DAY - timedelta(days=6), DAY, "GBP"),
+    "follow an order from its start": lambda pool: followed_log.read_page(pool, StreamFilter("order", "4711"), 0),
+    "follow a customer from the start": lambda pool: followed_log.read_page(pool, StreamFilter("customer", "bob"), 0),
+    "report revenue": lambda pool: RevenueReader(pool).between(DAY - timedelta(days=6), DAY, "GBP"),
     "apply a batch in PostgreSQL": apply,
     "verify a page of a read model": verify_a_page,
     "look at the end of the log for an audit": lambda pool: _with(pool, audited_log.read_tip),

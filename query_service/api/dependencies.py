@@ -1,0 +1,64 @@
+"""What the routes work with, and how a route reads a read model that has reached the request's token."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from fastapi import Request
+
+from query_service.api.requests import preferred_wait
+from query_service.consistency_gate import ConsistencyGate
+from query_service.log_reader import LogReader
+from query_service.projection_status import StatusQuery
+from query_service.read_model import ReadModel
+from query_service.read_result import ReadPosition, ReadResult
+from shared.eventstore.token import ConsistencyToken
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class OpenReadModel(NamedTuple):
+    reader: Any  # as the entry of the registry makes it
+    gate: ConsistencyGate
+    status: StatusQuery
+
+
+class Queries(NamedTuple):
+    log: LogReader
+    read_models: Mapping[str, OpenReadModel]  # by name, in the order of the registry
+    token_wait_seconds: float
+    long_transaction_seconds: float
+
+
+def queries_of(request: Request) -> Queries:
+    queries: Queries = request.app.state.queries
+    return queries
+
+
+async def answer(
+    request: Request,
+    read_model: ReadModel[Any, R],
+    read: Callable[[R, ConsistencyToken | None], Awaitable[ReadResult[T]]],
+) -> tuple[ReadPosition, T, dict[str, str]]:
+    """(position that the result shows, result of `read`, headers of the answer).
+
+    Raises what `ConsistencyGate` and `read` raise, and `MalformedToken`.
+    """
+    queries = queries_of(request)
+    reader, gate, _ = queries.read_models[read_model.name]
+    token = request.headers.get("consistency-token")
+    if token is None:
+        at, value, _ = await gate.read(lambda at_least: read(reader, at_least))
+        assert at is not None
+        return at, value, {"Consistency-Token": at.token}
+    preferred = preferred_wait(request.headers.get("prefer"))
+    wait = queries.token_wait_seconds if preferred is None else preferred
+    wanted = ConsistencyToken.decode(token)
+    at, value, _ = await gate.read_at_least(wanted, wait, lambda at_least: read(reader, at_least))
+    assert at is not None
+    headers = {"Consistency-Token": at.token}
+    if preferred is not None:
+        headers["Preference-Applied"] = f"wait={preferred}"
+    return at, value, headers

@@ -1,0 +1,117 @@
+"""The events that match a filter: first those of the past, then new ones, without a gap between the two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import asyncpg
+
+from query_service.live import stream_filter
+from query_service.live.log_tail import OTHER_LOG, LogTail, SubscriptionClosed
+from query_service.live.stream_filter import EventBatch, StreamFilter
+from shared import postgres
+from shared.errors import Unavailable
+from shared.eventstore.log import Head
+from shared.metrics import EVENT_STREAMS
+from shared.postgres import CONNECTION_LOST
+from shared.settings import Settings
+
+CONNECTIONS = 2  # for reading the past; separate, so that long reads do not delay history and time travel
+PAGE_SECONDS = 5.0  # for one page, the wait for a free connection included
+RETRY_SECONDS = 0.25
+
+
+@dataclass
+class TooManyStreams(Unavailable):
+    most: int
+    code = "too-many-streams"
+    title = "The service is overloaded"
+    retry_after = 5.0
+
+    @property
+    def detail(self) -> str:
+        return f"{self.most} event streams are open; this process offers no more."
+
+
+class Subscriptions:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], tail: LogTail, most: int) -> None:
+        self._pool = pool
+        self._tail = tail
+        self._most = most
+        self._open = 0
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Counts one event stream while it is open. Raises `TooManyStreams`."""
+        if self._open >= self._most:
+            raise TooManyStreams(self._most)
+        self._open += 1
+        EVENT_STREAMS.set(self._open)
+        try:
+            yield
+        finally:
+            self._open -= 1
+            EVENT_STREAMS.set(self._open)
+
+    async def follow(
+        self, of: StreamFilter, log_id: UUID, after: int, pause: float, too_slow: Callable[[], None]
+    ) -> AsyncGenerator[EventBatch, None]:
+        """Every matching event after a position, for ever; an empty batch after `pause` seconds without one.
+
+        Past events are read from the log as fast as the consumer takes them. From the end of the log on, new events
+        come from the tail and are buffered; a consumer that leaves too many in the buffer loses the subscription, and
+        `too_slow` is called. Raises `SubscriptionClosed`.
+        """
+        position = after
+        async for batch in self._past(of, log_id, position, None):
+            yield batch
+            position = batch.position
+        with self._tail.subscribe(of, log_id, position, too_slow) as subscription:
+            # The events between the last page and the subscription.
+            async for batch in self._past(of, log_id, position, subscription.since):
+                yield batch
+                position = batch.position
+            while True:
+                events, reached = await subscription.next(pause)
+                new = [event for event in events if event.position > position]
+                position = max(position, reached)
+                yield EventBatch(new, position)
+
+    async def _past(self, of: StreamFilter, log_id: UUID, after: int, until: int | None) -> AsyncIterator[EventBatch]:
+        """Up to position `until`; None: up to the end of the log."""
+        position = after
+        while until is None or position < until:
+            try:
+                batch, head = await self._page(of, position)
+            except (*CONNECTION_LOST, asyncpg.SerializationError):
+                await asyncio.sleep(RETRY_SECONDS)  # then it continues from the same position
+                yield EventBatch([], position)
+                continue
+            if head.log_id != log_id:
+                raise SubscriptionClosed(OTHER_LOG)
+            yield batch
+            position = batch.position
+            if until is None and position >= head.position:
+                return
+
+    async def _page(self, of: StreamFilter, after: int) -> tuple[EventBatch, Head]:
+        async with asyncio.timeout(PAGE_SECONDS), self._pool.acquire() as connection:
+            return await stream_filter.read_page(connection, of, after)
+
+
+@asynccontextmanager
+async def open_subscriptions(settings: Settings) -> AsyncIterator[Subscriptions]:
+    """Follows the log, or the replica of it that history is read from. Connects at the first subscription."""
+    url = settings.history_database_url or settings.database_url
+    pool = await postgres.create_pool(settings, "live", max_size=CONNECTIONS, url=url)
+    tail = LogTail(partial(postgres.connect, settings, "live", url))
+    try:
+        yield Subscriptions(pool, tail, settings.sse_streams)
+    finally:
+        await tail.close()
+        pool.terminate()

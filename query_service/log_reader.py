@@ -1,0 +1,94 @@
+"""Questions that queries ask the log itself: its id, its head, and how far a read model is behind its head."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from shared.errors import Unavailable
+from shared.eventstore import log as event_log
+from shared.eventstore.blockers import Blocker, read_stalls
+from shared.eventstore.token import ConsistencyToken
+from shared.postgres import CONNECTION_LOST
+
+_ANSWER_SECONDS = 5.0
+MEASURE_SECONDS = 1.0  # for the lags of several checkpoints, before they count as unknown
+# Bounds the statements that foreign tokens cause. Cached are ids that are not the log's: the log may be given a new id
+# at any time, which must not be refused.
+_FOREIGN_ID_SECONDS = 1.0
+_MAX_FOREIGN_IDS = 1_000
+
+T = TypeVar("T")
+
+
+@dataclass
+class LogUnavailable(Unavailable):
+    code = "log-unavailable"
+    title = "The event log cannot be reached"
+
+    @property
+    def detail(self) -> str:
+        return "PostgreSQL does not answer, so the true end of the log is unknown."
+
+
+Shown: TypeAlias = ConsistencyToken | None  # up to where something shows the log; None: it shows nothing
+
+
+class LogReader:
+    """Every method raises `LogUnavailable`, unless it says what it does instead."""
+
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], monitor_pool: asyncpg.Pool[asyncpg.Record] | None = None
+    ) -> None:
+        """`monitor_pool` reads the blocking sessions: all connections of `pool` may be waiting for them."""
+        self._pool = pool
+        self._monitor_pool = pool if monitor_pool is None else monitor_pool
+        self._foreign: dict[UUID, float] = {}  # ids that were not the log's, and when
+
+    async def has_id(self, log_id: UUID) -> bool:
+        """Whether that is the id of the log in PostgreSQL; a negative answer may be a second old."""
+        if monotonic() - self._foreign.get(log_id, float("-inf")) < _FOREIGN_ID_SECONDS:
+            return False
+        if (await self.head()).log_id == log_id:
+            return True
+        if len(self._foreign) >= _MAX_FOREIGN_IDS:
+            self._foreign.clear()
+        self._foreign[log_id] = monotonic()
+        return False
+
+    async def head(self) -> event_log.Head:
+        return await _bounded(lambda: event_log.read_head(self._pool))
+
+    async def lag(self, shown: Shown) -> event_log.Lag:
+        """The lag of a read model that shows the log up to there."""
+        return await _bounded(lambda: event_log.read_lag(self._pool, shown))
+
+    async def lags(self, shown: Iterable[Shown]) -> tuple[event_log.Head | None, dict[Shown, event_log.Lag]]:
+        """The head and the lag of each, as far as the log answers in time. While a session blocks the events, the head
+        may be known and the lags are not."""
+        head, lags = None, {}
+        with suppress(TimeoutError, LogUnavailable):
+            async with asyncio.timeout(MEASURE_SECONDS):
+                head = await self.head()
+                for each in dict.fromkeys(shown):
+                    lags[each] = await self.lag(each)
+        return head, lags
+
+    async def blockers(self, old_seconds: float) -> list[Blocker]:
+        """The sessions that block the log, and transactions that are older than `old_seconds`."""
+        return await _bounded(lambda: read_stalls(self._monitor_pool, old_seconds))
+
+
+async def _bounded(question: Callable[[], Awaitable[T]]) -> T:
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await question()
+    except CONNECTION_LOST as error:
+        raise LogUnavailable from error

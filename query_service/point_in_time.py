@@ -1,0 +1,42 @@
+"""A point in time on both time axes, and the events of a stream that count at it. Pure.
+
+`as_of` selects the events that had occurred by then (`occurred_at`, business time), `known_at` those that had been
+recorded by then (`recorded_at`, the log's clock). A backdated event had occurred long before it was recorded.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from shared.eventstore.log import StoredEvent
+
+# How far in the future a requested time may lie. As much as a command's occurred_at, so that every time that a document
+# shows can be asked for.
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
+
+class PointInTime(NamedTuple):
+    """None: at any time."""
+
+    as_of: datetime | None = None
+    known_at: datetime | None = None
+
+    def includes(self, event: StoredEvent) -> bool:
+        """An event at the very instant counts. Neither time decreases within a stream, so a point in time always
+        includes a prefix of it."""
+        return (self.as_of is None or event.occurred_at <= self.as_of) and (
+            self.known_at is None or event.recorded_at <= self.known_at
+        )
+
+    def __str__(self) -> str:
+        """In a sentence: `as of …, known at …`; empty without either."""
+        times = {"as of": self.as_of, "known at": self.known_at}
+        return ", ".join(f"{name} {rfc3339(time)}" for name, time in times.items() if time is not None)
+
+
+def rfc3339(time: datetime) -> str:
+    """As in the JSON of answers."""
+    return str(msgspec.to_builtins(time))

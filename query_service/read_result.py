@@ -1,0 +1,71 @@
+"""What a read of a read model returns, and the log position that it shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from shared.errors import Unavailable
+from shared.read_models.keys import Checkpoint
+
+T = TypeVar("T")
+
+
+@dataclass
+class ReadModelUnavailable(Unavailable):
+    server: str = "Redis"
+    code = "read-model-unavailable"
+    title = "The read model cannot be reached"
+
+    @property
+    def detail(self) -> str:
+        return f"{self.server}, which stores the read model, does not answer."
+
+
+class ReadPosition(NamedTuple):
+    """The checkpoint that a result shows; `token` is its encoded consistency token."""
+
+    checkpoint: Checkpoint
+    token: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> ReadPosition:
+        return cls(checkpoint, checkpoint.token.encode())
+
+
+class ReadResult(NamedTuple, Generic[T]):
+    """`at` is None when there is no read model; `value` is then undefined.
+
+    `lagging_partition` is the partition whose checkpoint limits `at`.
+    """
+
+    at: ReadPosition | None
+    value: T
+    lagging_partition: int = 0
+
+
+class Document(NamedTuple):
+    """`body` is JSON that can be served as it is; None when there is no such document.
+
+    `parked` is an encoded `shared.read_models.poison.Poison`: the event that could not be applied to the document. The
+    document shows nothing from that event on.
+    """
+
+    body: bytes | None
+    version: bytes | None
+    parked: bytes | None = None
+
+
+class IndexPage(NamedTuple):
+    """Summaries of the documents on one page of an index; `next_entry` starts the next page, None on the last one."""
+
+    next_entry: bytes | None
+    summaries: list[bytes]
+
+
+class LiveGeneration(NamedTuple):
+    """The live generation of a read model, how often the live generation has changed, and its partitions."""
+
+    number: int
+    switches: int
+    partitions: int

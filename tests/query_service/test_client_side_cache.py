@@ -1,0 +1,206 @@
+"""What is answered from memory, against a model of Redis that tells each change once, in one order with its answers."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from query_service.client_side_cache import ClientSideCache
+from query_service.read_result import Document, LiveGeneration, ReadPosition
+from shared.eventstore.token import ConsistencyToken
+from shared.read_models.keys import Checkpoint, PartitionKeys, partition_of
+
+LOG, OTHER_LOG = UUID(int=1), UUID(int=2)
+FIRST = PartitionKeys("orders")
+IDS = [str(number) for number in range(6)]
+
+
+class Answer(NamedTuple):
+    layout: LiveGeneration
+    partition: int
+    at: ReadPosition
+    documents: dict[str, Document]
+
+
+Message: TypeAlias = "Answer | list[bytes] | None"
+
+
+class ModelOfRedis:
+    """A read model that is written all the while, in generations of one to three partitions, and read by one."""
+
+    def __init__(self) -> None:
+        self.layout = self._was_live = LiveGeneration(1, 0, 1)
+        self.said: deque[Message] = deque()  # and not heard yet
+        self._position = 0
+        self._written = dict.fromkeys(IDS, 0)  # the last position that changed it
+        self._history: dict[tuple[int, str], list[tuple[int, bytes]]] = {}  # (generation, id): each value, from where
+        self._reached = {(1, 0): 0}
+        self._tracked: set[bytes] = set()
+
+    def write(self, document_id: str) -> None:
+        self._position += 1
+        self._written[document_id] = self._position
+        partition = partition_of(document_id, self.layout.partitions)
+        keys = FIRST.of(self.layout.number).each(self.layout.partitions)[partition]
+        self._put(document_id)
+        self._reached[self.layout.number, partition] = self._position
+        self._changed(keys.document(document_id), keys.meta)
+
+    def switch(self, partitions: int) -> None:
+        """To a generation that was built meanwhile."""
+        self._was_live = self.layout
+        generation, switches, _ = self.layout
+        self.layout = LiveGeneration(generation + 1, switches + 1, partitions)
+        for partition in range(partitions):
+            self._reached[generation + 1, partition] = self._position
+        for document_id in IDS:
+            self._put(document_id)
+        self._changed(FIRST.generations)
+
+    def ask(self, partition: int, ids: list[str], layout: LiveGeneration | None = None) -> None:
+        """By who takes that layout for the live one; else it is."""
+        layout = layout or self.layout
+        if partition >= layout.partitions or (partition == 0 and layout != self.layout):
+            return
+        keys = FIRST.of(layout.number).each(layout.partitions)[partition]
+        mine = [one for one in ids if partition_of(one, layout.partitions) == partition]
+        position = self._reached[layout.number, partition]
+        documents = {one: self.value(layout.number, one, position) for one in mine}
+        self.said.append(Answer(layout, partition, at(position, layout.number), documents))
+        self._tracked |= {key.encode() for key in (keys.meta, *map(keys.document, mine))}
+        if partition == 0:
+            self._tracked.add(FIRST.generations.encode())
+
+    def ask_for_what_was_live(self, partition: int, ids: list[str]) -> None:
+        self.ask(partition, ids, self._was_live)
+
+    def flush(self) -> None:
+        self.said.append(None)
+        self._tracked.clear()
+
+    def reached(self, partition: int) -> int:
+        return self._reached[self.layout.number, partition]
+
+    def value(self, generation: int, document_id: str, position: int) -> Document:
+        """What a document of that generation was at a position."""
+        known = [body for since, body in self._history.get((generation, document_id), []) if since <= position]
+        return Document(known[-1], b"1") if known else Document(None, None)
+
+    def _put(self, document_id: str) -> None:
+        generation, written = self.layout.number, self._written[document_id]
+        if written:
+            body = b"generation %d, written at %d" % (generation, written)
+            self._history.setdefault((generation, document_id), []).append((written, body))
+
+    def _changed(self, *keys: str) -> None:
+        for key in keys:
+            if key.encode() in self._tracked:
+                self._tracked.remove(key.encode())
+                self.said.append([key.encode()])
+
+
+def at(position: int, generation: int = 1, serve_from: int = 0) -> ReadPosition:
+    checkpoint = Checkpoint(LOG, position, serve_from, generation)
+    return ReadPosition(checkpoint, checkpoint.token.encode())
+
+
+def hear(remembered: ClientSideCache, message: Message) -> None:
+    if isinstance(message, Answer):
+        remembered.store(*message)
+    else:
+        remembered.invalidate(message)
+
+
+ids = st.sampled_from(IDS)
+# Those that come first come most often: what is remembered has to meet with changes.
+steps = st.one_of(
+    *[st.tuples(st.just("hear"), st.integers(1, 9))] * 3,
+    *[st.tuples(st.just("write"), ids)] * 2,
+    *[st.tuples(st.just("ask"), st.integers(0, 2), st.just(IDS) | st.lists(ids, unique=True))] * 3,
+    st.tuples(st.just("ask_for_what_was_live"), st.integers(1, 2), st.just(IDS)),
+    st.tuples(st.just("switch"), st.integers(1, 3)),
+    st.tuples(st.just("flush")),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(steps, min_size=10, max_size=60), st.sampled_from([1_500, 100_000]))
+def test_whatever_is_answered_stood_at_the_place_that_the_answer_claims(
+    steps: list[tuple[str, *tuple[object, ...]]], most_bytes: int
+) -> None:
+    redis, remembered = ModelOfRedis(), ClientSideCache("orders", most_bytes)
+    claimed: dict[tuple[int, int], int] = {}
+    for name, *arguments in steps:
+        if name == "hear":
+            for _ in range(min(len(redis.said), int(str(arguments[0])))):
+                hear(remembered, redis.said.popleft())
+        else:
+            getattr(redis, name)(*arguments)
+
+        for document_id in IDS:
+            known = remembered.find(document_id, None)
+            if known is not None:
+                assert known.at is not None
+                _, position, _, generation, _ = known.at.checkpoint
+                assert known.value == redis.value(generation, document_id, position)
+                # Nor is a place ever claimed that is before one claimed earlier, or behind what has been heard.
+                assert position >= claimed.get((generation, known.lagging_partition), 0)
+                claimed[generation, known.lagging_partition] = position
+                if not redis.said:
+                    assert (generation, position) == (redis.layout.number, redis.reached(known.lagging_partition))
+
+
+@given(st.lists(steps, max_size=60))
+def test_once_all_has_been_heard_what_is_answered_is_what_redis_has(
+    steps: list[tuple[str, *tuple[object, ...]]],
+) -> None:
+    redis, remembered = ModelOfRedis(), ClientSideCache("orders", 100_000)
+    for name, *arguments in steps:
+        if name != "hear":
+            getattr(redis, name)(*arguments)
+    for partition in range(3):
+        redis.ask(partition, IDS)
+    while redis.said:
+        hear(remembered, redis.said.popleft())
+
+    for document_id in IDS:
+        known = remembered.find(document_id, None)
+        assert known is not None
+        assert known.at is not None
+        assert known.value == redis.value(redis.layout.number, document_id, known.at.checkpoint.position)
+        assert known.lagging_partition == partition_of(document_id, redis.layout.partitions)
+
+
+def remembering(at: ReadPosition, most_bytes: int = 100_000, **documents: bytes) -> ClientSideCache:
+    remembered = ClientSideCache("orders", most_bytes)
+    remembered.store(LiveGeneration(1, 0, 1), 0, at, {name: Document(body, b"1") for name, body in documents.items()})
+    return remembered
+
+
+def test_only_what_shows_a_token_answers_it() -> None:
+    remembered = remembering(at(9), a=b"document")
+
+    assert remembered.find("a", ConsistencyToken(LOG, 9)) is not None
+    assert remembered.find("a", ConsistencyToken(LOG, 10)) is None
+    assert remembered.find("a", ConsistencyToken(OTHER_LOG, 1)) is None
+
+
+def test_a_read_model_that_is_being_built_answers_nothing() -> None:
+    assert remembering(at(9, serve_from=10), a=b"document").find("a", None) is None
+
+
+def test_what_was_not_used_for_longest_goes_first() -> None:
+    remembered = remembering(at(9), 2_000, a=b"x" * 500, b=b"x" * 500)
+    remembered.find("a", None)
+
+    remembered.store(LiveGeneration(1, 0, 1), 0, at(9), {"c": Document(b"x" * 500, b"1")})
+
+    assert [name for name in "abc" if remembered.find(name, None)] == ["a", "c"]
+
+
+def test_what_takes_more_than_there_is_room_for_is_not_kept() -> None:
+    assert remembering(at(9), 2_000, a=b"x" * 3_000).find("a", None) is None

@@ -1,0 +1,106 @@
+"""Coalescing, seen from Redis: how many scripts ran for how many reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from query_service.coalescing_reader import MAX_COST, MAX_QUEUED, CoalescingReader, TooManyReads
+from shared.read_models.keys import PartitionKeys, sort_key
+from tests.projector.test_orders import NOON
+
+KEYS = PartitionKeys("orders")
+
+
+@pytest.fixture
+async def reader(redis: Redis) -> AsyncIterator[CoalescingReader]:
+    meta: dict[Any, Any] = {"log_id": "0" * 32, "position": 9, "serve_from": 0, "generation": 1}
+    await redis.hset(KEYS.meta, mapping=meta)
+    for number in range(5):
+        fields: dict[Any, Any] = {"document": f"document {number}", "summary": f"summary {number}", "version": number}
+        await redis.hset(KEYS.document(str(number)), mapping=fields)
+        await redis.zadd(KEYS.index("all"), {sort_key(NOON, str(number)): 0})
+    reader = CoalescingReader(redis, "orders")
+    yield reader
+    await reader.close()
+
+
+async def scripts_run(redis: Redis) -> int:
+    statistics = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})
+    return int(statistics["calls"])
+
+
+async def test_reads_of_one_turn_travel_together_and_each_gets_its_own(reader: CoalescingReader, redis: Redis) -> None:
+    await reader.document("0")  # the script is loaded
+    before = await scripts_run(redis)
+
+    reads = [reader.document(str(number % 5)) for number in range(100)]
+    pages = [reader.page("all", None, 2), reader.page("all", sort_key(NOON, "3"), 10), reader.page("none", None, 1)]
+    documents = [reading.value for reading in await asyncio.gather(*reads)]
+    newest, following, none = [reading.value for reading in await asyncio.gather(*pages)]
+
+    assert await scripts_run(redis) - before == 1
+    assert [document.body for document in documents] == [b"document %d" % (n % 5) for n in range(100)]
+    assert newest.summaries == [b"summary 4", b"summary 3"]
+    assert newest.next_entry == sort_key(NOON, "3").encode()
+    assert following.summaries == [b"summary 2", b"summary 1", b"summary 0"]
+    assert following.next_entry is None
+    assert (none.summaries, none.next_entry) == ([], None)
+
+
+async def test_reads_that_come_while_one_is_under_way_travel_together_after_it(
+    reader: CoalescingReader, redis: Redis
+) -> None:
+    await reader.document("0")
+    before = await scripts_run(redis)
+
+    first = reader.document("1")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    others = [reader.document("2") for _ in range(10)]
+    await asyncio.gather(first, *others)
+
+    assert await scripts_run(redis) - before == 2
+
+
+async def test_one_round_trip_never_keeps_redis_busy_for_long(reader: CoalescingReader, redis: Redis) -> None:
+    await reader.document("0")
+    before = await scripts_run(redis)
+
+    await asyncio.gather(*(reader.page("all", None, 100) for _ in range(3 * MAX_COST // 100)))
+
+    assert await scripts_run(redis) - before == 3
+
+
+async def test_every_answer_says_where_in_the_log_it_stands(reader: CoalescingReader) -> None:
+    reading = await reader.document("not there")
+
+    assert reading.value.body is None
+    assert reading.at is not None
+    assert (reading.at.checkpoint.position, reading.at.token) == (9, "0" * 32 + "-9")
+
+
+async def test_without_a_read_model_there_is_no_place_in_the_log(reader: CoalescingReader, redis: Redis) -> None:
+    await redis.delete(KEYS.meta)
+
+    assert (await reader.document("0")).at is None
+
+
+async def test_a_reader_who_went_away_is_not_waited_for(reader: CoalescingReader) -> None:
+    gone = reader.document("0")
+    gone.cancel()
+
+    assert (await reader.document("1")).value.body == b"document 1"
+
+
+async def test_the_queue_is_bounded(reader: CoalescingReader) -> None:
+    reads = [reader.document("0") for _ in range(MAX_QUEUED)]
+
+    with pytest.raises(TooManyReads):
+        reader.document("0")
+
+    await asyncio.gather(*reads)

@@ -1,0 +1,157 @@
+"""What operators are told: `/projections`, and `orders projections status`, which shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from cli.projection_admin.status import NoAnswer, show_status
+from query_service import postgresql_store
+from shared.settings import Settings
+from tests.given_when_then import problem
+from tests.orders import placed
+from tests.query_service.reads import get
+from tests.recording import Recorder
+from tests.running import eventually
+
+# For an answer, whoever is in the way. Mostly two; but a request to cancel that overtakes its statement (the server had
+# not read it yet) is lost, and the connection is given up only `ANSWER_SECONDS` later.
+LONGEST_SECONDS = 12.0
+
+
+@asynccontextmanager
+async def rival(settings: Settings, statement: str) -> AsyncIterator[int]:
+    """The pid of somebody else's session, which did that and never ends its transaction."""
+    url = settings.database_url.get_secret_value()
+    connection = await asyncpg.connect(url, server_settings={"application_name": "a rival"})
+    try:
+        await connection.execute("begin")
+        await connection.execute(statement)
+        yield connection.get_server_pid()
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What `orders projections status` prints."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+    async def show(queries: httpx.AsyncClient) -> str:
+        await asyncio.to_thread(show_status, str(queries.base_url), tmp_path)
+        return capsys.readouterr().out
+
+    return show
+
+
+async def test_who_is_in_the_way_is_named_where_nobody_can_measure_the_lag(
+    queries_alone: httpx.AsyncClient, recorder: Recorder, settings: Settings, shown: Any
+) -> None:
+    head = await recorder.record("42", placed())
+    async with rival(settings, "lock table events in access exclusive mode") as pid:
+        answers = []
+
+        async def named() -> bool:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                answers.append(await queries_alone.get("/projections"))
+            stalls = answers[-1].json()["stalls"]
+            return (pid, "a rival", "orders-query") in [
+                (stall["pid"], stall["application"], stall["blocked_application"]) for stall in stalls
+            ]
+
+        await eventually(named, LONGEST_SECONDS)
+        assert {answer.status_code for answer in answers} == {200}
+        for status in answers[-1].json()["projections"]:
+            assert (status["head"], status["checkpoint"], status["position_lag"]) == (head, 0, head)
+            assert (status["time_lag_ms"], status["level"]) == (None, None)
+            assert "session that blocks the log" in status["recommended_action"]
+            assert [(one["position_lag"], one["level"]) for one in status["partitions"]] == [(head, None)]
+        told = await shown(queries_alone)
+        assert f"In the way: pid {pid} (a rival, idle in transaction), its transaction is" in told
+        assert "; orders-query has waited for " in told
+        assert "unknown" in told
+    assert "unknown" not in await shown(queries_alone)
+
+
+async def test_what_shows_everything_is_not_behind_though_the_log_cannot_be_read(
+    queries: httpx.AsyncClient, recorder: Recorder, settings: Settings
+) -> None:
+    head = await recorder.record("42", placed())
+    for path in ("/orders/42", "/reports/revenue?from=2026-01-01&to=2026-01-31"):
+        await get(queries, path, recorder)
+    async with rival(settings, "lock table events in access exclusive mode"):
+        for status in (await queries.get("/projections")).json()["projections"]:
+            assert (status["head"], status["checkpoint"], status["position_lag"]) == (head, head, 0)
+            assert (status["time_lag_ms"], status["level"]) == (0, "normal")
+
+
+@pytest.mark.parametrize(
+    ("statement", "head"),
+    [
+        ("lock table log_head in access exclusive mode", None),  # nobody can say where the log ends
+        ("lock table read_models in access exclusive mode", 503),  # nor how far the reports are
+    ],
+)
+async def test_who_is_in_the_way_is_named_whatever_else_cannot_be_told(
+    statement: str,
+    head: int | None,
+    queries_alone: httpx.AsyncClient,
+    settings: Settings,
+    shown: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgresql_store, "ANSWER_SECONDS", 2.7)
+    async with rival(settings, statement) as pid:
+        answers: list[httpx.Response] = []
+
+        async def named() -> bool:
+            """To several at once: more than there are connections for the questions that wait."""
+            async with asyncio.timeout(LONGEST_SECONDS):
+                answers[:] = await asyncio.gather(*(queries_alone.get("/projections") for _ in range(8)))
+            return all(pid in [stall["pid"] for stall in answer.json()["stalls"]] for answer in answers)
+
+        await eventually(named, LONGEST_SECONDS)
+        monkeypatch.setattr(postgresql_store, "ANSWER_SECONDS", 0.7)
+        if head is None:
+            for status in answers[-1].json()["projections"]:
+                assert (status["head"], status["position_lag"], status["level"]) == (None, None, None)
+            assert f"In the way: pid {pid}" in await shown(queries_alone)
+        else:
+            problem(answers[-1], 503, "read-model-unavailable")
+            with pytest.raises(NoAnswer, match=rf"(?s)PostgreSQL, .*\nIn the way: pid {pid} "):
+                await shown(queries_alone)
+
+
+async def test_operators_see_who_works_on_a_read_model_what_keeps_it_and_its_generations(
+    queries_alone: httpx.AsyncClient, redis: Redis, shown: Any
+) -> None:
+    seconds, _ = await redis.time()
+    fields: dict[str, dict[Any, Any]] = {
+        "{orders.0}.generations": {"live": 2, "previous": 1, "building": 3},
+        "{orders.0}.2:meta": {"log_id": "0" * 32, "position": 7, "serve_from": 9, "generation": 2},
+        "{orders.0}:heartbeat": {
+            "at": (seconds - 60) * 1_000,
+            "worker": "host-1:4711",
+            "state": "stuck",
+            "reason": "no such host",
+        },
+    }
+    for key, values in fields.items():
+        await redis.hset(key, mapping=values)
+
+    orders, revenue, *_, trouble = [line for line in (await shown(queries_alone)).splitlines() if "e" in line][1:]
+
+    assert "orders (generation 2, 1 kept, 3 building, rebuilding: queries wait)" in orders
+    assert "host-1:4711 stuck, 6" in orders
+    assert " s ago" in orders
+    assert "revenue_by_day (generation 1, rebuilding: queries wait)" in revenue
+    assert "nobody" in revenue
+    assert trouble == "orders is stuck: no such host"
