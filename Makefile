@@ -21,7 +21,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up test test-faults check bench bench-check format lock clean
+.PHONY: help setup up test test-faults check bench bench-check format guarantees lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,9 @@ bench-check: setup  ## a minute: fails where something has become slow
 format: setup  ## put the code in its standard form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+guarantees: setup  ## write docs/guarantees.md from the markers on the tests
+	$(BIN)/python -m tests.guarantees
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # A package has one version in all of them.

@@ -145,6 +145,7 @@ def only_how_streams_begin(response: Any, **_: Any) -> None:
 STREAMS = {"response": only_how_streams_begin}
 
 
+@pytest.mark.promise("commands", "The command service answers as its OpenAPI document says")
 @command.parametrize()
 @bounded
 def test_the_command_service_answers_as_documented(case: Case, stack: Settings, customer: httpx.Client) -> None:
@@ -152,12 +153,14 @@ def test_the_command_service_answers_as_documented(case: Case, stack: Settings, 
     fitting.call_and_validate(base_url=url_of(stack.command_port), checks=CHECKS)
 
 
+@pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
 @query.parametrize()
 @bounded
 def test_the_query_service_answers_as_documented(case: Case, stack: Settings) -> None:
     aimed(case).call_and_validate(base_url=url_of(stack.query_port), checks=CHECKS, hooks=STREAMS)
 
 
+@pytest.mark.promise("commands", "The documented examples work")
 def test_the_examples_of_commands_are_carried_out_and_those_of_queries_answered(stack: Settings) -> None:
     """Each command on an order of its own, which was placed, and taken so far, by examples alone."""
     order_id, token = "", ""

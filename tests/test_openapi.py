@@ -124,6 +124,7 @@ NEVER_ANSWERED = {
 }
 
 
+@pytest.mark.promise("commands", "The OpenAPI documents list exactly the errors that the services can answer")
 @pytest.mark.parametrize("service", APPS)
 def test_every_error_that_a_service_can_answer_is_documented_and_no_other(service: str) -> None:
     told = [problems_of(operation.described) for operation in operations() if operation.service == service]

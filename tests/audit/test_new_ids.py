@@ -66,6 +66,7 @@ def test_seals_that_lost_nothing_agree_under_the_new_id_and_newer_ones_join_them
     ).output  # fmt: skip
 
 
+@pytest.mark.promise("failures", "Every seal over events that a restore lost stays a finding of the audit")
 def test_a_seal_of_what_a_restore_lost_stays_a_finding_however_far_the_log_grows(log: Log) -> None:
     log.execute(*RESTORED, NEW_ID)
     for _ in range(2):

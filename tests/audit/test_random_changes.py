@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ def changes(draw: st.DrawFn) -> str:
     return f"{column} = ({changed})::{kind}"
 
 
+@pytest.mark.promise("event-log", "The audit finds any change of any event, at that event")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(1, LAST), change=changes())
 def test_any_change_of_any_event_is_found_at_that_event(disposable: Log, position: int, change: str) -> None:

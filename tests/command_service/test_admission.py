@@ -42,6 +42,7 @@ class Process:
 
 
 class TestTheLimit:
+    @pytest.mark.promise("overload", "A burst is not refused")
     def test_is_not_lowered_by_a_burst(self) -> None:
         process = Process()
         for _ in range(10):
@@ -57,6 +58,7 @@ class TestTheLimit:
         process.observe(ON_TIME, 1)
         assert not process.limit.is_lowered
 
+    @pytest.mark.promise("overload", "A standing delay lowers the admission limit")
     def test_follows_from_what_is_answered_in_time_once_the_delay_stands(self) -> None:
         process = Process()
         process.observe(LATE, 3, rate=1_000)

@@ -251,6 +251,7 @@ class TestExpectedVersion:
             OrderShipped("t")
         )
 
+    @pytest.mark.promise("commands", "`If-Match` is always checked, also where an order is placed")
     @pytest.mark.parametrize("stale", [0, 1, 3, 9_999_999_999])
     async def test_of_another_time_is_refused(self, orders: Orders, stale: int) -> None:
         past = orders.given(placed(), paid())
@@ -291,6 +292,7 @@ class TestExpectedVersionOfANewOrder:
         assert (again["expected"], again["current"]) == (0, 1)
         assert await events_of(orders.connection, order_id) == [placed()]
 
+    @pytest.mark.promise("commands", "`If-Match` is always checked, also where an order is placed")
     @pytest.mark.parametrize("other", ['"1"', '"7"', "*"])
     async def test_of_one_that_is_there_is_refused(self, orders: Orders, order_id: str, other: str) -> None:
         for place in (order_body(order_id=order_id), order_body()):

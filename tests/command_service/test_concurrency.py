@@ -101,6 +101,7 @@ async def test_of_rivals_that_expect_the_same_version_one_wins(orders: Orders, o
         assert sorted(answer.status_code for answer in answers) == [200, *[412] * 9]
 
 
+@pytest.mark.promise("commands", "A cached state never causes a refusal")
 async def test_nobody_is_refused_because_of_what_a_service_remembers(orders: Orders, other: httpx.AsyncClient) -> None:
     order_id = await place(orders.client)  # the first service remembers a PENDING order
     payment = {"payment_reference": "pay-1", "amount": TOTAL}
@@ -111,6 +112,7 @@ async def test_nobody_is_refused_because_of_what_a_service_remembers(orders: Ord
     assert delivery.status_code == 200, delivery.text
 
 
+@pytest.mark.promise("commands", "A cached state never causes an acceptance")
 async def test_nothing_is_accepted_because_of_what_a_service_remembers(
     orders: Orders, other: httpx.AsyncClient
 ) -> None:

@@ -108,6 +108,7 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 class TestTheQueue:
+    @pytest.mark.promise("commands", "The append queue is bounded, and a refusal says when to retry")
     @pytest.mark.parametrize(
         ("admission", "refusal"),
         [(0.03, "More commands arrive than can be answered in time"), (0.0, "5 commands are waiting to be appended")],
@@ -168,6 +169,7 @@ class TestTheQueue:
             assert (await first).status_code == 201
             assert len(await shop.log()) == 2
 
+    @pytest.mark.promise("commands", "No command waits longer than the configured limit")
     async def test_lets_nobody_wait_longer_than_promised(self, database: str) -> None:
         bounds = {"append_wait_seconds": 0.3, "append_timeout_seconds": 0.6}
         async with running_shop(database, None, append_group_size=1, **bounds) as shop, shop.log_locked():
@@ -214,6 +216,9 @@ class TestAConnectionThatIsLost:
             assert "idempotent-replayed" not in answer.headers, "it had not taken effect"
             assert await events_of(shop.connection, "1") == [placed()]
 
+    @pytest.mark.promise(
+        "commands", "An unknown outcome is never reported as success; a retry with the same key tells the outcome"
+    )
     async def test_after_the_commit_leaves_the_outcome_unknown_and_the_key_tells_it(self, database: str) -> None:
         [port] = free_ports(1)
         address = urlsplit(database)
@@ -329,6 +334,7 @@ async def rival_of(database: str) -> AsyncIterator[Connection]:
 
 
 class TestStopping:
+    @pytest.mark.promise("commands", "A stopping service finishes the commands that it accepted")
     async def test_finishes_what_was_accepted(self, database: str, process: Process) -> None:
         """The real process, told to stop while orders arrive: it answers each one that it read, and places no other."""
         answers: list[httpx.Response] = []
@@ -354,6 +360,7 @@ class TestStopping:
         assert len(answers) > before, "some were in progress when it was told to stop"
         assert sorted(log) == sorted(f"order-{answer.json()['aggregate_id']}" for answer in answers)
 
+    @pytest.mark.promise("commands", "A stopping service whose log hangs ends in time and reports unknown outcomes")
     @pytest.mark.parametrize("process", [{"SHUTDOWN_SECONDS": "1", "APPEND_TIMEOUT_SECONDS": "2"}], indirect=True)
     async def test_by_a_log_that_hangs_is_not_held_up_and_still_answers(self, database: str, process: Process) -> None:
         async with rival_of(database) as rival, httpx.AsyncClient(base_url=process.url, timeout=30) as client:

@@ -51,6 +51,7 @@ async def test_an_order_is_placed_once(orders: Orders, key: dict[str, str], orde
     assert await events_of(orders.connection, first.json()["aggregate_id"]) == [placed()]
 
 
+@pytest.mark.promise("commands", "Requests with the same `Idempotency-Key` are carried out once")
 @pytest.mark.parametrize("named", [True, False], ids=["with an id of the client's", "with an id of ours"])
 async def test_fifty_at_once_place_one_order(orders: Orders, key: dict[str, str], order_id: str, named: bool) -> None:
     body = order_body(order_id=order_id) if named else order_body()
@@ -191,6 +192,7 @@ class TestAnotherRequestWithTheSameKeyIsRefused:
         assert sum([len(await stored(orders.connection, name)) for name in names]) == 1
 
 
+@pytest.mark.promise("commands", "The service purges old `Idempotency-Key`s and no others")
 async def test_a_running_service_forgets_old_keys_and_no_others(settings: Settings) -> None:
     quick = Settings.model_validate({**settings.model_dump(), "purge_interval_seconds": 0.05})
     connection = await asyncpg.connect(settings.database_url.get_secret_value())

@@ -14,6 +14,7 @@ from tests.command_service.test_group_commit import running_shop
 from tests.given_when_then import problem
 
 
+@pytest.mark.promise("commands", "An append that PostgreSQL refused is never reported as unknown")
 async def test_an_append_that_gave_up_waiting_for_a_lock_has_done_nothing_and_says_so(database_url: str) -> None:
     name = urlsplit(database_url).path.removeprefix("/")
     async with running_shop(database_url) as shop:
@@ -26,6 +27,7 @@ async def test_an_append_that_gave_up_waiting_for_a_lock_has_done_nothing_and_sa
         assert len(await shop.log()) == 1
 
 
+@pytest.mark.promise("commands", "An append that PostgreSQL refused is never reported as unknown")
 async def test_what_cannot_be_sent_is_told_as_a_defect_and_the_next_append_is_not_hurt(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

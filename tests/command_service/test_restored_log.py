@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 import httpx
+import pytest
 
 from shared.settings import Settings
 from tests.given_when_then import Orders, problem, stored
@@ -27,6 +28,7 @@ async def restore(connection: asyncpg.Connection[asyncpg.Record], position: int)
     )
 
 
+@pytest.mark.promise("failures", "No command service decides on a cached state that a restore lost")
 async def test_nothing_is_accepted_because_of_a_past_that_the_log_lost(own_orders: Orders, settings: Settings) -> None:
     [port] = free_ports(1)
     async with (

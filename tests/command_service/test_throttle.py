@@ -58,6 +58,9 @@ def admitted(throttle: Throttle) -> bool:
     return True
 
 
+@pytest.mark.promise(
+    "overload", "A throttled service admits its share of the commands and tells the other clients when to retry"
+)
 @given(st.lists(st.floats(EMERGENCY_SECONDS * 1.001, 100 * EMERGENCY_SECONDS), min_size=1, max_size=300))
 def test_of_any_run_of_commands_as_many_are_admitted_as_the_share_says(lags: list[float]) -> None:
     throttled = throttle()
@@ -104,6 +107,9 @@ async def place(client: httpx.AsyncClient) -> httpx.Response:
     return await client.post("/orders", json=order_body())
 
 
+@pytest.mark.promise(
+    "overload", "A throttled service admits its share of the commands and tells the other clients when to retry"
+)
 async def test_a_share_is_admitted_and_the_others_are_told_when_to_come_again(throttled: httpx.AsyncClient) -> None:
     before = samples((await throttled.get("/metrics")).text)
     answers = [await place(throttled) for _ in range(20)]
@@ -183,6 +189,9 @@ async def test_while_postgresql_cannot_be_asked_what_was_known_holds() -> None:
     await watching.stop()
 
 
+@pytest.mark.promise(
+    "overload", "A read model more than 30 s behind throttles commands, also when its projector is gone"
+)
 async def test_a_projector_that_is_gone_throttles_as_its_lag_grows(settings: Settings, connection: Connection) -> None:
     async with running_command_service(settings) as url, httpx.AsyncClient(base_url=url) as client:
         async with running_projector(settings):

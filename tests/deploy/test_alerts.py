@@ -245,6 +245,7 @@ def exporting() -> Iterator[None]:
                 metric.remove_by_labels(sample.labels)
 
 
+@pytest.mark.promise("lag", "Each alert fires on its condition, and only then")
 @pytest.mark.usefixtures("exporting")
 @pytest.mark.parametrize("name", TROUBLES)
 def test_an_alert_fires_when_that_goes_wrong_and_only_then(name: str) -> None:
@@ -256,6 +257,7 @@ def test_an_alert_fires_when_that_goes_wrong_and_only_then(name: str) -> None:
     assert whom in firing(expression, scrape(), before)
 
 
+@pytest.mark.promise("lag", "Each alert fires on its condition, and only then")
 def test_every_alert_is_seen_to_fire() -> None:
     assert TROUBLES.keys() | {alert_of(bounds) for bounds in LEVELS} == RULES.keys()
 

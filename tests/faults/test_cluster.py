@@ -31,6 +31,9 @@ async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
         yield nodes
 
 
+@pytest.mark.promise(
+    "read-models", "On a Redis Cluster everything runs unchanged, also while a master dies and returns"
+)
 async def test_on_a_cluster_everything_runs_unchanged_even_when_a_master_dies_and_returns(
     tmp_path: Path, database_url: str, nodes: list[Node]
 ) -> None:
@@ -66,6 +69,7 @@ async def test_on_a_cluster_everything_runs_unchanged_even_when_a_master_dies_an
         shop.close()
 
 
+@pytest.mark.promise("read-models", "Checkpoint messages arrive from partitions on every node of a Redis Cluster")
 async def test_news_come_from_partitions_on_every_node(nodes: list[Node]) -> None:
     settings = settings_for("postgresql://nowhere", cluster_url(nodes))
     redis = create_redis(settings)
@@ -86,6 +90,7 @@ async def test_news_come_from_partitions_on_every_node(nodes: list[Node]) -> Non
         await redis.aclose()
 
 
+@pytest.mark.promise("read-models", "A Redis connection that another task dropped counts as Redis being away")
 async def test_a_connection_that_another_task_has_dropped_counts_as_away(
     nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:

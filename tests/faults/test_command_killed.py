@@ -9,6 +9,9 @@ import pytest
 from tests.faults.shop import Shop, until_more
 
 
+@pytest.mark.promise(
+    "commands", "After a crash around the commit, a retry with the same key is carried out once and acknowledged"
+)
 @pytest.mark.parametrize("moment", ["append.sending", "append.committed"])
 async def test_kill_9_around_an_append_loses_and_doubles_nothing_of_those_who_ask_again(
     moment: str, shop: Shop

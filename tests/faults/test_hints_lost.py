@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 import httpx
+import pytest
 
 from shared.eventstore.log import CHANNEL
 from tests.faults.shop import Shop, until_more
@@ -15,6 +16,7 @@ POLL_SECONDS = 0.5
 LONGEST_LAG_MS = 1_500
 
 
+@pytest.mark.promise("read-models", "Polling alone bounds the lag when no NOTIFY arrives")
 async def test_without_any_notification_polling_keeps_the_lag_bounded(shop: Shop) -> None:
     connection = await asyncpg.connect(shop.servers.database_url)
     await lose_every_notification(connection)

@@ -50,6 +50,7 @@ async def customers_ordering(up: OrdersUp, promises: list[Promise]) -> AsyncIter
     await assert_read_models_equal_the_log(stack.database_url, stack.redis_url)
 
 
+@pytest.mark.promise("commands", "An acknowledged command survives `kill -9` of any process")
 @pytest.mark.parametrize("victim", ["projector", "command", "valkey", "postgres"])
 async def test_a_kill_9_while_orders_arrive_loses_and_doubles_nothing(
     victim: str, up: OrdersUp, promises: list[Promise]
@@ -60,6 +61,7 @@ async def test_a_kill_9_while_orders_arrive_loses_and_doubles_nothing(
         await eventually(lambda: f"{victim} is back" in up.terminal[said:], seconds=30)
 
 
+@pytest.mark.promise("orders-up", "A killed `orders up` leaves no process, and the next start has every order")
 async def test_kill_9_of_orders_up_leaves_no_process_and_the_next_start_has_every_order(
     up: OrdersUp, promises: list[Promise]
 ) -> None:
@@ -71,6 +73,7 @@ async def test_kill_9_of_orders_up_leaves_no_process_and_the_next_start_has_ever
         await asyncio.to_thread(up.until_ready)
 
 
+@pytest.mark.promise("commands", "An acknowledged command survives `kill -9` of all processes at once")
 async def test_kill_9_of_everything_at_once_loses_no_acknowledged_order(up: OrdersUp, promises: list[Promise]) -> None:
     async with customers_ordering(up, promises):
         for process in up.processes():

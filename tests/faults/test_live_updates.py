@@ -8,6 +8,7 @@ from time import monotonic
 
 import asyncpg
 import httpx
+import pytest
 
 from tests.faults.shop import Process, Shop, until_more
 from tests.query_service.event_source import following
@@ -21,6 +22,7 @@ def client_of(process: Process) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=process.url, timeout=20)
 
 
+@pytest.mark.promise("live-updates", "Streams of a stopping service end at once and continue at another without a gap")
 async def test_streams_of_a_service_that_is_told_to_stop_go_on_at_another_without_a_gap(shop: Shop) -> None:
     another = shop.process("query")
     await shop.start(shop.command, shop.projector, shop.query, another)

@@ -147,6 +147,11 @@ async def recovered(shop: Shop, promises: list[Promise]) -> None:
     await shop.assert_has_reached(promises[-1])
 
 
+@pytest.mark.promise("failures", "A process that is cut off from a server disturbs no other process")
+@pytest.mark.promise("failures", "Another projector takes over from one that is cut off")
+@pytest.mark.promise(
+    "failures", "With any server cut off or half-open, answers take bounded time and recovery needs no restart"
+)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_any_pair_out_of_reach_is_said_in_time_and_recovered_from_without_a_restart(
     fault: Fault, shop: Shop, wires: Wires
@@ -225,6 +230,7 @@ async def _is_not_ready(shop: Shop) -> bool:
     return answer.status_code == 503
 
 
+@pytest.mark.promise("failures", "Connections that are reset again and again lose and double nothing")
 async def test_connections_that_are_reset_again_and_again_lose_and_double_nothing(shop: Shop, wires: Wires) -> None:
     customers = shop.customers()
     async with customers.ordering(4):

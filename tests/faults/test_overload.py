@@ -46,6 +46,11 @@ def open_shop(tmp_path: Path, servers: Servers) -> Iterator[Open]:
 
 
 class TestAtTwiceTheSustainableRate:
+    @pytest.mark.promise(
+        "overload",
+        "At twice the rate that the log sustains, 90 % of the peak are placed, the rest refused at once",
+    )
+    @pytest.mark.promise("overload", "Under overload memory is bounded, and soon afterwards all orders are placed")
     async def test_of_the_log_as_many_orders_are_placed_as_ever(
         self, open_shop: Open, connection: asyncpg.Connection[asyncpg.Record]
     ) -> None:
@@ -55,6 +60,11 @@ class TestAtTwiceTheSustainableRate:
         await shop.start()
         await _assert_goodput_holds(shop, customers=2 * group, burst=queue // 2, seconds=15)
 
+    @pytest.mark.promise(
+        "overload",
+        "At twice the rate that the event loop sustains, 90 % of the peak are placed, the rest refused at once",
+    )
+    @pytest.mark.promise("overload", "Under overload memory is bounded, and soon afterwards all orders are placed")
     async def test_of_the_processor_as_many_orders_are_placed_as_ever_for_a_minute(self, open_shop: Open) -> None:
         milliseconds = 5
         # As slow as it is, more than these would be more than customers wait for.

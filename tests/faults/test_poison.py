@@ -33,6 +33,7 @@ async def assert_equal_to_the_log(settings: Settings) -> None:
     )
 
 
+@pytest.mark.promise("poison", "An operator sees what is parked, repairs it and retries it")
 async def test_an_operator_sees_what_is_parked_mends_it_and_tries_it_again(
     stack: SickStack, orders: Operator, recorder: Recorder, settings: Settings
 ) -> None:
@@ -57,6 +58,7 @@ async def test_an_operator_sees_what_is_parked_mends_it_and_tries_it_again(
     await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise("poison", "An operator repairs what stopped a projection, and it continues")
 async def test_an_operator_mends_what_has_stopped_a_projection_and_it_goes_on(
     stack: SickStack, orders: Operator, recorder: Recorder, settings: Settings
 ) -> None:
@@ -76,6 +78,7 @@ async def test_an_operator_mends_what_has_stopped_a_projection_and_it_goes_on(
     assert "nothing is parked, and no event has stopped it" in await orders("retry", "revenue_by_day")
 
 
+@pytest.mark.promise("poison", "A retry that is requested while no projector runs is done by the next one")
 async def test_what_is_asked_while_no_projector_runs_is_done_by_the_next_one(
     stack: SickStack, orders: Operator, recorder: Recorder, settings: Settings
 ) -> None:
@@ -102,6 +105,7 @@ async def test_what_is_asked_while_no_projector_runs_is_done_by_the_next_one(
     await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise("rebuilds", "A rebuild that parked a stream is not switched to")
 async def test_a_rebuild_says_how_many_streams_it_could_not_finish_and_does_not_switch(
     orders: Operator, recorder: Recorder
 ) -> None:

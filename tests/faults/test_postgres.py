@@ -37,6 +37,9 @@ def stop_immediately(server: EmbeddedPostgres) -> None:
     server.process.wait()
 
 
+@pytest.mark.promise(
+    "failures", "An immediate restart of PostgreSQL loses and doubles nothing, and no answer is older than its token"
+)
 async def test_an_immediate_restart_during_appends_and_reads_loses_and_doubles_nothing(
     shop: Shop, mortal_postgres: EmbeddedPostgres
 ) -> None:
@@ -105,6 +108,7 @@ async def deliver(commands: httpx.AsyncClient, promise: Promise) -> httpx.Respon
     return await commands.post(f"/orders/{promise['aggregate_id']}/delivery", json={})
 
 
+@pytest.mark.promise("failures", "Read models ahead of a restored log are detected and built again")
 async def test_read_models_ahead_of_a_restored_log_are_noticed_and_built_again(
     shop: Shop, mortal_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
@@ -127,6 +131,7 @@ async def test_read_models_ahead_of_a_restored_log_are_noticed_and_built_again(
     await shop.assert_all_is_well([*kept, *placed])
 
 
+@pytest.mark.promise("failures", "Read models of a lost past are built again even when the log has grown beyond them")
 async def test_read_models_of_another_past_are_built_again_though_the_log_has_grown_beyond_them(
     shop: Shop, mortal_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
@@ -144,6 +149,7 @@ async def test_read_models_of_another_past_are_built_again_though_the_log_has_gr
     assert "the log has another past" in shop.projector.log.read_text()
 
 
+@pytest.mark.promise("live-updates", "Streams of a log that was restored to an older state, or replaced, end")
 async def test_streams_of_a_log_that_was_restored_to_an_older_state_end(
     shop: Shop, mortal_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
@@ -184,6 +190,9 @@ async def audit(server: EmbeddedPostgres, *arguments: object) -> tuple[int, str]
     return answer.exit_code, answer.output
 
 
+@pytest.mark.promise("failures", "After a restore and `orders log new-id`, old tokens are refused for ever")
+@pytest.mark.promise("failures", "After a restore and `orders log new-id`, no new acknowledgement is lost")
+@pytest.mark.promise("failures", "After a restore and `orders log new-id`, the audit shows what happened")
 async def test_after_a_restore_and_a_new_id_old_tokens_are_refused_for_ever_and_auditors_see_both(
     shop: Shop, mortal_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:

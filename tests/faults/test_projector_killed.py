@@ -56,6 +56,10 @@ class Customer:
         return self.promises[-1]
 
 
+@pytest.mark.promise(
+    "read-models",
+    "`kill -9` at any step of a batch leaves a fold of the log; the next projector skips and doubles nothing",
+)
 @pytest.mark.parametrize("moments", GROUPS, ids=" / ".join)
 async def test_kill_9_at_every_step_of_a_batch_skips_and_doubles_nothing(
     moments: list[str], shop: Shop, connection: asyncpg.Connection[asyncpg.Record], redis: Redis

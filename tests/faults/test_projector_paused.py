@@ -27,6 +27,7 @@ async def wire(servers: Servers) -> AsyncIterator[Wire]:
         yield wire
 
 
+@pytest.mark.promise("projectors", "A paused projector changes nothing when it resumes after another took over")
 @pytest.mark.parametrize(("failpoint", "statement"), MOMENTS, ids=["applying", "wiping and reading"])
 async def test_a_projector_paused_in_a_batch_changes_nothing_when_it_comes_back(
     failpoint: str, statement: bytes, shop: Shop, wire: Wire

@@ -116,6 +116,9 @@ class Generation:
         return output
 
 
+@pytest.mark.promise(
+    "rebuilds", "During a rebuild, its crash, the switch and the rollback no answer is empty, mixed or older"
+)
 async def test_under_load_nobody_sees_an_empty_a_mixed_or_an_older_answer(shop: Shop, orders: Operator) -> None:
     await shop.start()
     customers = shop.customers()
@@ -150,6 +153,7 @@ async def shown(shop: Shop, name: str) -> tuple[int, int | None, int | None]:
     return one["generation"], one["previous_generation"], one["building_generation"]
 
 
+@pytest.mark.promise("rebuilds", "A killed rebuild is resumed or dropped")
 @NAMES
 @pytest.mark.usefixtures("projecting")
 async def test_killed_half_way_it_is_resumed_or_given_up(
@@ -180,6 +184,7 @@ async def assert_equal_to_the_log(servers: Servers, *read_models: str) -> None:
     )
 
 
+@pytest.mark.promise("rebuilds", "The previous generation stays until it is dropped, and only one is kept")
 @pytest.mark.usefixtures("projecting")
 async def test_one_generation_at_a_time_is_kept(orders: Operator, servers: Servers) -> None:
     assert "no earlier generation" in await orders("rollback", "orders", code=1)
@@ -193,6 +198,7 @@ async def test_one_generation_at_a_time_is_kept(orders: Operator, servers: Serve
     assert "there is no read model 'order'" in await orders("rebuild", "order", code=1)
 
 
+@pytest.mark.promise("rebuilds", "A generation that differs from the log is never switched to")
 async def test_what_differs_from_the_log_is_not_switched_to(
     settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
@@ -216,6 +222,7 @@ async def test_what_differs_from_the_log_is_not_switched_to(
     assert [key async for key in redis.scan_iter(match="{orders.0}.2:*")] == []
 
 
+@pytest.mark.promise("rebuilds", "A rebuild ends even under load that never pauses")
 @pytest.mark.usefixtures("projecting")
 async def test_a_live_generation_that_never_stands_still_is_switched_from(
     settings: Settings, recorder: Recorder, redis: Redis, servers: Servers
@@ -244,6 +251,7 @@ async def test_a_live_generation_that_never_stands_still_is_switched_from(
     await assert_equal_to_the_log(servers)
 
 
+@pytest.mark.promise("rebuilds", "`orders projections verify` tells differences by its exit code")
 @NAMES
 @pytest.mark.usefixtures("projecting")
 async def test_verify_says_in_its_exit_code_what_it_found(
@@ -259,6 +267,7 @@ async def test_verify_says_in_its_exit_code_what_it_found(
     assert "1 differences" in await orders("verify", name, code=1)
 
 
+@pytest.mark.promise("rebuilds", "A Redis that is emptied after a switch is built again")
 async def test_an_emptied_redis_is_built_again_whatever_generation_was_live(
     query_url: str, orders: Operator, recorder: Recorder, redis: Redis, servers: Servers
 ) -> None:
@@ -279,6 +288,9 @@ async def test_an_emptied_redis_is_built_again_whatever_generation_was_live(
     await assert_equal_to_the_log(servers)
 
 
+@pytest.mark.promise(
+    "rebuilds", "Old and new code of a projection run side by side; neither continues the other's generation"
+)
 async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, servers: Servers) -> None:
     """Each goes on with the generation of its own; the rebuild by the new code is the switch from one to the other."""
     old, new = shop.projector, shop.process("projector", release="other-code")

@@ -35,6 +35,8 @@ def replace_data(server: EmbeddedValkey, by: Path) -> None:
     server.start()
 
 
+@pytest.mark.promise("commands", "Commands do not depend on Redis")
+@pytest.mark.promise("read-models", "An emptied Redis is folded again; meanwhile no answer is wrong")
 async def test_flushall_under_load_is_folded_again_and_nobody_is_told_a_wrong_answer(shop: Shop, redis: Redis) -> None:
     await shop.start()
     customers = shop.customers()
@@ -50,6 +52,9 @@ async def test_flushall_under_load_is_folded_again_and_nobody_is_told_a_wrong_an
     await shop.assert_all_is_well(customers.promises)
 
 
+@pytest.mark.promise(
+    "read-models", "An older copy of Redis continues from its own checkpoint and never answers a newer token"
+)
 async def test_an_older_copy_of_redis_continues_from_what_it_has(
     shop: Shop, mortal_valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
@@ -91,6 +96,7 @@ async def _position_beyond(shop: Shop, position: int) -> bool:
     return await shop.position() > position
 
 
+@pytest.mark.promise("read-models", "A Redis without memory refuses whole batches, never half of one")
 async def test_a_redis_without_memory_refuses_whole_batches_and_goes_on_when_it_has_some(
     shop: Shop, redis: Redis
 ) -> None:

@@ -6,6 +6,7 @@ import json
 
 import asyncpg
 import httpx
+import pytest
 
 from shared.eventstore import codec
 from tests.faults.next_release import NEWER_VERSION
@@ -16,6 +17,9 @@ from tests.recording import Recorder
 from tests.running import eventually
 
 
+@pytest.mark.promise(
+    "rebuilds", "In a rolling deploy the old projector stops before a newer event and the new one continues"
+)
 async def test_the_old_projector_stops_before_a_newer_event_and_the_newer_one_continues(
     shop: Shop, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import asyncpg
 import httpx
+import pytest
 
 from tests.faults.shop import Shop, codes, until_more
 from tests.orders import order_body
@@ -24,6 +25,9 @@ OPEN_TRANSACTIONS = {
 }
 
 
+@pytest.mark.promise(
+    "failures", "Appends blocked at the log's head are answered in bounded time, and the blocking session is named"
+)
 async def test_appends_that_wait_for_the_head_are_answered_in_time_and_go_on_once_it_is_free(shop: Shop) -> None:
     await shop.start()
     customers = shop.customers()
@@ -84,6 +88,7 @@ async def _until_answered(commands: httpx.AsyncClient, number: int) -> httpx.Res
     return answers[-1]
 
 
+@pytest.mark.promise("failures", "No open transaction delays projections; a long one is named")
 async def test_projections_go_on_beside_transactions_that_never_end(shop: Shop) -> None:
     await shop.start()
     customers = shop.customers()

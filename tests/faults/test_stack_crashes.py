@@ -23,6 +23,7 @@ from tests.stack.orders_up import REPOSITORY, OrdersUp, living, orders
 __all__ = ["running", "start_up"]  # fixtures
 
 
+@pytest.mark.promise("orders-up", "A process that dies is started again at the same address")
 @pytest.mark.parametrize("name", ["command", "query", "projector", "valkey", "postgres"])
 def test_a_child_that_dies_is_restarted_where_it_was(name: str, running: OrdersUp) -> None:
     before = running.descriptor
@@ -42,6 +43,7 @@ def test_a_child_that_dies_is_restarted_where_it_was(name: str, running: OrdersU
     assert running.order_total(*running.place_order()) == 1530
 
 
+@pytest.mark.promise("orders-up", "The next start stops survivors of a killed run and leaves other processes alone")
 def test_survivors_of_a_killed_run_are_stopped_and_strangers_are_left_alone(tmp_path: Path) -> None:
     """What happens where the kernel does not end the children of a dead process."""
     with sleeper() as survivor, sleeper() as stranger:
@@ -63,6 +65,7 @@ def sleeper() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
 
+@pytest.mark.promise("orders-up", "A service that cannot start is given up with the end of its log")
 def test_a_service_that_cannot_start_is_given_up_with_the_end_of_its_log(tmp_path: Path, start_up: StartUp) -> None:
     stack = start_up(tmp_path / "data", LOG_LEVEL="LOUD")
     assert stack.process.wait(30) == 1
@@ -100,6 +103,7 @@ def ordinary_user(tmp_path: Path) -> Iterator[OrdinaryUser]:
             parent.chmod(mode)
 
 
+@pytest.mark.promise("orders-up", "It runs as root and as an ordinary user")
 def test_it_runs_as_an_ordinary_user_until_ctrl_c(
     tmp_path: Path, start_up: StartUp, ordinary_user: OrdinaryUser
 ) -> None:
@@ -113,6 +117,7 @@ def test_it_runs_as_an_ordinary_user_until_ctrl_c(
     assert living(processes) == []
 
 
+@pytest.mark.promise("orders-up", "A directory that it cannot write is reported in words")
 def test_a_directory_that_cannot_be_written_is_refused_in_words(
     tmp_path: Path, start_up: StartUp, ordinary_user: OrdinaryUser
 ) -> None:

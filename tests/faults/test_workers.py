@@ -46,6 +46,9 @@ def shares(connection: asyncpg.Connection[asyncpg.Record], *expected: int) -> Ca
     return shared
 
 
+@pytest.mark.promise(
+    "projectors", "Projectors share partitions as they join, leave, die and pause; they skip and double nothing"
+)
 async def test_projectors_share_partitions_as_they_come_go_die_and_pause(
     shop: Shop, projectors: list[Process], connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
@@ -76,6 +79,9 @@ async def test_projectors_share_partitions_as_they_come_go_die_and_pause(
     await shop.assert_all_is_well(customers.promises)
 
 
+@pytest.mark.promise(
+    "rebuilds", "A new number of partitions takes effect by a rebuild; meanwhile queries are ready and correct"
+)
 async def test_another_number_of_partitions_takes_effect_by_a_rebuild_while_queries_run(shop: Shop) -> None:
     await shop.start()
     customers = shop.customers()
@@ -121,6 +127,7 @@ async def numbers_of_partitions(shop: Shop) -> dict[str, int]:
     return {one["name"]: len(one["partitions"]) for one in answer["projections"]}
 
 
+@pytest.mark.promise("projectors", "No partition moves while no projector joins or leaves")
 async def test_nothing_moves_while_nobody_comes_or_goes(
     shop: Shop, projectors: list[Process], connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

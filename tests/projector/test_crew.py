@@ -42,6 +42,7 @@ select pid from pg_stat_activity where datname = current_database() and applicat
 """
 
 
+@pytest.mark.promise("projectors", "A projector joins no partition that it still works on with a lost session")
 async def test_it_stands_for_nothing_that_it_still_works_on_for_a_session_that_is_lost(
     projector_settings: Settings,
     recorder: Recorder,
@@ -68,6 +69,7 @@ async def test_it_stands_for_nothing_that_it_still_works_on_for_a_session_that_i
     await rival.close()
 
 
+@pytest.mark.promise("projectors", "A partition is not left to a projector that never takes it")
 async def test_what_another_stands_for_and_never_takes_is_not_left_to_it(
     projector_settings: Settings, recorder: Recorder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +81,7 @@ async def test_what_another_stands_for_and_never_takes_is_not_left_to_it(
             await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise("projectors", "A projector that cannot reach a store backs off, and joins again once it can")
 async def test_who_cannot_reach_a_store_waits_longer_each_time_and_stands_for_it_once_it_can(
     projector_settings: Settings, session: Session, redis: Redis, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
@@ -106,6 +109,7 @@ async def test_who_cannot_reach_a_store_waits_longer_each_time_and_stands_for_it
     await monitoring
 
 
+@pytest.mark.promise("projectors", "A projector stops in time, even while it removes a whole read model")
 async def test_it_ends_in_time_also_while_a_whole_read_model_is_removed(
     projector_settings: Settings,
     recorder: Recorder,
@@ -130,6 +134,7 @@ async def test_it_ends_in_time_also_while_a_whole_read_model_is_removed(
     await rival.close()
 
 
+@pytest.mark.promise("projectors", "Heartbeats continue after PostgreSQL refused one")
 async def test_its_heart_beats_on_after_postgresql_has_refused_a_beat(
     projector_settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

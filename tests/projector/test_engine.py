@@ -84,6 +84,7 @@ async def assert_equal_to_the_log(settings: Settings) -> None:
     )
 
 
+@pytest.mark.promise("read-models", "A read model equals the fold of the log, for any split into batches")
 @pytest.mark.parametrize("batch_size", [1, 7, 1_000])
 async def test_the_read_models_are_the_fold_of_the_log(
     batch_size: int, new_engine: NewEngine, recorder: Recorder, settings: Settings
@@ -151,6 +152,7 @@ async def test_a_projector_that_was_overtaken_changes_nothing(
     assert await everything_in(redis) == before
 
 
+@pytest.mark.promise("read-models", "Two projectors side by side apply every event once")
 async def test_two_engines_side_by_side_apply_every_event_once(
     new_engine: NewEngine, recorder: Recorder, settings: Settings
 ) -> None:

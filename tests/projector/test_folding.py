@@ -39,6 +39,7 @@ def project(log: list[StoredEvent], ends: list[int]) -> tuple[Documents, Entries
     return documents, entries
 
 
+@pytest.mark.promise("read-models", "A read model equals the fold of the log, for any split into batches")
 @given(logs(), st.data())
 def test_any_split_into_batches_gives_what_one_by_one_gives(log: list[StoredEvent], data: st.DataObject) -> None:
     ends = sorted(data.draw(st.lists(st.integers(0, len(log)))))

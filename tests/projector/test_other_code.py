@@ -26,6 +26,9 @@ async def readiness(projector: httpx.AsyncClient) -> str:
     return "" if answer.status_code == 200 else str(answer.json()["detail"])
 
 
+@pytest.mark.promise(
+    "rebuilds", "A projector that waits for other code is ready only while another works, and says why not"
+)
 async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_nobody_does_afterwards(
     settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,6 +217,9 @@ async def place(
     return RedisPlace(redis) if request.param == "redis" else PostgresPlace(pool, connection)
 
 
+@pytest.mark.promise(
+    "poison", "A parked stream waits in order while the others continue, and misses nothing after a retry"
+)
 @pytest.mark.timeout(400)  # a failure is worth the time it takes to shrink
 def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_parked(
     do: Do, fresh_log: FreshLog, place: Place, sessions: list[Session], monkeypatch: pytest.MonkeyPatch

@@ -40,6 +40,7 @@ def places(
     return RedisPlace(redis), PostgresPlace(pool, connection)
 
 
+@pytest.mark.promise("read-models", "Partitions folded in any order are together the fold of the log")
 @for_all(events=logs(), partitions=st.integers(1, 4), batch_size=st.integers(1, 3), data=st.data())
 @effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(

@@ -31,6 +31,7 @@ async def assert_equal_to_the_log(settings: Settings) -> None:
     )
 
 
+@pytest.mark.promise("poison", "A stuck projection does not stop the others")
 @NAMES
 async def test_one_stuck_projection_does_not_stop_the_other(name: str, stack: SickStack, recorder: Recorder) -> None:
     await stack.start(name, "stop")
@@ -78,6 +79,9 @@ async def test_a_stopped_projection_tries_again_when_it_is_asked_to(
     await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise(
+    "poison", "A parked stream waits in order while the others continue, and misses nothing after a retry"
+)
 @NAMES
 async def test_a_parked_stream_waits_in_order_and_the_others_go_on_until_it_is_tried_again(
     name: str, stack: SickStack, recorder: Recorder, settings: Settings
@@ -115,6 +119,7 @@ async def test_a_parked_stream_waits_in_order_and_the_others_go_on_until_it_is_t
     await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise("poison", "A parked order is never shown as newer than it is")
 async def test_a_parked_order_is_shown_as_far_as_it_is_known_and_never_claimed_to_be_newer(
     stack: SickStack, recorder: Recorder
 ) -> None:
@@ -137,6 +142,7 @@ async def test_a_parked_order_is_shown_as_far_as_it_is_known_and_never_claimed_t
     assert (other.json()["version"], other.headers.get("projection-parked")) == (3, None)
 
 
+@pytest.mark.promise("poison", "An order whose first event is parked is never reported as missing")
 async def test_an_order_whose_first_event_is_poison_is_not_said_not_to_exist(
     stack: SickStack, recorder: Recorder
 ) -> None:

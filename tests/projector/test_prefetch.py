@@ -149,6 +149,9 @@ async def test_documents_that_left_the_cache_are_loaded_as_of_the_batch_before(
     await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise(
+    "read-models", "A prefetched page and cached documents are used only at the checkpoint that they belong to"
+)
 async def test_a_refused_apply_empties_the_cache_and_drops_the_prefetched_page(
     engine: Engine[OrderDocument], recorder: Recorder, redis: Redis, store: WatchedStore, settings: Settings
 ) -> None:
@@ -165,6 +168,9 @@ async def test_a_refused_apply_empties_the_cache_and_drops_the_prefetched_page(
     await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise(
+    "read-models", "A prefetched page and cached documents are used only at the checkpoint that they belong to"
+)
 async def test_a_prefetched_page_is_not_used_once_the_log_is_another(
     engine: Engine[OrderDocument],
     recorder: Recorder,
@@ -214,6 +220,7 @@ async def test_a_failed_apply_is_raised_even_when_the_prefetch_fails_too(
     await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise("read-models", "The projector's document cache is bounded")
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40)) | st.sampled_from("abcdef")))
 def test_the_cache_holds_the_last_of_each_document_and_never_more_than_its_bound(
     puts_and_drops: list[tuple[str, int] | str],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ def as_shared(seen: list[Sighting]) -> list[Sighting]:
     return [one._replace(holder=shares.get(one.name)) for one in seen]
 
 
+@pytest.mark.promise("projectors", "No partition moves while no projector joins or leaves")
 @given(sightings())
 def test_once_shared_nothing_moves(seen: list[Sighting]) -> None:
     settled = as_shared(seen)
@@ -116,6 +118,9 @@ class Releases:
         return frozenset(process for process, names in self.seen_by.items() if name in names)
 
 
+@pytest.mark.promise(
+    "projectors", "No partition stays without an owner, even where projectors know different read models"
+)
 @given(
     st.dictionaries(projectors, st.lists(st.sampled_from(NAMES), unique=True), min_size=1),
     st.frozensets(projectors, max_size=3),

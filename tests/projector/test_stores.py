@@ -79,6 +79,7 @@ async def test_a_batch_is_applied_with_its_checkpoint(store: Store) -> None:
     assert standing == (checkpoint, HASH)
 
 
+@pytest.mark.promise("read-models", "A store applies a batch together with its checkpoint, or refuses it whole")
 async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) -> None:
     start = await begun(store)
     await store.apply(batch(start, 3, a='{"n":1}'), epoch=1)
@@ -92,6 +93,7 @@ async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) ->
     assert await store.load(start._replace(position=3), ["a"]) == {"a": b'{"n":1}'}
 
 
+@pytest.mark.promise("read-models", "A store applies a batch together with its checkpoint, or refuses it whole")
 async def test_a_batch_of_a_lower_epoch_is_refused_whole(store: Store) -> None:
     start = await begun(store)
     await store.claim(epoch=2)
@@ -107,6 +109,7 @@ async def test_a_batch_of_a_lower_epoch_is_refused_whole(store: Store) -> None:
     assert await store.load(start, ["a"]) == {}
 
 
+@pytest.mark.promise("read-models", "Of several projectors that apply the same batch, exactly one succeeds")
 async def test_of_many_who_apply_the_same_batch_one_does(store: Store) -> None:
     start = await begun(store)
 
@@ -124,6 +127,7 @@ async def test_beginning_again_removes_everything(store: Store) -> None:
     assert await store.load(again, ["a"]) == {}
 
 
+@pytest.mark.promise("projectors", "Partitions that begin at the same time do not block each other")
 async def test_partitions_that_begin_at_once_do_not_keep_each_other_waiting_for_ever(
     pool: asyncpg.Pool[asyncpg.Record], connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

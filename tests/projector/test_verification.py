@@ -37,6 +37,7 @@ TAMPERING: dict[str, Callable[[Redis], Awaitable[Any]]] = {
 }
 
 
+@pytest.mark.promise("rebuilds", "Verification finds every difference from the log")
 @pytest.mark.usefixtures("projecting")
 @pytest.mark.parametrize("tampering", TAMPERING)
 async def test_whatever_differs_in_redis_is_found(
@@ -53,6 +54,7 @@ async def test_whatever_differs_in_redis_is_found(
     assert re.search("42|43", str(await orders.compare(recorder.connection, redis, ["{orders.0}:"])))
 
 
+@pytest.mark.promise("rebuilds", "Verification finds every difference from the log")
 @pytest.mark.usefixtures("projecting")
 @pytest.mark.parametrize(
     "tampering",

@@ -85,6 +85,7 @@ async def test_one_is_active_and_another_stands_by_until_it_is_needed(
         await assert_equal_to_the_log(settings)
 
 
+@pytest.mark.promise("poison", "An event that cannot be applied stops its projection visibly; nothing is skipped")
 async def test_a_poison_event_stops_it_visibly_and_nothing_is_skipped(
     projector_settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
@@ -108,6 +109,7 @@ async def test_a_poison_event_stops_it_visibly_and_nothing_is_skipped(
         assert await position_is(redis, last_good)()
 
 
+@pytest.mark.promise("poison", "A stuck partition delays no other partition and costs none its lease")
 async def test_a_stuck_partition_holds_up_no_other_and_costs_none_its_lease(
     projector_settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
@@ -271,6 +273,7 @@ async def test_it_tells_postgresql_how_far_each_read_model_is_wherever_it_is_kep
         await eventually(lambda: _equals(reported, everywhere))
 
 
+@pytest.mark.promise("projectors", "The projector's log names the session that blocks it in PostgreSQL")
 @pytest.mark.parametrize(
     ("projection", "statement"),
     [

@@ -133,6 +133,7 @@ async def test_more_changes_than_fit_into_a_packet_are_told(reader: CoalescingRe
     assert {reading.value.body for reading in await asyncio.gather(*map(reader.document, ids))} == {b"1: 3"}
 
 
+@pytest.mark.promise("queries", "The cache never answers a token that it does not show")
 async def test_a_token_that_memory_does_not_show_is_asked_for(reader: CoalescingReader, redis: Redis) -> None:
     at = (await reader.document("0")).at
     assert at is not None
@@ -194,6 +195,7 @@ async def test_without_room_every_read_is_asked_for(redis: Redis) -> None:
     await reader.close()
 
 
+@pytest.mark.promise("queries", "The cache of a connection that died silently is used for a moment only")
 async def test_a_connection_that_is_dead_without_a_word_is_trusted_for_a_moment_only(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +301,7 @@ async def test_while_it_is_read_from_redis_is_asked_to_say_something_before_it_i
     await reader.close()
 
 
+@pytest.mark.promise("queries", "An answer from the cache is what Redis held at the position that the answer claims")
 async def test_whatever_is_answered_under_load_stood_at_the_place_that_it_claims(
     reader: CoalescingReader, redis: Redis
 ) -> None:

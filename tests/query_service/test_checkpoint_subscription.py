@@ -16,6 +16,7 @@ from tests.running import eventually
 CHANNEL = PartitionKeys("orders").channel
 
 
+@pytest.mark.promise("queries", "No single message ends the subscription to checkpoints")
 async def test_a_defect_in_one_message_ends_no_news(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("query_service.checkpoint_subscription.RECONNECT_SECONDS", 0.01)
     monkeypatch.setattr("query_service.checkpoint_subscription.POLL_SECONDS", 3600.0)

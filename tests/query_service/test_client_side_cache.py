@@ -6,6 +6,7 @@ from collections import deque
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,6 +128,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.promise("queries", "An answer from the cache is what Redis held at the position that the answer claims")
 @settings(max_examples=300)
 @given(st.lists(steps, min_size=10, max_size=60), st.sampled_from([1_500, 100_000]))
 def test_whatever_is_answered_stood_at_the_place_that_the_answer_claims(
@@ -154,6 +156,7 @@ def test_whatever_is_answered_stood_at_the_place_that_the_answer_claims(
                     assert (generation, position) == (redis.layout.number, redis.reached(known.lagging_partition))
 
 
+@pytest.mark.promise("queries", "Once all invalidations have arrived, the cache answers what Redis holds")
 @given(st.lists(steps, max_size=60))
 def test_once_all_has_been_heard_what_is_answered_is_what_redis_has(
     steps: list[tuple[str, *tuple[object, ...]]],

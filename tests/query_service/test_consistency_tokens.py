@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 from redis.asyncio import Redis
 
 from shared.eventstore.log import read_head
@@ -30,6 +31,7 @@ async def test_an_answer_to_a_token_shows_what_the_token_stands_for(
         assert answer.status_code == 200
 
 
+@pytest.mark.promise("queries", "With the tokens of earlier answers, reads never go backwards")
 async def test_the_token_of_an_answer_never_makes_reads_go_backwards(
     queries_alone: httpx.AsyncClient, recorder: Recorder, redis: Redis, settings: Settings
 ) -> None:
@@ -89,6 +91,7 @@ async def _pay_slowly(recorder: Recorder) -> None:
         await recorder.record("42", paid())
 
 
+@pytest.mark.promise("queries", "A token that is not reached in time is answered 503, never with an older state")
 async def test_a_token_that_is_not_reached_in_time_is_503(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("42", placed())
     head = await read_head(recorder.connection)
@@ -142,6 +145,7 @@ async def test_the_wait_that_was_granted_is_said(queries: httpx.AsyncClient, rec
         assert (answer.status_code, answer.headers.get("preference-applied")) == (200, applied)
 
 
+@pytest.mark.promise("queries", "A malformed token, or one of another log, is refused at once")
 async def test_a_token_that_is_malformed_or_of_another_log_is_refused_at_once(queries: httpx.AsyncClient) -> None:
     foreign = ConsistencyToken(uuid4(), 0).encode()
     for path in ("/orders/42", "/orders", "/customers/alice/orders"):
@@ -169,6 +173,7 @@ async def test_a_token_of_this_log_is_not_unknown_while_redis_still_shows_anothe
     assert (answer.status_code, answer.json()["code"]) == (503, "projection-rebuilding")
 
 
+@pytest.mark.promise("queries", "A token of a log id that was just given is accepted")
 async def test_a_token_of_a_new_id_is_not_unknown_because_of_who_was_refused_before(
     queries: httpx.AsyncClient, recorder: Recorder
 ) -> None:

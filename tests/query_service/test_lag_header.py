@@ -62,6 +62,7 @@ async def shown(queries: httpx.AsyncClient, recorder: Recorder) -> httpx.AsyncCl
     return queries
 
 
+@pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
 async def test_answers_of_every_route_say_it(shown: httpx.AsyncClient) -> None:
     for path in (*FROM_ORDERS, *from_log(), REVENUE, "/projections"):
         answer = await shown.get(path)
@@ -76,6 +77,7 @@ async def test_answers_of_every_route_say_it(shown: httpx.AsyncClient) -> None:
             assert int(source.headers["projection-lag"]) < AN_AGE
 
 
+@pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
 async def test_whatever_is_wrong_with_a_question_the_answer_says_it(
     shown: httpx.AsyncClient, connection: Connection
 ) -> None:
@@ -114,6 +116,7 @@ async def test_whatever_is_wrong_with_a_question_the_answer_says_it(
             assert lag_in(answer) < AN_AGE, path
 
 
+@pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
 async def test_a_defect_of_the_service_says_it(shown: httpx.AsyncClient, redis: Redis, recorder: Recorder) -> None:
     await recorder.record_raw("43", "OrderTeleported", 1, "{}")
     answer = await shown.get(f"/orders/43?known_at={quote(datetime.now(UTC).isoformat())}")
@@ -132,6 +135,7 @@ async def test_health_metrics_and_documentation_do_not(shown: httpx.AsyncClient)
             assert "projection-lag" not in answer.headers, (method, path)
 
 
+@pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
 @pytest.mark.usefixtures("shown")
 async def test_a_service_says_it_with_its_first_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection_lag, "FIRST_POLL_SECONDS", 10.0)
@@ -140,6 +144,7 @@ async def test_a_service_says_it_with_its_first_answer(settings: Settings, monke
             assert lag_in(await queries.get(path)) < AN_AGE
 
 
+@pytest.mark.promise("lag", "The lag of a missing read model is the age of all that it does not show")
 async def test_while_read_models_are_missing_it_is_the_age_of_all_they_do_not_show(
     queries_alone: httpx.AsyncClient, recorder: Recorder, connection: Connection
 ) -> None:
@@ -156,6 +161,7 @@ async def test_while_read_models_are_missing_it_is_the_age_of_all_they_do_not_sh
     assert lag_in(await queries_alone.get("/orders/42/history")) < AN_AGE
 
 
+@pytest.mark.promise("lag", "`Projection-Lag` is `unknown` until first measured")
 async def test_what_was_never_measured_is_said_to_be_unknown(settings: Settings) -> None:
     (nobody,) = free_ports(1)
     nowhere = {
@@ -172,6 +178,7 @@ async def test_what_was_never_measured_is_said_to_be_unknown(settings: Settings)
             assert (answer.status_code, said(answer)) == (status, "unknown")
 
 
+@pytest.mark.promise("lag", "An answer from a replica is as stale as the replica")
 @pytest.mark.usefixtures("shown")
 async def test_an_answer_from_a_replica_is_as_stale_as_the_replica(
     settings: Settings, connection: Connection, postgres: EmbeddedPostgres

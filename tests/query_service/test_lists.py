@@ -8,6 +8,7 @@ from itertools import chain, count
 from random import Random
 
 import httpx
+import pytest
 
 from shared.aggregates.order import OrderCancelled
 from shared.eventstore.token import ConsistencyToken
@@ -103,6 +104,7 @@ async def test_the_next_page_keeps_the_parameters(queries: httpx.AsyncClient, re
     assert await pages(queries, "/customers/alice/orders", recorder, status="PENDING", limit=1) == [["3"], ["2"], ["1"]]
 
 
+@pytest.mark.promise("queries", "Pages neither repeat nor miss an order while new ones arrive")
 async def test_pages_neither_repeat_nor_miss_an_order_while_new_ones_arrive(
     queries: httpx.AsyncClient, recorder: Recorder
 ) -> None:

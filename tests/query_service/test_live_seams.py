@@ -79,6 +79,10 @@ plans = st.builds(
 appends = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=30)
 
 
+@pytest.mark.promise(
+    "live-updates",
+    "A subscriber receives exactly the events of the log, in order, each once, however often it reconnects",
+)
 @pytest.mark.usefixtures("small_pages")
 @for_all(before=appends, meanwhile=appends, clients=st.lists(plans, min_size=1, max_size=5), breaks=st.booleans())
 @effort(
@@ -202,6 +206,7 @@ async def test_any_process_goes_on_where_another_ended(past: Past) -> None:
             assert source.positions == [missed]
 
 
+@pytest.mark.promise("live-updates", "Streams survive a lost PostgreSQL without a gap")
 async def test_streams_outlive_a_lost_postgresql_without_a_gap(past: Past) -> None:
     customer = f"of-{past.order_id}"
     start = await past.recorder.record(past.order_id, placed(customer_id=customer))
@@ -233,6 +238,7 @@ async def test_polling_is_enough(past: Past) -> None:
     assert len(source.positions) == 2
 
 
+@pytest.mark.promise("live-updates", "Streams of a log that was restored to an older state, or replaced, end")
 async def test_streams_of_a_log_that_was_replaced_by_another_end(past: Past) -> None:
     await past.recorder.record(past.order_id, placed())
     async with following(past.queries, f"/orders/{past.order_id}/events") as source:
@@ -296,6 +302,9 @@ def cut_off() -> float:
     return REGISTRY.get_sample_value("orders_event_streams_cut_total") or 0.0
 
 
+@pytest.mark.promise(
+    "live-updates", "A client that does not read is cut off, not buffered, and misses nothing after it reconnects"
+)
 async def test_a_client_that_lets_events_pile_up_is_cut_off_at_once_and_the_others_are_not(past: Past) -> None:
     start = await past.recorder.record(past.order_id, placed())
     path = f"/orders/{past.order_id}/events"
@@ -318,6 +327,9 @@ async def test_a_client_that_lets_events_pile_up_is_cut_off_at_once_and_the_othe
         await _missed_nothing(queries, path, last, expected)
 
 
+@pytest.mark.promise(
+    "live-updates", "A client that does not read is cut off, not buffered, and misses nothing after it reconnects"
+)
 async def test_a_client_that_stops_reading_is_cut_off_in_time(past: Past) -> None:
     start = await past.recorder.record(past.order_id, placed())
     path = f"/orders/{past.order_id}/events"
@@ -340,6 +352,7 @@ async def _missed_nothing(queries: httpx.AsyncClient, path: str, last: int, expe
         assert again.positions == rest
 
 
+@pytest.mark.promise("live-updates", "A stopping service does not wait for a client that does not read")
 async def test_a_service_that_stops_does_not_wait_for_a_client_that_does_not_read(past: Past) -> None:
     start = await past.recorder.record(past.order_id, placed(), *[LARGE] * MORE_THAN_A_SOCKET_HOLDS)
     loop = asyncio.get_running_loop()

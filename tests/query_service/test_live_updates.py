@@ -155,6 +155,7 @@ async def test_events_are_told_as_they_were_stored_even_those_this_program_canno
 # --- silence -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("live-updates", "A quiet stream sends heartbeats with the position that it has reached")
 async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_was_followed(past: Past) -> None:
     await place(past)
     async with running_query_service(past.settings, sse_heartbeat_seconds=0.05) as queries:

@@ -119,6 +119,7 @@ async def fill(redis: Redis, keys: PartitionKeys, position: int) -> None:
     await redis.zadd(keys.index("all"), {sort_key(NOON, name): 0})
 
 
+@pytest.mark.promise("queries", "An answer from several partitions claims no more than the slowest partition shows")
 async def test_a_list_shows_as_much_of_the_log_as_the_partition_furthest_behind(reader: CoalescingReader) -> None:
     reading = await reader.page("all", None, 10)
 
@@ -142,6 +143,7 @@ async def test_a_partition_that_is_not_there_leaves_no_list(reader: CoalescingRe
     assert (await reader.document("0")).at is not None or partition_of("0", 2) == 1
 
 
+@pytest.mark.promise("queries", "An answer never mixes generations")
 async def test_generations_are_never_mixed(reader: CoalescingReader, redis: Redis) -> None:
     """However they change under the reader, and whatever number of partitions they have."""
     first = PartitionKeys("orders")

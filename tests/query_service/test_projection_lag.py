@@ -114,6 +114,7 @@ async def lag_of(queries: httpx.AsyncClient, path: str, **headers: str) -> int:
     return int((await queries.get(path, headers=headers)).headers["Projection-Lag"])
 
 
+@pytest.mark.promise("lag", "A stuck read model shows a growing lag, in every store")
 async def test_a_read_model_that_is_stuck_is_seen_to_fall_behind_wherever_it_is_kept(
     queries: httpx.AsyncClient, recorder: Recorder, connection: Connection
 ) -> None:
@@ -150,6 +151,7 @@ async def test_a_read_model_that_is_stuck_is_seen_to_fall_behind_wherever_it_is_
         )
 
 
+@pytest.mark.promise("lag", "While PostgreSQL hangs, answers carry an upper bound of the lag")
 async def test_while_postgresql_hangs_orders_are_served_with_an_upper_bound(
     queries: httpx.AsyncClient, recorder: Recorder, settings: Settings
 ) -> None:
@@ -175,6 +177,7 @@ async def test_while_postgresql_hangs_orders_are_served_with_an_upper_bound(
         await eventually(current)
 
 
+@pytest.mark.promise("lag", "A read model of another log counts as showing nothing of this one")
 async def test_a_read_model_of_another_log_shows_nothing_of_this_one(
     queries_alone: httpx.AsyncClient, recorder: Recorder, redis: Redis, connection: Connection
 ) -> None:

@@ -52,6 +52,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
     return show
 
 
+@pytest.mark.promise("lag", "Blocking sessions are named even when the lag cannot be measured")
 async def test_who_is_in_the_way_is_named_where_nobody_can_measure_the_lag(
     queries_alone: httpx.AsyncClient, recorder: Recorder, settings: Settings, shown: Any
 ) -> None:
@@ -93,6 +94,7 @@ async def test_what_shows_everything_is_not_behind_though_the_log_cannot_be_read
             assert (status["time_lag_ms"], status["level"]) == (0, "normal")
 
 
+@pytest.mark.promise("lag", "Blocking sessions are named even when nothing else can be reported")
 @pytest.mark.parametrize(
     ("statement", "head"),
     [
@@ -130,6 +132,7 @@ async def test_who_is_in_the_way_is_named_whatever_else_cannot_be_told(
                 await shown(queries_alone)
 
 
+@pytest.mark.promise("lag", "Operators see each read model's projectors, what blocks them, and its generations")
 async def test_operators_see_who_works_on_a_read_model_what_keeps_it_and_its_generations(
     queries_alone: httpx.AsyncClient, redis: Redis, shown: Any
 ) -> None:

@@ -34,6 +34,7 @@ async def then(past: Past, **times: datetime | None) -> httpx.Response:
     return await past.queries.get(past.path, params=given)
 
 
+@pytest.mark.promise("queries", "Time travel shows an order as it was at every instant of both times")
 @for_all(life=lives(), data=st.data())
 @effort(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_an_order_lived_through_it_is_shown_as_it_was_at_every_instant(

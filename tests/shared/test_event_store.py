@@ -70,6 +70,7 @@ class TestReading:
         await event_log.append_group(connection, [append("order-1", events=5)])
         assert [event.position for event in await event_log.read_batch(connection, 1, 3)] == [2, 3, 4]
 
+    @pytest.mark.promise("lag", "Lag is measured from the log's true head and the oldest event not applied")
     async def test_lag_is_measured_from_the_true_head_and_the_oldest_event_not_applied(
         self, connection: Connection
     ) -> None:
@@ -101,6 +102,7 @@ class TestAppendingAGroup:
             await event_log.append_group(connection, [append("order-2"), broken])
         assert await whole_log(connection) == []
 
+    @pytest.mark.promise("event-log", "`recorded_at` never decreases, even when the clock goes back")
     async def test_records_no_earlier_than_before_though_the_clock_went_back(self, connection: Connection) -> None:
         await event_log.append_group(connection, [append("order-1")])
         ahead: datetime = await connection.fetchval(
@@ -167,6 +169,9 @@ async def connections(database_url: str) -> AsyncIterator[list[Connection]]:
 
 
 class TestManyWriters:
+    @pytest.mark.promise(
+        "event-log", "Positions are dense and become visible in order, so a reader that tails the log misses no event"
+    )
     async def test_a_reader_who_tails_the_log_never_sees_a_gap(self, connections: list[Connection]) -> None:
         reader, *writers = connections
         per_writer, events = 60, 2
@@ -190,6 +195,7 @@ class TestManyWriters:
         head = await event_log.read_head(reader)
         assert_sound(seen, first_hash(head.log_id))
 
+    @pytest.mark.promise("event-log", "Of several writers with the same expected version, exactly one succeeds")
     async def test_of_writers_at_one_version_one_wins(self, connections: list[Connection]) -> None:
         for version in range(20):
             rivals = [event_log.append_group(rival, [append("order-1", version)]) for rival in connections]

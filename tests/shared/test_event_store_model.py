@@ -191,6 +191,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
+@pytest.mark.promise("failures", "No command service decides on a cached state that a restore lost")
 @pytest.mark.timeout(400)  # a failure is worth the time it takes to shrink
 def test_the_log_behaves_as_its_model(postgres: EmbeddedPostgres, runner: asyncio.Runner) -> None:
     async def connect() -> Connection:

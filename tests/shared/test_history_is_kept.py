@@ -26,6 +26,7 @@ REWRITES = [
 ]
 
 
+@pytest.mark.promise("event-log", "No role can rewrite history, not even the owner of the tables")
 @pytest.mark.parametrize("replication_role", ["origin", "replica"])
 async def test_not_even_the_owner_rewrites_history(connection: Connection, replication_role: str) -> None:
     await event_log.append_group(connection, [append("order-1", events=2)])

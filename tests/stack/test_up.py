@@ -92,6 +92,7 @@ def test_projections_status_tells_how_far_each_read_model_is_behind(running: Ord
     assert re.search(r"orders .*\b(normal|warning|critical|emergency)\b", status.stdout)
 
 
+@pytest.mark.promise("orders-up", "Ctrl-C stops everything in order, and the next start has the data")
 def test_ctrl_c_stops_everything_in_good_order_and_the_next_start_has_the_data(running: OrdersUp) -> None:
     order, processes = running.place_order(), running.processes()
     assert len(processes) > 6  # ourselves, three services, Valkey, PostgreSQL and its workers

@@ -6,6 +6,7 @@ import asyncio
 from itertools import chain
 
 import httpx
+import pytest
 
 from shared.settings import Settings
 from tests.orders import order_body
@@ -14,6 +15,7 @@ from tests.running import clients_of
 Shop = tuple[httpx.AsyncClient, httpx.AsyncClient]
 
 
+@pytest.mark.promise("queries", "The answer to a consistency token shows the event that the token names")
 async def test_a_thousand_orders_are_each_read_with_their_token_at_the_first_try(stack: Settings) -> None:
     async def order_and_read(times: int) -> list[int]:
         statuses = []
