@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from cli.stack.descriptor import AlreadyRunning, Process, Role, Stack, data_dir_
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import HOST, ServerError, free_port, port_is_free
 from cli.stack.embedded_valkey import EmbeddedValkey
-from cli.stack.processes import ending, last_lines, launch, open_log, stop_stranger
-from cli.stack.service import Service, orders_command
+from cli.stack.migration import MigrationFailed, migrate_stack
+from cli.stack.processes import open_log, stop_stranger
+from cli.stack.service import Service
 from cli.stack.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
 from cli.stack.welcome import welcome
 
 SURVIVOR_SECONDS = 30.0
 # Those that take requests first, what they need last.
-STOP_ORDER = ("migrate", "query", "command", "projector", "valkey", "postgres")
+STOP_ORDER = ("query", "command", "projector", "valkey", "postgres")
 
 
 # Each process with no more rights in the database than it needs (migrations/0005_create_roles.sql).
@@ -70,7 +70,7 @@ class _Run:
             self._supervisor.run()
         except StopRequested:
             say("stopping")
-        except (StartFailed, ServerError) as error:
+        except (StartFailed, ServerError, MigrationFailed) as error:
             raise Refused(str(error)) from error
         finally:
             self._stop()
@@ -82,7 +82,8 @@ class _Run:
         self._stack.database_url = os.environ.get("DATABASE_URL") or _url(databases, "postgres")
         self._stack.redis_url = os.environ.get("REDIS_URL") or _url(databases, "valkey")
         services = self._services()
-        self._migrate()
+        passwords = {f"orders_{role}": password for role, password in self._stack.role_passwords.items()}
+        migrate_stack(self._stack.database_url, passwords, self._signals)
         self._supervisor.start(services)
 
     def _databases(self) -> list[EmbeddedPostgres | EmbeddedValkey]:
@@ -132,21 +133,6 @@ class _Run:
             )
             for name, port in ports.items()
         ]
-
-    def _migrate(self) -> None:
-        """Run `orders migrate` to its end. Raises StartFailed, StopRequested."""
-        log = open_log(self._logs, "migrate")
-        passwords = {f"{role.upper()}_PASSWORD": password for role, password in self._stack.role_passwords.items()}
-        environment = {**os.environ, **passwords, "DATABASE_URL": self._stack.database_url}
-        process = launch(orders_command("migrate"), log=log, env=environment, death_signal=signal.SIGTERM)
-        try:
-            while process.poll() is None:
-                self._signals.pause(0.1)
-                self._signals.check()
-        finally:
-            _end(process)
-        if process.returncode != 0:
-            raise StartFailed(f"migrations failed: {ending(process.returncode)}\n{last_lines(log, 10)}\n(log: {log})")
 
     def _save(self) -> None:
         running = {server.name: server.pid for server in self._supervisor.servers}
@@ -204,9 +190,3 @@ def _refuse_taken_ports(ports: Mapping[str, int]) -> None:
 
 def _url(databases: list[EmbeddedPostgres | EmbeddedValkey], name: str) -> str:
     return next(database.url for database in databases if database.name == name)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        process.wait()

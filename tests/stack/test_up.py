@@ -76,7 +76,7 @@ def test_what_holds_secrets_is_for_the_owner_only(running: OrdersUp) -> None:
 
 def test_each_process_writes_its_own_log(running: OrdersUp) -> None:
     logs = {log.name for log in (running.data_dir / "logs").iterdir()}
-    names = ("command", "query", "projector", "migrate", "postgres", "valkey")
+    names = ("command", "query", "projector", "postgres", "valkey")
     assert logs == {f"{name}.log" for name in names}
     assert str(running.data_dir / "logs") in running.terminal
 

@@ -1,0 +1,33 @@
+"""Migrates the database of `orders up`. In its own process, because starting another takes longer than to migrate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import asyncpg
+
+from cli.stack.supervisor import StopSignals
+from shared.migrations import IncompatibleDatabase, migrate
+
+TICK_SECONDS = 0.05
+
+
+class MigrationFailed(Exception):
+    """The database cannot be reached, or refused a migration; the message says which."""
+
+
+def migrate_stack(database_url: str, passwords: Mapping[str, str], signals: StopSignals) -> list[str]:
+    """Migrate, and give the roles `passwords`, by role. The names applied. Raises MigrationFailed, StopRequested."""
+    try:
+        return asyncio.run(_migrate(database_url, passwords, signals))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, IncompatibleDatabase) as error:
+        raise MigrationFailed(f"migrations failed: {error}") from error
+
+
+async def _migrate(database_url: str, passwords: Mapping[str, str], signals: StopSignals) -> list[str]:
+    migration = asyncio.create_task(migrate(database_url, passwords))
+    while not migration.done():
+        signals.check()
+        await asyncio.wait({migration}, timeout=TICK_SECONDS)
+    return await migration
