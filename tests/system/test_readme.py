@@ -75,6 +75,13 @@ def test_the_tour(document: str, up: OrdersUp, tmp_path: Path) -> None:
                 token = command
             said = (done.stdout + done.stderr).strip()
             assert re.fullmatch(_expected(output), said, re.DOTALL), f"$ {command}\n{said}\n\nnot\n{output}"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file() and not _ignored(path)] == []
+
+
+def _ignored(path: Path) -> bool:
+    """Whether git ignores a file of that name at the top level; the stand-in for curl is the test's own."""
+    patterns = [*(ROOT / ".gitignore").read_text().split(), "curl"]
+    return any(path.match(pattern.removeprefix("/")) for pattern in patterns)
 
 
 def test_every_file_the_readme_names_is_there() -> None:
