@@ -56,7 +56,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 def _load(services: Services, requests: list[bytes], scale: Scale) -> Report:
     ports = services.ports("command")
     flow = Flow(name="change", requests=requests, ports=ports, connections=CONNECTIONS, in_order=True)
-    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=services.watch))
+    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, pids=services.pids))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     flows: list[Flow]
     warm_up: float
     seconds: float
-    watch: dict[str, list[int]] = {}  # process ids by name; their use of cores is reported, children included
+    pids: dict[str, list[int]] = {}  # process ids by name; their use of cores is reported, children included
 
 
 class FlowReport(msgspec.Struct, kw_only=True):

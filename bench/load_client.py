@@ -153,9 +153,9 @@ def _query(acknowledgement: bytes) -> bytes:
 class _CpuMeter:
     """Cores used by processes and their children of the start, and by this client."""
 
-    def __init__(self, watched: dict[str, list[int]]) -> None:
+    def __init__(self, pids_by_name: dict[str, list[int]]) -> None:
         # Before the load begins, because finding children reads all of /proc, which blocks for ten milliseconds.
-        self._processes = {name: [one for pid in pids for one in _family(pid)] for name, pids in watched.items()}
+        self._processes = {name: [one for pid in pids for one in _family(pid)] for name, pids in pids_by_name.items()}
         self.begin()
 
     def begin(self) -> None:
@@ -203,10 +203,10 @@ async def _connect(flow: Flow) -> tuple[list[HttpConnection], list[HttpConnectio
 
 
 async def _run(plan: Plan) -> Report:
-    connections = [await _connect(flow) for flow in plan.flows]
-    cpu_meter = _CpuMeter(plan.watch)
+    opened = [await _connect(flow) for flow in plan.flows]
+    cpu_meter = _CpuMeter(plan.pids)
     clock = _Clock(plan)
-    flows = [_RunningFlow(flow, clock, *connections) for flow, connections in zip(plan.flows, connections, strict=True)]
+    flows = [_RunningFlow(flow, clock, *connections) for flow, connections in zip(plan.flows, opened, strict=True)]
     for flow in flows:
         flow.begin()
     await _until(clock.counts_from, flows)
@@ -217,7 +217,7 @@ async def _run(plan: Plan) -> Report:
         await _until(perf_counter() + TICK_SECONDS, flows)
         if perf_counter() > clock.ends + LAST_ANSWERS_SECONDS:
             raise LoadFailed("answers did not come")
-    if any(connection.broken.done() for connections, readers in connections for connection in (*connections, *readers)):
+    if any(connection.broken.done() for connections, readers in opened for connection in (*connections, *readers)):
         raise LoadFailed("a connection was closed")
     measured = [flow.measured for flow in flows]
     return Report(flows=measured, seconds=plan.seconds, client_cpu=client_cpu, cpu=cpu)

@@ -36,7 +36,8 @@ Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the
 async def append(connection: Connection, _: int) -> int:
     """Appends a group of events, each to a new stream."""
     placing = [
-        AppendRequest.of_stream(f"order-{new_id()}", 0, new_id(), [orders.placed(number)]) for number in range(GROUP)
+        AppendRequest.of_stream(f"order-{new_id()}", 0, new_id(), [orders.order_placed(number)])
+        for number in range(GROUP)
     ]
     await event_log.append_group(connection, placing)
     return GROUP

@@ -62,8 +62,8 @@ def _place(services: Services, count: int) -> int:
 
 def _resident(services: Services) -> dict[str, float]:
     """MiB by process."""
-    watched = services.watch
-    return {name: psutil.Process(watched[name][0]).memory_info().rss / 2**20 for name in OURS}
+    pids_by_name = services.pids
+    return {name: psutil.Process(pids_by_name[name][0]).memory_info().rss / 2**20 for name in OURS}
 
 
 if __name__ == "__main__":

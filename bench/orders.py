@@ -80,7 +80,7 @@ def order_id(number: int) -> str:
     return f"order{number:08d}"
 
 
-def placed(number: int) -> NewEvent:
+def order_placed(number: int) -> NewEvent:
     return new_event(OrderPlaced(f"customer{number % 5_000}", "GBP", _LINES, "address-1"))
 
 
@@ -88,9 +88,9 @@ def new_event(event: OrderEvent) -> NewEvent:
     return NewEvent(new_id(), *codec.encode(event), METADATA, new_time())
 
 
-def placing(number: int) -> AppendRequest:
+def place_order(number: int) -> AppendRequest:
     """The append that begins an order."""
-    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [placed(number)])
+    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [order_placed(number)])
 
 
 def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
@@ -109,7 +109,7 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
     appending.set_result(None)
     try:
         for begin in range(first, end + behind, GROUP):
-            for part, start in ((_begun, begin), (_ended, begin - behind)):
+            for part, start in ((_first_half, begin), (_second_half, begin - behind)):
                 group = [part(number) for number in range(max(start, first), min(start + GROUP, end))]
                 if not group:
                     continue
@@ -121,12 +121,12 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
         await connection.close()
 
 
-def _begun(number: int) -> AppendRequest:
+def _first_half(number: int) -> AppendRequest:
     readdressed = new_event(ShippingAddressChanged(f"address-{number % 7}"))
-    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [placed(number), readdressed])
+    return AppendRequest.of_stream(stream_of(order_id(number)), 0, new_id(), [order_placed(number), readdressed])
 
 
-def _ended(number: int) -> AppendRequest:
+def _second_half(number: int) -> AppendRequest:
     events = [new_event(PaymentConfirmed(f"pay-{number}", _TOTAL)), new_event(OrderShipped(f"track-{number}"))]
     return AppendRequest.of_stream(stream_of(order_id(number)), 2, new_id(), events)
 
@@ -137,7 +137,7 @@ def place(database_url: str, numbers: Sequence[int]) -> None:
     async def work() -> None:
         connection = await asyncpg.connect(database_url)
         for begin in range(0, len(numbers), 1_000):
-            await event_log.append_group(connection, [placing(number) for number in numbers[begin : begin + 1_000]])
+            await event_log.append_group(connection, [place_order(number) for number in numbers[begin : begin + 1_000]])
         await connection.close()
 
     uvloop.run(work())

@@ -30,12 +30,12 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     overloaded: list[Report] = []
     more_memory: list[int] = []
     with servers.services(servers.database(), commands=1) as services:
-        port, watch = services.port("command"), services.watch
-        (pid,) = watch["command"]
+        port, pids = services.port("command"), services.pids
+        (pid,) = pids["command"]
         peaks = [_peak(port, scale)]
         for _ in range(scale.rounds):
             before = psutil.Process(pid).memory_info().rss
-            overloaded.append(_overload(port, 2 * peaks[-1], scale.overload, watch))
+            overloaded.append(_overload(port, 2 * peaks[-1], scale.overload, pids))
             more_memory.append(psutil.Process(pid).memory_info().rss - before)
             peaks.append(_peak(port, scale))
     last = overloaded[-1]
@@ -66,9 +66,9 @@ def _peak(port: int, scale: Scale) -> float:
     return run(Plan(flows=[_orders(port, CONNECTIONS)], warm_up=scale.warm_up, seconds=scale.seconds)).per_second()
 
 
-def _overload(port: int, rate: float, seconds: float, watch: dict[str, list[int]]) -> Report:
+def _overload(port: int, rate: float, seconds: float, pids: dict[str, list[int]]) -> Report:
     flow = _orders(port, OVERLOADED_CONNECTIONS, rate)
-    return run(Plan(flows=[flow], warm_up=2.0, seconds=seconds, watch=watch), refusals={REFUSED})
+    return run(Plan(flows=[flow], warm_up=2.0, seconds=seconds, pids=pids), refusals={REFUSED})
 
 
 def _orders(port: int, connections: int, rate: float = 0.0) -> Flow:

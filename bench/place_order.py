@@ -23,7 +23,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     with servers.services(servers.database(), commands=1) as services, started(bare):
         reports, bare_reports = interleave(
             short.rounds,
-            lambda: _load(services.port("command"), short, services.watch),
+            lambda: _load(services.port("command"), short, services.pids),
             lambda: _load(bare.port, short, {}),
         )
         grouped = group_sizes.of_service(services.port("command")).summary()
@@ -45,11 +45,11 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     ]
 
 
-def _load(port: int, scale: Scale, watch: dict[str, list[int]]) -> Report:
+def _load(port: int, scale: Scale, pids: dict[str, list[int]]) -> Report:
     flow = Flow(
         name="place", requests=[json_request("POST", "/orders", orders.BODY)], ports=[port], connections=CONNECTIONS
     )
-    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=watch))
+    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, pids=pids))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def _commands(servers: Servers, scale: Scale, count: int) -> list[Report]:
             ports=services.ports("command"),
             connections=CONNECTIONS,
         )
-        return _loads(flow, scale, services.watch)
+        return _loads(flow, scale, services.pids)
 
 
 def _queries(servers: Servers, scale: Scale, count: int) -> list[Report]:
@@ -82,12 +82,12 @@ def _queries(servers: Servers, scale: Scale, count: int) -> list[Report]:
             ports=services.ports("query"),
             connections=CONNECTIONS,
         )
-        return _loads(flow, scale, services.watch)
+        return _loads(flow, scale, services.pids)
 
 
-def _loads(flow: Flow, scale: Scale, watch: dict[str, list[int]]) -> list[Report]:
+def _loads(flow: Flow, scale: Scale, pids: dict[str, list[int]]) -> list[Report]:
     """At most two rounds: the row has no goal."""
-    plan = Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.short.seconds, watch=watch)
+    plan = Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.short.seconds, pids=pids)
     return [run(plan) for _ in range(min(2, scale.rounds))]
 
 

@@ -39,10 +39,10 @@ def _measure(servers: Servers, database: str, scale: Scale, settings: Mapping[st
     with servers.services(database, queries=1, settings=settings) as services:
         wait_until_read(services, orders.order_id(ORDERS - 1))
         with started(BareService(servers.directory, _answer_bytes(services))) as bare:
-            return _interleaved((services.port("query"), bare.port), scale, services.watch, variant)
+            return _interleaved((services.port("query"), bare.port), scale, services.pids, variant)
 
 
-def _interleaved(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int]], variant: str) -> list[Result]:
+def _interleaved(ports: tuple[int, int], scale: Scale, pids: dict[str, list[int]], variant: str) -> list[Result]:
     """`variant` names settings other than the defaults; these have no goal and fewer rounds."""
     query, bare = ports
     short = scale.short
@@ -51,11 +51,11 @@ def _interleaved(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int
     if not once:
         _load(query, scale)  # fills the cache
     closed, bare_closed = interleave(
-        1 if once else short.rounds, lambda: _load(query, size, watch), lambda: _load(bare, size)
+        1 if once else short.rounds, lambda: _load(query, size, pids), lambda: _load(bare, size)
     )
     rate = LOAD * min(report.per_second() for report in closed)
     opened, bare_opened = interleave(
-        1 if variant else short.rounds, lambda: _load(query, short, watch, rate), lambda: _load(bare, short, {}, rate)
+        1 if variant else short.rounds, lambda: _load(query, short, pids, rate), lambda: _load(bare, short, {}, rate)
     )
     return [
         Result(
@@ -87,10 +87,10 @@ def _interleaved(ports: tuple[int, int], scale: Scale, watch: dict[str, list[int
     ]
 
 
-def _load(port: int, scale: Scale, watch: dict[str, list[int]] | None = None, rate: float = 0.0) -> Report:
+def _load(port: int, scale: Scale, pids: dict[str, list[int]] | None = None, rate: float = 0.0) -> Report:
     requests = [get_request(f"/orders/{orders.order_id(number)}") for number in range(ORDERS)]
     flow = Flow(name="read", requests=requests, ports=[port], connections=CONNECTIONS, rate=rate)
-    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, watch=watch or {}))
+    return run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=scale.seconds, pids=pids or {}))
 
 
 def _answer_bytes(services: Services) -> int:

@@ -63,7 +63,7 @@ def _load(services: Services, scale: Scale) -> Report:
         rate=RATE,
         read_port=services.port("query"),
     )
-    report = run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=2 * scale.seconds, watch=services.watch))
+    report = run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=2 * scale.seconds, pids=services.pids))
     _all_were_shown(report.flows[0])
     return report
 

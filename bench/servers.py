@@ -169,7 +169,7 @@ class Services:
         return self.ports(name)[0]
 
     @property
-    def watch(self) -> dict[str, list[int]]:
+    def pids(self) -> dict[str, list[int]]:
         """Process ids by name; the second process of a service is `name 2`."""
         seen: dict[str, list[int]] = {}
         for server in self._servers:

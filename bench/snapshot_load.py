@@ -48,7 +48,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 async def _fill(connection: Connection) -> None:
     """Appends an order of each length, with a snapshot `TAIL` events before its end."""
     for events in LENGTHS:
-        head = [orders.placed(0), *_address_changes(events - 1 - TAIL)]
+        head = [orders.order_placed(0), *_address_changes(events - 1 - TAIL)]
         await event_log.append_group(connection, [AppendRequest.of_stream(_stream(events), 0, new_id(), head)])
     await snapshots.compact(connection, 10)
     for events in LENGTHS:
