@@ -22,24 +22,25 @@ set local role orders_owner;
 --
 -- Keys must be distinct within one call; a caller that breaks this gets unique_violation and appends nothing.
 --
--- Returns one row of arrays, and skips what concerns keys where there are none: both save time (decision 23).
+-- Returns one row of arrays. Most groups name each stream once and repeat no key; they take a shorter path (decision 26).
 create function append_group(
     -- one element per stream that the group names
     stream_ids text[],
     -- one element per command; an array of which all elements are null may be null
     command_ids uuid[], keys text[], fingerprints bytea[],
     known_log_ids uuid[],      -- the id of the log that it was decided under; null where the command service knows none yet
-    stream_counts integer[],   -- how many streams it names; null where every command names one
-    -- one element per stream of a command, its own first
-    streams integer[],         -- 1-based index into stream_ids; null where the first is the first, the second the second, …
-    expected_versions integer[], event_counts integer[],
-    -- one element per event, in this order
-    event_ids uuid[], event_types text[], schema_versions integer[],
+    -- one element per stream of a command, in the order of the commands, the command's own stream first; null where the
+    -- first command names the first stream alone, the second the second, …
+    named_commands integer[],  -- index of the command; null where each names one stream
+    named_streams integer[],   -- index into stream_ids; null where each stream is named once
+    expected_versions integer[],
+    -- one element per event, in the order of the streams of the commands; event_named is the index of that stream
+    event_named integer[], event_ids uuid[], event_types text[], schema_versions integer[],
     datas text[], metadatas text[], occurred_ats timestamptz[],
     out log_id uuid,
     -- one element per command
     out outcomes text[], out versions integer[], out positions bigint[],
-    -- null where no command has a key; the command's own ids unless its key had been seen
+    -- null where no key was seen, else the ids of the first acknowledgement of each command whose key was
     out first_command_ids uuid[], out first_stream_ids text[]
 )
 language plpgsql
@@ -49,23 +50,33 @@ set enable_seqscan = off  -- a plan cached while the tables were still empty mus
 set plan_cache_mode = force_generic_plan  -- else every group is planned anew, for as long as the first ones were small
 as $$
 declare
-    at             timestamptz;
-    last           bigint;              -- the last position, …
-    last_hash      bytea;               -- … and its event's hash
-    before         bigint;              -- the last position before this group
-    last_versions  integer[];           -- of each stream, …
-    last_positions bigint[];            -- … and of its last event
-    discarded      boolean[];           -- of each stream: whether an earlier command of the group failed to append to it
-    seen           record;
-    own            integer;             -- the command's own stream
-    s              integer;
-    first_named    integer;             -- the command's streams: from here …
-    last_named     integer   := 0;      -- … to here
-    last_event     integer   := 0;      -- of the commands so far: index into the event arrays
-    new_event      integer[] := '{}';   -- the appended events: the same index, …
-    new_stream     integer[] := '{}';   -- … of the stream, …
-    new_version    integer[] := '{}';   -- … and what the log adds to each
-    new_hash       bytea[]   := '{}';
+    at                timestamptz;
+    last              bigint;     -- the last position, …
+    last_hash         bytea;      -- … and its event's hash
+    before            bigint;     -- the last position before this group
+    seen              record;
+    alone             boolean;    -- whether each command names a stream of its own, and no key was seen
+    c                 integer;
+    s                 integer;
+    -- the appended events: index into the event arrays, and what the log adds to each
+    new_event         integer[] := '{}';
+    new_version       integer[] := '{}';
+    new_hash          bytea[]   := '{}';
+    -- where the commands are not alone: what becomes of them, …
+    command_outcomes  text[];
+    command_versions  integer[];
+    command_positions bigint[];
+    own_streams       integer[];
+    -- … the streams and the end of the log after the commands so far, …
+    stream_versions   integer[];
+    stream_positions  bigint[];
+    discarded         boolean[];  -- whether a command that is not appended brought events for the stream
+    end_of_log        bigint;
+    -- … and the place in the arrays
+    named             integer   := 1;
+    event             integer   := 1;
+    first_named       integer;
+    as_expected       boolean;
 begin
     -- Appends queue for this lock, so positions become visible in the order in which they are assigned. The statements
     -- below take their snapshots while this function holds it, and so see every earlier append.
@@ -73,8 +84,13 @@ begin
     into strict log_id, before, last, last_hash, at
     from public.log_head h where h.only_row for update;
 
-    select array_agg(coalesce(v.version, 0) order by r.nr), array_agg(coalesce(v.position, 0) order by r.nr)
-    into last_versions, last_positions
+    -- Of each stream, and so of each command if they are alone.
+    select array_agg(case when coalesce(v.version, 0) = expected_versions[r.nr]
+                               and coalesce(known_log_ids[r.nr], append_group.log_id) = append_group.log_id
+                          then 'appended' else 'conflict' end order by r.nr),
+           array_agg(coalesce(v.version, 0) order by r.nr),
+           array_agg(coalesce(v.position, 0) order by r.nr)
+    into outcomes, versions, positions
     from unnest(stream_ids) with ordinality as r (stream_id, nr)
     left join lateral (select e.version, e.position from public.events e where e.stream_id = r.stream_id
                        order by e.version desc limit 1) v on true;
@@ -86,71 +102,91 @@ begin
             select r.nr, k.* from unnest(keys) with ordinality as r (key, nr)
             join public.idempotency_keys k on k.key = r.key
         loop
-            outcomes[seen.nr] := case seen.fingerprint when fingerprints[seen.nr] then 'replayed' else 'key_reused' end;
-            versions[seen.nr] := seen.version;
-            positions[seen.nr] := seen.position;
+            if first_command_ids is null then
+                first_command_ids := array_fill(null::uuid, array[cardinality(command_ids)]);
+                first_stream_ids := array_fill(null::text, array[cardinality(command_ids)]);
+            end if;
             first_command_ids[seen.nr] := seen.command_id;
             first_stream_ids[seen.nr] := seen.stream_id;
+            command_outcomes[seen.nr] :=
+                case seen.fingerprint when fingerprints[seen.nr] then 'replayed' else 'key_reused' end;
+            command_versions[seen.nr] := seen.version;
+            command_positions[seen.nr] := seen.position;
         end loop;
     end if;
 
-    for c in 1 .. cardinality(command_ids) loop
-        first_named := last_named + 1;
-        last_named := last_named + coalesce(stream_counts[c], 1);
-        own := coalesce(streams[first_named], first_named);
+    alone := named_commands is null and named_streams is null and command_outcomes is null;
+    if not alone then
+        stream_versions := versions;
+        stream_positions := positions;
+        end_of_log := last;
+        for c in 1 .. cardinality(command_ids) loop
+            as_expected := command_outcomes[c] is null and coalesce(known_log_ids[c], log_id) = log_id;
+            first_named := named;
+            while coalesce(named_commands[named], named) = c loop
+                s := coalesce(named_streams[named], named);
+                as_expected := as_expected and stream_versions[s] = expected_versions[named] and discarded[s] is null;
+                named := named + 1;
+            end loop;
 
-        if outcomes[c] is null then
-            outcomes[c] := case when known_log_ids[c] <> log_id then 'conflict' else 'appended' end;
-            for n in first_named .. last_named loop
-                s := coalesce(streams[n], n);
-                if last_versions[s] <> expected_versions[n] or discarded[s] then
-                    outcomes[c] := 'conflict';
-                end if;
-            end loop;
-        end if;
-
-        if outcomes[c] = 'appended' then
-            positions[c] := last;
-            for n in first_named .. last_named loop
-                s := coalesce(streams[n], n);
-                for i in last_event + 1 .. last_event + event_counts[n] loop
-                    last := last + 1;
-                    last_versions[s] := last_versions[s] + 1;
-                    last_hash := public.event_hash(last_hash, last, stream_ids[s], last_versions[s], event_ids[i],
-                        event_types[i], schema_versions[i], datas[i], metadatas[i], occurred_ats[i], at);
-                    new_event := new_event || i;
-                    new_stream := new_stream || s;
-                    new_version := new_version || last_versions[s];
-                    new_hash := new_hash || last_hash;
-                    last_positions[s] := last;
-                end loop;
-                last_event := last_event + event_counts[n];
-            end loop;
-            versions[c] := last_versions[own];
-            positions[c] := case when last > positions[c] then last else last_positions[own] end;
-        else
-            for n in first_named .. last_named loop
-                if event_counts[n] > 0 then
-                    discarded[coalesce(streams[n], n)] := true;
-                    last_event := last_event + event_counts[n];
-                end if;
-            end loop;
-            if outcomes[c] = 'conflict' then
-                versions[c] := last_versions[own];
-                positions[c] := last_positions[own];
+            own_streams[c] := coalesce(named_streams[first_named], first_named);
+            if command_outcomes[c] is null and not as_expected then
+                command_outcomes[c] := 'conflict';
+                command_versions[c] := stream_versions[own_streams[c]];
+                command_positions[c] := stream_positions[own_streams[c]];
             end if;
-        end if;
 
-        if keys is not null and outcomes[c] in ('appended', 'conflict') then
-            first_command_ids[c] := command_ids[c];
-            first_stream_ids[c] := stream_ids[own];
+            for n in first_named .. named - 1 loop
+                s := coalesce(named_streams[n], n);
+                while event_named[event] = n loop
+                    if as_expected then
+                        end_of_log := end_of_log + 1;
+                        stream_versions[s] := stream_versions[s] + 1;
+                        stream_positions[s] := end_of_log;
+                        command_positions[c] := end_of_log;
+                    else
+                        discarded[s] := true;
+                    end if;
+                    event := event + 1;
+                end loop;
+            end loop;
+
+            if as_expected then
+                command_outcomes[c] := 'appended';
+                command_versions[c] := stream_versions[own_streams[c]];
+                command_positions[c] := coalesce(command_positions[c], stream_positions[own_streams[c]]);
+            end if;
+        end loop;
+        outcomes := command_outcomes;
+    end if;
+
+    for i in 1 .. coalesce(cardinality(event_named), 0) loop
+        c := event_named[i];
+        s := c;
+        if not alone then
+            c := coalesce(named_commands[s], s);
+            s := coalesce(named_streams[s], s);
         end if;
+        continue when outcomes[c] <> 'appended';
+        last := last + 1;
+        versions[s] := versions[s] + 1;
+        positions[s] := last;
+        last_hash := public.event_hash(last_hash, last, stream_ids[s], versions[s], event_ids[i], event_types[i],
+            schema_versions[i], datas[i], metadatas[i], occurred_ats[i], at);
+        new_event := new_event || i;
+        new_version := new_version || versions[s];
+        new_hash := new_hash || last_hash;
     end loop;
+    if not alone then
+        versions := command_versions;
+        positions := command_positions;
+    end if;
 
     if last > before then
         insert into public.events
-        select before + n.nr, stream_ids[new_stream[n.nr]], new_version[n.nr], event_ids[n.i], event_types[n.i],
-               schema_versions[n.i], datas[n.i]::json, metadatas[n.i]::json, occurred_ats[n.i], at, new_hash[n.nr]
+        select before + n.nr, stream_ids[coalesce(named_streams[event_named[n.i]], event_named[n.i])], new_version[n.nr],
+               event_ids[n.i], event_types[n.i], schema_versions[n.i], datas[n.i]::json, metadatas[n.i]::json,
+               occurred_ats[n.i], at, new_hash[n.nr]
         from unnest(new_event) with ordinality as n (i, nr)
         order by n.nr;
         update public.log_head set position = last, hash = last_hash, recorded_at = at where only_row;
@@ -160,7 +196,8 @@ begin
 
     if keys is not null then
         insert into public.idempotency_keys
-        select r.key, fingerprints[r.nr], command_ids[r.nr], first_stream_ids[r.nr], versions[r.nr], positions[r.nr], at
+        select r.key, fingerprints[r.nr], command_ids[r.nr], stream_ids[coalesce(own_streams[r.nr], r.nr)],
+               versions[r.nr], positions[r.nr], at
         from unnest(keys) with ordinality as r (key, nr)
         where r.key is not null and outcomes[r.nr] = 'appended';
     end if;

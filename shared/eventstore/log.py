@@ -208,34 +208,52 @@ async def append_group(connection: Connection, group: Sequence[AppendRequest]) -
     """
     if not group:
         return []
-    named, command_ids, keys, fingerprints, log_ids = zip(*group, strict=True)
-    of_streams = list(chain.from_iterable(named))
+    of_requests, command_ids, keys, fingerprints, log_ids = zip(*group, strict=True)
+    of_streams = list(chain.from_iterable(of_requests))
     names, expected_versions, of_each = zip(*of_streams, strict=True)
     events = list(chain.from_iterable(of_each))
-    numbers: dict[str, int] = {}
-    streams = [numbers.setdefault(name, len(numbers) + 1) for name in names]
+    stream_ids: Sequence[str] = names
+    own_streams: Sequence[str] = names
+    named_commands: Sequence[int] = ()
+    named_streams: Sequence[int] = ()
+    if len(set(names)) < len(names):
+        numbers: dict[str, int] = {}
+        named_streams = [numbers.setdefault(name, len(numbers) + 1) for name in names]
+        stream_ids = list(numbers)
+    if len(names) > len(group):
+        named_commands = _owners(of_requests)
+        own_streams = [streams[0].stream_id for streams in of_requests]
     columns = (
-        list(numbers),
+        stream_ids,
         command_ids,
         keys,
         fingerprints,
         log_ids,
-        () if len(of_streams) == len(group) else list(map(len, named)),
-        () if len(numbers) == len(streams) else streams,
+        named_commands,
+        named_streams,
         expected_versions,
-        list(map(len, of_each)),
+        _owners(of_each),
         *(zip(*events, strict=True) if events else [()] * len(NewEvent._fields)),
     )
     row = await connection.fetchrow(_APPEND, *map(array_or_null, columns))
     assert row is not None, "append_group answers one row"
     log_id, statuses, versions, positions, first_command_ids, first_stream_ids = row
-    own_streams = first_stream_ids or [of_request[0].stream_id for of_request in named]
-    return [
-        AppendResult(_STATUSES[status], command_id, stream_id, version, position, log_id)
-        for status, command_id, stream_id, version, position in zip(
-            statuses, first_command_ids or command_ids, own_streams, versions, positions, strict=True
+    results = [
+        AppendResult(_STATUSES[status], command_id, own_stream, version, position, log_id)
+        for status, command_id, own_stream, version, position in zip(
+            statuses, command_ids, own_streams, versions, positions, strict=True
         )
     ]
+    if first_command_ids is not None:
+        for nr, (command_id, stream_id) in enumerate(zip(first_command_ids, first_stream_ids, strict=True)):
+            if command_id is not None:
+                results[nr] = results[nr]._replace(command_id=command_id, stream_id=stream_id)
+    return results
+
+
+def _owners(owned: Sequence[Sequence[object]]) -> list[int]:
+    """For each element of each sequence, the 1-based number of the sequence that it is in."""
+    return [nr for nr, elements in enumerate(owned, start=1) for _ in elements]
 
 
 async def read_stream(connection: Connection, stream_id: str, after_version: int = 0) -> AsyncIterator[StoredEvent]:
