@@ -15,6 +15,7 @@ from shared.aggregates.order import ORDER, ShippingAddressChanged
 from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore.store import PostgresEventStore
 from shared.new_id import new_id
 
 LENGTHS = (100, 1_000, 10_000)  # events
@@ -71,7 +72,7 @@ async def _load(connection: Connection) -> dict[int, float]:
     for _ in range(LOADS):
         for events in LENGTHS:
             began = perf_counter()
-            loaded = await snapshots.load(connection, ORDER, _stream(events))
+            loaded = await snapshots.load(PostgresEventStore(connection), ORDER, _stream(events))
             times[events].append((perf_counter() - began) * 1_000)
             assert loaded.version == events
     return {events: statistics.median(measured) for events, measured in times.items()}
@@ -81,7 +82,7 @@ async def _load_without_snapshot(connection: Connection) -> float:
     """Returns milliseconds."""
     await connection.execute("delete from snapshots")
     began = perf_counter()
-    await snapshots.load(connection, ORDER, _stream(LENGTHS[-1]))
+    await snapshots.load(PostgresEventStore(connection), ORDER, _stream(LENGTHS[-1]))
     return (perf_counter() - began) * 1_000
 
 

@@ -14,13 +14,14 @@ from fastapi import FastAPI
 from command_service.admission import Limit, watch
 from command_service.api import ROUTERS
 from command_service.group_commit import GroupCommit
-from command_service.handler import Handler, Pool
+from command_service.handler import Handler
 from command_service.throttle import Throttle
 from shared.aio import cancel
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import SlowCallMonitor
+from shared.eventstore.log import Connection
 from shared.eventstore.snapshots import SnapshotPolicy
-from shared.eventstore.store import PostgresAppendSession
+from shared.eventstore.store import PostgresAppendSession, PostgresEventStore
 from shared.http.application import NotReady, add_routes, create_api
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
@@ -82,7 +83,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         app.state.group_commit = group_commit
         app.state.limit.in_append = lambda: group_commit.appending
         handler = app.state.handler = Handler(
-            pool,
+            PostgresEventStore(pool),
             group_commit,
             SnapshotPolicy.of(settings),
             conflict_retries=settings.conflict_retries,
@@ -120,7 +121,7 @@ async def _ready(app: FastAPI) -> None:
         raise NotReady("the event log cannot be read; has `orders migrate` been run?") from error
 
 
-async def _purge_keys(pool: Pool, settings: Settings) -> None:
+async def _purge_keys(pool: Connection, settings: Settings) -> None:
     """Forgets old Idempotency-Keys, for ever; a database that is away is asked again next time."""
     older_than = timedelta(days=settings.idempotency_days)
     while True:

@@ -107,6 +107,10 @@ class Pending:
         """Whether the client went away while it waited."""
         return self._result.cancelled()
 
+    async def settled(self) -> None:
+        """Returns once the result is there, for a command that waits for another one's; raises nothing."""
+        await asyncio.wait([self._result])
+
     def finish(self, outcome: AppendResult | Exception) -> None:
         self.appended = isinstance(outcome, AppendResult) and outcome.status is AppendStatus.APPENDED
         self.built_on = ()  # else the requests of a busy stream would keep each other in memory

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from shared.errors import Unavailable
@@ -26,9 +28,16 @@ class KeyedLocks:
         self.timeout = timeout
         self.locks: dict[str, tuple[asyncio.Lock, int]] = {}  # and how many hold it or wait for it
 
-    def hold(self, name: str) -> KeyedLock:
-        """Raises `LockTimeout` on entry."""
-        return KeyedLock(self, name)
+    def hold(self, *names: str) -> AbstractAsyncContextManager[object]:
+        """All of these locks, for the length of a block. Raises `LockTimeout` on entry."""
+        return KeyedLock(self, names[0]) if len(names) == 1 else self._hold_all(names)
+
+    @asynccontextmanager
+    async def _hold_all(self, names: Sequence[str]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as held:
+            for name in sorted(set(names)):  # in one order, so that no two commands wait for each other
+                await held.enter_async_context(KeyedLock(self, name))
+            yield
 
 
 class KeyedLock:

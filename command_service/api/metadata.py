@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request
 
 from command_service.api.bodies import CommandBody
-from command_service.handler import CommandMetadata
+from command_service.decision import CommandMetadata
 from shared.errors import Malformed, Stale
 
 _ETAG = re.compile(r'"(0|[1-9][0-9]{0,9})"')

@@ -47,4 +47,11 @@ def parse_stream(stream_id: str) -> tuple[Aggregate[Any, Any], str] | None:
     return None if aggregate is None else (aggregate, aggregate_id)
 
 
+def aggregate_of(stream_id: str) -> Aggregate[Any, Any]:
+    """Raises `RegistrationError` for a stream of no registered aggregate."""
+    if (parsed := parse_stream(stream_id)) is None:
+        raise RegistrationError(f"Stream {stream_id!r} is of no registered aggregate.")
+    return parsed[0]
+
+
 register(ORDER)

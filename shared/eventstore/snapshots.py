@@ -19,6 +19,7 @@ from shared.aggregates.aggregate import Aggregate
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Connection, Snapshot, StoredEvent
+from shared.eventstore.store import EventStore, PostgresEventStore
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings
@@ -42,6 +43,12 @@ class LoadedState(NamedTuple):
     def with_snapshot(self, now: datetime) -> LoadedState:
         """The same, with a snapshot of it saved."""
         return self._replace(snapshot_version=self.version, snapshot_taken_at=now)
+
+    def with_snapshot_of(self, other: LoadedState) -> LoadedState:
+        """The same, with the snapshot that another state of its stream knows, where that is a later one."""
+        if other.snapshot_version <= self.snapshot_version:
+            return self
+        return self._replace(snapshot_version=other.snapshot_version, snapshot_taken_at=other.snapshot_taken_at)
 
     def apply(self, aggregate: Aggregate[Any, Any], stored: StoredEvent) -> LoadedState:
         """The state after the stream's next event. Raises what `codec.decode` raises."""
@@ -109,12 +116,12 @@ class SnapshotPolicy:
         return bool(self.max_age) and taken is not None and now - taken >= self.max_age
 
 
-async def load(connection: Connection, aggregate: Aggregate[Any, Any], stream_id: str) -> LoadedState:
+async def load(store: EventStore, aggregate: Aggregate[Any, Any], stream_id: str) -> LoadedState:
     """The stream folded from its latest snapshot; one round trip for up to `event_log.PAGE` events after it.
 
     Raises what `codec.decode` raises.
     """
-    snapshot, tail = await event_log.load_stream(connection, stream_id, fingerprint(aggregate))
+    snapshot, tail = await store.load_stream(stream_id, fingerprint(aggregate))
     loaded = LoadedState()
     if snapshot is not None:
         resumed = _resume(aggregate, stream_id, snapshot)
@@ -125,7 +132,7 @@ async def load(connection: Connection, aggregate: Aggregate[Any, Any], stream_id
     for stored in tail:
         loaded = loaded.apply(aggregate, stored)
     if len(tail) >= event_log.PAGE or (snapshot is not None and loaded.version == 0):
-        async for stored in event_log.read_stream(connection, stream_id, loaded.version):
+        async for stored in store.read_stream(stream_id, loaded.version):
             loaded = loaded.apply(aggregate, stored)
     return loaded
 
@@ -140,12 +147,12 @@ def _resume(aggregate: Aggregate[Any, Any], stream_id: str, snapshot: Snapshot) 
     return LoadedState(state, version, position, occurred_at, version, taken_at)
 
 
-async def save(connection: Connection, aggregate: Aggregate[Any, Any], stream_id: str, loaded: LoadedState) -> None:
+async def save(store: EventStore, aggregate: Aggregate[Any, Any], stream_id: str, loaded: LoadedState) -> None:
     """Saves the state, unless a later one is saved already."""
     assert loaded.last_occurred_at is not None, "a stream without events has no snapshot"
     state = msgspec.json.encode(loaded.state).decode()
-    await event_log.save_snapshot(
-        connection, stream_id, fingerprint(aggregate), loaded.version, loaded.position, loaded.last_occurred_at, state
+    await store.save_snapshot(
+        stream_id, fingerprint(aggregate), loaded.version, loaded.position, loaded.last_occurred_at, state
     )
 
 
@@ -176,8 +183,9 @@ async def _compact_stream(connection: Connection, stream_id: str, every_events: 
     if (parsed := parse_stream(stream_id)) is None:
         return False
     aggregate, _ = parsed
+    store = PostgresEventStore(connection)
     try:
-        loaded = await load(connection, aggregate, stream_id)
+        loaded = await load(store, aggregate, stream_id)
     except (*CONNECTION_LOST, asyncpg.PostgresError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one stream, the others are compacted
@@ -185,5 +193,5 @@ async def _compact_stream(connection: Connection, stream_id: str, every_events: 
         return False
     if loaded.version - loaded.snapshot_version < every_events:
         return False
-    await save(connection, aggregate, stream_id, loaded)
+    await save(store, aggregate, stream_id, loaded)
     return True

@@ -19,6 +19,7 @@ from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, NewEvent
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
+from shared.eventstore.store import PostgresEventStore
 from shared.settings import Settings
 from tests.orders import order_body
 from tests.roles import url_of
@@ -89,9 +90,9 @@ async def test_a_load_from_a_snapshot_equals_the_fold_of_the_whole_stream(
 ) -> None:
     stream_id = await _order_of(commands, 45, "equal")
     await eventually(lambda: _snapshot(connection, stream_id))
-    from_snapshot = await snapshots.load(connection, ORDER, stream_id)
+    from_snapshot = await snapshots.load(PostgresEventStore(connection), ORDER, stream_id)
     await connection.execute("delete from snapshots")
-    from_start = await snapshots.load(connection, ORDER, stream_id)
+    from_start = await snapshots.load(PostgresEventStore(connection), ORDER, stream_id)
     assert from_snapshot.state == from_start.state
     assert (from_snapshot.version, from_snapshot.position) == (from_start.version, from_start.position)
     assert from_snapshot.last_occurred_at == from_start.last_occurred_at
@@ -114,7 +115,7 @@ async def test_a_snapshot_of_another_shape_is_not_read(
     stream_id = await _order_of(commands, 30, "shape")
     await eventually(lambda: _snapshot(connection, stream_id))
     await connection.execute("update snapshots set fingerprint = sha256('another shape'), state = '{\"old\": true}'")
-    loaded = await snapshots.load(connection, ORDER, stream_id)
+    loaded = await snapshots.load(PostgresEventStore(connection), ORDER, stream_id)
     assert (loaded.version, loaded.snapshot_version) == (30, 0)
 
 
@@ -124,7 +125,7 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(
     stream_id = await _order_of(commands, 30, "broken")
     await eventually(lambda: _snapshot(connection, stream_id))
     await connection.execute('update snapshots set state = \'{"status": "NO SUCH"}\'')
-    loaded = await snapshots.load(connection, ORDER, stream_id)
+    loaded = await snapshots.load(PostgresEventStore(connection), ORDER, stream_id)
     assert (loaded.version, loaded.snapshot_version) == (30, 0)
 
 
@@ -133,8 +134,9 @@ async def test_an_older_state_never_replaces_a_later_one(
 ) -> None:
     stream_id = await _order_of(commands, 20, "later")
     await eventually(lambda: _snapshot(connection, stream_id))
-    loaded = await snapshots.load(connection, ORDER, stream_id)
-    await snapshots.save(connection, ORDER, stream_id, LoadedState(loaded.state, 5, 5, loaded.last_occurred_at))
+    store = PostgresEventStore(connection)
+    loaded = await snapshots.load(store, ORDER, stream_id)
+    await snapshots.save(store, ORDER, stream_id, LoadedState(loaded.state, 5, 5, loaded.last_occurred_at))
     kept = await _snapshot(connection, stream_id)
     assert kept is not None
     assert kept.version == 20

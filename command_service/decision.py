@@ -1,0 +1,113 @@
+"""From a command and the states of its streams to what is appended. Pure, but for the clock and new ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import reduce
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from command_service.domain import business_time
+from command_service.domain.decider import Decider
+from shared.aggregates import aggregate_of
+from shared.errors import Stale
+from shared.eventstore import codec
+from shared.eventstore.log import AppendRequest, NewEvent, StreamAppend
+from shared.eventstore.snapshots import LoadedState
+from shared.new_id import new_id
+
+
+@dataclass
+class StaleVersion(Stale):
+    """`current` is the version now."""
+
+    expected: int
+    current: int
+    code = "stale-version"
+    title = "If-Match names another version"
+
+    @property
+    def detail(self) -> str:
+        now = f"the current version is {self.current}" if self.current else "there is nothing at this address yet"
+        return f"If-Match names version {self.expected}; {now}."
+
+
+@dataclass(frozen=True, slots=True)
+class CommandMetadata:
+    """Everything about a command that is not the command: its ids, its time, its condition, its key."""
+
+    correlation_id: str
+    causation_id: str | None = None
+    traceparent: str | None = None
+    occurred_at: datetime | None = None
+    expected_version: int | None = None
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = field(default=None, repr=False)  # of the request, for its idempotency key
+    command_id: UUID = field(default_factory=new_id)
+
+
+class Decision(NamedTuple):
+    """What to append, and the state of each stream that gets events after them. Their position is not known yet."""
+
+    request: AppendRequest
+    after: dict[str, LoadedState]
+
+
+def streams_of(decider: Decider[Any, Any, Any], command: Any) -> list[str]:
+    """The streams that the command is decided on, its own first, each once."""
+    return list(dict.fromkeys((decider.stream_of(command), *decider.streams(command))))
+
+
+def decide(
+    decider: Decider[Any, Any, Any],
+    command: Any,
+    metadata: CommandMetadata,
+    states: Mapping[str, LoadedState],
+    log_id: UUID | None,
+) -> Decision:
+    """Decides on the states of `streams_of` the command, in that order. `log_id` is the log that they are of.
+
+    A command that changes nothing is appended as well, without events: its expected versions are then checked and its
+    idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, and what
+    `business_time.occurred_at` raises.
+    """
+    own = next(iter(states))
+    if metadata.expected_version is not None and metadata.expected_version != states[own].version:
+        raise StaleVersion(metadata.expected_version, states[own].version)
+    if len(states) == 1:
+        decided = {own: decider.decide(command, states[own].state)}
+    else:
+        decided = dict(decider.decide_over(command, {name: loaded.state for name, loaded in states.items()}))
+    # A stream without new events is never too late: a repeated command may carry its first time.
+    times = [loaded.last_occurred_at for name, loaded in states.items() if decided.get(name)]
+    previous = max((time for time in times if time is not None), default=None)
+    at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), previous)
+    metadata_text = _encode_metadata(command, metadata)
+    appends, after = [], {}
+    for name, loaded in states.items():
+        events = decided.pop(name, ())
+        stored = [NewEvent(new_id(), *codec.encode(event), metadata_text, at) for event in events]
+        appends.append(StreamAppend(name, loaded.version, stored))
+        if events:
+            state = reduce(aggregate_of(name).evolve, events, loaded.state)
+            after[name] = loaded._replace(state=state, version=loaded.version + len(events), last_occurred_at=at)
+    assert not decided, f"{type(command).__name__} names no streams {[*decided]}"
+    key, fingerprint = metadata.idempotency_key, metadata.fingerprint
+    return Decision(AppendRequest(appends, metadata.command_id, key, fingerprint, log_id), after)
+
+
+def _encode_metadata(command: Any, metadata: CommandMetadata) -> str:
+    command_id = str(metadata.command_id)
+    fields = {
+        "command_id": command_id,
+        "command": type(command).__name__,
+        "correlation_id": metadata.correlation_id,
+        "causation_id": metadata.causation_id or command_id,
+    }
+    if metadata.traceparent is not None:
+        fields["traceparent"] = metadata.traceparent
+    return msgspec.json.encode(fields).decode()
