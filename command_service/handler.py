@@ -1,7 +1,7 @@
 """Handles commands: load, decide, append, and again after a conflict.
 
 Commands on one stream are decided one after the other, each on the state after the one before, which may still be on
-its way to the log: so several of them share a group commit (decision 27).
+its way to the log: so several of them share a group commit (decision 29).
 """
 
 from __future__ import annotations
