@@ -29,7 +29,7 @@ from bench.result import Goal, Result
 from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Connection, Servers, Services, with_connection
-from cli.importer.online_retail import HEADER, Order, read_invoices
+from cli.importer.online_retail import HEADER, OrderRequest, read_invoices
 from cli.stack.service import orders_command
 from shared.aggregates.order import OrderLine, OrderPlaced, stream_of
 from shared.eventstore.log import AppendRequest
@@ -90,7 +90,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
     ]
 
 
-def _orders(file: Path) -> list[Order]:
+def _orders(file: Path) -> list[OrderRequest]:
     return [placement.order for placement in read_invoices(file).placements]
 
 
@@ -137,11 +137,11 @@ def _import(servers: Servers, services: Services, file: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-async def _append(database_url: str, *parts: list[Order]) -> None:
+async def _append(database_url: str, *parts: list[OrderRequest]) -> None:
     """Appends one part after the other."""
     async with running_group_commit(database_url) as group_commit:
 
-        async def write(queue: Iterator[Order]) -> None:
+        async def write(queue: Iterator[OrderRequest]) -> None:
             for order in queue:
                 result = await group_commit.append(_placing(order))
                 assert result.status == "appended"
@@ -151,7 +151,7 @@ async def _append(database_url: str, *parts: list[Order]) -> None:
             await asyncio.gather(*(write(queue) for _ in range(WRITERS)))
 
 
-def _placing(order: Order) -> AppendRequest:
+def _placing(order: OrderRequest) -> AppendRequest:
     lines = [OrderLine(item.product_id, item.quantity, item.unit_price, item.product_name) for item in order.items]
     event = OrderPlaced(order.customer_id, order.currency, tuple(lines), order.shipping_address_id)
     return AppendRequest.of_stream(stream_of(order.order_id), 0, new_id(), [orders.new_event(event)])

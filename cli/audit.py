@@ -1,27 +1,18 @@
-"""`orders audit`: verify the log, seal its head, hand it out. What a command needs is imported when it runs."""
+"""`orders audit`: verify the log, seal its head, export it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from cli.auditing.errors import CannotAudit
+from cli.failure import BadArgument
+from cli.options import DEFAULT_DATA_DIR, AuditorDatabaseUrl, DataDir
 
 audit = typer.Typer(help="The log as evidence.", no_args_is_help=True)
-
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(envvar="AUDITOR_DATABASE_URL", help="Default: DATABASE_URL, else the running stack's.", metavar="URL"),
-]
-DataDir = Annotated[Path, typer.Option(help="Data directory of the running stack.")]
-DEFAULT_DATA_DIR = Path(".orders")
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 @audit.command()
@@ -30,24 +21,23 @@ def verify(
     public_key: Annotated[Path | None, typer.Option(help="PEM of the key the seals were made with.")] = None,
     from_last_seal: Annotated[bool, typer.Option("--from-last-seal", help="Trust what was sealed last.")] = False,
     log_id: Annotated[UUID | None, typer.Option(help="The log that this must be.")] = None,
-    database_url: DatabaseUrl = None,
+    database_url: AuditorDatabaseUrl = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Walk the log and recompute every hash.
+    """Read the log and recompute every hash.
 
     Exit code 0: intact; prints the head. 1: prints the first bad position and what is wrong there. 2: nothing could be
     verified.
     """
     from cli.auditing.keys import load_public_key
     from cli.auditing.seals import read_seals
-    from cli.auditing.terminal import check
+    from cli.auditing.terminal import verify_and_print
 
-    with _refusals():
-        if (seals is None) != (public_key is None) or (from_last_seal and seals is None):
-            raise CannotAudit("--seals and --public-key go together, and --from-last-seal needs them")
-        known = [] if seals is None or public_key is None else read_seals(seals, load_public_key(public_key))
-        url = _database_url(database_url, data_dir)
-        asyncio.run(check(url, known, log_id=log_id, from_last_seal=from_last_seal))
+    if (seals is None) != (public_key is None) or (from_last_seal and seals is None):
+        raise BadArgument("--seals and --public-key go together, and --from-last-seal needs them")
+    known = [] if seals is None or public_key is None else read_seals(seals, load_public_key(public_key))
+    url = _database_url(database_url, data_dir)
+    asyncio.run(verify_and_print(url, known, log_id=log_id, from_last_seal=from_last_seal))
     if known:
         newest = max(known, key=lambda seal: seal.position)
         print(f"seals     {len(known)} agree, the newest of {newest.sealed_at} at position {newest.position}")
@@ -55,30 +45,29 @@ def verify(
 
 @audit.command()
 def seal(
-    seals: Annotated[Path, typer.Option(help="File to append the seal to; made when it is not there.")],
+    seals: Annotated[Path, typer.Option(help="File to append the seal to; created when it does not exist.")],
     key: Annotated[Path | None, typer.Option(help="PEM of the private key. Default: ORDERS_SEAL_KEY.")] = None,
-    database_url: DatabaseUrl = None,
+    database_url: AuditorDatabaseUrl = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Sign the head of the log, having verified what came after the last seal.
 
     Exit code 0: sealed. 1: the log is not intact or contradicts a seal; nothing sealed. 2: nothing could be done.
     """
+    from cli.auditing.errors import CannotAudit
     from cli.auditing.keys import load_private_key
     from cli.auditing.seal_file import open_seal_file
     from cli.auditing.seals import read_seals, seal_head
-    from cli.auditing.terminal import check
+    from cli.auditing.terminal import verify_and_print
 
-    with _refusals():
-        url = _database_url(database_url, data_dir)
-        private_key = load_private_key(key)
-        with open_seal_file(seals) as file:
-            known = [] if file.empty else read_seals(seals, private_key.public_key())
-            verdict = asyncio.run(check(url, known, from_last_seal=True))
-            assert verdict.head is not None, "an intact log has a head"
-            if verdict.head.position == 0:
-                raise CannotAudit("the log is empty: there is nothing to seal yet")
-            file.append(seal_head(verdict.head, private_key))
+    url = _database_url(database_url, data_dir)
+    private_key = load_private_key(key)
+    with open_seal_file(seals) as file:
+        known = [] if file.empty else read_seals(seals, private_key.public_key())
+        head = asyncio.run(verify_and_print(url, known, from_last_seal=True))
+        if head.position == 0:
+            raise CannotAudit("the log is empty: there is nothing to seal yet")
+        file.append(seal_head(head, private_key))
     print(f"sealed    in {seals}")
 
 
@@ -90,8 +79,7 @@ def keygen(
     """Make a pair of keys to seal with."""
     from cli.auditing.keys import key_id, make_keys
 
-    with _refusals():
-        print(f"key_id    {key_id(make_keys(key, public_key))}")
+    print(f"key_id    {key_id(make_keys(key, public_key))}")
 
 
 @audit.command()
@@ -99,34 +87,22 @@ def export(
     first: Annotated[int, typer.Option("--from", min=1, help="First position.")] = 1,
     last: Annotated[int | None, typer.Option("--to", min=1, help="Last position. Default: the head.")] = None,
     output: Annotated[Path | None, typer.Option(help="File to write. Default: standard output.")] = None,
-    database_url: DatabaseUrl = None,
+    database_url: AuditorDatabaseUrl = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Write events as JSON Lines, with hashes."""
     from cli.auditing.terminal import export_to
 
-    with _refusals():
-        if last is not None and last < first:
-            raise CannotAudit("--to comes before --from")
-        asyncio.run(export_to(output, _database_url(database_url, data_dir), first, last))
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Ends with 2 and a sentence when an audit cannot be made. Not with 1 when interrupted: that is a finding."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise typer.Exit(INTERRUPTED) from error
-    except CannotAudit as error:
-        typer.echo(f"orders: {error}", err=True)
-        raise typer.Exit(2) from error
+    if last is not None and last < first:
+        raise BadArgument("--to comes before --from")
+    asyncio.run(export_to(output, _database_url(database_url, data_dir), first, last))
 
 
 def _database_url(given: str | None, data_dir: Path) -> str:
-    from cli.stack.addresses import NoDatabase, find_database
+    from cli.auditing.errors import CannotAudit
+    from cli.stack.addresses import NoAddress, find_database
 
     try:
         return find_database(data_dir, "auditor", given)
-    except NoDatabase as error:
+    except NoAddress as error:
         raise CannotAudit(str(error)) from error

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
-import asyncpg
-
-from cli.stack.addresses import NoDatabase, find_database
-from shared.migrations import IncompatibleDatabase, migrate
-from shared.postgres import CONNECTION_LOST
-from shared.settings import RolePasswords
+from cli.failure import CommandFailed
+from cli.options import DEFAULT_DATA_DIR, DataDir
 
 
-class MigrationFailed(Exception):
-    """No database, no connection, or a migration that was refused; the message says which."""
+def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Bring the database to the newest schema: DATABASE_URL, or the running stack's.
 
+    Sets the passwords of the roles for which the environment has one.
+    """
+    import asyncpg
 
-def migrate_database(data_dir: Path) -> list[str]:
-    """Migrate DATABASE_URL, else the stack that runs in `data_dir`, and set the roles' passwords that are in the
-    environment. The names applied. Raises MigrationFailed."""
+    from cli.stack.addresses import find_database
+    from shared.migrations import IncompatibleDatabase
+    from shared.migrations import migrate as apply_migrations
+    from shared.postgres import CONNECTION_LOST
+    from shared.settings import RolePasswords
+
+    url = find_database(data_dir)
     try:
-        return asyncio.run(migrate(find_database(data_dir), RolePasswords().by_role()))
-    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, NoDatabase, IncompatibleDatabase) as error:
-        raise MigrationFailed(str(error)) from error
+        applied = asyncio.run(apply_migrations(url, RolePasswords().by_role()))
+    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, IncompatibleDatabase) as error:
+        raise CommandFailed(str(error)) from error
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")

@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
-import asyncpg
+import typer
 
-from cli.stack.addresses import NoDatabase, find_database
-from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
+from cli.failure import CommandFailed
+from cli.options import DEFAULT_DATA_DIR, DataDir
 
-LONGEST_REASON = 500
-# Long enough for appends that are on their way; whoever holds the head longer is to be looked at first.
-ANSWER_SECONDS = 10.0
+LONGEST_REASON = 500  # characters
+LOCK_SECONDS = 10.0  # longer than the appends under way take; a session that holds the head longer is a fault
+
+log = typer.Typer(help="The event log itself.", no_args_is_help=True)
 
 
-class GivenId(NamedTuple):
+class _GivenId(NamedTuple):
     old_id: UUID
     new_id: UUID
     position: int
 
 
-class NotGiven(Exception):
-    """The log keeps its id; the message says why."""
+@log.callback()
+def _log() -> None:
+    """Typer takes the only command of a group for the group itself, unless the group has a callback."""
 
 
-def give_new_id(data_dir: Path, reason: str) -> GivenId:
-    """In DATABASE_URL, else in the stack that runs in `data_dir`. Raises NotGiven."""
+@log.command()
+def new_id(
+    reason: Annotated[str, typer.Option(help="Why, for auditors: one line, at most 500 characters.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Give the log a new id, after it was restored from a backup and before any service connects to it.
+
+    From then on Consistency-Tokens of the old id are refused, services drop their caches, read models are built again.
+    The log records the change for ever. Needs the rights of the database's owner: DATABASE_URL as orders_migrator, or
+    the running stack's.
+    """
+    import asyncpg
+
+    from cli.stack.addresses import find_database
+    from shared.postgres import CONNECTION_LOST
+
     if not 0 < len(reason) <= LONGEST_REASON or not reason.isprintable():
-        raise NotGiven(f"the reason must be one line of 1 to {LONGEST_REASON} characters")
+        raise CommandFailed(f"the reason must be one line of 1 to {LONGEST_REASON} characters")
     try:
-        return asyncio.run(_give(find_database(data_dir), reason))
-    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, NoDatabase) as error:
-        raise NotGiven(str(error) or repr(error)) from error
+        given = asyncio.run(_give_new_id(find_database(data_dir), reason))
+    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
+        raise CommandFailed(str(error) or repr(error)) from error
+    print(f"old id    {given.old_id}")
+    print(f"new id    {given.new_id}")
+    print(f"position  {given.position}")
 
 
-async def _give(url: str, reason: str) -> GivenId:
+async def _give_new_id(url: str, reason: str) -> _GivenId:
+    import asyncpg
+
+    from shared.postgres import CONNECT_SECONDS
+
     connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-log"})
     try:
-        row = await connection.fetchrow("select * from give_new_log_id($1)", reason, timeout=ANSWER_SECONDS)
+        row = await connection.fetchrow("select * from give_new_log_id($1)", reason, timeout=LOCK_SECONDS)
         assert row is not None, "the function answers with one row"
-        return GivenId._make(row)
+        return _GivenId._make(row)
     finally:
         await connection.close(timeout=CONNECT_SECONDS)

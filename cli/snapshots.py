@@ -1,30 +1,47 @@
-"""`orders snapshots compact`: keep the folded state of every order that grew."""
+"""`orders snapshots compact`: save a snapshot of every stream that grew."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-import asyncpg
+import typer
 
-from shared.eventstore.snapshots import compact
-from shared.postgres import CONNECTION_LOST
+from cli.failure import CommandFailed
+from cli.options import DEFAULT_DATA_DIR, DataDir
 
-
-class CompactionFailed(Exception):
-    """The database cannot be reached, or refuses; the message says which."""
+snapshots = typer.Typer(help="Folded states that shorten loading.", no_args_is_help=True)
 
 
-def compact_snapshots(database_url: str, every: int, *, from_start: bool) -> int:
-    """How many snapshots were kept. Raises CompactionFailed."""
+@snapshots.callback()
+def _snapshots() -> None:
+    """Typer takes the only command of a group for the group itself, unless the group has a callback."""
 
-    async def run() -> int:
-        connection = await asyncpg.connect(database_url)
+
+@snapshots.command()
+def compact(
+    every: Annotated[int, typer.Option(min=1, help="Save streams that grew by so many events.")] = 100,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Search the whole log again.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Save a snapshot of every stream that grew since its last one. The projector does this in the background."""
+    import asyncpg
+
+    from cli.stack.addresses import find_database
+    from shared.eventstore.snapshots import compact as compact_streams
+    from shared.postgres import CONNECTION_LOST
+
+    url = find_database(data_dir, "projector")
+
+    async def save() -> int:
+        connection = await asyncpg.connect(url)
         try:
-            return await compact(connection, every, from_start=from_start)
+            return await compact_streams(connection, every, from_start=from_start)
         finally:
             await connection.close()
 
     try:
-        return asyncio.run(run())
+        saved = asyncio.run(save())
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
-        raise CompactionFailed(str(error)) from error
+        raise CommandFailed(str(error)) from error
+    print(f"kept {saved} snapshots")

@@ -1,4 +1,5 @@
-"""The log as evidence: walking its hash chain, saying what is wrong, sealing its head, handing it out.
+"""The log as evidence: verifies its hash chain, diagnoses the first fault, seals its head, exports events.
 
-`rows`, `chain`, `diagnosis` and `seals` are pure; `log` talks to PostgreSQL, `sealing` and `keys` to the file system.
+`rows`, `chain`, `diagnosis` and `seals` are pure; `database` reads PostgreSQL, `seal_file` and `keys` the file system.
+Nothing here depends on what an event means.
 """

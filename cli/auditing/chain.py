@@ -1,4 +1,4 @@
-"""Walking the chain: each event must have the next position and the hash that follows from the one before."""
+"""Verifies the hash chain: each event has the next position, and its hash follows from the hash before it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import NamedTuple
 from uuid import UUID
 
 from cli.auditing.diagnosis import Diagnosis
-from cli.auditing.finding import Finding, Head, Kind
+from cli.auditing.finding import Finding, HeadRow, Kind
 from cli.auditing.rows import Row
 from cli.auditing.times import MINUS_INFINITY, rfc3339
 
-MOST_INSERTED = 1_000  # consecutive events with good hashes that are recognised as inserted
+MOST_INSERTED = 1_000  # consecutive inserted events with good hashes that are recognised
 
 
-class Start(NamedTuple):
-    """An event that is known to be good, to walk on from."""
+class ChainStart(NamedTuple):
+    """An event known to be good, after which the verification begins."""
 
     position: int
     hash: bytes
     recorded_at: int
 
 
-def genesis(first_id: UUID) -> Start:
-    """The place before the first event, of a log whose first id that was."""
-    return Start(0, sha256(first_id.bytes).digest(), MINUS_INFINITY)
+def genesis(first_id: UUID) -> ChainStart:
+    """The start of a whole log whose first id was `first_id`."""
+    return ChainStart(0, sha256(first_id.bytes).digest(), MINUS_INFINITY)
 
 
-class Walk:
-    """Follows rows in the order of their positions. Keeps the version of every stream, some 130 bytes each."""
+class ChainVerifier:
+    """Checks rows in the order of their positions. Keeps the version of every stream, about 130 bytes each."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: ChainStart) -> None:
         self._first = start.position + 1
         self._position, self._hash, self._recorded_at = start
         self._earlier = deque([start.hash], maxlen=MOST_INSERTED + 1)
@@ -41,25 +41,25 @@ class Walk:
         self._diagnosis: Diagnosis | None = None
 
     @property
-    def walked(self) -> int:
+    def verified(self) -> int:
         """Events found in order so far."""
         return self._position - self._first + 1
 
     @property
     def finished(self) -> bool:
-        """Whether no later row can change the verdict."""
+        """Whether no later row can change the result."""
         return self._finding is not None
 
-    def follow(self, rows: Iterable[Row]) -> None:
-        """Walk on."""
+    def add(self, rows: Iterable[Row]) -> None:
+        """Check the next rows."""
         position, digest, recorded_at = self._position, self._hash, self._recorded_at
         versions, earlier = self._versions, self._earlier
         for row in rows:
             if self._diagnosis is not None:
-                self._diagnosis.look(row)
+                self._diagnosis.add(row)
                 continue
             if row.position != position + 1 or sha256(digest + row.body).digest() != row.hash:
-                self._stumble(row, position + 1)
+                self._diagnose(row, position + 1)
             elif row.recorded_at < recorded_at:
                 self._find(row, Kind.TIME, f"recorded at {rfc3339(row.recorded_at)}, before the event it follows")
             elif row.version != versions.get(row.stream_id, 0 if self._first == 1 else row.version - 1) + 1:
@@ -76,7 +76,7 @@ class Walk:
     def _find(self, row: Row, kind: Kind, detail: str) -> None:
         self._finding = Finding(row.position, kind, detail)
 
-    def _stumble(self, row: Row, expected: int) -> None:
+    def _diagnose(self, row: Row, expected: int) -> None:
         if row.position > expected:
             last = row.position - 1
             which = f"event {expected} is" if last == expected else f"events {expected} to {last} are"
@@ -88,12 +88,12 @@ class Walk:
         else:
             self._find(row, Kind.DUPLICATE, "more than one event has this position")
 
-    def conclude(self, head: Head) -> Finding | None:
-        """The first thing wrong, all rows having been followed; None when they lead to `head`."""
+    def result(self, head: HeadRow) -> Finding | None:
+        """The first fault, once all rows were added; None when they lead to `head`."""
         if self._finding is not None:
             return self._finding
         if self._diagnosis is not None:
-            return self._diagnosis.conclude(head)
+            return self._diagnosis.result(head)
         if head.position > self._position:
             detail = f"the log ends at position {self._position}, log_head says at {head.position}"
             return Finding(self._position + 1, Kind.CUT_TAIL, detail)

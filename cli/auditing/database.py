@@ -1,8 +1,8 @@
-"""The log as PostgreSQL hands it out: read-only, in the order of positions.
+"""Reads the log from PostgreSQL, read-only, in the order of positions.
 
-Every statement takes a snapshot of its own. One snapshot for the whole walk would keep every version of log_head alive
-meanwhile, and each append reads through all of them. It would prove no more: what was once at or before the head never
-changes, and the head is read in one statement with the last position.
+Every statement has a snapshot of its own. One snapshot for the whole verification would keep every version of log_head
+alive, and each append reads through all of them. It would prove no more: an event at or before the head never changes,
+and one statement reads both the head and the last position.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import asyncpg
 
 from cli.auditing.errors import CannotAudit
-from cli.auditing.finding import Head, Renewal
+from cli.auditing.finding import HeadRow, LogIdChange
 from cli.auditing.rows import COLUMNS, Row, RowDecoder
 
 STRIDE = 100_000  # positions read with one statement
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10.0
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 # The binary form: 64-bit microseconds, as in the rows, infinity included.
-_TIP = """
+_LOG_HEAD = """
     select array(select row(log_id, position, hash, timestamptz_send(recorded_at)) from public.log_head
                  where log_head is not null),
            (select max(position) from public.events),
@@ -36,23 +36,23 @@ _HASHES = "select position, hash from public.events where position = any($1)"
 _ROWS = f"select {', '.join(COLUMNS)} from public.events where position {{}} and position <= {{}} order by position"  # noqa: S608 - constants only
 
 
-class Tip(NamedTuple):
-    """The end of the log at one instant: the rows of log_head (one, unless tampered with), the last position and the
-    ids given to the log after its first."""
+class LogHead(NamedTuple):
+    """The end of the log at one instant: the rows of log_head (one, unless tampered with), the last position of an
+    event, and the changes of the log's id."""
 
-    heads: list[Head]
+    rows: list[HeadRow]
     last: int
-    renewals: list[Renewal]
+    id_changes: list[LogIdChange]
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection that can only read. What the database refuses, now or later, is raised as CannotAudit."""
+    """A read-only connection. Raises CannotAudit for every error of the database, also within the block."""
     connection = await _connect(url)
     try:
         yield connection
     except BaseException as error:
-        connection.terminate()  # to close it in good order would be to wait for what it still sends
+        connection.terminate()  # an orderly close would wait for the rest of the answer
         if isinstance(error, asyncpg.UndefinedTableError):
             raise CannotAudit(f"this database holds no event log, or one of an older schema: {error}") from error
         if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | ConnectionResetError):
@@ -73,22 +73,22 @@ async def _connect(url: str) -> Connection:
         raise CannotAudit(f"the database cannot be read: {error}") from error
 
 
-async def read_tip(connection: Connection) -> Tip:
-    row = await connection.fetchrow(_TIP)
+async def read_log_head(connection: Connection) -> LogHead:
+    row = await connection.fetchrow(_LOG_HEAD)
     assert row is not None, "a select without a table has one row"
-    heads = [
-        Head(log_id, position, digest, int.from_bytes(recorded_at, signed=True))
+    rows = [
+        HeadRow(log_id, position, digest, int.from_bytes(recorded_at, signed=True))
         for log_id, position, digest, recorded_at in row[0]
     ]
-    renewals = [
-        Renewal(log_id, replaces, position, int.from_bytes(given_at, signed=True), reason)
+    id_changes = [
+        LogIdChange(log_id, replaces, position, int.from_bytes(given_at, signed=True), reason)
         for log_id, replaces, position, given_at, reason in row[2]
     ]
-    return Tip(heads, row[1] or 0, renewals)
+    return LogHead(rows, row[1] or 0, id_changes)
 
 
 async def read_hashes(connection: Connection, positions: Iterable[int]) -> dict[int, bytes]:
-    """The stored hashes at those of the positions that are in the log."""
+    """Position -> stored hash, for those of the positions that are in the log."""
     rows = await connection.fetch(_HASHES, sorted(set(positions)))
     return {row["position"]: row["hash"] for row in rows}
 
@@ -96,18 +96,18 @@ async def read_hashes(connection: Connection, positions: Iterable[int]) -> dict[
 async def read_rows(
     connection: Connection, after: int | None, last: int, take: Callable[[Iterable[Row]], object]
 ) -> None:
-    """Hands `take` the rows after a position (None: from wherever they begin) up to `last`, as they arrive."""
+    """Calls `take` with the rows after a position (None: from the first row on) up to `last`, as they arrive."""
     while after is None or after < last:
         upto = min((after or 0) + STRIDE, last)
         if not await _copy(connection, after, upto, take):
-            # A hole, however long, is passed at once.
+            # Skip a gap of any length at once.
             upcoming = await connection.fetchval(_NEXT, upto)
             upto = last if upcoming is None else max(upto, upcoming - 1)
         after = upto
 
 
 async def _copy(connection: Connection, after: int | None, upto: int, take: Callable[[Iterable[Row]], object]) -> int:
-    """How many rows there were."""
+    """Returns the number of rows."""
     decoder = RowDecoder()
 
     async def sink(chunk: bytes) -> None:

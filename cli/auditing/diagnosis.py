@@ -1,17 +1,17 @@
-"""What happened at the first position that does not fit.
+"""Diagnoses the first position that does not fit.
 
-There the hash before it is still known to be right, so every later event can be tried in its place. What the event
-after it was chained to tells whether the fields or the stored hash were changed.
+The hash before it is known to be right, so every later event can be tried in its place. The event after it shows
+whether the fields or the stored hash were changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cli.auditing.finding import Finding, Head, Kind
+from cli.auditing.finding import Finding, HeadRow, Kind
 from cli.auditing.rows import Row
 
-MOST_REMOVED = 1_000  # consecutive events whose removal and renumbering is recognised as such
+MOST_REMOVED = 1_000  # consecutive removed events that are recognised when the rest is renumbered
 
 
 class Diagnosis:
@@ -25,15 +25,15 @@ class Diagnosis:
         self._displaced: Row | None = None  # the event that was recorded here
         self._inserted_before = self._count_inserted(earlier)
 
-    def look(self, later: Row) -> None:
-        """Take the next event of the log into account."""
+    def add(self, later: Row) -> None:
+        """Consider the next event of the log."""
         if self._next is None:
             self._next = later
         if self._displaced is None and later.digest(self._previous, self._row.position) in (later.hash, self._row.hash):
             self._displaced = later
 
-    def conclude(self, head: Head) -> Finding:
-        """Say what is wrong, all later events having been looked at."""
+    def result(self, head: HeadRow) -> Finding:
+        """The fault, once all later events were added."""
         if self._inserted_before:
             return self._inserted(self._row.position - self._inserted_before, self._inserted_before)
         if self._displaced is not None:
@@ -50,7 +50,7 @@ class Diagnosis:
         return Finding(self._row.position, kind, detail)
 
     def _count_inserted(self, earlier: Sequence[bytes]) -> int:
-        """How many events with good hashes were put before this one since it was recorded."""
+        """How many events with good hashes were inserted before this one."""
         for count, previous in enumerate(reversed(earlier[:-1]), start=1):
             if self._row.follows(previous, self._row.position - count):
                 return count
@@ -58,22 +58,22 @@ class Diagnosis:
 
     def _inserted(self, position: int, count: int) -> Finding:
         return Finding(
-            position, Kind.INSERTED, f"the event recorded here now stands at position {position + count}: "
+            position, Kind.INSERTED, f"the event recorded here is now at position {position + count}: "
             f"{_events(count)} inserted before it",
         )  # fmt: skip
 
     def _moved(self, displaced: Row) -> Finding:
-        """The event that belongs here stands further on: did others come before it, or did they change places?"""
+        """The event of this position has a higher one: events were inserted before it, or two were exchanged."""
         here = self._row.position
         true_hash = displaced.digest(self._previous, here)
         second = self._row.digest(true_hash, here + 1) in (self._row.hash, displaced.hash)
         if second or (self._next is not displaced and self._next is not None and self._next.follows(true_hash)):
-            detail = f"the event recorded here now stands at position {displaced.position}, another stands in its place"
+            detail = f"the event recorded here is now at position {displaced.position}, another has its place"
             return self._found(Kind.REORDERED, detail)
         return self._inserted(here, displaced.position - here)
 
-    def _count_removed(self, head: Head) -> int:
-        """How many events were removed before this one, going by the position at which its successor was hashed."""
+    def _count_removed(self, head: HeadRow) -> int:
+        """How many events were removed before this one, from the position with which its successor was hashed."""
         later = self._next
         if later is None:
             return head.position - self._row.position if head.hash == self._row.hash else 0
@@ -82,7 +82,7 @@ class Diagnosis:
                 return count
         return 0
 
-    def _changed(self, head: Head) -> Finding:
+    def _changed(self, head: HeadRow) -> Finding:
         row, later = self._row, self._next
         witness = "log_head" if later is None else f"event {later.position}"
         before = "log_head.log_id was changed" if row.position == 1 else f"event {row.position - 1} was, hash included"

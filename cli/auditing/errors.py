@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from cli.failure import CommandFailed
 
-class CannotAudit(Exception):
-    """No database, no key, a broken seal file ...; the message says which, for a person."""
+
+class CannotAudit(CommandFailed):
+    """No database, no key, a broken seal file ...; the message says which. Exit code 1 is for findings."""
+
+    exit_code = 2

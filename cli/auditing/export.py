@@ -1,4 +1,4 @@
-"""The log as JSON Lines, with all that is needed to recompute every hash."""
+"""The log as JSON Lines, complete enough to recompute every hash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from cli.auditing.chain import genesis
-from cli.auditing.database import Connection, read_hashes, read_rows, read_tip
+from cli.auditing.database import Connection, read_hashes, read_log_head, read_rows
 from cli.auditing.errors import CannotAudit
 from cli.auditing.log_ids import first_id
 from cli.auditing.rows import COLUMNS, Row, split
@@ -17,16 +17,16 @@ from cli.auditing.times import rfc3339
 
 
 async def export(connection: Connection, first: int, last: int | None, output: BinaryIO) -> int:
-    """Write the events from position `first` to `last` (None: the head now), both included; how many.
+    """Write the events from position `first` to `last` (None: the head now), both included. Returns their number.
 
     Raises CannotAudit, OSError of the output, and what asyncpg raises.
     """
-    tip = await read_tip(connection)
-    if len(tip.heads) != 1:
+    log_head = await read_log_head(connection)
+    if len(log_head.rows) != 1:
         raise CannotAudit("log_head has no row: orders audit verify says more")
-    end = tip.last if last is None else min(last, tip.last)
+    end = log_head.last if last is None else min(last, log_head.last)
     before = await read_hashes(connection, [first - 1])
-    previous = before.get(first - 1) if first > 1 else genesis(first_id(tip.heads[0], tip.renewals)).hash
+    previous = before.get(first - 1) if first > 1 else genesis(first_id(log_head.rows[0], log_head.id_changes)).hash
     count = 0
 
     def take(rows: Iterable[Row]) -> None:
@@ -41,7 +41,7 @@ async def export(connection: Connection, first: int, last: int | None, output: B
 
 
 def _line(row: Row, previous: bytes | None) -> bytes:
-    """Texts verbatim, as they were hashed: `data` and `metadata` are strings that hold JSON."""
+    """Texts are verbatim, as they were hashed: `data` and `metadata` are strings that hold JSON."""
     values = dict(zip(COLUMNS, split(row.body), strict=False))
     document: dict[str, object] = {}
     for column, value in values.items():

@@ -37,7 +37,7 @@ class Finding:
         return f"position {self.position}: {self.kind}: {self.detail}"
 
 
-class Head(NamedTuple):
+class HeadRow(NamedTuple):
     """The row of log_head. `recorded_at` is in µs since 2000-01-01 UTC; of an empty log it is -infinity."""
 
     log_id: UUID
@@ -46,9 +46,9 @@ class Head(NamedTuple):
     recorded_at: int
 
 
-class Renewal(NamedTuple):
-    """A row of log_ids: at `position`, the log's end then, `log_id` took the place of `replaces`. `given_at` is in µs
-    since 2000-01-01 UTC."""
+class LogIdChange(NamedTuple):
+    """A row of log_ids: `log_id` replaced `replaces` when the log ended at `position`. `given_at` is in µs since
+    2000-01-01 UTC."""
 
     log_id: UUID
     replaces: UUID

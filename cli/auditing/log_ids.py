@@ -1,4 +1,4 @@
-"""The ids that the log has had: its first, from which the chain begins, and those given after a restore."""
+"""The ids of the log: the first, with which the chain begins, and those given after a restore."""
 
 from __future__ import annotations
 
@@ -6,39 +6,41 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from cli.auditing.finding import Finding, Head, Kind, Renewal
+from cli.auditing.finding import Finding, HeadRow, Kind, LogIdChange
 from cli.auditing.times import rfc3339
 
 
-class Term(NamedTuple):
-    """How long the log had an id: from the event after `begun` on, until it was renewed."""
+class LogIdSpan(NamedTuple):
+    """The events of one id: from the one after position `begun` on, until the id was changed."""
 
     begun: int
-    ended: Renewal | None
+    ended: LogIdChange | None
 
 
-def first_id(head: Head, renewals: Sequence[Renewal]) -> UUID:
-    return renewals[0].replaces if renewals else head.log_id
+def first_id(head: HeadRow, changes: Sequence[LogIdChange]) -> UUID:
+    return changes[0].replaces if changes else head.log_id
 
 
-def terms(head: Head, renewals: Sequence[Renewal]) -> dict[UUID, Term]:
-    """Of every id that the log has had."""
-    begun = [0, *(renewal.position for renewal in renewals)]
-    ids = [first_id(head, renewals), *(renewal.log_id for renewal in renewals)]
-    return {log_id: Term(*term) for log_id, term in zip(ids, zip(begun, [*renewals, None], strict=True), strict=True)}
+def log_id_spans(head: HeadRow, changes: Sequence[LogIdChange]) -> dict[UUID, LogIdSpan]:
+    """The span of every id that the log has had."""
+    begun = [0, *(change.position for change in changes)]
+    ids = [first_id(head, changes), *(change.log_id for change in changes)]
+    return {
+        log_id: LogIdSpan(*span) for log_id, span in zip(ids, zip(begun, [*changes, None], strict=True), strict=True)
+    }
 
 
-def check(head: Head, renewals: Sequence[Renewal]) -> Finding | None:
-    """Whether one id followed another up to that of the head."""
-    known, position = first_id(head, renewals), 0
-    for number, renewal in enumerate(renewals, start=1):
-        if renewal.replaces != known:
-            detail = f"row {number} of log_ids replaces {renewal.replaces}, but the log had the id {known}"
+def check_log_ids(head: HeadRow, changes: Sequence[LogIdChange]) -> Finding | None:
+    """The fault in the sequence of ids; None when each replaces the one before, up to that of the head."""
+    known, position = first_id(head, changes), 0
+    for number, change in enumerate(changes, start=1):
+        if change.replaces != known:
+            detail = f"row {number} of log_ids replaces {change.replaces}, but the log had the id {known}"
             return Finding(0, Kind.HEAD, detail)
-        if renewal.position < position:
-            detail = f"row {number} of log_ids is of position {renewal.position}, the one before of {position}"
+        if change.position < position:
+            detail = f"row {number} of log_ids is of position {change.position}, the one before of {position}"
             return Finding(0, Kind.HEAD, detail)
-        known, position = renewal.log_id, renewal.position
+        known, position = change.log_id, change.position
     if known != head.log_id:
         return Finding(0, Kind.HEAD, f"log_head has the id {head.log_id}, the last that log_ids gave is {known}")
     if position > head.position:
@@ -47,9 +49,9 @@ def check(head: Head, renewals: Sequence[Renewal]) -> Finding | None:
     return None
 
 
-def in_words(renewal: Renewal) -> str:
-    """The reason escaped: who wrote it must not be able to write other lines of the verdict."""
+def describe(change: LogIdChange) -> str:
+    """One line. The reason is escaped, so that it cannot fake other lines of the result."""
     return (
-        f"{renewal.log_id} after position {renewal.position}, given at {rfc3339(renewal.given_at)}"
-        f" instead of {renewal.replaces}: {renewal.reason!r}"
+        f"{change.log_id} after position {change.position}, given at {rfc3339(change.given_at)}"
+        f" instead of {change.replaces}: {change.reason!r}"
     )

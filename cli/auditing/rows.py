@@ -1,4 +1,4 @@
-"""Rows of the log as `COPY ... (FORMAT binary)` sends them, which is also how they are hashed.
+"""Rows of the log as `COPY ... (FORMAT binary)` sends them, which is also the form in which they are hashed.
 
 A row is a field count (int2), then each column as its length (int4, -1 for NULL) and its value. The hash of an event is
 SHA-256 over the hash before it and all of that but the count and the last column, so a row is hashed without decoding.
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     hash: bytes
 
     def digest(self, previous: bytes, position: int | None = None) -> bytes:
-        """What this event's hash is after `previous`; `position`: as if it had been recorded there."""
+        """The hash that this event has after `previous`; `position`: as if it had been recorded there."""
         if position is None:
             return sha256(previous + self.body).digest()
         return sha256(previous + self.body[:4] + (position & _INT8).to_bytes(8) + self.body[12:]).digest()
@@ -49,7 +49,7 @@ _WIDTHS = (len(COLUMNS), 8, 4, 16, 4, 8, 8, 32)
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8
 _TRAILER = b"\xff\xff"
-_INT8 = 2**64 - 1  # wraps round, so that a forged position near the end of the range is only another wrong one
+_INT8 = 2**64 - 1  # wraps around: a forged position near the end of the range is merely wrong
 
 
 class RowDecoder:
@@ -81,7 +81,7 @@ class RowDecoder:
 
 
 def _regular_row(buffer: bytes, at: int) -> tuple[Row | None, int]:
-    """The row at `at` and where it ends; None unless all of it is there and has the widths of the log's columns."""
+    """The row at `at` and its end; None unless it is complete and has the widths of the log's columns."""
     try:
         fields, w0, position, n1 = _START(buffer, at)
         middle = at + 18 + n1
@@ -101,7 +101,7 @@ def _regular_row(buffer: bytes, at: int) -> tuple[Row | None, int]:
 
 
 def _row_end(buffer: bytes, at: int) -> int:
-    """Where the row at `at` ends; -1 when it goes on in the next chunk, or when there is no further row."""
+    """The end of the row at `at`; -1 when it is in the next chunk, or when there is no further row."""
     count = buffer[at : at + 2]
     if len(count) < 2 or count == _TRAILER:
         return -1
@@ -126,7 +126,7 @@ def split(body: bytes) -> list[bytes | None]:
 
 
 def _odd_row(columns: bytes) -> Row:
-    """A row with NULLs, or of widths that the log does not have. Its hash cannot fit; nothing more is asked of it."""
+    """A row with NULLs, or of widths that no append writes. Its hash cannot fit."""
     values = dict(zip(COLUMNS, split(columns), strict=True))
     digest = values["hash"] or b""
     return Row(

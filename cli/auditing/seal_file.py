@@ -1,4 +1,4 @@
-"""The file of seals: appended to, never rewritten."""
+"""The file of seals. Seals are appended, never rewritten."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli.auditing.seals import Seal
 
 
 class SealFile:
-    """Open for one process at a time."""
+    """An open file of seals, locked by one process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -24,14 +24,14 @@ class SealFile:
         return os.fstat(self._descriptor).st_size == 0
 
     def append(self, seal: Seal) -> None:
-        """On disk when this returns; all of the line or nothing of it. Raises CannotAudit."""
+        """Append the whole line or nothing, and flush it to disk. Raises CannotAudit."""
         line = seal.line()
         size = os.fstat(self._descriptor).st_size
         try:
             written = os.write(self._descriptor, line)
             if written < len(line):
                 os.ftruncate(self._descriptor, size)
-                raise CannotAudit(f"{self._path}: no room for another seal")
+                raise CannotAudit(f"{self._path}: no space for another seal")
             os.fsync(self._descriptor)
         except OSError as error:
             raise CannotAudit(f"{self._path}: {error.strerror}") from error
@@ -39,7 +39,7 @@ class SealFile:
 
 @contextmanager
 def open_seal_file(path: Path) -> Iterator[SealFile]:
-    """Made when it is not there; locked until the end. Raises CannotAudit."""
+    """Create the file when it does not exist, and lock it for the block. Raises CannotAudit."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
@@ -53,7 +53,7 @@ def open_seal_file(path: Path) -> Iterator[SealFile]:
 
 
 def _sync_directory(path: Path) -> None:
-    """So that a file just made is still there after a power cut."""
+    """Make a new file survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

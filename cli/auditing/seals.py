@@ -23,11 +23,11 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cli.auditing.chain import Start
+from cli.auditing.chain import ChainStart
 from cli.auditing.errors import CannotAudit
-from cli.auditing.finding import Finding, Head, Kind, Renewal
+from cli.auditing.finding import Finding, HeadRow, Kind, LogIdChange
 from cli.auditing.keys import key_id
-from cli.auditing.log_ids import Term, in_words, terms
+from cli.auditing.log_ids import LogIdSpan, describe, log_id_spans
 from cli.auditing.times import microseconds, rfc3339
 
 _Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -52,16 +52,16 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         names = ("log_id", "position", "hash", "recorded_at", "sealed_at", "key_id")
         return "".join(["orders-log-seal 1\n", *(f"{name}={getattr(self, name)}\n" for name in names)]).encode()
 
-    def start(self) -> Start:
-        """To walk on from the sealed event."""
-        return Start(self.position, bytes.fromhex(self.hash), microseconds(self.recorded_at))
+    def start(self) -> ChainStart:
+        """The sealed event."""
+        return ChainStart(self.position, bytes.fromhex(self.hash), microseconds(self.recorded_at))
 
     def line(self) -> bytes:
-        """As in the file."""
+        """The line of the file."""
         return msgspec.json.encode(self) + b"\n"
 
 
-def seal_head(head: Head, key: Ed25519PrivateKey) -> Seal:
+def seal_head(head: HeadRow, key: Ed25519PrivateKey) -> Seal:
     """A signed statement that the log has this head now."""
     unsigned = Seal(
         log_id=str(head.log_id),
@@ -104,33 +104,33 @@ def _read_seal(line: bytes, key: Ed25519PublicKey, where: str) -> Seal:
     return seal
 
 
-def contradiction(
-    seals: Sequence[Seal], head: Head, renewals: Sequence[Renewal], hashes: Mapping[int, bytes]
+def find_contradiction(
+    seals: Sequence[Seal], head: HeadRow, changes: Sequence[LogIdChange], hashes: Mapping[int, bytes]
 ) -> Finding | None:
-    """The first place where the log is not what was sealed. `hashes`: those stored at the sealed positions.
+    """The first place where the log differs from what was sealed. `hashes`: those stored at the sealed positions.
 
-    A sealed position that is not in the log at all is left to the chain, unless it lies beyond the head.
+    The chain verifier reports a sealed position that is missing in the log, unless it is beyond the head.
     """
-    found = _contradictions(seals, head, terms(head, renewals), hashes)
+    found = _contradictions(seals, head, log_id_spans(head, changes), hashes)
     return min(found, key=lambda finding: finding.position, default=None)
 
 
 def _contradictions(
-    seals: Sequence[Seal], head: Head, known: Mapping[UUID, Term], hashes: Mapping[int, bytes]
+    seals: Sequence[Seal], head: HeadRow, known: Mapping[UUID, LogIdSpan], hashes: Mapping[int, bytes]
 ) -> Iterator[Finding]:
     agreed = 0
     for nr, seal in sorted(enumerate(seals, start=1), key=lambda numbered: numbered[1].position):
-        position, term = seal.position, known.get(UUID(seal.log_id))
-        if term is None:
+        position, span = seal.position, known.get(UUID(seal.log_id))
+        if span is None:
             yield Finding(1, Kind.FOREIGN, f"this log is {head.log_id}, the seal on line {nr} is of {seal.log_id}")
-        elif term.ended is not None and position > term.ended.position:
-            detail = f"the seal on line {nr} is for position {position}, but the log became {in_words(term.ended)}"
-            yield Finding(term.ended.position + 1, Kind.CUT_TAIL, detail)
+        elif span.ended is not None and position > span.ended.position:
+            detail = f"the seal on line {nr} is for position {position}, but the log became {describe(span.ended)}"
+            yield Finding(span.ended.position + 1, Kind.CUT_TAIL, detail)
         elif position > head.position:
             detail = f"the seal on line {nr} is for position {position}, the log ends at {head.position}"
             yield Finding(max(head.position, 0) + 1, Kind.CUT_TAIL, detail)
-        elif position < term.begun:
-            detail = f"the seal on line {nr} has an id for it that log_ids gave only at {term.begun}"
+        elif position < span.begun:
+            detail = f"the seal on line {nr} has an id for it that log_ids gave only at {span.begun}"
             yield Finding(position, Kind.SEAL, detail)
         elif hashes.get(position, bytes.fromhex(seal.hash)) != bytes.fromhex(seal.hash):
             detail = (

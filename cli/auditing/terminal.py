@@ -1,4 +1,4 @@
-"""An audit as a person runs it: a connection, a progress bar, a verdict in words."""
+"""An audit at a terminal: a connection, a progress bar, a printed result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from rich.text import Text
 from cli.auditing.database import connected
 from cli.auditing.errors import CannotAudit
 from cli.auditing.export import export
-from cli.auditing.log_ids import in_words
+from cli.auditing.finding import HeadRow
+from cli.auditing.log_ids import describe
 from cli.auditing.seals import Seal
 from cli.auditing.times import rfc3339
-from cli.auditing.verification import Verdict, verify
+from cli.auditing.verification import AuditResult, verify
 
 
 class _Rate(ProgressColumn):
@@ -31,40 +32,43 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f} events/s" if speed else "", style="progress.data.speed")
 
 
-async def check(
+async def verify_and_print(
     url: str, seals: Sequence[Seal], *, log_id: UUID | None = None, from_last_seal: bool = False
-) -> Verdict:
-    """Verify with a progress bar on a terminal; print the verdict. Raises CannotAudit; ends with 1 on a finding."""
+) -> HeadRow:
+    """Verify with a progress bar and print the result; returns the verified head.
+
+    Raises CannotAudit. Ends the command with exit code 1 on a finding.
+    """
     console = Console()
     columns = TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
     started = perf_counter()
     async with connected(url) as connection:
         with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
             task = progress.add_task("", total=None)
-            verdict = await verify(
+            result = await verify(
                 connection,
                 seals,
                 log_id=log_id,
                 from_last_seal=from_last_seal,
-                progress=lambda walked, total: progress.update(task, completed=walked, total=total),
+                progress=lambda verified, total: progress.update(task, completed=verified, total=total),
             )
-    _report(verdict, perf_counter() - started)
-    return verdict
+    return _print_result(result, perf_counter() - started)
 
 
-def _report(verdict: Verdict, seconds: float) -> None:
-    if verdict.finding is not None:
-        print(verdict.finding)
+def _print_result(result: AuditResult, seconds: float) -> HeadRow:
+    if result.finding is not None:
+        print(result.finding)
         raise typer.Exit(1)
-    head = verdict.head
+    head = result.head
     assert head is not None, "an intact log has a head"
     print(f"log       {head.log_id}")
     print(f"position  {head.position}")
     print(f"hash      {head.hash.hex()}")
     print(f"recorded  {rfc3339(head.recorded_at)}")
-    for renewal in verdict.renewals:
-        print(f"new id    {in_words(renewal)}")
-    print(f"verified  {verdict.walked:,} events in {seconds:.2f} s ({verdict.walked / seconds:,.0f} events/s)")
+    for change in result.id_changes:
+        print(f"new id    {describe(change)}")
+    print(f"verified  {result.verified:,} events in {seconds:.2f} s ({result.verified / seconds:,.0f} events/s)")
+    return head
 
 
 async def export_to(path: Path | None, url: str, first: int, last: int | None) -> None:
@@ -80,13 +84,13 @@ async def export_to(path: Path | None, url: str, first: int, last: int | None) -
             await export(connection, first, last, sys.stdout.buffer)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read it has enough. Keep the interpreter from flushing once more.
+        # The reader has closed the pipe. Keep the interpreter from flushing it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """All of the file or nothing of it: written beside the old one, then put in its place."""
+    """A file that replaces `path` atomically when the block ends. Raises CannotAudit."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:

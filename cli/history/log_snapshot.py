@@ -1,41 +1,29 @@
-"""Reading the log from the command line: which database, and one read-only snapshot of it."""
+"""One read-only snapshot of the log."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import asyncpg
 
-from cli.stack.addresses import NoDatabase, find_database
+from cli.failure import CommandFailed
 from shared.eventstore import log as event_log
-from shared.eventstore.log import Head
+from shared.eventstore.log import Connection, Head
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
 
-Connection = event_log.Connection
+
+class NoHistory(CommandFailed):
+    """The database does not answer, or refuses to be read."""
 
 
-class NoHistory(Exception):
-    """No database to read, or it does not let us; the message says which, for a person."""
-
-
-class ReplayFailed(Exception):
+class ReplayFailed(CommandFailed):
     """The replay stopped at an event, or its result cannot be shown; the message says where and why."""
 
 
-def history_url(given: str | None, data_dir: Path) -> str:
-    """The database that was given, else DATABASE_URL, else that of the stack that runs in `data_dir`, as its auditor.
-    Raises NoHistory."""
-    try:
-        return find_database(data_dir, "auditor", given)
-    except NoDatabase as error:
-        raise NoHistory(str(error)) from error
-
-
 @asynccontextmanager
-async def snapshot(url: str) -> AsyncIterator[tuple[Connection, Head]]:
-    """A read-only snapshot of the log, which shows no later event however long it is held. Raises NoHistory."""
+async def log_snapshot(url: str) -> AsyncIterator[tuple[Connection, Head]]:
+    """A connection in a read-only snapshot, which shows no later event, and the head there. Raises NoHistory."""
     try:
         connection = await asyncpg.connect(
             url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-replay", "jit": "off"}

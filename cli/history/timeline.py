@@ -1,4 +1,4 @@
-"""The life of one order as a table: a row for each event, with the fields of the document that it changed."""
+"""The timeline of one order as a table: a row for each event, with the fields of the document that it changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.history.log_snapshot import ReplayFailed, snapshot
+from cli.history.log_snapshot import ReplayFailed, log_snapshot
 from query_service import time_travel
 from query_service.point_in_time import PointInTime, rfc3339
 from query_service.time_travel import OrderDocument, OrderItem, PastOrder
@@ -25,7 +25,7 @@ _NOT_SHOWN = {"order_id", "item_count", "placed_at", "last_event_at", "version"}
 _PIPE_WIDTH = 1_000  # columns, so that nothing is wrapped
 
 
-class Lived(NamedTuple):
+class TimelineEntry(NamedTuple):
     """An event, and the order's document before and after it."""
 
     event: StoredEvent
@@ -33,11 +33,11 @@ class Lived(NamedTuple):
     after: OrderDocument
 
 
-async def lived(url: str, order_id: str, moment: PointInTime) -> list[Lived]:
-    """What happened to the order, as of the moment; empty when it did not exist. Raises NoHistory, ReplayFailed."""
-    life: list[Lived] = []
+async def order_timeline(url: str, order_id: str, moment: PointInTime) -> list[TimelineEntry]:
+    """The order's events up to the moment; empty when it did not exist. Raises NoHistory, ReplayFailed."""
+    timeline: list[TimelineEntry] = []
     past: PastOrder | None = None
-    async with snapshot(url) as (connection, _):
+    async with log_snapshot(url) as (connection, _):
         async for event in event_log.read_stream(connection, stream_of(order_id)):
             if not moment.includes(event):
                 break
@@ -45,14 +45,14 @@ async def lived(url: str, order_id: str, moment: PointInTime) -> list[Lived]:
                 past = time_travel.after(past, event)
             except Corrupt as error:
                 raise ReplayFailed(f"stopped at position {event.position}: {error}") from error
-            before = life[-1].after if life else None
-            life.append(Lived(event, before, time_travel.document(order_id, past)))
-    return life
+            before = timeline[-1].after if timeline else None
+            timeline.append(TimelineEntry(event, before, time_travel.document(order_id, past)))
+    return timeline
 
 
-def print_life(order_id: str, moment: PointInTime, life: Sequence[Lived]) -> None:
+def print_timeline(order_id: str, moment: PointInTime, timeline: Sequence[TimelineEntry]) -> None:
     console = Console()
-    # A terminal is narrow and read by a person; a pipe is as wide as it must be, and its times can be parsed.
+    # A terminal is narrow and a person reads it; a pipe is as wide as needed, and programs parse its times.
     between_date_and_time = "\n" if console.is_terminal else "T"
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH)
@@ -61,7 +61,7 @@ def print_life(order_id: str, moment: PointInTime, life: Sequence[Lived]) -> Non
         table.add_column(heading, justify="right")
     for heading in ("occurred at", "recorded at", "event", "what it changed"):
         table.add_column(heading, overflow="fold")
-    for event, before, after in life:
+    for event, before, after in timeline:
         table.add_row(
             str(event.version),
             f"{event.position:,}",
@@ -74,7 +74,7 @@ def print_life(order_id: str, moment: PointInTime, life: Sequence[Lived]) -> Non
 
 
 def changes(before: OrderDocument | None, after: OrderDocument) -> Iterator[str]:
-    """A line for every changed field; for items, one for every line that came or went."""
+    """A line for every changed field; for items, one for every line that was added or removed."""
     for name in after.__struct_fields__:
         if name in _NOT_SHOWN:
             continue
@@ -109,5 +109,5 @@ def _value(value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text, with whatever a terminal would obey written out."""
+    """The text, with every control character escaped."""
     return text if text.isprintable() else ascii(text)

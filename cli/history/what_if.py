@@ -1,4 +1,4 @@
-"""What-if replays: a function of the user's own, folded over history. No read model is touched, nothing is written."""
+"""What-if replays: fold a function of the user's own over history. Reads the log only, writes nothing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.history.log_snapshot import Connection, ReplayFailed, snapshot
+from cli.failure import BadArgument
+from cli.history.log_snapshot import ReplayFailed, log_snapshot
 from shared.errors import Corrupt
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import StoredEvent
+from shared.eventstore.log import Connection, StoredEvent
 
-_SHOW_EVERY = 1_000  # events between two movements of the progress bar
+_SHOW_EVERY = 1_000  # events between two updates of the progress bar
 _LAST_LINES = 12  # of a traceback
 
 
@@ -32,7 +33,7 @@ class PastEvent(NamedTuple):
     stream_id: str  # `order-<order id>`
     version: int  # 1, 2, 3 … within the stream
     occurred_at: datetime  # business time, UTC
-    recorded_at: datetime  # when the log learned of it, UTC; never decreases
+    recorded_at: datetime  # the log's clock when the event was appended, UTC; never decreases
     event_type: str  # such as `OrderPlaced`
     event: Any  # an object of `shared.aggregates`, in today's shape whenever it was written
     metadata: dict[str, Any]  # command_id, command, correlation_id, causation_id, …
@@ -42,12 +43,12 @@ Function: TypeAlias = Callable[[Any, PastEvent], Any]
 Bound: TypeAlias = int | datetime | None  # a position, or the time of recording
 
 
-class BadProjection(Exception):
+class BadProjection(BadArgument):
     """MODULE:FUNCTION does not name a function that can be called; the message says why."""
 
 
 def load_function(name: str) -> Function:
-    """The function that `MODULE:FUNCTION` names, seen from the current directory. Raises BadProjection."""
+    """The function that `MODULE:FUNCTION` names, imported from the current directory. Raises BadProjection."""
     module_name, colon, function_name = name.partition(":")
     if not (colon and module_name and function_name):
         raise BadProjection(f"{name!r} should be MODULE:FUNCTION, such as discount:revenue_by_month")
@@ -64,20 +65,20 @@ def load_function(name: str) -> Function:
     if not callable(function):
         what = "is not a function" if function is not None else "is not there"
         raise BadProjection(f"{function_name} {what} in module {module_name!r} ({module.__file__})")
-    return function  # type: ignore[no-any-return]  # what it takes and gives only shows when it is called
+    return function  # type: ignore[no-any-return]  # the user's function has any signature
 
 
 def _failed_import(module_name: str, error: Exception) -> str:
     return f"module {module_name!r} cannot be imported\n{_last_lines(error)}"
 
 
-async def replay(url: str, function: Function, start: Bound = None, end: Bound = None) -> Any:
+async def fold_history(url: str, function: Function, start: Bound = None, end: Bound = None) -> Any:
     """The state after the events from `start` to `end`, both included; a time means when they were recorded.
 
-    All of it in one snapshot, a page of events in memory at a time. Raises NoHistory, ReplayFailed.
+    Reads one snapshot of the log, with one page of events in memory at a time. Raises NoHistory, ReplayFailed.
     """
     state: Any = None
-    async with snapshot(url) as (connection, head):
+    async with log_snapshot(url) as (connection, head):
         first = await _first(connection, start, head.position)
         last = await _last(connection, end, head.position)
         with _progress(total=max(0, last - first + 1)) as advance:
@@ -129,7 +130,7 @@ def _step(function: Function, state: Any, stored: StoredEvent) -> Any:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; call what it gives once an event."""
+    """Draws a bar on a terminal; yields a function to call once per event."""
     console = Console(stderr=True)
     columns = TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:

@@ -1,8 +1,8 @@
 """Online Retail CSV -> orders to place, and invoices refused with the reason. Reads one file, does no other I/O.
 
 The columns are those of the UCI data set "Online Retail": InvoiceNo, StockCode, Description, Quantity, InvoiceDate,
-UnitPrice, CustomerID, Country. One invoice is one order, and an invoice is refused as a whole: an order that lacks a
-line of its invoice would be an order nobody made.
+UnitPrice, CustomerID, Country. One invoice is one order. An invoice is refused as a whole: without one of its lines it
+would be another order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEADER = ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "U
 GUEST = "guest"
 GZIP_MAGIC = b"\x1f\x8b"
 
-_BUFFER = 1 << 16  # bytes; at the 8,192 that gzip takes for itself, unpacking was a quarter of reading a month
+_BUFFER = 1 << 16  # bytes; with gzip's own 8,192, decompression takes a quarter of the time
 
 # ASCII digits only, and few enough that every amount in pence fits 64 bits. `1e-05` is how pandas writes 0.00001.
 QUANTITY = re.compile(r"-?[0-9]{1,15}")
@@ -47,7 +47,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     product_name: str | None = None
 
 
-class Order(msgspec.Struct, frozen=True):
+class OrderRequest(msgspec.Struct, frozen=True):
     """The body of `POST /orders`."""
 
     order_id: str
@@ -60,7 +60,7 @@ class Order(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A refused invoice: which lines of the file are at fault, why, and their text where it could not be read."""
+    """A refused invoice: the lines of the file at fault, the reason, and their text where it cannot be read."""
 
     invoice: str
     lines: tuple[int, ...]
@@ -71,22 +71,22 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """An order to place and the lines of the file it comes from."""
+    """An order to place, and its lines in the file."""
 
-    order: Order
+    order: OrderRequest
     lines: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Invoices:
-    """Every invoice of a file, each in exactly one of the two lists, in the order of the file."""
+    """Every invoice of a file, in exactly one of the two lists, in the order of the file."""
 
     placements: list[Placement]
     rejects: list[Reject]
 
 
 class _NotReadable(Exception):
-    """A line does not say what a line should; the message tells why."""
+    """A line cannot be read; the message says why."""
 
 
 class _Price(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +102,7 @@ class _Unreadable(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Wrong(msgspec.Struct, frozen=True, gc=False):
-    """A line that can be read, but that no order may have."""
+    """A readable line that no order may have."""
 
     line: int
     quantity: int
@@ -110,7 +110,7 @@ class _Wrong(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Invoice(msgspec.Struct, gc=False):
-    """What the lines of an invoice said so far: the numbers of them all, and the items of those that are fine."""
+    """An invoice under construction: the numbers of all its lines, the items of the valid ones."""
 
     lines: list[int] = []
     items: list[Item] = []
@@ -137,7 +137,7 @@ def read_invoices(path: Path) -> Invoices:
 def parse(lines: Iterable[bytes]) -> Invoices:
     """The invoices of a CSV given as lines. Raises `NotOnlineRetail` when the first line is another header.
 
-    Grouped over the whole file: the lines of an invoice need not stand together.
+    Lines are grouped over the whole file: the lines of an invoice need not be adjacent.
     """
     numbered = enumerate(lines, start=1)
     _check_header(next(numbered, (1, b""))[1])
@@ -145,12 +145,12 @@ def parse(lines: Iterable[bytes]) -> Invoices:
     for number, line in numbered:
         if line.strip():
             _read_line(number, line, invoices)
-    # A line without an invoice number belongs to no other line: it is refused on its own.
+    # Each line without an invoice number is refused alone.
     rejects = [_refuse_unreadable("", [line]) for line in invoices.pop("", _Invoice()).unreadable]
-    verdicts = [_judge(name, invoice) for name, invoice in invoices.items()]
-    rejects += [verdict for verdict in verdicts if isinstance(verdict, Reject)]
+    checked = [_check(name, invoice) for name, invoice in invoices.items()]
+    rejects += [one for one in checked if isinstance(one, Reject)]
     return Invoices(
-        placements=[verdict for verdict in verdicts if isinstance(verdict, Placement)],
+        placements=[one for one in checked if isinstance(one, Placement)],
         rejects=sorted(rejects, key=lambda reject: reject.lines),
     )
 
@@ -162,10 +162,9 @@ def _check_header(line: bytes) -> None:
 
 
 def _read_line(number: int, line: bytes, invoices: dict[str, _Invoice]) -> None:
-    """Adds the line to its invoice; to that without a number, where the line names none.
+    """Adds the line to its invoice; to the invoice "" where the line names none.
 
-    Each line is parsed on its own: no field of this data spans lines, and so an unbalanced quote spoils one line and
-    does not swallow the invoices below it.
+    Each line is parsed alone, because no field of this data spans lines. An unbalanced quote affects one line only.
     """
     try:
         cells = _cells(line.decode().rstrip("\r\n"))
@@ -188,8 +187,7 @@ def _raw(line: bytes) -> str:
 
 
 def _add(invoice: _Invoice, number: int, cells: list[str]) -> None:
-    """What is fine goes straight to where the order takes it from: there are tens of thousands of lines. Raises
-    `_NotReadable`."""
+    """Adds the cells of a line to its invoice. Raises `_NotReadable`."""
     if len(cells) != len(HEADER):
         raise _NotReadable(f"{len(cells)} columns instead of {len(HEADER)}")
     invoice_number, product_id, product_name, quantity, time, price, customer_id, _country = cells
@@ -207,10 +205,10 @@ def _add(invoice: _Invoice, number: int, cells: list[str]) -> None:
 def _cells(text: str) -> list[str]:
     if '"' in text or "\r" in text:
         return next(csv.reader([text], strict=True))
-    return text.split(",")  # the same, for a fraction of the time; most lines are like this
+    return text.split(",")  # the same, faster; most lines have no quote
 
 
-# What repeats is read once: a month has tens of thousands of lines, and of each of these a thousand values.
+# A month has tens of thousands of lines, with about a thousand distinct values in each of these columns.
 @lru_cache(maxsize=10_000)
 def _read_quantity(cell: str) -> int:
     text = cell.strip()
@@ -247,8 +245,8 @@ def _read_customer(cell: str) -> str:
     return text.partition(".")[0] if text else GUEST
 
 
-def _judge(number: str, invoice: _Invoice) -> Placement | Reject:
-    """The invoice as an order, or the first reason to refuse it, with every line that reason applies to."""
+def _check(number: str, invoice: _Invoice) -> Placement | Reject:
+    """The invoice as an order, or its first reason for refusal with every line the reason applies to."""
     if number.startswith("C"):
         return Reject(number, tuple(invoice.lines), "credit-note", "a credit note takes back an order, it places none")
     if invoice.unreadable:
@@ -280,18 +278,18 @@ def _prices(lines: list[_Wrong]) -> str:
 
 
 def _some(values: Iterable[object]) -> str:
-    """At most five distinct values, in order: an explanation is to be read."""
+    """At most five distinct values, in order, so that the explanation stays short."""
     distinct = list(dict.fromkeys(str(value) for value in values))
     return ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
 
 
-def _order(number: str, invoice: _Invoice) -> Order:
+def _order(number: str, invoice: _Invoice) -> OrderRequest:
     [customer_id] = invoice.customers
-    return Order(
+    return OrderRequest(
         order_id=number,
         customer_id=customer_id,
         items=invoice.items,
-        # The data names no address. Every order goes to what the customer's record says, and the id says so.
+        # The data has no address: the order is shipped to the address in the customer's record.
         shipping_address_id=f"customer-{customer_id}",
         occurred_at=min(invoice.times),
     )

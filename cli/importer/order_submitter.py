@@ -1,29 +1,29 @@
-"""Places orders through the command API, many at a time, until each outcome is known or patience runs out.
+"""Submits orders to the command service, several at a time, until each outcome is known or patience runs out.
 
-Repeating a request is safe because the order id is ours: an order that an earlier attempt, or an earlier run, did place
-is answered 409 `order-already-placed`.
+Repeating a request is safe: the order id comes from the file, and the service answers 409 `order-already-placed` for an
+order that an earlier attempt or an earlier run placed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 import httpx
 import msgspec
 
-from cli.importer.http_connection import Answer, Connection, Target
-from cli.importer.online_retail import Order, Placement, Reject
+from cli.importer.online_retail import OrderRequest, Placement, Reject
 
-# The service is overloaded, on its way up or down, or does not know the outcome itself: ask again.
+# The service is overloaded, starts or stops, or does not know the outcome itself.
 RETRIED = {429, 500, 502, 503, 504}
 REFUSED = {400, 409, 413, 422}
 ALREADY_PLACED = "order-already-placed"
 
+ANSWER_SECONDS = 30.0  # longer than the service waits for its database, so that the service answers first
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -42,139 +42,144 @@ class _Problem(msgspec.Struct):
 
 
 class _NotSettled(Exception):
-    """Patience ran out before the outcome of an order was learned."""
+    """Patience ran out before the outcome of an order was known."""
 
 
 class _NotTheCommandService(Exception):
-    """Whoever listens at the address does not answer as the command service does."""
+    """The server at the address does not answer as the command service does."""
 
 
 @dataclass
-class Tally:
-    """What is known so far. Valid at any moment, also when a run is interrupted."""
+class ImportSummary:
+    """The outcomes known so far. Valid at any moment, also when a run is interrupted."""
 
     accepted: int = 0
     already_there: int = 0
     refused: list[Reject] = field(default_factory=list)
-    trouble: str = ""  # why the last attempt without an outcome had none
+    last_error: str = ""  # of the last attempt without an outcome
 
     @property
     def settled(self) -> int:
         return self.accepted + self.already_there + len(self.refused)
 
 
-class Placer:
-    """Places orders with at most `concurrency` requests at a time.
+class OrderSubmitter:
+    """Submits orders over at most `concurrency` connections, one request at a time on each.
 
-    An order is given up after `patience` seconds of attempts; all the rest are, once no order at all was settled for
-    that long. What is given up is missing from the tally, never guessed.
+    Gives an order up after `patience` seconds of attempts, and all the rest once no order was settled for that long. An
+    order that was given up is missing from the summary.
     """
 
-    def __init__(self, command_url: str, concurrency: int, patience: float, tally: Tally) -> None:
+    def __init__(self, command_url: str, concurrency: int, patience: float, summary: ImportSummary) -> None:
         base = httpx.URL(command_url)
         self._url = base.copy_with(path=base.path.rstrip("/") + "/orders")
         self._concurrency = concurrency
         self._patience = patience
-        self._tally = tally
+        self._summary = summary
         self._last_settled = time.monotonic()
         self._stopped = False
 
-    async def place(self, placements: list[Placement], on_settled: Callable[[], None]) -> None:
-        """Place the orders, in order as far as concurrency allows; `on_settled` is called once per known outcome."""
+    async def submit(self, placements: list[Placement], on_settled: Callable[[], None]) -> None:
+        """Submit the orders, in order as far as concurrency allows; calls `on_settled` once per known outcome."""
         self._last_settled = time.monotonic()
         queue = iter(placements)
-        target = Target(self._url)
+        # Loading the trusted certificates takes long: once, and only for https.
+        tls = httpx.create_ssl_context() if self._url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(self._concurrency, len(placements))):
-                workers.create_task(self._work(Connection(target), queue, on_settled))
+                workers.create_task(self._work(tls, queue, on_settled))
 
-    async def _work(self, connection: Connection, queue: Iterator[Placement], on_settled: Callable[[], None]) -> None:
-        try:
-            await self._place_each(connection, queue, on_settled)
-        finally:
-            connection.close()
+    async def _work(self, tls: ssl.SSLContext, queue: Iterator[Placement], on_settled: Callable[[], None]) -> None:
+        # A client of its own for each worker: a request in a pool of 64 connections takes several times as long.
+        async with httpx.AsyncClient(
+            headers={"Content-Type": "application/json"},
+            limits=httpx.Limits(max_connections=1),
+            timeout=ANSWER_SECONDS,
+            trust_env=False,  # no proxies of the environment
+            verify=tls,
+        ) as client:
+            await self._submit_each(client, queue, on_settled)
 
-    async def _place_each(
-        self, connection: Connection, queue: Iterator[Placement], on_settled: Callable[[], None]
+    async def _submit_each(
+        self, client: httpx.AsyncClient, queue: Iterator[Placement], on_settled: Callable[[], None]
     ) -> None:
         for placement in queue:
             if self._stopped or time.monotonic() - self._last_settled > self._patience:
                 return
             try:
-                answer = await self._settle(connection, placement.order)
-                self._count(placement, answer)
+                self._count(placement, await self._settle(client, placement.order))
             except _NotSettled:
                 continue
             except _NotTheCommandService as error:
-                self._tally.trouble, self._stopped = str(error), True
+                self._summary.last_error, self._stopped = str(error), True
                 return
             self._last_settled = time.monotonic()
             on_settled()
 
-    async def _settle(self, connection: Connection, order: Order) -> Answer:
-        """The first answer that says what became of the order. Raises `_NotSettled` when there is none in time."""
+    async def _settle(self, client: httpx.AsyncClient, order: OrderRequest) -> httpx.Response:
+        """The first answer that is an outcome. Raises `_NotSettled` when there is none in time."""
         body = _encode(order)
         deadline = time.monotonic() + self._patience
         for pause in _pauses():
             wait = pause
             try:
-                answer = await connection.post(body)
-            except OSError as error:
-                self._tally.trouble = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await client.post(self._url, content=body)
+            except (httpx.HTTPError, OSError) as error:
+                self._summary.last_error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             else:
-                if answer.status not in RETRIED:
+                if answer.status_code not in RETRIED:
                     return answer
-                self._tally.trouble = f"{answer.status} {_explain(answer)}"
+                self._summary.last_error = f"{answer.status_code} {_explain(answer)}"
                 wait = max(pause, _retry_after(answer))
             if self._stopped or time.monotonic() + wait > deadline:
                 break
             await asyncio.sleep(wait)
         raise _NotSettled
 
-    def _count(self, placement: Placement, answer: Answer) -> None:
-        order = placement.order
-        if answer.status == HTTPStatus.CREATED:
-            self._tally.accepted += 1
+    def _count(self, placement: Placement, answer: httpx.Response) -> None:
+        if answer.status_code == httpx.codes.CREATED:
+            self._summary.accepted += 1
             return
-        problem = _problem(answer) if answer.status in REFUSED else None
+        problem = _problem(answer) if answer.status_code in REFUSED else None
         if problem is None:
             raise _NotTheCommandService(
-                f"{self._url} answered {answer.status}, which the order command service does not"
+                f"{self._url} answered {answer.status_code}, which the order command service does not"
             )
         if problem.code == ALREADY_PLACED:
-            self._tally.already_there += 1
+            self._summary.already_there += 1
         else:
-            reject = Reject(order.order_id, placement.lines, problem.code, _explain(answer))
-            self._tally.refused.append(reject)
+            reject = Reject(placement.order.order_id, placement.lines, problem.code, _explain(answer))
+            self._summary.refused.append(reject)
 
 
 def _pauses() -> Iterator[float]:
-    """Doubling pauses in seconds, without end; drawn at random so that the workers do not return all at once."""
+    """Doubling pauses in seconds, without end; random, so that the workers do not retry at the same moment."""
     pause = FIRST_PAUSE_SECONDS
     while True:
         yield pause * random.uniform(0.5, 1.0)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-def _retry_after(answer: Answer) -> float:
+def _retry_after(answer: httpx.Response) -> float:
     """Seconds; 0 where the header is missing or a date, which the command service never sends."""
     try:
-        return float(answer.retry_after or 0)
+        return float(answer.headers.get("Retry-After", 0))
     except ValueError:
         return 0.0
 
 
-def _problem(answer: Answer) -> _Problem | None:
-    """The problem details (RFC 9457) of an error, or None if it carries none."""
+def _problem(answer: httpx.Response) -> _Problem | None:
+    """The problem details (RFC 9457) of an error; None if it has none."""
     try:
-        return msgspec.json.decode(answer.body, type=_Problem)
+        return msgspec.json.decode(answer.content, type=_Problem)
     except msgspec.DecodeError:
         return None
 
 
-def _explain(answer: Answer) -> str:
+def _explain(answer: httpx.Response) -> str:
     problem = _problem(answer)
     if problem is None:
-        return answer.reason
+        return answer.reason_phrase
     fields = "; ".join(f"{error.pointer} {error.detail}" for error in problem.errors[:5])
     return f"{problem.detail} ({fields})" if fields else problem.detail

@@ -1,0 +1,1 @@
+"""`orders projections`: status, rebuild, verification, rollback and retry of the read models."""

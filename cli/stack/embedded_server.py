@@ -1,4 +1,4 @@
-"""What the embedded servers share: a process, its port, its password."""
+"""The base class of the embedded servers: a process, its port, its password."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class ServerError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on.
+    """A TCP port on which no server listens.
 
-    Below the range from which systems take ports for outgoing connections: a client that keeps trying to reach a
-    dead server there can be given the server's own port, connect to itself, and so keep the server from returning.
+    It is below the range of ports for outgoing connections. Within that range, a client that keeps connecting to a
+    dead server can get the server's own port, connect to itself, and block the server's return.
     """
     while True:
         port = random.randint(15_000, 32_000)
@@ -49,7 +49,11 @@ def port_is_free(port: int) -> bool:
 
 
 class EmbeddedServer(Server):
-    """A server of our own: its data in a directory, on a port of its choice, behind a password."""
+    """A server with its data in a directory, on a free port of 127.0.0.1, behind a password.
+
+    It keeps port and password for the life of the object: its clients see `kill()` and `start()` as a crash and a
+    recovery. Calls block for a fraction of a second. The server ends when this process ends, however it ends.
+    """
 
     def __init__(
         self,
@@ -59,9 +63,9 @@ class EmbeddedServer(Server):
         log: Path | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        """The directory is made when missing; `log` is `<directory>.log` unless given.
+        """`initialise` creates the directory when missing; `log` is `<directory>.log` unless given.
 
-        `tell` is called with what a person should know, such as a permission that was changed.
+        `tell` prints a line for the user, such as a permission that was changed.
         """
         self.directory = directory.absolute()
         self.password = password or secrets.token_urlsafe(24)
@@ -77,7 +81,7 @@ class EmbeddedServer(Server):
 
     @abstractmethod
     def initialise(self) -> None:
-        """Make the directory ready for the first start; nothing to do later. Raises ServerError, BinaryMissing."""
+        """Prepare the directory for the first start; does nothing later. Raises ServerError, BinaryMissing."""
 
     @abstractmethod
     def _launch(self) -> subprocess.Popen[bytes]: ...
@@ -86,13 +90,13 @@ class EmbeddedServer(Server):
     def _answers(self) -> bool: ...
 
     def spawn(self) -> None:
-        """Launch the process without waiting for it; its port is drawn anew until it has answered once."""
+        """Launch the process without waiting for it. Chooses another port until the server has answered once."""
         if not self._answered:
             self.port = free_port()
         self.process = self._launch()
 
     def ready(self) -> bool:
-        """Whether the server takes connections. Never blocks for long."""
+        """Whether the server takes connections. Blocks for at most a second."""
         if self.pid is None or not self._answers():
             return False
         self._answered = True
@@ -101,8 +105,8 @@ class EmbeddedServer(Server):
     def start(self, timeout: float = 60.0) -> Self:
         """Initialise, launch, and wait until the server takes connections. Raises ServerError, BinaryMissing.
 
-        `timeout` in seconds covers crash recovery. A server that exits is tried again: another process may have
-        taken the port, or the previous server's children may not have ended yet.
+        `timeout` in seconds includes crash recovery. A server that exits is started again: another process may have
+        taken the port, or the previous server's children may still run.
         """
         self.initialise()
         deadline = time.monotonic() + timeout
@@ -132,5 +136,5 @@ class EmbeddedServer(Server):
 
 
 def bare_environment() -> dict[str, str]:
-    """No PGPORT, PGDATA or locale of the user's may change what the servers do."""
+    """An environment without the user's PGPORT, PGDATA or locale, which would change what the servers do."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

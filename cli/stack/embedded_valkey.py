@@ -23,7 +23,7 @@ class EmbeddedValkey(EmbeddedServer):
         return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
     def initialise(self) -> None:
-        """Make the directory."""
+        """Create the directory. Raises BinaryMissing."""
         valkey_binary()
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -37,17 +37,17 @@ class EmbeddedValkey(EmbeddedServer):
             "save": '""',
             "appendonly": "yes",
             "appendfsync": "everysec",
-            # At the 64 MB that it comes with, the file would be written anew three times while a million events are
-            # rebuilt, by a second process.
+            # At the default of 64 MB, a rebuild of a million events would have a second process rewrite the file
+            # three times.
             "auto-aof-rewrite-min-size": "512mb",
             "maxmemory-policy": "noeviction",
-            # Of the keys that query services have read, so that Valkey tells when they change: 130 bytes each.
+            # Keys that query services cache and Valkey sends invalidations for; 130 bytes each.
             "tracking-table-max-keys": "100000",
         }
 
     def _launch(self) -> subprocess.Popen[bytes]:
         config = "".join(f"{name} {value}\n" for name, value in self.settings().items())
-        # The configuration goes through standard input, so that the password never shows in a process list.
+        # The configuration goes through standard input: a process list never shows the password.
         return launch(
             [valkey_binary(), "-"],
             log=self.log,

@@ -1,8 +1,8 @@
 """Become a server process that dies with its parent: `launcher.py UID GID SIGNAL PARENT COMMAND [ARG ...]`.
 
-Run as a script of its own (see `cli.processes.launch`) instead of as `preexec_fn`: running Python between fork and exec
-may deadlock, and newer Pythons warn about it, when the parent has threads. `exec` keeps the process id, so
-the caller's `Popen` is the server itself. UID and GID of -1 mean: stay who you are.
+`cli.stack.processes.launch` runs it as a script. A `preexec_fn` would run Python between fork and exec, which may
+deadlock when the parent has threads. `exec` keeps the process id, so the caller's `Popen` is the server itself. UID and
+GID of -1 keep the user.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     # After setuid, because a change of user clears it.
     if death_signal and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the request was in place
+        if os.getppid() != parent:  # the parent died before prctl
             sys.exit("the parent process is gone")
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored_by_python, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Migrates the database of `orders up`. In its own process, because starting another takes longer than to migrate."""
+"""Migrates the database of `orders up`, within its process: to start another takes longer than to migrate."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 import asyncpg
 
+from cli.failure import CommandFailed
 from cli.stack.supervisor import StopSignals
 from shared.migrations import IncompatibleDatabase, migrate
 
 TICK_SECONDS = 0.05
 
 
-class MigrationFailed(Exception):
+class MigrationFailed(CommandFailed):
     """The database cannot be reached, or refused a migration; the message says which."""
 
 

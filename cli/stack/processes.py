@@ -1,4 +1,4 @@
-"""Operating-system processes: start one that dies with us, recognise one later, stop it."""
+"""Operating-system processes: start one that dies with this process, identify one later, stop it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Account(NamedTuple):
 
 
 def unprivileged_account(directory: Path) -> Account | None:
-    """Who runs a server that refuses to be root: None when we are not root, else the owner of `directory` or nobody."""
+    """The account for a server that refuses to run as root: the owner of `directory`, else `nobody`. None unless this
+    process is root."""
     if os.geteuid() != 0:
         return None
     if directory.exists() and (owner := directory.stat()).st_uid != 0:
@@ -46,14 +47,13 @@ def launch(
     account: Account | None = None,
     stdin: bytes = b"",
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in its own session, output appended to `log`.
+    """Start `command` in a session of its own, its output appended to `log`.
 
-    On Linux the kernel sends it `death_signal` when this process dies, however it dies.
+    On Linux the kernel sends it `death_signal` when this process dies.
     """
     if threading.current_thread() is threading.main_thread():
         return _launch(command, log, env, death_signal, account, stdin)
-    # The kernel takes the *thread* that starts a process for its parent: a worker thread that ends would take a
-    # healthy server with it.
+    # To the kernel the parent is the *thread* that starts a process: when a worker thread ends, so does its server.
     return _lasting_thread().submit(_launch, command, log, env, death_signal, account, stdin).result()
 
 
@@ -80,7 +80,7 @@ def _launch(
             stderr=subprocess.STDOUT,
             env=dict(env),
             cwd="/",
-            # Ctrl-C in the terminal reaches us alone; we decide who stops when.
+            # Ctrl-C in the terminal reaches this process alone, which stops the others in order.
             start_new_session=True,
         )
     assert process.stdin is not None
@@ -88,15 +88,14 @@ def _launch(
         process.stdin.write(stdin)
         process.stdin.close()
     except BrokenPipeError:
-        pass  # it died at once; its exit code tells
+        pass  # the process died at once; its exit code says why
     return process
 
 
 def open_to(account: Account, path: Path, tell: Callable[[str], None]) -> None:
     """Let `account` reach `path`: add the search bit for others to each directory above it that lacks it.
 
-    Nothing more than the search bit: nobody can list or read what they could not before. Raises PermissionError
-    where we may not do even that.
+    Nothing else becomes listable or readable. Raises PermissionError where this process may not do that.
     """
     for directory in reversed(path.resolve().parents):
         status = directory.stat()
@@ -107,7 +106,7 @@ def open_to(account: Account, path: Path, tell: Callable[[str], None]) -> None:
 
 
 def identity(pid: int) -> str | None:
-    """What tells the process `pid` from a later one with the same number; None when there is none (or a zombie)."""
+    """What tells the process `pid` from a later one with the same id; None when there is none, or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         state, started = fields[0], fields[19]
@@ -121,7 +120,7 @@ def identity(pid: int) -> str | None:
 
 
 def command_line(pid: int) -> str:
-    """The arguments of the process `pid`, as far as the system tells; empty when there is none (or a zombie)."""
+    """The arguments of the process `pid`; empty when there is none, or a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -134,8 +133,8 @@ def _ps(column: str, pid: int) -> str:
     return listed.stdout.strip()
 
 
-def stop_stranger(pid: int, known_identity: str, sig: signal.Signals, timeout: float) -> bool:
-    """Stop a process that is not our child, if `pid` still is the process of that identity. True when it was.
+def stop_unrelated(pid: int, known_identity: str, sig: signal.Signals, timeout: float) -> bool:
+    """Stop a process that is not a child of this one. False when `pid` is not the process of that identity.
 
     Sends `sig`, and SIGKILL when it has not ended after `timeout` seconds.
     """
@@ -155,7 +154,7 @@ def stop_stranger(pid: int, known_identity: str, sig: signal.Signals, timeout: f
 
 
 def ending(returncode: int) -> str:
-    """How a process ended, in words: `exit code 1` or `killed by SIGKILL`."""
+    """How a process ended: `exit code 1` or `killed by SIGKILL`."""
     if returncode >= 0:
         return f"exit code {returncode}"
     try:
@@ -165,7 +164,7 @@ def ending(returncode: int) -> str:
 
 
 def last_lines(log: Path, count: int) -> str:
-    """The last `count` non-empty lines of a log file, for a message to a person."""
+    """The last `count` non-empty lines of a log file."""
     try:
         with log.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
@@ -177,7 +176,7 @@ def last_lines(log: Path, count: int) -> str:
 
 
 def open_log(directory: Path, name: str) -> Path:
-    """The log file `name`; one that has grown past 16 MiB is put aside, replacing the one put aside before."""
+    """The log file `name`. One larger than 16 MiB is renamed to `.log.1`, replacing the previous one."""
     directory.mkdir(mode=0o700, exist_ok=True)
     log = directory / f"{name}.log"
     if log.exists() and log.stat().st_size > LOG_BYTES:

@@ -1,4 +1,4 @@
-"""`orders up`: the whole stack in one terminal."""
+"""Runs the stack: its servers and processes, from the first start to the last stop."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from cli.failure import CommandFailed
 from cli.stack.descriptor import AlreadyRunning, Process, Role, Stack, data_dir_lock, load_stack
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import HOST, ServerError, free_port, port_is_free
 from cli.stack.embedded_valkey import EmbeddedValkey
 from cli.stack.migration import MigrationFailed, migrate_stack
-from cli.stack.processes import open_log, stop_stranger
+from cli.stack.processes import open_log, stop_unrelated
 from cli.stack.service import Service
 from cli.stack.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
 from cli.stack.welcome import welcome
 
 SURVIVOR_SECONDS = 30.0
-# Those that take requests first, what they need last.
+# Processes that take requests first, the servers that they need last.
 STOP_ORDER = ("query", "command", "projector", "valkey", "postgres")
-
 
 # Each process with no more rights in the database than it needs (migrations/0005_create_roles.sql).
 CONNECTS_AS: dict[str, Role] = {"command": "command", "projector": "projector", "query": "auditor"}
 ROLES: tuple[Role, ...] = ("command", "projector", "auditor")
 
 
-class Refused(Exception):
-    """The stack cannot be started; the message tells a person why and what to do."""
+class CannotStart(CommandFailed):
+    """The stack cannot be started; the message says why and what to do."""
 
 
-def up(data_dir: Path, command_port: int, query_port: int) -> None:
-    """Run the stack until Ctrl-C or SIGTERM. Raises Refused, BinaryMissing, with nothing left running."""
+def run_stack(data_dir: Path, command_port: int, query_port: int) -> None:
+    """Run the stack until Ctrl-C or SIGTERM. Raises CannotStart, BinaryMissing, with nothing left running."""
     data_dir = data_dir.absolute()
     try:
-        _make(data_dir)
+        _create(data_dir)
         with data_dir_lock(data_dir):
             stack = load_stack(data_dir) or Stack()
             _stop_survivors(stack, data_dir)
             _refuse_taken_ports({"--command-port": command_port, "--query-port": query_port})
             stack.command_url = f"http://{HOST}:{command_port}"
             stack.query_url = f"http://{HOST}:{query_port}"
-            _Run(data_dir, stack).run()
+            StackRunner(data_dir, stack).run()
     except AlreadyRunning as error:
-        raise Refused(_who_runs(data_dir)) from error
+        raise CannotStart(_describe_holder(data_dir)) from error
     except OSError as error:
-        raise Refused(f"cannot use {data_dir}: {error.strerror}. Choose another with --data-dir.") from error
+        raise CannotStart(f"cannot use {data_dir}: {error.strerror}. Choose another with --data-dir.") from error
 
 
-class _Run:
+class StackRunner:
     """One run of the stack."""
 
     def __init__(self, data_dir: Path, stack: Stack) -> None:
@@ -71,7 +71,7 @@ class _Run:
         except StopRequested:
             say("stopping")
         except (StartFailed, ServerError, MigrationFailed) as error:
-            raise Refused(str(error)) from error
+            raise CannotStart(str(error)) from error
         finally:
             self._stop()
         say("stopped")
@@ -87,7 +87,7 @@ class _Run:
         self._supervisor.start(services)
 
     def _databases(self) -> list[EmbeddedPostgres | EmbeddedValkey]:
-        """The servers nobody gave us the address of, ready to start."""
+        """The servers whose address the environment does not give, ready to start."""
         databases: list[EmbeddedPostgres | EmbeddedValkey] = []
         stack = self._stack
         if not os.environ.get("DATABASE_URL"):
@@ -98,7 +98,7 @@ class _Run:
                 tell=say,
             )
             postgres.initialise()
-            # Known to the server by now, so it is safe to rely on from the next run on.
+            # The server has this password from now on, so the next run can rely on it.
             stack.postgres_password = postgres.password
             stack.role_passwords = {role: secrets.token_urlsafe(24) for role in ROLES}
             databases.append(postgres)
@@ -146,22 +146,22 @@ class _Run:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
-    with contextlib.suppress(OSError):  # the terminal is gone: stopping in good order matters more than saying so
+    """Print a line for the user."""
+    with contextlib.suppress(OSError):  # the terminal is closed; an orderly stop matters more than its messages
         print(text, flush=True)
 
 
-def _make(data_dir: Path) -> None:
+def _create(data_dir: Path) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     if data_dir.stat().st_uid == os.geteuid():
-        # As root, PostgreSQL's data belongs to another user, who must be able to pass.
+        # Under root, PostgreSQL runs as another user, which must be able to enter its directory.
         data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
-def _who_runs(data_dir: Path) -> str:
+def _describe_holder(data_dir: Path) -> str:
     stack = load_stack(data_dir)
     if stack is None or stack.supervisor is None:
-        return f"another `orders up` is just starting or stopping in {data_dir}"
+        return f"another `orders up` is starting or stopping in {data_dir}"
     return (
         f"already running in {data_dir} (process {stack.supervisor.pid}): commands at {stack.command_url}, "
         f"queries at {stack.query_url}\nFor a second stack give it another --data-dir and other ports."
@@ -169,23 +169,23 @@ def _who_runs(data_dir: Path) -> str:
 
 
 def _stop_survivors(stack: Stack, data_dir: Path) -> None:
-    """End what a supervisor that was killed has left behind, where the kernel has not done so."""
+    """Stop the processes that a killed supervisor left running. On Linux the kernel has stopped most of them."""
     survivors = dict(stack.children)
     if (pid := EmbeddedPostgres(data_dir / "postgres").survivor()) is not None:
-        survivors["postgres"] = Process.of(pid)  # also when the descriptor is lost
+        survivors["postgres"] = Process.of(pid)  # found even when the descriptor is lost
     for name in STOP_ORDER:
         child = survivors.get(name)
         stop_signal = EmbeddedPostgres.stop_signal if name == "postgres" else signal.SIGTERM
-        if child is not None and stop_stranger(child.pid, child.identity, stop_signal, SURVIVOR_SECONDS):
+        if child is not None and stop_unrelated(child.pid, child.identity, stop_signal, SURVIVOR_SECONDS):
             say(f"stopped {name} (process {child.pid}), left over from a run in {data_dir} that was killed")
 
 
 def _refuse_taken_ports(ports: Mapping[str, int]) -> None:
     if len(set(ports.values())) < len(ports):
-        raise Refused(f"{' and '.join(ports)} must differ")
+        raise CannotStart(f"{' and '.join(ports)} must differ")
     for option, port in ports.items():
         if not port_is_free(port):
-            raise Refused(f"port {port} is in use by another program. Choose another with {option}.")
+            raise CannotStart(f"port {port} is in use by another program. Choose another with {option}.")
 
 
 def _url(databases: list[EmbeddedPostgres | EmbeddedValkey], name: str) -> str:

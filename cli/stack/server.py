@@ -1,4 +1,4 @@
-"""One server process: launched, asked whether it is ready, stopped."""
+"""One server process: launch it, probe it, stop it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Server(ABC):
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether it can do its work. Never blocks for long."""
+        """Whether it can do its work. Blocks for at most about a second."""
 
     @property
     @abstractmethod
     def state(self) -> str:
-        """What it is doing while it is not ready, in words."""
+        """What it does while it is not ready, for a message to the user."""
 
     @property
     def pid(self) -> int | None:
@@ -36,12 +36,12 @@ class Server(ABC):
         return self.process.pid if self.process is not None and self.process.poll() is None else None
 
     def request_stop(self) -> None:
-        """Ask it to stop in good order; returns at once."""
+        """Send the stop signal; returns at once."""
         if self.process is not None and self.pid is not None:
             self.process.send_signal(self.stop_signal)
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Stop in good order; kill after `timeout` seconds. Nothing to do when it does not run."""
+        """Send the stop signal and wait; kill after `timeout` seconds. Does nothing when it does not run."""
         if self.process is None:
             return
         self.request_stop()
@@ -51,7 +51,7 @@ class Server(ABC):
             self.kill()
 
     def kill(self) -> None:
-        """`kill -9`, as a crash would. Nothing to do when it does not run."""
+        """Send SIGKILL and wait. Does nothing when it does not run."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

@@ -1,4 +1,4 @@
-"""One of our own processes (`orders run NAME`) as a child."""
+"""`orders run NAME` as a child process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBE_SECONDS = 1.0
 
 
 def orders_command(*arguments: str) -> list[str]:
-    """The command line of `orders ...` in this very environment, wherever it is started."""
+    """The command line of `orders ...` with this interpreter, for any working directory."""
     return [sys.executable, "-P", "-m", "cli", *arguments]
 
 
@@ -26,7 +26,7 @@ class Service(Server):
     """The command service, the query service or the projector."""
 
     def __init__(self, name: str, port: int, log: Path, environment: Mapping[str, str]) -> None:
-        """`environment` is added to ours; it names the databases and the ports."""
+        """`environment` is added to that of this process; it names the databases and the ports."""
         self.name = name
         self.port = port
         self.log = log
@@ -35,7 +35,7 @@ class Service(Server):
 
     @property
     def state(self) -> str:
-        """Its own words from the last probe."""
+        """The detail of the last answer of /readyz."""
         return self._state
 
     def spawn(self) -> None:
@@ -46,14 +46,14 @@ class Service(Server):
         )
 
     def ready(self) -> bool:
-        """Whether /readyz says so."""
+        """Whether /readyz answers 200."""
         if self.pid is None:
             return False
         connection = http.client.HTTPConnection(HOST, self.port, timeout=PROBE_SECONDS)
         try:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
-            self._state = _in_words(answer.read())
+            self._state = _detail(answer.read())
         except (OSError, http.client.HTTPException):
             return False  # not listening yet
         finally:
@@ -61,7 +61,7 @@ class Service(Server):
         return answer.status == http.HTTPStatus.OK
 
 
-def _in_words(body: bytes) -> str:
+def _detail(body: bytes) -> str:
     try:
         document = json.loads(body)
         return str(document.get("detail") or document.get("status"))

@@ -1,4 +1,4 @@
-"""Keeps servers running: starts them, restarts what dies, stops all of them in order."""
+"""Starts servers, restarts those that die, stops all of them in order."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from cli.stack.server import Server
 TICK_SECONDS = 0.05
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
-STEADY_SECONDS = 30.0  # a server that ran this long starts over with the shortest pause
-DEATHS_BEFORE_READY = 3  # in a row; then a start is given up
-PATIENCE_SECONDS = 3.0  # between two messages about what is being waited for
+STEADY_SECONDS = 30.0  # after this long the pauses begin at the shortest again
+DEATHS_BEFORE_READY = 3  # in a row, then the start fails
+MESSAGE_SECONDS = 3.0  # between two messages about servers that are not ready
 STOP_SECONDS = 35.0  # longer than a service takes at most, see docker-compose.yml
 
 
 class StopRequested(Exception):
-    """Ctrl-C, SIGTERM, or the terminal is gone."""
+    """SIGINT, SIGTERM or SIGHUP has arrived."""
 
 
 class StartFailed(Exception):
-    """A server keeps dying before it was ever ready; the message holds the end of its log."""
+    """A server died repeatedly before it was ready; the message has the end of its log."""
 
 
 class StopSignals:
-    """Turns SIGINT, SIGTERM and SIGHUP into a count that loops look at, so that nothing is interrupted half-way."""
+    """Counts SIGINT, SIGTERM and SIGHUP. Loops poll the count, so that no step is interrupted."""
 
     def __init__(self) -> None:
-        """Take over the signals of this process."""
+        """Install the signal handlers of this process."""
         self.received = 0
         self._wake_up, wake_up_writer = os.pipe()
         for end in (self._wake_up, wake_up_writer):
@@ -59,8 +59,8 @@ class StopSignals:
             raise StopRequested
 
 
-class _Watch:
-    """What the supervisor knows about one server."""
+class _Child:
+    """A server and its restarts."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -68,92 +68,92 @@ class _Watch:
         self.is_ready = False
         self.deaths = 0
         self.spawned_at = 0.0
-        self.due_at: float | None = None  # when to spawn again
+        self.due_at: float | None = None  # when to spawn it again
 
 
 class Supervisor:
-    """Runs servers on behalf of a person at a terminal.
+    """Runs servers.
 
-    `tell` prints a line; `changed` is called after every (re)start, when process ids have changed.
+    `tell` prints a line for the user; `changed` is called after every start and restart.
     """
 
     def __init__(self, signals: StopSignals, tell: Callable[[str], None], changed: Callable[[], None]) -> None:
         self._signals = signals
         self._tell = tell
         self._changed = changed
-        self._watches: list[_Watch] = []
+        self._children: list[_Child] = []
 
     @property
     def servers(self) -> Iterator[Server]:
         """Everything started so far, in order."""
-        return (watch.server for watch in self._watches)
+        return (child.server for child in self._children)
 
     def start(self, servers: Sequence[Server]) -> None:
-        """Start `servers` side by side and wait until all are ready, while keeping the earlier ones running.
+        """Start `servers` in parallel and wait until all are ready; keeps the earlier ones running meanwhile.
 
-        Raises StopRequested, StartFailed. What was started stays: the caller stops it.
+        Raises StopRequested, StartFailed. The caller stops what was started.
         """
         for server in servers:
-            self._watches.append(watch := _Watch(server))
-            self._spawn(watch)
+            self._children.append(child := _Child(server))
+            self._spawn(child)
         told_at = time.monotonic()
-        while waiting := [watch for watch in self._watches if not watch.was_ready]:
+        while waiting := [child for child in self._children if not child.was_ready]:
             self._step()
-            if time.monotonic() - told_at > PATIENCE_SECONDS:
+            if time.monotonic() - told_at > MESSAGE_SECONDS:
                 told_at = time.monotonic()
-                for watch in waiting:
-                    self._tell(f"waiting for {watch.server.name}: {watch.server.state}")
+                for child in waiting:
+                    self._tell(f"waiting for {child.server.name}: {child.server.state}")
 
     def run(self) -> None:
-        """Keep everything running for ever. Raises StopRequested."""
+        """Keep all servers running. Raises StopRequested."""
         while True:
             self._step()
 
     def stop(self, order: Sequence[Server]) -> None:
-        """Stop one after the other. One more stop signal, and the rest is not waited for any longer."""
-        patience_ends_with = self._signals.received + 1
+        """Stop the servers in this order. After one more stop signal the rest is killed."""
+        kills_at = self._signals.received + 1
         for server in order:
             server.request_stop()
             deadline = time.monotonic() + STOP_SECONDS
             while server.pid is not None:
-                if time.monotonic() > deadline or self._signals.received >= patience_ends_with:
+                if time.monotonic() > deadline or self._signals.received >= kills_at:
                     self._tell(f"{server.name} does not stop in time: killed")
                     server.kill()
                 self._signals.pause(TICK_SECONDS)
 
     def _step(self) -> None:
         self._signals.check()
-        for watch in self._watches:
-            if watch.due_at is not None:
-                if time.monotonic() >= watch.due_at:
-                    self._spawn(watch)
-            elif watch.server.pid is None:
-                self._note_death(watch)
-            elif not watch.is_ready and watch.server.ready():
-                self._note_ready(watch)
+        for child in self._children:
+            if child.due_at is not None:
+                if time.monotonic() >= child.due_at:
+                    self._spawn(child)
+            elif child.server.pid is None:
+                self._note_death(child)
+            elif not child.is_ready and child.server.ready():
+                self._note_ready(child)
         self._signals.pause(TICK_SECONDS)
 
-    def _spawn(self, watch: _Watch) -> None:
-        watch.due_at = None
-        watch.spawned_at = time.monotonic()
-        watch.server.spawn()
+    def _spawn(self, child: _Child) -> None:
+        child.due_at = None
+        child.spawned_at = time.monotonic()
+        child.server.spawn()
         self._changed()
 
-    def _note_ready(self, watch: _Watch) -> None:
-        if watch.was_ready:
-            self._tell(f"{watch.server.name} is back")
-        watch.is_ready = watch.was_ready = True
+    def _note_ready(self, child: _Child) -> None:
+        if child.was_ready:
+            self._tell(f"{child.server.name} is back")
+        child.is_ready = child.was_ready = True
 
-    def _note_death(self, watch: _Watch) -> None:
-        server = watch.server
+    def _note_death(self, child: _Child) -> None:
+        server = child.server
         assert server.process is not None
         how = ending(server.process.wait())
-        if watch.is_ready and time.monotonic() - watch.spawned_at > STEADY_SECONDS:
-            watch.deaths = 0
-        watch.is_ready = False
-        watch.deaths += 1
-        if not watch.was_ready and watch.deaths >= DEATHS_BEFORE_READY:
+        if child.is_ready and time.monotonic() - child.spawned_at > STEADY_SECONDS:
+            child.deaths = 0
+        child.is_ready = False
+        child.deaths += 1
+        if not child.was_ready and child.deaths >= DEATHS_BEFORE_READY:
             raise StartFailed(f"{server.name} does not start: {how}\n{last_lines(server.log, 10)}\n(log: {server.log})")
-        pause = min(FIRST_PAUSE_SECONDS * 2 ** (watch.deaths - 1), LONGEST_PAUSE_SECONDS)
-        watch.due_at = time.monotonic() + pause
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** (child.deaths - 1), LONGEST_PAUSE_SECONDS)
+        child.due_at = time.monotonic() + pause
         self._tell(f"{server.name} died: {how}. Restarting in {pause:.1f} s (log: {server.log})")

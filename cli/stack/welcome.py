@@ -11,7 +11,7 @@ from cli.stack.descriptor import Stack
 
 
 def welcome(stack: Stack, data_dir: Path) -> str:
-    """The addresses, and two commands that work when pasted into another terminal, also a second time."""
+    """The addresses, and two commands that work when pasted into another terminal, repeatedly."""
     order_id = f"demo-{time.time_ns() // 1_000_000:x}"
     acknowledgement = shlex.quote(str(data_dir / "acknowledgement.json"))
     order = {

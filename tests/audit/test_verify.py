@@ -46,8 +46,8 @@ def test_both_verifiers_answer_with_the_same_head(untouched: Log) -> None:
 
 async def test_an_empty_log_is_intact(database_url: str) -> None:
     async with connected(database_url) as connection:
-        verdict = await verify(connection)
-    assert (verdict.finding, verdict.walked) == (None, 0)
+        result = await verify(connection)
+    assert (result.finding, result.verified) == (None, 0)
 
 
 @pytest.mark.parametrize("stride", [1, 7, 60])
@@ -96,16 +96,16 @@ async def test_a_log_that_grows_meanwhile_is_intact(
             number += 20
 
     growing = asyncio.create_task(grow())
-    walked: list[int] = []
+    verified: list[int] = []
     async with connected(database_url) as auditor:
-        while len(set(walked)) < 4 and not growing.done():
-            verdict = await verify(auditor)
-            assert verdict.finding is None
-            walked.append(verdict.walked)
+        while len(set(verified)) < 4 and not growing.done():
+            result = await verify(auditor)
+            assert result.finding is None
+            verified.append(result.verified)
     enough.set()
     await growing
-    assert walked == sorted(walked)
-    assert walked[0] < walked[-1]
+    assert verified == sorted(verified)
+    assert verified[0] < verified[-1]
 
 
 async def test_the_auditor_can_only_read(database_url: str) -> None:
@@ -114,7 +114,7 @@ async def test_the_auditor_can_only_read(database_url: str) -> None:
             await auditor.execute("delete from idempotency_keys")
 
 
-def test_from_the_last_seal_on_only_what_came_later_is_walked(log: Log) -> None:
+def test_from_the_last_seal_on_only_what_came_later_is_verified(log: Log) -> None:
     log.seals.write_bytes(log.seals.read_bytes().splitlines(keepends=True)[0])
     options = ("verify", "--database-url", log.url, *log.seal_options, "--from-last-seal")
     assert "verified  30 events" in audit(*options).output

@@ -114,12 +114,15 @@ def test_orders_starts_without_the_packages_that_only_development_has() -> None:
     absent = set(name.findall((ROOT / "requirements/dev.lock").read_text())) - runtime
     assert "pytest" in absent
     program = f"""
-import importlib.metadata, sys
+import importlib.metadata, pkgutil, sys
 absent = {absent!r}
 for module, distributions in importlib.metadata.packages_distributions().items():
     if {{name.lower().replace("_", "-") for name in distributions}} <= absent:
         sys.modules[module] = None  # importing it fails, as it would in the image
-import cli.main, cli.run, cli.migrate, cli.import_orders
+import cli
+for module in pkgutil.walk_packages(cli.__path__, "cli."):
+    if module.name != "cli.__main__":
+        importlib.import_module(module.name)
 import command_service.app, query_service.app, projector.__main__
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

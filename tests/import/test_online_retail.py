@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.importer.online_retail import HEADER, Invoices, NotOnlineRetail, Order, Reject, parse, read_invoices
+from cli.importer.online_retail import HEADER, Invoices, NotOnlineRetail, OrderRequest, Reject, parse, read_invoices
 
 SAMPLE = Path(__file__).parents[1] / "data" / "online_retail_sample.csv.gz"
 
@@ -39,7 +39,7 @@ def parsed(*rows: str) -> Invoices:
     return parse(line.encode() + b"\n" for line in (",".join(HEADER), *rows))
 
 
-def only_order(*rows: str) -> Order:
+def only_order(*rows: str) -> OrderRequest:
     invoices = parsed(*rows)
     assert invoices.rejects == []
     [placement] = invoices.placements

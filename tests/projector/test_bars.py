@@ -14,7 +14,7 @@ from io import StringIO
 from redis.asyncio import Redis
 from rich.console import Console
 
-from cli.projection_admin.admin import _progress
+from cli.projection_admin.progress import progress_bars
 from shared.settings import Settings
 from tests.orders import placed
 from tests.recording import Recorder
@@ -46,7 +46,7 @@ async def test_bars_show_how_far_a_rebuild_is_and_how_long_it_will_be(
 
 def test_what_remains_is_told_though_the_log_grows_meanwhile() -> None:
     out = StringIO()
-    with _progress(Console(file=out, width=120)) as report:
+    with progress_bars(Console(file=out, width=120)) as report:
         for position in range(1, 10):
             report("building", position, 100 + position)
     assert re.search(r"building [━╸╺ ]+ 9/109 0:00:00 0:00:0\d", out.getvalue()), out.getvalue()

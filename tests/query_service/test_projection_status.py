@@ -76,7 +76,7 @@ async def test_who_is_in_the_way_is_named_where_nobody_can_measure_the_lag(
             assert "session that blocks the log" in status["recommended_action"]
             assert [(one["position_lag"], one["level"]) for one in status["partitions"]] == [(head, None)]
         told = await shown(queries_alone)
-        assert f"In the way: pid {pid} (a rival, idle in transaction), its transaction is" in told
+        assert f"Blocks the log: pid {pid} (a rival, idle in transaction), its transaction is" in told
         assert "; orders-query has waited for " in told
         assert "unknown" in told
     assert "unknown" not in await shown(queries_alone)
@@ -125,10 +125,10 @@ async def test_who_is_in_the_way_is_named_whatever_else_cannot_be_told(
         if head is None:
             for status in answers[-1].json()["projections"]:
                 assert (status["head"], status["position_lag"], status["level"]) == (None, None, None)
-            assert f"In the way: pid {pid}" in await shown(queries_alone)
+            assert f"Blocks the log: pid {pid}" in await shown(queries_alone)
         else:
             problem(answers[-1], 503, "read-model-unavailable")
-            with pytest.raises(NoAnswer, match=rf"(?s)PostgreSQL, .*\nIn the way: pid {pid} "):
+            with pytest.raises(NoAnswer, match=rf"(?s)PostgreSQL, .*\nBlocks the log: pid {pid} "):
                 await shown(queries_alone)
 
 
@@ -156,5 +156,5 @@ async def test_operators_see_who_works_on_a_read_model_what_keeps_it_and_its_gen
     assert "host-1:4711 stuck, 6" in orders
     assert " s ago" in orders
     assert "revenue_by_day (generation 1, rebuilding: queries wait)" in revenue
-    assert "nobody" in revenue
+    assert "none" in revenue
     assert trouble == "orders is stuck: no such host"

@@ -234,7 +234,7 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "report revenue": lambda pool: RevenueReader(pool).between(DAY - timedelta(days=6), DAY, "GBP"),
     "apply a batch in PostgreSQL": apply,
     "verify a page of a read model": verify_a_page,
-    "look at the end of the log for an audit": lambda pool: _with(pool, audited_log.read_tip),
+    "look at the end of the log for an audit": lambda pool: _with(pool, audited_log.read_log_head),
     "read hashes for an audit": lambda pool: _with(pool, lambda one: audited_log.read_hashes(one, range(1, 500))),
 }
 
