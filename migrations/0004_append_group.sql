@@ -22,7 +22,7 @@ set local role orders_owner;
 --
 -- Keys must be distinct within one call; a caller that breaks this gets unique_violation and appends nothing.
 --
--- Returns one row of arrays. Most groups name each stream once and repeat no key; they take a shorter path (decision 26).
+-- Returns one row of arrays. Most groups name each stream once and repeat no key; they take a shorter path (decision 30).
 create function append_group(
     -- one element per stream that the group names
     stream_ids text[],

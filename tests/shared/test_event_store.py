@@ -1,3 +1,5 @@
+"""What only the log in PostgreSQL does. What every event store promises is in `test_event_store_contract.py`."""
+
 from __future__ import annotations
 
 import asyncio
@@ -39,18 +41,12 @@ class TestAnEmptyLog:
         assert (head.position, head.recorded_at) == (0, None)
         assert head.token.encode() == f"{head.log_id.hex}-0"
 
-    async def test_holds_nothing(self, connection: Connection) -> None:
-        assert await whole_log(connection) == []
-        assert [event async for event in event_log.read_stream(connection, "order-1")] == []
+    async def test_is_no_lag(self, connection: Connection) -> None:
         assert await event_log.read_lag(connection, None) == (0, 0, 0.0)
-        assert await event_log.find_key(connection, "key") is None
 
     async def test_begins_a_chain_of_its_own(self, connection: Connection) -> None:
         head = await event_log.read_head(connection)
         assert await connection.fetchval("select hash from log_head") == first_hash(head.log_id)
-
-    async def test_takes_an_empty_group(self, connection: Connection) -> None:
-        assert await event_log.append_group(connection, []) == []
 
 
 class TestReading:
@@ -65,10 +61,6 @@ class TestReading:
             assert [event.version for event in read] == list(range(after + 1, length + 1))
             everything = [event async for event in event_log.read_all(connection, after, page=3)]
             assert [event.position for event in everything] == list(range(after + 1, length + 3))
-
-    async def test_a_batch_is_no_longer_than_asked_for(self, connection: Connection) -> None:
-        await event_log.append_group(connection, [append("order-1", events=5)])
-        assert [event.position for event in await event_log.read_batch(connection, 1, 3)] == [2, 3, 4]
 
     @pytest.mark.promise("lag", "Lag is measured from the log's true head and the oldest event not applied")
     async def test_lag_is_measured_from_the_true_head_and_the_oldest_event_not_applied(
@@ -113,27 +105,6 @@ class TestAppendingAGroup:
         first, *later = [event.recorded_at for event in await whole_log(connection)]
         assert first < ahead
         assert later == [ahead, ahead]
-
-    async def test_judges_each_command_on_its_own(self, connection: Connection) -> None:
-        await event_log.append_group(connection, [append("order-1", key="key"), append("order-2")])
-        verdicts = await event_log.append_group(
-            connection,
-            [
-                append("order-3", key="key"),
-                append("order-2", expected_version=0),
-                append("order-1", expected_version=1),
-            ],
-        )
-        assert [verdict.status for verdict in verdicts] == [
-            AppendStatus.REPLAYED,
-            AppendStatus.CONFLICT,
-            AppendStatus.APPENDED,
-        ]
-        assert [(verdict.stream_id, verdict.version, verdict.position) for verdict in verdicts] == [
-            ("order-1", 1, 1),
-            ("order-2", 1, 2),
-            ("order-1", 2, 3),
-        ]
 
     async def test_tells_whoever_listens_where_the_log_ends(self, connection: Connection, database_url: str) -> None:
         heard: asyncio.Queue[object] = asyncio.Queue()

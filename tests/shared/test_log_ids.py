@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import TypeAlias
-from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -13,9 +12,8 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus
 from tests.roles import Role, url_of
-from tests.shared.test_event_store import append, happened
+from tests.shared.test_event_store import append
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -92,19 +90,6 @@ async def test_without_a_database_it_says_so(tmp_path: Path, monkeypatch: pytest
     assert answer.output.startswith("orders: no database: ")
 
 
-async def test_what_was_decided_under_another_id_is_a_conflict(connection: Connection) -> None:
-    current = (await event_log.read_head(connection)).log_id
-
-    async def outcome(stream_id: str, log_id: UUID | None) -> AppendStatus:
-        command = AppendRequest.of_stream(stream_id, 0, uuid4(), [happened()], log_id=log_id)
-        [verdict] = await event_log.append_group(connection, [command])
-        return verdict.status
-
-    assert await outcome("order-1", uuid4()) is AppendStatus.CONFLICT
-    assert await outcome("order-1", current) is AppendStatus.APPENDED
-    assert await outcome("order-2", None) is AppendStatus.APPENDED
-
-
 async def test_appends_under_way_come_first_and_those_that_wait_meet_the_new_id(
     connection: Connection, database_url: str
 ) -> None:
@@ -124,13 +109,3 @@ async def _until_waiting(connection: Connection) -> None:
     waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     while not await connection.fetchval(f"select exists ({waiting})"):
         await connection.execute("select pg_stat_clear_snapshot()")  # within a transaction it would not change
-
-
-async def test_a_state_of_events_that_the_log_lacks_is_not_kept(connection: Connection) -> None:
-    [verdict] = await event_log.append_group(connection, [append("order-1", events=2)])
-    event = [e async for e in event_log.read_stream(connection, "order-1")][-1]
-    for version, position in ((3, 3), (2, 3), (1, 2)):
-        await event_log.save_snapshot(connection, "order-1", b"f", version, position, event.occurred_at, "{}")
-    assert await connection.fetchval("select count(*) from snapshots") == 0
-    await event_log.save_snapshot(connection, "order-1", b"f", 2, verdict.position, event.occurred_at, "{}")
-    assert await connection.fetchval("select version from snapshots") == 2
