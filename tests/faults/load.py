@@ -34,7 +34,7 @@ class Tally:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     goodput: Counter[int] = field(default_factory=Counter)
-    promises: list[dict[str, Any]] = field(default_factory=list)
+    acknowledged: list[dict[str, Any]] = field(default_factory=list)
     refused_after: list[float] = field(default_factory=list)  # seconds
     started: float = field(default_factory=monotonic)
 
@@ -104,7 +104,7 @@ class Load:
         if status == 201:
             tally.outcomes["placed"] += 1
             tally.goodput[int(monotonic() - tally.started)] += 1
-            tally.promises.append(answer)
+            tally.acknowledged.append(answer)
         else:
             tally.outcomes[answer["code"]] += 1
             tally.refused_after.append(monotonic() - asked)

@@ -1,4 +1,4 @@
-"""Who reads what customers were promised, all the time and whatever happens. Any wrong answer ends the test.
+"""Readers of what was acknowledged to customers, during all faults. Any wrong answer ends the test.
 
 Wrong is an order that is not there, is older than the token or was never so; a list that lacks it, or is not in order;
 a report that counts fewer orders than its position says, more than there are, or amounts that do not belong together.
@@ -16,22 +16,24 @@ from typing import Any, Self
 
 import httpx
 
+from tests.acknowledgements import Acknowledgement
 from tests.orders import TOTAL
-from tests.promises import Promise
 from tests.running import eventually
 
 PAGE = 100
 LONGEST_SECONDS = 12.0  # for any answer, whatever is gone
-_AT_ONCE = 50  # of orders promised so close together, the later one may have been placed first
+_AT_ONCE = 50  # of orders acknowledged so close together, the later one may have been placed first
 _STATUSES = {1: {"PENDING"}, 2: {"CONFIRMED", "CANCELLED"}, 3: {"SHIPPED"}}  # by version, as customers order
 
 
 class Readers:
-    """`promises` must be all that was asked for; it grows while they read. `wait` is how long their tokens may."""
+    """`acknowledged` must be all that was asked for; it grows while they read. `wait` is how long their tokens may."""
 
-    def __init__(self, query_url: str, promises: Sequence[Promise], *, customers: int, wait: int = 1) -> None:
+    def __init__(
+        self, query_url: str, acknowledged: Sequence[Acknowledgement], *, customers: int, wait: int = 1
+    ) -> None:
         self.answers: Counter[tuple[str, int, str]] = Counter()  # (what was asked, status, problem code)
-        self._promises = promises
+        self._acknowledged = acknowledged
         self._customers = customers  # how many order at once
         self._wait = wait
         self._client = httpx.AsyncClient(base_url=query_url, timeout=LONGEST_SECONDS)
@@ -79,7 +81,7 @@ class Readers:
             await read()
 
     async def _read_orders(self) -> None:
-        latest = self._promises[-1]
+        latest = self._acknowledged[-1]
         await self._read_list("orders", f"/orders?limit={PAGE}", self._placed()[-1])
         answer = await self._ask("order", f"/orders/{latest['aggregate_id']}", latest)
         if answer is not None:
@@ -90,7 +92,7 @@ class Readers:
             await self._read_list("customer's orders", path, self._first_of(latest))
 
     async def _read_log_and_report(self) -> None:
-        latest = self._promises[-1]
+        latest = self._acknowledged[-1]
         history = await self._ask("history", f"/orders/{latest['aggregate_id']}/history", latest)
         if history is not None:
             events = history[0]["events"]
@@ -103,9 +105,9 @@ class Readers:
         await self._read_list("orders, no token", f"/orders?limit={PAGE}", None)
         await self._read_report("report, no token", None)
 
-    async def _read_list(self, what: str, path: str, promise: Promise | None) -> None:
-        """`promise` is of an order that must be listed; without one, it is the last that the answer says it shows."""
-        answer = await self._ask(what, path, promise)
+    async def _read_list(self, what: str, path: str, acknowledgement: Acknowledgement | None) -> None:
+        """The order of `acknowledgement` must be listed; if None, the last order that the answer claims to show."""
+        answer = await self._ask(what, path, acknowledgement)
         if answer is None:
             return
         listed, shown = answer[0]["orders"], answer[1]
@@ -116,18 +118,18 @@ class Readers:
         times = [summary["placed_at"] for summary in listed]
         assert times == sorted(times, reverse=True), f"{path} is not in order"
         placed = [one for one in self._placed() if one["position"] <= shown]
-        if promise is None and placed:
-            promise = placed[-1]
-        if promise is not None and promise["aggregate_id"] not in order_ids:
+        if acknowledgement is None and placed:
+            acknowledgement = placed[-1]
+        if acknowledgement is not None and acknowledgement["aggregate_id"] not in order_ids:
             # Only those that came later may push it off the page.
-            assert len(order_ids) == PAGE, f"{path} lacks {promise} at {shown}"
-            before = {one["aggregate_id"] for one in placed if one["position"] < promise["position"] - _AT_ONCE}
-            assert not before & {*order_ids}, f"{path} lacks {promise}"
+            assert len(order_ids) == PAGE, f"{path} lacks {acknowledgement} at {shown}"
+            before = {one["aggregate_id"] for one in placed if one["position"] < acknowledgement["position"] - _AT_ONCE}
+            assert not before & {*order_ids}, f"{path} lacks {acknowledgement}"
 
-    async def _read_report(self, what: str, promise: Promise | None) -> None:
+    async def _read_report(self, what: str, acknowledgement: Acknowledgement | None) -> None:
         today = datetime.now(UTC).date()
         days = f"from={today - timedelta(days=1)}&to={today + timedelta(days=1)}"
-        answer = await self._ask(what, f"/reports/revenue?{days}", promise)
+        answer = await self._ask(what, f"/reports/revenue?{days}", acknowledgement)
         if answer is None:
             return
         lines, shown = answer[0]["lines"], answer[1]
@@ -140,34 +142,34 @@ class Readers:
         placed = self._placed()
         least = sum(one["position"] <= shown for one in placed)
         assert least <= counted <= len(placed) + self._customers, f"{counted} orders at {shown}, at least {least}"
-        assert counted >= self._seen[f"{what}, counted"] or promise is not None, "the report has lost orders"
+        assert counted >= self._seen[f"{what}, counted"] or acknowledgement is not None, "the report has lost orders"
         self._seen[f"{what}, counted"] = counted
 
-    async def _ask(self, what: str, path: str, promise: Promise | None) -> tuple[Any, int] | None:
+    async def _ask(self, what: str, path: str, acknowledgement: Acknowledgement | None) -> tuple[Any, int] | None:
         """The answer and the position it shows; None for an honest no."""
         headers = {"Prefer": f"wait={self._wait}"}
-        if promise is not None:
-            headers["Consistency-Token"] = promise["consistency_token"]
+        if acknowledgement is not None:
+            headers["Consistency-Token"] = acknowledgement["consistency_token"]
         answer = await self._client.get(path, headers=headers)
         body = answer.json()
         self.answers[what, answer.status_code, body.get("code", "")] += 1
-        assert answer.status_code in {200, 503}, f"{path} for {promise}: {answer.status_code} {answer.text}"
+        assert answer.status_code in {200, 503}, f"{path} for {acknowledgement}: {answer.status_code} {answer.text}"
         if answer.status_code == 503:
             assert int(answer.headers["retry-after"]) >= 1
             return None
         shown = int(answer.headers["consistency-token"].rpartition("-")[2])
-        least = self._seen[what] if promise is None else promise["position"]
+        least = self._seen[what] if acknowledgement is None else acknowledgement["position"]
         assert shown >= least, f"{path} went back to {shown} from {least}"
         self._seen[what] = shown
         return body, shown
 
-    def _placed(self) -> list[Promise]:
-        return [promise for promise in self._promises if promise["version"] == 1]
+    def _placed(self) -> list[Acknowledgement]:
+        return [acknowledgement for acknowledgement in self._acknowledged if acknowledgement["version"] == 1]
 
-    def _first_of(self, promise: Promise) -> Promise:
-        """The promise that its order was placed, with the later one's token."""
-        token = promise["consistency_token"]
-        (first,) = (one for one in self._placed() if one["aggregate_id"] == promise["aggregate_id"])
+    def _first_of(self, acknowledgement: Acknowledgement) -> Acknowledgement:
+        """The acknowledgement that its order was placed, with the later one's token."""
+        token = acknowledgement["consistency_token"]
+        (first,) = (one for one in self._placed() if one["aggregate_id"] == acknowledgement["aggregate_id"])
         return {**first, "consistency_token": token}
 
 

@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 from cli.stack.embedded_server import HOST
 from cli.stack.processes import last_lines, launch
 from cli.stack.service import Service
+from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.independent_folds import assert_read_models_equal_the_log
-from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.roles import Role, url_of
 from tests.running import eventually, free_ports
 from tests.stack.orders_up import REPOSITORY
@@ -165,28 +165,28 @@ class Shop:
         async with Redis.from_url(self.servers.redis_url) as redis:
             return int(await redis.hget("{orders.0}:meta", "position") or 0)
 
-    async def assert_has_reached(self, promise: Promise) -> None:
+    async def assert_has_reached(self, acknowledgement: Acknowledgement) -> None:
         """The query service has."""
-        await assert_each_can_be_read(self.query.url, [promise])
+        await assert_each_can_be_read(self.query.url, [acknowledgement])
 
     async def assert_read_models_equal_the_log(self, seconds: float = 30.0) -> None:
         await assert_read_models_equal_the_log(self.servers.database_url, self.servers.redis_url, seconds)
 
-    async def assert_all_is_well(self, promises: list[Promise], seconds: float = 30.0) -> None:
+    async def assert_all_is_well(self, acknowledged: list[Acknowledgement], seconds: float = 30.0) -> None:
         """Read models equal an independent fold of the log, nothing acknowledged is lost, nothing happened twice.
 
-        The promises must be all that was asked for.
+        `acknowledged` must be all commands that were sent.
         """
-        assert promises
-        await assert_the_log_holds_each_once(self.servers.database_url, promises, and_nothing_else=True)
+        assert acknowledged
+        await assert_the_log_holds_each_once(self.servers.database_url, acknowledged, and_nothing_else=True)
         await self.assert_read_models_equal_the_log(seconds)
-        await assert_each_can_be_read(self.query.url, promises[-20:])
+        await assert_each_can_be_read(self.query.url, acknowledged[-20:])
 
 
-async def until_more(promises: list[Promise], more: int = 50, seconds: float = 30.0) -> None:
-    """Until the customers have been promised so many more than now."""
-    wanted = len(promises) + more
-    await eventually(lambda: len(promises) >= wanted, seconds)
+async def until_more(acknowledged: list[Acknowledgement], more: int = 50, seconds: float = 30.0) -> None:
+    """Until `more` commands are acknowledged."""
+    wanted = len(acknowledged) + more
+    await eventually(lambda: len(acknowledged) >= wanted, seconds)
 
 
 def projects_only(name: str) -> str:

@@ -41,17 +41,17 @@ async def test_on_a_cluster_everything_runs_unchanged_even_when_a_master_dies_an
     try:
         await shop.start()
         customers = shop.customers()
-        readers = Readers(shop.query.url, customers.promises, customers=4)
+        readers = Readers(shop.query.url, customers.acknowledged, customers=4)
         async with customers.ordering(4):
-            await until_more(customers.promises)
-            await assert_lists_are_complete(shop, customers.promises)
+            await until_more(customers.acknowledged)
+            await assert_lists_are_complete(shop, customers.acknowledged)
             output = await projections(shop, "rebuild", "orders", PROJECTOR_PARTITIONS=PARTITIONS)
             assert "0 differences" in output
-            await until_more(customers.promises)
+            await until_more(customers.acknowledged)
             async with readers.reading():
                 await readers.until_more()
                 nodes[1].kill()
-                await until_more(customers.promises)
+                await until_more(customers.acknowledged)
                 await readers.until_more(5, "orders", status=503)  # of every partition
                 nodes[1].start()
                 await readers.until_more()
@@ -59,8 +59,8 @@ async def test_on_a_cluster_everything_runs_unchanged_even_when_a_master_dies_an
         assert down & readers.codes("order", "orders")
         assert readers.codes() <= {(200, ""), *down}
         assert readers.codes("history") == {(200, "")}
-        await shop.assert_all_is_well(customers.promises)
-        await assert_lists_are_complete(shop, customers.promises)
+        await shop.assert_all_is_well(customers.acknowledged)
+        await assert_lists_are_complete(shop, customers.acknowledged)
         assert "dropped generation 1" in await projections(shop, "drop", "orders")
         assert "0 differences" in await projections(shop, "verify", "orders")
         await shop.assert_read_models_equal_the_log()
@@ -106,10 +106,10 @@ async def test_a_connection_that_another_task_has_dropped_counts_as_away(
             await redis.get("anything")
 
 
-async def assert_lists_are_complete(shop: Shop, promises: list[dict[str, Any]]) -> None:
-    """Page by page: every promised order once, the newest first."""
-    token = max((promise["consistency_token"] for promise in promises), key=lambda token: int(token.split("-")[1]))
-    promised = {promise["aggregate_id"] for promise in promises}
+async def assert_lists_are_complete(shop: Shop, acknowledged: list[dict[str, Any]]) -> None:
+    """Page by page: every acknowledged order once, the newest first."""
+    token = max((one["consistency_token"] for one in acknowledged), key=lambda token: int(token.split("-")[1]))
+    expected = {one["aggregate_id"] for one in acknowledged}
     listed: list[tuple[str, str]] = []
     path: str | None = "/orders?limit=20"
     async with httpx.AsyncClient(base_url=shop.query.url, timeout=40) as queries:
@@ -120,7 +120,7 @@ async def assert_lists_are_complete(shop: Shop, promises: list[dict[str, Any]]) 
             path = answer.links["next"]["url"] if "next" in answer.links else None
     order_ids = [order_id for _, order_id in listed]
     assert len(set(order_ids)) == len(order_ids)
-    assert promised <= set(order_ids)
+    assert expected <= set(order_ids)
     assert [at for at, _ in listed] == sorted((at for at, _ in listed), reverse=True)
 
 

@@ -24,6 +24,6 @@ async def test_kill_9_around_an_append_loses_and_doubles_nothing_of_those_who_as
         again = shop.process("command", COMMAND_PORT=str(shop.command.port))
         again.port = shop.command.port
         await shop.start(again)
-        await until_more(customers.promises, 50)
+        await until_more(customers.acknowledged, 50)
     assert customers.asked_again > 0
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)

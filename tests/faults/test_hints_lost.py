@@ -28,10 +28,10 @@ async def test_without_any_notification_polling_keeps_the_lag_bounded(shop: Shop
     lags: list[int] = []
     async with customers.ordering(2), httpx.AsyncClient(base_url=shop.query.url, timeout=10) as queries:
         for _ in range(20):
-            await until_more(customers.promises, 20)
+            await until_more(customers.acknowledged, 20)
             statuses = (await queries.get("/projections")).json()["projections"]
             lags += [status["time_lag_ms"] for status in statuses]
-    await shop.assert_all_is_well(customers.promises, seconds=5)
+    await shop.assert_all_is_well(customers.acknowledged, seconds=5)
     assert heard == []
     assert max(lags) < LONGEST_LAG_MS, lags
     await eventually(lambda: _caught_up(shop))

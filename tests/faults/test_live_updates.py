@@ -29,7 +29,7 @@ async def test_streams_of_a_service_that_is_told_to_stop_go_on_at_another_withou
     customers = shop.customers()
     path = f"/customers/{CUSTOMER}/orders/events"
     async with customers.ordering(2), client_of(shop.query) as one, client_of(another) as other:
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
         async with AsyncExitStack() as streams:
             ended = [await streams.enter_async_context(following(one, path, 0)) for _ in range(STREAMS)]
             for source in ended:
@@ -38,11 +38,11 @@ async def test_streams_of_a_service_that_is_told_to_stop_go_on_at_another_withou
             await asyncio.to_thread(shop.query.stop)
             assert monotonic() - stopping_at < 5.0
             await eventually(lambda: all(source.ended for source in ended))
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
         async with AsyncExitStack() as streams:
             resumed = [await streams.enter_async_context(following(other, path, source.last_id)) for source in ended]
             await eventually(lambda: all(source.messages for source in resumed))
-            await until_more(customers.promises)
+            await until_more(customers.acknowledged)
             last = (await _positions_in_log(shop))[-1]
             await eventually(lambda: all(source.positions[-1] >= last for source in resumed))
     expected = await _positions_in_log(shop)

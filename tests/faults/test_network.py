@@ -19,9 +19,9 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from tests.acknowledgements import Acknowledgement
 from tests.faults.proxy import Wire
 from tests.faults.shop import Process, Servers, Shop, at_port, codes, port_of, until_more
-from tests.promises import Promise
 from tests.running import eventually
 
 Fault = Callable[[Wire], Awaitable[None]]
@@ -139,12 +139,12 @@ async def begin_to_follow(queries: httpx.AsyncClient, path: str) -> httpx.Respon
         return answer
 
 
-async def recovered(shop: Shop, promises: list[Promise]) -> None:
+async def recovered(shop: Shop, acknowledged: list[Acknowledgement]) -> None:
     await asyncio.gather(
-        until_more(promises, seconds=RECOVERY_SECONDS),
+        until_more(acknowledged, seconds=RECOVERY_SECONDS),
         *(process.until_ready(RECOVERY_SECONDS) for process in (shop.command, shop.projector, shop.query)),
     )
-    await shop.assert_has_reached(promises[-1])
+    await shop.assert_has_reached(acknowledged[-1])
 
 
 @pytest.mark.promise("failures", "A process that is cut off from a server disturbs no other process")
@@ -158,30 +158,30 @@ async def test_any_pair_out_of_reach_is_said_in_time_and_recovered_from_without_
 ) -> None:
     customers = shop.customers()
     async with customers.ordering(2):
-        await until_more(customers.promises)
-        await shop.assert_has_reached(customers.promises[0])
+        await until_more(customers.acknowledged)
+        await shop.assert_has_reached(customers.acknowledged[0])
         another = shop.process("projector")
-        await _break_query_postgres_and_projector_postgres(fault, shop, wires, customers.promises, another)
-        await recovered(shop, customers.promises)
+        await _break_query_postgres_and_projector_postgres(fault, shop, wires, customers.acknowledged, another)
+        await recovered(shop, customers.acknowledged)
         assert customers.asked_again == 0, "commands depend on no other's connections"
         await asyncio.to_thread(another.stop)
-        await recovered(shop, customers.promises)
-        known = customers.promises[0]["aggregate_id"]
+        await recovered(shop, customers.acknowledged)
+        known = customers.acknowledged[0]["aggregate_id"]
         await _break_command_postgres_query_redis_and_projector_redis(fault, shop, wires, known)
-        await recovered(shop, customers.promises)
+        await recovered(shop, customers.acknowledged)
     assert customers.asked_again > 0
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)
 
 
 async def _break_query_postgres_and_projector_postgres(
-    fault: Fault, shop: Shop, wires: Wires, promises: list[Promise], another: Process
+    fault: Fault, shop: Shop, wires: Wires, acknowledged: list[Acknowledgement], another: Process
 ) -> None:
     """Another projector takes over from the one that is cut off."""
     broken = (wires.query_postgres, wires.projector_postgres)
     for wire in broken:
         await fault(wire)
     await shop.start(another)
-    known, newest = promises[0]["aggregate_id"], int(promises[-1]["position"])
+    known, newest = acknowledged[0]["aggregate_id"], int(acknowledged[-1]["position"])
     for number in range(2, 4):
         answers = await ask(shop, known, number)
         assert 503 not in {answer.status_code for answer in answers.commands}
@@ -194,7 +194,7 @@ async def _break_query_postgres_and_projector_postgres(
 
     await eventually(another_has_taken_over, NOTICED_SECONDS)
     await eventually(lambda: _is_not_ready(shop), NOTICED_SECONDS)
-    await shop.assert_has_reached(promises[-1])
+    await shop.assert_has_reached(acknowledged[-1])
     for wire in broken:
         await wire.heal()
 
@@ -235,8 +235,8 @@ async def test_connections_that_are_reset_again_and_again_lose_and_double_nothin
     customers = shop.customers()
     async with customers.ordering(4):
         for _ in range(20):
-            await until_more(customers.promises, 10)
+            await until_more(customers.acknowledged, 10)
             for wire in wires:
                 wire.cut()
-        await recovered(shop, customers.promises)
-    await shop.assert_all_is_well(customers.promises)
+        await recovered(shop, customers.acknowledged)
+    await shop.assert_all_is_well(customers.acknowledged)

@@ -100,7 +100,7 @@ async def _assert_goodput_holds(shop: Shop, customers: int, burst: int, seconds:
     assert overloaded.outcomes.keys() == {"placed", "overloaded"}, said
     assert median(overloaded.refused_after) < 0.5, "a refusal comes at once"
     assert more_memory < 50 * MEGABYTE, said
-    await shop.assert_all_is_well(_promises(peak, overloaded, at_once, after))
+    await shop.assert_all_is_well(_acknowledged(peak, overloaded, at_once, after))
 
 
 @asynccontextmanager
@@ -134,8 +134,8 @@ def _slow_log(append_takes: float) -> str:
     """
 
 
-def _promises(*tallies: Tally) -> list[dict[str, Any]]:
-    return [promise for tally in tallies for promise in tally.promises]
+def _acknowledged(*tallies: Tally) -> list[dict[str, Any]]:
+    return [acknowledgement for tally in tallies for acknowledgement in tally.acknowledged]
 
 
 def _memory(shop: Shop) -> int:

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared.eventstore.token import ConsistencyToken
+from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, codes, until_more
 from tests.orders import order_body
-from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.query_service.event_source import following
 from tests.roles import url_of
 from tests.running import eventually
@@ -45,22 +45,22 @@ async def test_an_immediate_restart_during_appends_and_reads_loses_and_doubles_n
 ) -> None:
     await shop.start()
     customers = shop.customers()
-    readers = Readers(shop.query.url, customers.promises, customers=4)
+    readers = Readers(shop.query.url, customers.acknowledged, customers=4)
     async with customers.ordering(4):
-        await until_more(customers.promises, 100)
+        await until_more(customers.acknowledged, 100)
         async with readers.reading():
             for _ in range(2):
                 await readers.until_more()
                 await asyncio.to_thread(stop_immediately, mortal_postgres)
                 await readers.until_more(3, "history", "report", status=503)
                 mortal_postgres.start()
-                await until_more(customers.promises, 100)
+                await until_more(customers.acknowledged, 100)
             await readers.until_more()
     in_time_or_late = {(200, ""), (503, "projection-lagging"), (503, "log-unavailable")}
     assert readers.codes("order", "orders", "customer's orders") <= in_time_or_late
     assert readers.codes("history") == {(200, ""), (503, "log-unavailable")}
     assert readers.codes("report") <= in_time_or_late | {(503, "read-model-unavailable")}
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)
 
 
 def back_up(server: EmbeddedPostgres, to: Path) -> None:
@@ -83,29 +83,29 @@ def _keep_owner(original: Path, copy: Path) -> None:
         shutil.chown(path, owner.st_uid, owner.st_gid)
 
 
-async def place(commands: httpx.AsyncClient, count: int = 1) -> list[Promise]:
+async def place(commands: httpx.AsyncClient, count: int = 1) -> list[Acknowledgement]:
     """The acknowledgements, the last one last."""
     answers = await asyncio.gather(*(commands.post("/orders", json=order_body()) for _ in range(count)))
     assert {answer.status_code for answer in answers} == {201}
-    return sorted((answer.json() for answer in answers), key=lambda promise: int(promise["position"]))
+    return sorted((answer.json() for answer in answers), key=lambda acknowledgement: int(acknowledgement["position"]))
 
 
-async def read(shop: Shop, promises: list[Promise]) -> list[httpx.Response]:
+async def read(shop: Shop, acknowledged: list[Acknowledgement]) -> list[httpx.Response]:
     """The order of each, with its token, at once or not at all."""
     async with httpx.AsyncClient(base_url=shop.query.url, timeout=40) as queries:
         return await asyncio.gather(
             *(
                 queries.get(
-                    f"/orders/{promise['aggregate_id']}",
-                    headers={"Consistency-Token": promise["consistency_token"], "Prefer": "wait=0"},
+                    f"/orders/{acknowledgement['aggregate_id']}",
+                    headers={"Consistency-Token": acknowledgement["consistency_token"], "Prefer": "wait=0"},
                 )
-                for promise in promises
+                for acknowledgement in acknowledged
             )
         )
 
 
-async def deliver(commands: httpx.AsyncClient, promise: Promise) -> httpx.Response:
-    return await commands.post(f"/orders/{promise['aggregate_id']}/delivery", json={})
+async def deliver(commands: httpx.AsyncClient, acknowledgement: Acknowledgement) -> httpx.Response:
+    return await commands.post(f"/orders/{acknowledgement['aggregate_id']}/delivery", json={})
 
 
 @pytest.mark.promise("failures", "Read models ahead of a restored log are detected and built again")
@@ -221,8 +221,8 @@ async def test_after_a_restore_and_a_new_id_old_tokens_are_refused_for_ever_and_
         assert {(await deliver(commands, one)).status_code for one in lost} == {404}
     await shop.assert_read_models_equal_the_log()
     assert f"it belongs to log {old}, this is {new}" in shop.projector.log.read_text()
-    promises = [*kept, first, *grown]
-    await assert_the_log_holds_each_once(mortal_postgres.url, promises, and_nothing_else=True)
+    acknowledged = [*kept, first, *grown]
+    await assert_the_log_holds_each_once(mortal_postgres.url, acknowledged, and_nothing_else=True)
 
     change = f"{new} after position 20, given at "
     code, said = await ask("verify")
@@ -234,7 +234,7 @@ async def test_after_a_restore_and_a_new_id_old_tokens_are_refused_for_ever_and_
     assert "'disk failed, backup of noon'" in said
 
 
-async def assert_refused(shop: Shop, promises: list[Promise], log_id: str) -> None:
-    answers = await read(shop, promises)
+async def assert_refused(shop: Shop, acknowledged: list[Acknowledgement], log_id: str) -> None:
+    answers = await read(shop, acknowledged)
     assert codes(answers) == {(400, "unknown-log")}
     assert {answer.json()["log_id"] for answer in answers} == {log_id}

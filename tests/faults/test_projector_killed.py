@@ -14,10 +14,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from tests.acknowledgements import Acknowledgement
 from tests.faults.shop import Process, Shop, projects_only
 from tests.independent_folds import orders, revenue_by_day
 from tests.orders import TOTAL, order_body
-from tests.promises import Promise
 from tests.running import eventually
 
 BATCH = 10
@@ -36,7 +36,7 @@ GROUPS = [MOMENTS[start : start + 4] for start in range(0, len(MOMENTS), 4)]
 
 class Customer:
     def __init__(self, commands: httpx.AsyncClient) -> None:
-        self.promises: list[Promise] = []
+        self.acknowledged: list[Acknowledgement] = []
         self.orders: list[str] = []
         self._commands = commands
 
@@ -49,11 +49,11 @@ class Customer:
     async def ship(self, order_id: str) -> None:
         await self._ask(f"/{order_id}/shipment", {"tracking_number": "track"})
 
-    async def _ask(self, path: str, body: dict[str, object]) -> Promise:
+    async def _ask(self, path: str, body: dict[str, object]) -> Acknowledgement:
         answer = await self._commands.post(f"/orders{path}", json=body)
         assert answer.is_success, answer.text
-        self.promises.append(answer.json())
-        return self.promises[-1]
+        self.acknowledged.append(answer.json())
+        return self.acknowledged[-1]
 
 
 @pytest.mark.promise(
@@ -78,7 +78,7 @@ async def test_kill_9_at_every_step_of_a_batch_skips_and_doubles_nothing(
         for moment in moments:
             await shop.assert_read_models_equal_the_log()
             await asyncio.to_thread(shop.projector.stop)
-            head = len(customer.promises)
+            head = len(customer.acknowledged)
             if moment == LOADED:
                 await customer.pay(customer.orders[-1])
             else:
@@ -89,7 +89,7 @@ async def test_kill_9_at_every_step_of_a_batch_skips_and_doubles_nothing(
             await _assert_what_is_left_is_a_fold(moment, shop, head)
             await customer.place()
             await shop.start(shop.projector)
-    await shop.assert_all_is_well(customer.promises)
+    await shop.assert_all_is_well(customer.acknowledged)
 
 
 async def _forget_the_checkpoints(connection: asyncpg.Connection[asyncpg.Record], redis: Redis) -> None:

@@ -41,14 +41,14 @@ async def test_a_projector_paused_in_a_batch_changes_nothing_when_it_comes_back(
     wire.before(statement, paused[1].pause)
     customers = shop.customers()
     async with customers.ordering(1):
-        await until_more(customers.promises, 20)
+        await until_more(customers.acknowledged, 20)
         for process in paused:
             process.spawn()
         for process in paused:
             await process.until_it_is_stopped()
         # Their leases end although their connections are as open as ever: the server ends a session that asks nothing.
         await shop.start(shop.projector, shop.query)
-        left_at: int = customers.promises[-1]["position"]
+        left_at: int = customers.acknowledged[-1]["position"]
 
         async def the_other_has_gone_on() -> bool:
             return all(one["checkpoint"] >= left_at for one in await read_models(shop))
@@ -61,8 +61,8 @@ async def test_a_projector_paused_in_a_batch_changes_nothing_when_it_comes_back(
             return not {process.pid for process in paused}.isdisjoint(await workers(shop))
 
         await eventually(one_has_a_share_again, seconds=20)
-        await until_more(customers.promises, 20)
-    await shop.assert_all_is_well(customers.promises)
+        await until_more(customers.acknowledged, 20)
+    await shop.assert_all_is_well(customers.acknowledged)
 
 
 async def workers(shop: Shop) -> set[int]:

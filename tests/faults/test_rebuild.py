@@ -23,6 +23,7 @@ from projector.verification import orders as verification
 from shared.aggregates.order import OrderEvent
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
+from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.faults.next_release import MARK, OTHER_CODE
 from tests.faults.operator import Operator
 from tests.faults.readers import Readers
@@ -30,7 +31,6 @@ from tests.faults.shop import Process, Servers, Shop, until_more
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.independent_folds.orders import Document, assert_is_a_fold
 from tests.orders import new_order_id, paid, placed
-from tests.promises import Promise, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.recording import Recorder
 from tests.roles import settings_of
 from tests.running import eventually, running_projector
@@ -122,9 +122,9 @@ class Generation:
 async def test_under_load_nobody_sees_an_empty_a_mixed_or_an_older_answer(shop: Shop, orders: Operator) -> None:
     await shop.start()
     customers = shop.customers()
-    readers = Readers(shop.query.url, customers.promises, customers=CUSTOMERS, wait=20)
+    readers = Readers(shop.query.url, customers.acknowledged, customers=CUSTOMERS, wait=20)
     async with customers.ordering(CUSTOMERS), readers.reading(without_tokens=True):
-        await until_more(customers.promises, 2 * KILLED_AT)
+        await until_more(customers.acknowledged, 2 * KILLED_AT)
         for name in READ_MODELS:
             reached = await Generation(shop.servers, name, 2).killed_half_way(orders)
             assert await generations(shop.servers, name) == (1, None, 2)
@@ -138,7 +138,7 @@ async def test_under_load_nobody_sees_an_empty_a_mixed_or_an_older_answer(shop: 
             await readers.until_more()
             assert "0 differences" in await orders("verify", name)
     assert readers.codes() == {(200, "")}
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)
     for name in READ_MODELS:
         assert "dropped generation 2" in await orders("drop", name)
         assert "nothing to drop" in await orders("drop", name)
@@ -300,26 +300,26 @@ async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, ser
     async with customers.ordering(1):
         await shop.start(new)
         await eventually(lambda: _refuses(new, generation=1, theirs=1, ours=OTHER_CODE))
-        await until_more(customers.promises, 20)
-        await shop.assert_has_reached(customers.promises[-1])
+        await until_more(customers.acknowledged, 20)
+        await shop.assert_has_reached(customers.acknowledged[-1])
         await asyncio.to_thread(old.stop)
-        await _assert_nobody_goes_on(first, shop, customers.promises)
+        await _assert_nobody_goes_on(first, shop, customers.acknowledged)
 
         assert "0 differences" in await Operator(servers, release="other-code")("rebuild", "orders")
-        await until_more(customers.promises, 20)
-        await shop.assert_has_reached(customers.promises[-1])
+        await until_more(customers.acknowledged, 20)
+        await shop.assert_has_reached(customers.acknowledged[-1])
         await shop.start(old)
         await eventually(lambda: _refuses(old, generation=2, theirs=OTHER_CODE, ours=1))
-        await until_more(customers.promises, 20)
-        await shop.assert_has_reached(customers.promises[-1])
+        await until_more(customers.acknowledged, 20)
+        await shop.assert_has_reached(customers.acknowledged[-1])
         new.kill()
-        await _assert_nobody_goes_on(second, shop, customers.promises)
+        await _assert_nobody_goes_on(second, shop, customers.acknowledged)
 
         await shop.start(new)
-        await until_more(customers.promises, 20)
-    await assert_the_log_holds_each_once(servers.database_url, customers.promises, and_nothing_else=True)
-    await assert_each_can_be_read(shop.query.url, customers.promises[-20:])
-    head = len(customers.promises)
+        await until_more(customers.acknowledged, 20)
+    await assert_the_log_holds_each_once(servers.database_url, customers.acknowledged, and_nothing_else=True)
+    await assert_each_can_be_read(shop.query.url, customers.acknowledged[-20:])
+    head = len(customers.acknowledged)
 
     def made_by_the_new(document: Document) -> Document:
         return {**document, "tracking_number": MARK * document["version"]}
@@ -335,17 +335,17 @@ def _refuses(projector: Process, *, generation: int, theirs: int, ours: int) -> 
     return said in projector.log.read_text()
 
 
-async def _assert_nobody_goes_on(generation: Generation, shop: Shop, promises: list[Promise]) -> None:
+async def _assert_nobody_goes_on(generation: Generation, shop: Shop, acknowledged: list[Acknowledgement]) -> None:
     """Though the projector that is left takes over what it may: the other read model."""
-    await _report_reaches(promises[-1], shop)
+    await _report_reaches(acknowledged[-1], shop)
     stands = await generation.position()
-    await until_more(promises, 20)
-    await _report_reaches(promises[-1], shop)
-    assert await generation.position() == stands < promises[-1]["position"]
+    await until_more(acknowledged, 20)
+    await _report_reaches(acknowledged[-1], shop)
+    assert await generation.position() == stands < acknowledged[-1]["position"]
 
 
-async def _report_reaches(promise: Promise, shop: Shop) -> None:
-    headers = {"Consistency-Token": promise["consistency_token"], "Prefer": "wait=30"}
+async def _report_reaches(acknowledgement: Acknowledgement, shop: Shop) -> None:
+    headers = {"Consistency-Token": acknowledgement["consistency_token"], "Prefer": "wait=30"}
     async with httpx.AsyncClient(base_url=shop.query.url, timeout=40) as queries:
         answer = await queries.get("/reports/revenue?from=2026-01-01&to=2026-01-01", headers=headers)
     assert answer.status_code == 200, answer.text

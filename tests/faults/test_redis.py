@@ -42,14 +42,14 @@ async def test_flushall_under_load_is_folded_again_and_nobody_is_told_a_wrong_an
     customers = shop.customers()
     async with customers.ordering(4), httpx.AsyncClient(base_url=shop.query.url, timeout=10) as queries:
         for _ in range(3):
-            await until_more(customers.promises)
-            [first, *_] = customers.promises
+            await until_more(customers.acknowledged)
+            [first, *_] = customers.acknowledged
             await redis.flushall()
             answers = [await queries.get(f"/orders/{first['aggregate_id']}") for _ in range(100)]
-            # In particular no 404: an order that was promised exists.
+            # In particular no 404: an acknowledged order exists.
             assert codes(answers) <= {(200, ""), (503, "projection-rebuilding")}
     assert customers.asked_again == 0, "commands do not depend on Redis"
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)
 
 
 @pytest.mark.promise(
@@ -61,14 +61,14 @@ async def test_an_older_copy_of_redis_continues_from_what_it_has(
     older_copy = tmp_path / "older copy"
     await shop.start()
     customers = shop.customers()
-    readers = Readers(shop.query.url, customers.promises, customers=2)
+    readers = Readers(shop.query.url, customers.acknowledged, customers=2)
     async with customers.ordering(2):
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
         await asyncio.to_thread(mortal_valkey.stop)
         shutil.copytree(mortal_valkey.directory, older_copy)
-        copied_at = len(customers.promises)
+        copied_at = len(customers.acknowledged)
         mortal_valkey.start()
-        await until_more(customers.promises, 200)
+        await until_more(customers.acknowledged, 200)
         await shop.query.until_ready()
         await eventually(lambda: _position_beyond(shop, copied_at + 100))
 
@@ -81,9 +81,9 @@ async def test_an_older_copy_of_redis_continues_from_what_it_has(
             await readers.until_more(2, "order", "orders", status=503)
             shop.projector.resume()
             await readers.until_more()
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
     assert customers.asked_again == 0, "commands do not depend on Redis"
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)
     assert (503, "projection-lagging") in readers.codes("order") & readers.codes("orders")
     assert readers.codes() <= {(200, ""), (503, "projection-lagging"), (503, "read-model-unavailable")}
     assert readers.codes("history") == {(200, "")}, "the log needs no Redis"
@@ -103,11 +103,11 @@ async def test_a_redis_without_memory_refuses_whole_batches_and_goes_on_when_it_
     await shop.start()
     customers = shop.customers()
     async with customers.ordering(2), httpx.AsyncClient(base_url=shop.query.url, timeout=10) as queries:
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
         await redis.config_set("maxmemory", "1mb")
         stopped_at = await shop.position()
-        first, last = customers.promises[0], customers.promises[-1]
-        await until_more(customers.promises)
+        first, last = customers.acknowledged[0], customers.acknowledged[-1]
+        await until_more(customers.acknowledged)
 
         async def projector_says_why() -> bool:
             answer = await asyncio.to_thread(httpx.get, f"{shop.projector.url}/readyz")
@@ -117,7 +117,7 @@ async def test_a_redis_without_memory_refuses_whole_batches_and_goes_on_when_it_
         # What is there is served; what is asked for in vain is said to be late.
         old = await queries.get(f"/orders/{first['aggregate_id']}")
         assert old.status_code == 200, old.text
-        newest = customers.promises[-1]["consistency_token"]
+        newest = customers.acknowledged[-1]["consistency_token"]
         late = await queries.get(
             f"/orders/{last['aggregate_id']}", headers={"Consistency-Token": newest, "Prefer": "wait=0"}
         )
@@ -127,6 +127,6 @@ async def test_a_redis_without_memory_refuses_whole_batches_and_goes_on_when_it_
 
         await redis.config_set("maxmemory", "0")
         await shop.projector.until_ready()
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
     assert customers.asked_again == 0, "commands do not depend on Redis"
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from shared.eventstore import codec
+from tests.acknowledgements import assert_each_can_be_read
 from tests.faults.next_release import NEWER_VERSION
 from tests.faults.shop import Shop, until_more
 from tests.orders import new_order_id, placed
-from tests.promises import assert_each_can_be_read
 from tests.recording import Recorder
 from tests.running import eventually
 
@@ -27,14 +27,14 @@ async def test_the_old_projector_stops_before_a_newer_event_and_the_newer_one_co
     recorder = Recorder(connection)
     customers = shop.customers()
     async with customers.ordering(2):
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
         event_type, _, data = codec.encode(placed())
         newer_data = json.dumps({**json.loads(data), "channel": "kiosk"})
         order_id = new_order_id()
         newer = await recorder.record_raw(order_id, event_type, NEWER_VERSION, newer_data)
         await eventually(lambda: _position_is(shop, newer - 1))
         await eventually(lambda: _says_why(shop, newer))
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
         assert await _position_is(shop, newer - 1), "nothing is skipped"
 
         # The next release is started beside it, as a rolling deploy does, and the old one is stopped then.
@@ -42,11 +42,11 @@ async def test_the_old_projector_stops_before_a_newer_event_and_the_newer_one_co
         await shop.start(release)
         await eventually(lambda: _position_beyond(shop, newer))
         shop.projector.stop()
-        await until_more(customers.promises)
-    token = customers.promises[-1]["consistency_token"]
-    promised = {"command_id": None, "aggregate_id": order_id, "version": 1, "consistency_token": token}
-    await shop.assert_all_is_well([promised, *customers.promises])
-    await assert_each_can_be_read(shop.query.url, [promised])
+        await until_more(customers.acknowledged)
+    token = customers.acknowledged[-1]["consistency_token"]
+    recorded = {"command_id": None, "aggregate_id": order_id, "version": 1, "consistency_token": token}
+    await shop.assert_all_is_well([recorded, *customers.acknowledged])
+    await assert_each_can_be_read(shop.query.url, [recorded])
     log = shop.projector.log.read_text()
     assert f"OrderPlaced version {NEWER_VERSION} is unknown here, which reads versions 1 to {NEWER_VERSION - 1}" in log
 

@@ -33,7 +33,7 @@ async def test_appends_that_wait_for_the_head_are_answered_in_time_and_go_on_onc
     customers = shop.customers()
     rival = await asyncpg.connect(shop.servers.database_url, server_settings={"application_name": "a rival"})
     async with customers.ordering(4):
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=shop.command.url, timeout=30, limits=limits) as commands:
             async with rival.transaction():
@@ -49,11 +49,11 @@ async def test_appends_that_wait_for_the_head_are_answered_in_time_and_go_on_onc
                 # Reading takes no lock: what is in the log is projected meanwhile.
                 await shop.assert_read_models_equal_the_log()
             again = await asyncio.gather(*(_until_answered(commands, n) for n in range(20)))
-        await until_more(customers.promises)
+        await until_more(customers.acknowledged)
     said = [line for line in shop.command.log.read_text().splitlines() if '"message":"stalled"' in line]
     assert any(f'"pid":{rival.get_server_pid()},"application":"a rival"' in line for line in said)
     await rival.close()
-    await shop.assert_all_is_well([*customers.promises, *(answer.json() for answer in again)])
+    await shop.assert_all_is_well([*customers.acknowledged, *(answer.json() for answer in again)])
 
 
 async def _assert_is_named(shop: Shop, session: Connection, kind: str) -> None:
@@ -95,9 +95,9 @@ async def test_projections_go_on_beside_transactions_that_never_end(shop: Shop) 
     async with AsyncExitStack() as sessions:
         idle = [await sessions.enter_async_context(_open(shop, *what)) for what in OPEN_TRANSACTIONS.values()]
         async with customers.ordering(4):
-            await until_more(customers.promises, 200)
+            await until_more(customers.acknowledged, 200)
         # With the transactions still open.
-        await shop.assert_all_is_well(customers.promises, seconds=5)
+        await shop.assert_all_is_well(customers.acknowledged, seconds=5)
         assert customers.asked_again == 0
         for one in idle:
             await _assert_is_named(shop, one, "long-transaction")

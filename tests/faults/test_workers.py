@@ -61,13 +61,13 @@ async def test_projectors_share_partitions_as_they_come_go_die_and_pause(
         await eventually(shares(connection, 3, 3), QUICKLY)
         await shop.start(third)
         await eventually(shares(connection, 2, 2, 2), QUICKLY)
-        await until_more(customers.promises, 20)
+        await until_more(customers.acknowledged, 20)
 
         third.stop()
         await eventually(shares(connection, 3, 3), QUICKLY)
         second.kill()
         await eventually(shares(connection, ALL), QUICKLY)
-        await until_more(customers.promises, 20)
+        await until_more(customers.acknowledged, 20)
 
         await shop.start(third)
         await eventually(shares(connection, 3, 3), QUICKLY)
@@ -75,8 +75,8 @@ async def test_projectors_share_partitions_as_they_come_go_die_and_pause(
         await eventually(shares(connection, ALL), AFTER_A_PAUSE)
         third.resume()
         await eventually(shares(connection, 3, 3), QUICKLY)
-        await until_more(customers.promises, 20)
-    await shop.assert_all_is_well(customers.promises)
+        await until_more(customers.acknowledged, 20)
+    await shop.assert_all_is_well(customers.acknowledged)
 
 
 @pytest.mark.promise(
@@ -88,20 +88,20 @@ async def test_another_number_of_partitions_takes_effect_by_a_rebuild_while_quer
     async with customers.ordering(2):
         newer = shop.process("projector", PROJECTOR_PARTITIONS=SETTING)
         await shop.start(newer)
-        await until_more(customers.promises, 20)
+        await until_more(customers.acknowledged, 20)
         assert await numbers_of_partitions(shop) == {"orders": 1, "revenue_by_day": 1}
         assert newer.log.read_text().count("orders projections rebuild") == len(PARTITIONS)
         async with always_ready(shop):
             for name in PARTITIONS:
                 await projections(shop, "rebuild", name, PROJECTOR_PARTITIONS=SETTING)
-                await until_more(customers.promises, 20)
+                await until_more(customers.acknowledged, 20)
         assert await numbers_of_partitions(shop) == PARTITIONS
-        await assert_lists_are_complete(shop, customers.promises)
+        await assert_lists_are_complete(shop, customers.acknowledged)
         assert "0 differences" in await projections(shop, "verify", "revenue_by_day")
         await projections(shop, "rollback", "orders")
-        await until_more(customers.promises, 20)
+        await until_more(customers.acknowledged, 20)
         assert await numbers_of_partitions(shop) == {**PARTITIONS, "orders": 1}
-    await shop.assert_all_is_well(customers.promises)
+    await shop.assert_all_is_well(customers.acknowledged)
 
 
 @asynccontextmanager
@@ -136,8 +136,8 @@ async def test_nothing_moves_while_nobody_comes_or_goes(
     epochs = await connection.fetchval("select last_value from projector_epochs")
     customers = shop.customers()
     async with customers.ordering(2):
-        await until_more(customers.promises, 400)
-    await shop.assert_all_is_well(customers.promises)
+        await until_more(customers.acknowledged, 400)
+    await shop.assert_all_is_well(customers.acknowledged)
 
     assert await connection.fetchval("select last_value from projector_epochs") == epochs, "a lease was taken"
     assert await shares(connection, 2, 2, 2)()

@@ -1,4 +1,4 @@
-"""Customers who keep ordering, whatever happens to the servers, and remember what they were promised."""
+"""Customers that keep ordering during all faults, and keep every acknowledgement."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ASK_AGAIN = {503, 504}
 
 
 class Customers:
-    """`promises` holds every acknowledgement; `refusals` every definite no."""
+    """`acknowledged` holds every acknowledgement; `refusals` every definite no."""
 
     def __init__(self, command_url: str, *, seed: int = 1) -> None:
-        self.promises: list[dict[str, Any]] = []
+        self.acknowledged: list[dict[str, Any]] = []
         self.refusals: list[httpx.Response] = []
         self.asked_again = 0
         self._random = random.Random(seed)
@@ -64,9 +64,9 @@ class Customers:
             self.asked_again += 1
             await asyncio.sleep(0.05)
         if answer.is_success:
-            self.promises.append(answer.json())
+            self.acknowledged.append(answer.json())
         else:
             self.refusals.append(answer)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
-        promise: dict[str, Any] = answer.json()
-        return promise
+        acknowledgement: dict[str, Any] = answer.json()
+        return acknowledgement
