@@ -8,9 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
-from query_service.api import events, history, projections
+from query_service.api import projections
 from query_service.api.dependencies import OpenReadModel, Queries
+from query_service.api.events import events_router
+from query_service.api.history import history_router
 from query_service.api.lag_header import lag_header
 from query_service.consistency_gate import ConsistencyGate
 from query_service.live.subscriptions import open_subscriptions
@@ -19,6 +22,7 @@ from query_service.projection_lag import LagEstimate, LagSource, LogLag, MaxLag,
 from query_service.read_model import ReadModel, Servers
 from query_service.read_models import READ_MODELS
 from query_service.stream_history import StreamHistory, open_history
+from shared.aggregates import AGGREGATES
 from shared.aio import cancel
 from shared.errors import Unavailable
 from shared.eventstore.blockers import monitor_blockers
@@ -62,11 +66,12 @@ def create_app(settings: Settings, read_models: Sequence[ReadModel[Any, Any]] = 
             if read_model.required:
                 await _check_ready(app.state.queries.read_models[read_model.name], settings.heartbeat_stale_seconds)
 
+    taken = {route.path for one in read_models for route in one.router.routes if isinstance(route, APIRoute)}
     # Each router with the lag of its answers.
     routers: tuple[tuple[APIRouter, LagEstimate | MaxLag], ...] = (
         *((read_model.router, lags[read_model.name]) for read_model in read_models),
-        (history.router, log_lag),
-        (events.router, log_lag),
+        (history_router(AGGREGATES.values(), taken), log_lag),
+        (events_router(AGGREGATES.values()), log_lag),
         (projections.router, slowest),
     )
     app = application.create_api(

@@ -14,8 +14,8 @@ from rich.text import Text
 from cli.history.log_snapshot import ReplayFailed, log_snapshot
 from query_service import time_travel
 from query_service.point_in_time import PointInTime, rfc3339
-from query_service.time_travel import OrderDocument, OrderItem, PastOrder
-from shared.aggregates.order import stream_of
+from shared.aggregates.aggregate import PastState
+from shared.aggregates.order import ORDER, Order, OrderDocument, OrderItem, document
 from shared.errors import Corrupt
 from shared.eventstore import log as event_log
 from shared.eventstore.log import StoredEvent
@@ -36,17 +36,17 @@ class TimelineEntry(NamedTuple):
 async def order_timeline(url: str, order_id: str, moment: PointInTime) -> list[TimelineEntry]:
     """The order's events up to the moment; empty when it did not exist. Raises NoHistory, ReplayFailed."""
     timeline: list[TimelineEntry] = []
-    past: PastOrder | None = None
+    past: PastState[Order] | None = None
     async with log_snapshot(url) as (connection, _):
-        async for event in event_log.read_stream(connection, stream_of(order_id)):
+        async for event in event_log.read_stream(connection, ORDER.stream_of(order_id)):
             if not moment.includes(event):
                 break
             try:
-                past = time_travel.after(past, event)
+                past = time_travel.advance(ORDER, past, event)
             except Corrupt as error:
                 raise ReplayFailed(f"stopped at position {event.position}: {error}") from error
             before = timeline[-1].after if timeline else None
-            timeline.append(TimelineEntry(event, before, time_travel.document(order_id, past)))
+            timeline.append(TimelineEntry(event, before, document(order_id, past)))
     return timeline
 
 

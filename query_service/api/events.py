@@ -1,10 +1,11 @@
-"""Live updates: the events of an order, or of a customer's orders, as they happen."""
+"""Live updates of every registered aggregate: the events of one, or of all that belong to one owner.
 
-from __future__ import annotations
+Without `from __future__ import annotations`: the annotations of a route name the id of its aggregate.
+"""
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +20,14 @@ from starlette.responses import Response
 
 from query_service.api import event_stream
 from query_service.api.event_stream import EventStream, cut_off
-from query_service.api.history import RecordedEvent, as_stored, ask_log, not_found
-from query_service.api.models import HISTORY_EXAMPLE
-from query_service.api.requests import TOKEN_HEADERS, OrderId
-from query_service.live.stream_filter import StreamFilter
+from query_service.api.history import AnyAggregate, as_stored
+from query_service.api.models import event_example
+from query_service.api.past import UNAVAILABLE, ask_log, not_found, not_found_code
+from query_service.api.requests import TOKEN_HEADERS
+from query_service.live.stream_filter import EventBatch, StreamFilter
 from query_service.live.subscriptions import Subscriptions
 from query_service.stream_history import ResumePoint
-from shared.aggregates.aggregate import split_stream
-from shared.aggregates.order import ORDER
+from shared.aggregates.aggregate import Owner, split_stream
 from shared.errors import Malformed
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.token import ConsistencyToken
@@ -36,7 +37,6 @@ from shared.http.protocol import protocol_of
 from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
 
-CustomerId = Annotated[Id, Path(examples=["17850"])]
 _LAST_POSITION = 2**63 - 1
 _POSITION = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -58,155 +58,174 @@ class _Resume(BaseModel):
         ge=0,
         le=_LAST_POSITION,
         description="Only events after this position of the log; 0: from the beginning. Without it: from now on."
-        " `Last-Event-ID` goes before it.",
+        " `Last-Event-ID` takes precedence.",
         examples=[0],
     )
 
 
-class _LiveEvent(RecordedEvent):
-    """As in the order's history, and what a reader of one event alone would miss."""
-
-    order_id: str
-    consistency_token: str
-
-
-def _json(log_id: UUID, event: StoredEvent) -> bytes:
-    token = ConsistencyToken(log_id, event.position).encode()
-    recorded = msgspec.structs.asdict(as_stored(event))
-    _, order_id = split_stream(event.stream_id)
-    return msgspec.json.encode(_LiveEvent(**recorded, order_id=order_id, consistency_token=token))
-
-
-async def _room(request: Request) -> AsyncIterator[None]:
-    """One stream's, until its response has ended. Raises `TooManyStreams`."""
+async def _slot(request: Request) -> AsyncIterator[None]:
+    """One event stream's slot, until its response has ended. Raises `TooManyStreams`."""
     subscriptions: Subscriptions = request.app.state.subscriptions
     with subscriptions.slot():
         yield
 
 
-router = APIRouter(tags=["live updates"], dependencies=[Depends(_room)])
-
-_EXAMPLE = (
-    event_stream.opening(1_233, 2_000)
-    + event_stream.event(
-        1_234,
-        json.dumps(
-            {
-                **HISTORY_EXAMPLE["events"][0],
-                "order_id": "536365",
-                "consistency_token": "9f0c2a3b4d5e6f708192a3b4c5d6e7f8-1234",
-            },
-            separators=(",", ":"),
-        ).encode(),
-    )
-    + event_stream.heartbeat(1_240)
-).decode()
-
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The stream. It ends when the service stops or the client does not read on.",
-        "headers": {
-            "Consistency-Token": {"description": "The end of the log when it began.", "schema": {"type": "string"}},
-            "Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}},
-        },
-        "content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
-    }
-}
 _PROBLEMS = (
     (400, "malformed-event-id", "The Last-Event-ID is not one of ours."),
     (400, "unknown-position", "The log does not reach as far as Last-Event-ID or `after`."),
-    (400, "malformed-token", "The Consistency-Token is not one of ours."),
-    (400, "unknown-log", "The Consistency-Token belongs to another event log."),
+    *UNAVAILABLE,
     (422, "invalid-request", "A parameter is not acceptable or unknown."),
     (503, "too-many-streams", "This process offers no more streams."),
-    (503, "projection-lagging", "The copy of the log did not reach the Consistency-Token in time."),
-    (503, "log-unavailable", "PostgreSQL does not answer."),
 )
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
     "required": False,
-    "description": "The last id that was received: the stream goes on after it. Browsers send it by themselves.",
+    "description": "The last id that the client received: the stream continues after it. Browsers send it themselves.",
     "schema": {"type": "string"},
     "example": "1234",
 }
-_DESCRIPTION = (
-    "Server-sent events, in the order of the log, each once. `id` is the event's position, `data` the event as in the"
-    " order's history, with `order_id` and a `consistency_token` with which every query shows it. Begins after"
-    " `Last-Event-ID`, after `after`, or now.\n\n"
-    "A stream that is quiet sends a comment and the position it has reached as `id`, so that a client resumes from"
-    " there and the log need not be read again. A client that does not read is cut off; it has missed nothing when it"
-    " comes back with its last id."
-)
 
 
-@router.get(
-    "/orders/{order_id}/events",
-    summary="What happens to an order, live",
-    description=_DESCRIPTION,
-    response_class=Response,
-    responses={
-        **_STREAM,
-        **problems.responses(
-            *_PROBLEMS, (404, "order-not-found", "There is no such order; Consistency-Token says as of when.")
-        ),
-    },
-    openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS]},
-)
-async def follow_order(request: Request, order_id: OrderId, resume: Annotated[_Resume, Query()]) -> Response:
-    start, headers = await _start(request, order_id, resume)
-    if start is None:
-        return not_found(request, f"There is no order {order_id!r}.", headers)
-    return _stream(request, StreamFilter("order", order_id), start, headers)
+def events_router(aggregates: Iterable[AnyAggregate]) -> APIRouter:
+    """The routes of all aggregates."""
+    router = APIRouter(tags=["live updates"], dependencies=[Depends(_slot)])
+    for aggregate in aggregates:
+        _add_events(router, aggregate)
+        if aggregate.owner is not None:
+            _add_events_of_owner(router, aggregate, aggregate.owner)
+    return router
 
 
-@router.get(
-    "/customers/{customer_id}/orders/events",
-    summary="What happens to a customer's orders, live",
-    description=f"Of all orders that the customer placed or will place. {_DESCRIPTION}",
-    response_class=Response,
-    responses={**_STREAM, **problems.responses(*_PROBLEMS)},
-    openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS]},
-)
-async def follow_customer(request: Request, customer_id: CustomerId, resume: Annotated[_Resume, Query()]) -> Response:
-    start, headers = await _start(request, None, resume)
-    assert start is not None, "there is no order that might be missing"
-    return _stream(request, StreamFilter("customer", customer_id), start, headers)
+def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
+    noun = aggregate.noun
+
+    @router.get(
+        f"/{aggregate.collection}/{{{aggregate.id_field}}}/events",
+        summary=f"The events of one {noun}, live",
+        description=_description(aggregate),
+        response_class=Response,
+        responses={
+            **_stream_response(aggregate),
+            **problems.responses(
+                *_PROBLEMS,
+                (404, not_found_code(aggregate), f"There is no such {noun}; Consistency-Token says as of when."),
+            ),
+        },
+        openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS]},
+    )
+    async def follow(
+        request: Request,
+        aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
+        resume: Annotated[_Resume, Query()],
+    ) -> Response:
+        start, headers = await _resume_point(request, aggregate.stream_of(aggregate_id), resume)
+        if start is None:
+            return not_found(request, aggregate, f"There is no {noun} {aggregate_id!r}.", headers)
+        return _stream(request, aggregate, StreamFilter(aggregate.category, aggregate_id), start, headers)
 
 
-async def _start(request: Request, order_id: str | None, resume: _Resume) -> tuple[ResumePoint | None, dict[str, str]]:
+def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owner) -> None:
+    @router.get(
+        f"/{owner.plural}/{{{owner.noun}_id}}/{aggregate.collection}/events",
+        summary=f"The events of all {aggregate.collection} of one {owner.noun}, live",
+        description=f"Also of {aggregate.collection} that begin later. {_description(aggregate)}",
+        response_class=Response,
+        responses={**_stream_response(aggregate), **problems.responses(*_PROBLEMS)},
+        openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS]},
+    )
+    async def follow_owner(
+        request: Request,
+        owner_id: Annotated[Id, Path(alias=f"{owner.noun}_id", examples=["17850"])],
+        resume: Annotated[_Resume, Query()],
+    ) -> Response:
+        start, headers = await _resume_point(request, None, resume)
+        assert start is not None, "without a stream there is none that might be missing"
+        return _stream(request, aggregate, StreamFilter(aggregate.category, owner_id, by_owner=True), start, headers)
+
+
+def _description(aggregate: AnyAggregate) -> str:
+    return (
+        "Server-sent events, in the order of the log, each once. `id` is the event's position, `data` the event as in"
+        f" the history of the {aggregate.noun}, with `{aggregate.id_field}` and a `consistency_token` with which every"
+        " query shows it. Begins after `Last-Event-ID`, after `after`, or now.\n\n"
+        "A quiet stream sends a comment with the position that it has reached as `id`, from which a client can resume."
+        " The service closes the connection of a client that does not read; the client misses nothing when it resumes"
+        " with its last id."
+    )
+
+
+def _stream_response(aggregate: AnyAggregate) -> dict[int | str, dict[str, Any]]:
+    token = "9f0c2a3b4d5e6f708192a3b4c5d6e7f8-1234"  # noqa: S105 - an example of a position in the log
+    event = {**event_example(aggregate), aggregate.id_field: "536365", "consistency_token": token}
+    example = (
+        event_stream.opening(1_233, 2_000)
+        + event_stream.event(1_234, json.dumps(event, separators=(",", ":")).encode())
+        + event_stream.heartbeat(1_240)
+    ).decode()
+    text = {"schema": {"type": "string"}}
+    return {
+        200: {
+            "description": "The stream. It ends when the service stops or the client does not read on.",
+            "headers": {
+                "Consistency-Token": {"description": "The end of the log when the stream began.", **text},
+                "Preference-Applied": {"description": "The wait that was granted.", **text},
+            },
+            "content": {event_stream.MEDIA_TYPE: {**text, "example": example}},
+        }
+    }
+
+
+async def _resume_point(
+    request: Request, stream_id: str | None, resume: _Resume
+) -> tuple[ResumePoint | None, dict[str, str]]:
     after = _position(request, resume)
-    stream = None if order_id is None else ORDER.stream_of(order_id)
-    return await ask_log(request, lambda history, token, wait: history.resume_point(stream, after, token, wait))
+    return await ask_log(request, lambda history, *wait: history.resume_point(stream_id, after, *wait))
 
 
-def _stream(request: Request, subject: StreamFilter, start: ResumePoint, headers: dict[str, str]) -> Response:
+def _stream(
+    request: Request, aggregate: AnyAggregate, of: StreamFilter, start: ResumePoint, headers: dict[str, str]
+) -> Response:
     settings: Settings = request.app.state.settings
+    subscriptions: Subscriptions = request.app.state.subscriptions
+    quiet_seconds = settings.sse_heartbeat_seconds
     too_slow = partial(cut_off, protocol_of(request.scope))
-    blocks = _blocks(request.app.state.subscriptions, subject, start, settings.sse_heartbeat_seconds, too_slow)
+    batches = subscriptions.follow(of, *start, quiet_seconds, too_slow)
+    blocks = _blocks(batches, start, quiet_seconds, partial(_event_json, aggregate.id_field, start.log_id))
     return EventStream(blocks, settings.sse_send_seconds, headers)
 
 
 async def _blocks(
-    feed: Subscriptions, subject: StreamFilter, start: ResumePoint, quiet_seconds: float, too_slow: Callable[[], None]
+    batches: AsyncGenerator[EventBatch, None],
+    start: ResumePoint,
+    quiet_seconds: float,
+    as_json: Callable[[StoredEvent], bytes],
 ) -> AsyncGenerator[bytes, None]:
     yield event_stream.opening(start.position)
-    said_at = monotonic()
-    async with aclosing(feed.follow(subject, *start, quiet_seconds, too_slow)) as progress:
-        async for events, position in progress:
+    sent_at = monotonic()
+    async with aclosing(batches):
+        async for events, position in batches:
             for event in events:
-                yield event_stream.event(event.position, _json(start.log_id, event))
+                yield event_stream.event(event.position, as_json(event))
                 EVENT_STREAM_EVENTS.inc()
-            # While the past is searched there is progress all the time, which need not all be told.
-            if not events and monotonic() - said_at > quiet_seconds / 2:
+            # A search of the past yields empty batches all the time; only some become heartbeats.
+            if not events and monotonic() - sent_at > quiet_seconds / 2:
                 yield event_stream.heartbeat(position)
             elif not events:
                 continue
-            said_at = monotonic()
+            sent_at = monotonic()
+
+
+def _event_json(id_field: str, log_id: UUID, event: StoredEvent) -> bytes:
+    """The event as in the history, with the aggregate's id and the token that shows it."""
+    _, aggregate_id = split_stream(event.stream_id)
+    token = ConsistencyToken(log_id, event.position).encode()
+    recorded = msgspec.structs.asdict(as_stored(event))
+    return msgspec.json.encode({**recorded, id_field: aggregate_id, "consistency_token": token})
 
 
 def _position(request: Request, resume: _Resume) -> int | None:
-    """Where the client wants to go on; None: from now on. Raises `MalformedEventId`."""
+    """The position after which the client resumes; None: from now on. Raises `MalformedEventId`."""
     last = request.headers.get("last-event-id")
     if last is None:
         return resume.after

@@ -5,38 +5,33 @@ from __future__ import annotations
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from shared.aggregates.aggregate import Aggregate
 from shared.read_models.lag import LagLevel
 
-HISTORY_EXAMPLE: dict[str, Any] = {
-    "order_id": "536365",
-    "events": [
-        {
-            "version": 1,
-            "position": 1_234,
-            "event_id": "01977f6e-5c3a-7d21-9f0b-2f6f0c1f7a55",
-            "event_type": "OrderPlaced",
-            "schema_version": 2,
-            "occurred_at": "2010-12-01T08:26:00Z",
-            "recorded_at": "2026-01-31T14:30:00.123456Z",
-            "data": {
-                "customer_id": "17850",
-                "currency": "GBP",
-                "items": [{"product_id": "71053", "quantity": 6, "unit_price": 339, "product_name": None}],
-                "shipping_address_id": "united-kingdom",
-            },
-            "metadata": {
-                "command_id": "01977f6e-5c39-7b02-8c11-55a1f0d3b9aa",
-                "command": "PlaceOrder",
-                "correlation_id": "01977f6e-5c38-7f6a-a5b4-0d9d4b7c1e21",
-                "causation_id": "01977f6e-5c39-7b02-8c11-55a1f0d3b9aa",
-            },
-            "hash": "9a0f0c4f2d0b7d5b9d0c2d6a3f6b1e8f7a5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e",
-        }
-    ],
-    "next_after_version": None,
-}
+
+def event_example(aggregate: Aggregate[Any, Any]) -> dict[str, Any]:
+    """The first event of an aggregate, as a document."""
+    event_type = aggregate.events[0] if aggregate.example is None else type(aggregate.example)
+    command_id = "01977f6e-5c39-7b02-8c11-55a1f0d3b9aa"
+    return {
+        "version": 1,
+        "position": 1_234,
+        "event_id": "01977f6e-5c3a-7d21-9f0b-2f6f0c1f7a55",
+        "event_type": event_type.__name__,
+        "schema_version": aggregate.versions.get(event_type, 1),
+        "occurred_at": "2010-12-01T08:26:00Z",
+        "recorded_at": "2026-01-31T14:30:00.123456Z",
+        "data": {} if aggregate.example is None else msgspec.json.decode(msgspec.json.encode(aggregate.example)),
+        "metadata": {
+            "command_id": command_id,
+            "correlation_id": "01977f6e-5c38-7f6a-a5b4-0d9d4b7c1e21",
+            "causation_id": command_id,
+        },
+        "hash": "9a0f0c4f2d0b7d5b9d0c2d6a3f6b1e8f7a5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e",
+    }
 
 
 _POISON_EXAMPLE: dict[str, Any] = {
@@ -64,13 +59,6 @@ class EventDocument(BaseModel):
     data: dict[str, Any] = Field(description="the JSON that was stored and hashed, verbatim")
     metadata: dict[str, Any] = Field(description="command, correlation and causation, verbatim")
     hash: str = Field(description="SHA-256 over the hash before it and every stored field, in hexadecimal")
-
-
-class OrderHistory(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": HISTORY_EXAMPLE})
-    order_id: str
-    events: list[EventDocument]
-    next_after_version: int | None = Field(description="send it back as `after_version`; null on the last page")
 
 
 class PoisonEvent(BaseModel):

@@ -6,17 +6,14 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Path, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from shared.errors import Malformed
-from shared.http.fields import Id
 from shared.read_models.keys import is_place
-
-OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 
 MAX_WAIT_SECONDS = 30
 

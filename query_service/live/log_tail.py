@@ -19,7 +19,7 @@ import asyncpg
 
 from query_service.live import stream_filter
 from query_service.live.stream_filter import EventBatch, StreamFilter
-from shared.aggregates.order import ORDER
+from shared.aggregates import parse_stream
 from shared.aio import wait_for
 from shared.errors import Unavailable
 from shared.eventstore import log as event_log
@@ -194,15 +194,18 @@ class LogTail:
         if head.position <= self.position:
             return False
         batch = await stream_filter.read_all(session, self.position, BATCH)
-        for event, customer_id in batch:
-            for subscription in self._matching(event, customer_id):
+        for event, owner_id in batch:
+            for subscription in self._matching(event, owner_id):
                 subscription.offer(event)
             self.position, self._hash = event.position, event.hash
         return len(batch) == BATCH
 
-    def _matching(self, event: StoredEvent, customer_id: str | None) -> list[Subscription]:
-        order_id = ORDER.id_of(event.stream_id)
-        filters = [] if order_id is None else [StreamFilter("order", order_id)]
-        if customer_id is not None:
-            filters.append(StreamFilter("customer", customer_id))
+    def _matching(self, event: StoredEvent, owner_id: str | None) -> list[Subscription]:
+        parsed = parse_stream(event.stream_id)
+        if parsed is None:
+            return []
+        aggregate, aggregate_id = parsed
+        filters = [StreamFilter(aggregate.category, aggregate_id)]
+        if owner_id is not None:
+            filters.append(StreamFilter(aggregate.category, owner_id, by_owner=True))
         return [subscription for of in filters for subscription in self._subscriptions.get(of, ())]

@@ -12,13 +12,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
-from query_service.api.history import TIME_IN_THE_FUTURE, TIMES, answer_order_then
+from query_service.api.past import TIME_IN_THE_FUTURE, TIMES, answer_past_state
 from query_service.api.requests import (
     IF_NONE_MATCH,
     NOT_MODIFIED,
     PARKED_HEADER,
     TOKEN_HEADERS,
-    OrderId,
     answer_headers,
     decode_cursor,
     encode_cursor,
@@ -29,7 +28,7 @@ from query_service.parked_document import parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_result import Document, IndexPage, ReadResult
 from query_service.redis_store import in_redis
-from shared.aggregates.order import OrderStatus
+from shared.aggregates.order import ORDER, OrderStatus
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
 from shared.http.fast_route import FastRoute
@@ -149,6 +148,7 @@ _UNAVAILABLE = (
 )
 _INVALID = (422, "invalid-request", "A parameter is not acceptable or unknown.")
 
+OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 CustomerId = Annotated[Id, Path(examples=["17850"])]
 
 
@@ -186,7 +186,7 @@ class Listing(BaseModel):
 )
 async def get_order(request: Request, order_id: OrderId) -> Response:
     if request.scope["query_string"] and request.query_params:
-        return await answer_order_then(request, order_id)
+        return await answer_past_state(request, ORDER, order_id)
     at, document, headers = await answer(request, ORDERS, lambda orders, at_least: orders.one(order_id, at_least))
     headers |= parked_headers(document, at, request.headers.get("consistency-token"))
     if document.body is None or document.version is None:

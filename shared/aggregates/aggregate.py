@@ -1,10 +1,11 @@
-"""What an aggregate is: the category of its streams, its events, its state and how each event changes it."""
+"""What an aggregate is: the category of its streams, its events, its state, and what follows from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -13,6 +14,24 @@ Upcaster: TypeAlias = Callable[[Payload], Payload]
 
 S = TypeVar("S")
 E = TypeVar("E")
+
+
+class PastState(NamedTuple, Generic[S]):
+    """The state of an aggregate after the first `version` of its events. Times are business times."""
+
+    state: S
+    began_at: datetime
+    last_event_at: datetime
+    version: int
+
+
+class Owner(NamedTuple):
+    """Whom an aggregate belongs to, for ever: `field` of its first event, an `event`, names the owner's id."""
+
+    noun: str
+    plural: str  # in paths
+    event: type[Any]
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,34 @@ class Aggregate(Generic[S, E]):
     upcasters: Mapping[tuple[type[E], int], Upcaster] = field(default_factory=dict)
     # Raise it when `evolve` changes its meaning and the fields of the state stay as they are.
     snapshot_revision: int = 1
+    plural: str = ""  # in paths; the category and an s unless given
+    owner: Owner | None = None  # live updates can follow all aggregates of one owner
+    # Renders the aggregate with this id as time travel shows it; the fields of the state unless given.
+    document: Callable[[str, PastState[S]], Any] | None = None
+    example: E | None = None  # its first event, for the documentation of the HTTP API
+
+    @property
+    def collection(self) -> str:
+        """The first part of its paths: `/<collection>/{<category>_id}`."""
+        return self.plural or f"{self.category}s"
+
+    @property
+    def id_field(self) -> str:
+        """The name of its id in paths and documents."""
+        return f"{self.category}_id"
+
+    @property
+    def noun(self) -> str:
+        """In a sentence."""
+        return self.category.replace("_", " ")
+
+    def render(self, aggregate_id: str, past: PastState[S]) -> Any:
+        """The document of a past state, which msgspec can write as JSON."""
+        if self.document is not None:
+            return self.document(aggregate_id, past)
+        state = msgspec.to_builtins(past.state)
+        fields = state if isinstance(state, dict) else {"state": state}
+        return {self.id_field: aggregate_id, **fields, "last_event_at": past.last_event_at, "version": past.version}
 
     def stream_of(self, aggregate_id: str) -> str:
         return f"{self.category}-{aggregate_id}"

@@ -1,4 +1,4 @@
-"""The order: its events, its state, how each event changes it, and the upcasters of older event versions. Pure.
+"""The order: its events, state, upcasters of older event versions, and its document in time travel. Pure.
 
 The stream is `order-<order_id>`; the event's record says when each event happened. Amounts are integers in minor units
 (pence, cents) of the order's currency. The rules that decide are in `command_service/domain/order.py`; the query
@@ -8,12 +8,13 @@ service folds the state as well, for time travel.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import assert_never, final, get_args
 
 import msgspec
 
-from shared.aggregates.aggregate import Aggregate, Payload
+from shared.aggregates.aggregate import Aggregate, Owner, PastState, Payload
 
 
 class OrderLine(msgspec.Struct, frozen=True, gc=False):
@@ -143,6 +144,56 @@ def evolve(state: State, event: OrderEvent) -> Order:
             assert_never(event)
 
 
+class OrderItem(msgspec.Struct, frozen=True, gc=False):
+    product_id: str
+    product_name: str | None
+    quantity: int
+    unit_price: int
+    line_total: int
+
+
+class OrderDocument(msgspec.Struct, frozen=True):
+    """The same bytes as a document of the projection `orders`. A test compares the two; they share no code, because the
+    projection updates its documents event by event and knows no aggregate."""
+
+    order_id: str
+    customer_id: str
+    status: str
+    currency: str
+    total_amount: int
+    item_count: int
+    items: tuple[OrderItem, ...]
+    shipping_address_id: str
+    tracking_number: str | None
+    placed_at: datetime
+    last_event_at: datetime
+    version: int
+
+
+def document(order_id: str, past: PastState[Order]) -> OrderDocument:
+    order = past.state
+    return OrderDocument(
+        order_id=order_id,
+        customer_id=order.customer_id,
+        status=order.status.value,
+        currency=order.currency,
+        total_amount=order.total,
+        item_count=len(order.items),
+        items=tuple([_item(line) for line in order.items]),
+        shipping_address_id=order.shipping_address_id,
+        tracking_number=order.shipment.tracking_number if order.shipment else None,
+        placed_at=past.began_at,
+        last_event_at=past.last_event_at,
+        version=past.version,
+    )
+
+
+def _item(line: OrderLine) -> OrderItem:
+    return OrderItem(
+        line.product_id, line.product_name, line.quantity, line.unit_price, line.quantity * line.unit_price
+    )
+
+
 def _order_placed_1_to_2(payload: Payload) -> Payload:
     """Version 1 has no currency: all of its orders are in pounds."""
     return {"currency": "GBP", **payload}
@@ -155,6 +206,9 @@ ORDER: Aggregate[Order, OrderEvent] = Aggregate(
     evolve=evolve,
     versions={OrderPlaced: 2},
     upcasters={(OrderPlaced, 1): _order_placed_1_to_2},
+    owner=Owner("customer", "customers", OrderPlaced, "customer_id"),
+    document=document,
+    example=OrderPlaced("17850", "GBP", (OrderLine("71053", 6, 339),), "united-kingdom"),
 )
 
 stream_of = ORDER.stream_of

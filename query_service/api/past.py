@@ -1,0 +1,140 @@
+"""Questions to the log over HTTP: the headers, the point in time and the answers that its routes have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.responses import Response
+
+from query_service import time_travel
+from query_service.api.dependencies import queries_of
+from query_service.api.lag_header import answer_from_log
+from query_service.api.requests import preferred_wait, unless_known
+from query_service.point_in_time import CLOCK_TOLERANCE, PointInTime, rfc3339
+from query_service.stream_history import StreamHistory
+from shared.aggregates.aggregate import Aggregate, PastState
+from shared.errors import Invalid
+from shared.eventstore.log import Head, StoredEvent
+from shared.eventstore.token import ConsistencyToken
+from shared.http import problems
+from shared.http.fields import Rfc3339
+
+T = TypeVar("T")
+S = TypeVar("S")
+E = TypeVar("E")
+
+TIME_IN_THE_FUTURE = (422, "time-in-the-future", "as_of or known_at is more than a minute in the future.")
+UNAVAILABLE = (
+    (400, "malformed-token", "The Consistency-Token is not one of ours."),
+    (400, "unknown-log", "The Consistency-Token belongs to another event log."),
+    (503, "projection-lagging", "The copy of the log did not reach the Consistency-Token in time."),
+    (503, "log-unavailable", "PostgreSQL does not answer."),
+)
+
+
+def _time_parameter(name: str, description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": f"{description} RFC 3339; in a URL, the `+` of an offset is written `%2B`.",
+        "schema": {"type": "string", "format": "date-time"},
+        "example": "2026-01-31T14:30:00Z",
+    }
+
+
+# Parsed by `answer_past_state` itself, so that a query without them pays nothing; documented here.
+TIMES = [
+    _time_parameter("as_of", "The state at this time as far as is known now: events that had occurred by then."),
+    _time_parameter("known_at", "The state as far as was known at this time: events that had been recorded by then."),
+]
+
+
+@dataclass
+class TimeInTheFuture(Invalid):
+    """`errors` points at the parameter, as for every 422."""
+
+    errors: list[dict[str, str]] = field(default_factory=list)
+    code = "time-in-the-future"
+    title = "The given time lies in the future"
+
+    @property
+    def detail(self) -> str:
+        return " ".join(error["detail"] for error in self.errors)
+
+
+class _Times(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    as_of: Rfc3339 | None = None
+    known_at: Rfc3339 | None = None
+
+
+async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggregate_id: str) -> Response:
+    """Answers `GET /<collection>/{id}` with the parameters `TIMES`: the document at that point in time."""
+    answer_from_log(request)
+    point = _point_in_time(request, datetime.now(UTC))
+
+    def advance(past: PastState[S] | None, event: StoredEvent) -> PastState[S]:
+        return time_travel.advance(aggregate, past, event)
+
+    stream_id = aggregate.stream_of(aggregate_id)
+    past, headers = await ask_log(request, lambda history, *wait: history.fold(stream_id, point, advance, *wait))
+    if past is None:
+        detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
+        return not_found(request, aggregate, detail, headers)
+    body = msgspec.json.encode(aggregate.render(aggregate_id, past))
+    return unless_known(request, body, f'"{past.version}"', headers)
+
+
+def _point_in_time(request: Request, now: datetime) -> PointInTime:
+    """Raises `RequestValidationError` and `TimeInTheFuture`."""
+    given = request.query_params
+    if repeated := [name for name in given if len(given.getlist(name)) > 1]:
+        raise RequestValidationError(
+            [{"type": "repeated", "loc": ("query", name), "msg": "Input should be given once"} for name in repeated]
+        )
+    try:
+        times = _Times.model_validate(dict(given))
+    except ValidationError as error:
+        found = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(found) from error
+    point = PointInTime(times.as_of, times.known_at)
+    early = [
+        {"pointer": f"query/{name}", "detail": f"{name} {rfc3339(time)} is later than now ({rfc3339(now)})."}
+        for name, time in point._asdict().items()
+        if time is not None and time > now + CLOCK_TOLERANCE
+    ]
+    if early:
+        raise TimeInTheFuture(early)
+    return point
+
+
+async def ask_log(
+    request: Request, ask: Callable[[StreamHistory, ConsistencyToken | None, float], Awaitable[tuple[Head, T]]]
+) -> tuple[T, dict[str, str]]:
+    """(result of `ask` once the log has reached the request's token, headers of the answer)."""
+    header = request.headers.get("consistency-token")
+    token = None if header is None else ConsistencyToken.decode(header)
+    preferred = preferred_wait(request.headers.get("prefer"))
+    wait = queries_of(request).token_wait_seconds if preferred is None else preferred
+    head, value = await ask(request.app.state.history, token, wait)
+    headers = {"Consistency-Token": head.token.encode()}
+    if token is not None and preferred is not None:
+        headers["Preference-Applied"] = f"wait={preferred}"
+    return value, headers
+
+
+def not_found(request: Request, aggregate: Aggregate[S, E], detail: str, headers: dict[str, str]) -> Response:
+    title = f"There is no such {aggregate.noun}"
+    return problems.problem(404, not_found_code(aggregate), title, detail, request.url.path, headers)
+
+
+def not_found_code(aggregate: Aggregate[S, E]) -> str:
+    return f"{aggregate.category.replace('_', '-')}-not-found"
