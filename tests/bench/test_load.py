@@ -67,7 +67,7 @@ def slow(measured: FlowReport) -> int:
 async def test_a_stall_shows_in_every_request_that_was_due_meanwhile() -> None:
     async with shop() as one:
         measured = await load(one.port, RATE)
-    assert measured.answers == RATE
+    assert measured.answers == pytest.approx(RATE, abs=1)  # one may be due at either edge of the second
     assert slow(measured) >= RATE * STALL_SECONDS / 2 > CONNECTIONS
 
 
