@@ -146,4 +146,4 @@ def shelf_of(registered: Registered, redis: Redis, database: asyncpg.Pool[asyncp
     projection = registered.projection
     if registered.kept_in == "redis":
         return RedisShelf(redis, projection.name, projection.version)
-    return PostgresShelf(database, projection.name, projection.sums, projection.version)
+    return PostgresShelf(database, projection.name, projection.rollups, projection.version)

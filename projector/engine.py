@@ -8,14 +8,14 @@ however often.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from time import monotonic, perf_counter
 from typing import Generic, NamedTuple
 
 import msgspec
 
 from projector.document_cache import DocumentCache
-from projector.folding import Folded, documents_needed, fold_batch
+from projector.folding import Folded, Routed, documents_needed, fold_batch, route
 from projector.lease import Lease
 from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
 from projector.projection import D, Projection
@@ -46,6 +46,17 @@ class Prefetched(NamedTuple):
     page: Events
 
 
+class _Before(NamedTuple, Generic[D]):
+    """Documents before a page of events; `new` are taken for new."""
+
+    documents: dict[str, D]
+    new: list[str]
+
+
+class _DocumentExists(Exception):
+    """A document that a batch takes for new is there already."""
+
+
 class Engine(Generic[D]):
     """One turn as the active projector: from taking the lease to losing it."""
 
@@ -64,6 +75,7 @@ class Engine(Generic[D]):
         self._parkings = 0  # names given to what is parked
         self._cache: DocumentCache[D] = DocumentCache()  # as of the checkpoint
         self._prefetched: Prefetched | None = None
+        self._guesses_new = True  # that the first event of a stream makes a new document
         self.prefetch = True  # reads the next page while a batch is written: a step then applies what was read before
         self._look_at = 0.0
         self._apply_seconds = PROJECTION_APPLY_SECONDS.labels(projection.name)
@@ -101,16 +113,26 @@ class Engine(Generic[D]):
         if not events:
             await self._check_unmoved(checkpoint)
             return False
-        folded, batch = await self._fold(checkpoint, events)
-        if batch is not None:
-            await self._write_and_prefetch(batch, folded.documents, prefetch=more and folded.poison is None)
-            self._batch_events.observe(folded.events)
+        try:
+            folded = await self._apply_page(checkpoint, events, more=more)
+        except _DocumentExists:
+            # Folded from other streams. Of such a projection, every document is loaded from now on.
+            _refused(self._projection.name, Verdict.EXISTS)
+            self._guesses_new = False
+            folded = await self._apply_page(checkpoint, events, more=more)
         for raised in folded.parked.values():
             say_parked(self._projection.name, raised)
         if folded.poison is not None:
             PROJECTION_POISON.labels(self._projection.name, "stopped").inc()
             raise folded.poison
         return more
+
+    async def _apply_page(self, checkpoint: Checkpoint, events: Sequence[StoredEvent], *, more: bool) -> Folded[D]:
+        folded, batch = await self._fold(checkpoint, events, guess=self._guesses_new)
+        if batch is not None:
+            await self._write_and_prefetch(batch, folded.documents, prefetch=more and folded.poison is None)
+            self._batch_events.observe(folded.events)
+        return folded
 
     async def _take_page(self, after: int) -> Events:
         prefetched, self._prefetched = self._prefetched, None
@@ -137,37 +159,46 @@ class Engine(Generic[D]):
         failpoint("projection.read", self._projection.name)
         return events
 
-    async def _before(self, events: list[StoredEvent], checkpoint: Checkpoint) -> dict[str, D]:
-        """The documents that the events change, as they are before."""
-        before: dict[str, D] = {}
-        missing = []
-        for document_id in documents_needed(self._projection, events, self._parked):
+    async def _before(self, routed: Routed, checkpoint: Checkpoint, *, guess: bool) -> _Before[D]:
+        """The documents that the events change, as they are before. `guess`: where the first event is the first of its
+        stream, the document is taken for new and not loaded."""
+        documents: dict[str, D] = {}
+        new, missing = [], []
+        for document_id, version in documents_needed(routed, self._parked).items():
             if (document := self._cache.get(document_id)) is not None:
-                before[document_id] = document
+                documents[document_id] = document
+            elif guess and version == 1:
+                new.append(document_id)
             else:
                 missing.append(document_id)
         if missing:
-            before |= await self._load(checkpoint, missing)
-        return before
+            documents |= await self._load(checkpoint, missing)
+        return _Before(documents, new)
 
-    async def _fold(self, expected: Checkpoint, events: list[StoredEvent]) -> tuple[Folded[D], Batch | None]:
-        """No batch: the very first event cannot be applied."""
-        before = await self._before(events, expected)
+    async def _fold(
+        self, expected: Checkpoint, events: Sequence[StoredEvent], *, guess: bool
+    ) -> tuple[Folded[D], Batch | None]:
+        """No batch: the very first event cannot be applied. `guess` which documents are new; the store checks it."""
+        routed = route(self._projection, events)
+        before = await self._before(routed, expected, guess=guess)
         room = self._most_parked - len(self._parked)
-        folded, changes = await fold_batch(self._projection, events, before, self._parked, room)
+        folded, changes = await fold_batch(self._projection, routed, before.documents, self._parked, room)
+        if before.new and (folded.poison or folded.parked):  # perhaps because one is not new
+            return await self._fold(expected, events, guess=False)
         failpoint("projection.folded", self._projection.name)
-        if (last := folded.last) is None:
+        if not folded.events:
             return folded, None
+        last = events[folded.events - 1]
         parked = parked_by(folded, self._parked)
         parking = self._name_parking() if parked else ""
-        return folded, Batch(expected, last.position, last.hash, changes, parked, parking=parking)
+        return folded, Batch(expected, last.position, last.hash, changes, parked, parking=parking, new=before.new)
 
     async def _fold_on(self, checkpoint: Checkpoint, poison: Poison) -> None:
         """Brings a parked stream to where the others are, or to where it stops again."""
         document_id = poison.document_id
         before = (await self._load(checkpoint, [document_id])).get(document_id)
         position = checkpoint.position
-        outcome = await fold_on(self._projection, self._lease.session, poison, before, position)
+        outcome = await fold_on(self._projection, self._lease.session, poison, before, position, self._batch_size)
         parked = {} if outcome.parked is None else {document_id: outcome.parked}
         unparked = [] if parked else [document_id]
         parking = self._name_parking()
@@ -200,6 +231,8 @@ class Engine(Generic[D]):
                     self._cache.put(document_id, document, len(batch.changes.documents[document_id]["document"]))
             case Verdict.MOVED:
                 raise Moved
+            case Verdict.EXISTS:
+                raise _DocumentExists
             case Verdict.FENCED:
                 self._cache.clear()
                 _refused(self._projection.name, Verdict.FENCED)
@@ -230,6 +263,7 @@ class Engine(Generic[D]):
         """Claims the read model and continues where it stands; begins anew where it is not a fold of this log."""
         self._cache.clear()
         self._prefetched = None
+        self._guesses_new = True
         failpoint("projection.claiming", self._projection.name)
         standing = await self._claim()
         failpoint("projection.claimed", self._projection.name)

@@ -1,91 +1,127 @@
-"""Folds a batch of stored events into documents, in memory; each touched document comes out once. Pure."""
+"""Folds a page of events into documents, in memory; each changed document comes out once. Pure."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Any, Generic
 
 import msgspec
 
-from projector.projection import D, Entry, Place, Projection, Recorded
-from shared.eventstore import codec
+from projector.projection import D, Entry, IndexEntry, Projection, RecordedEvent
+from shared.aggregates.aggregate import split_stream
 from shared.eventstore.log import StoredEvent
 
 _SLICE = 250  # events folded at a time, a millisecond or two
 
 
 class PoisonEvent(Exception):
-    """The projection cannot digest this event and must not pass it. The cause is chained."""
+    """The projection cannot apply this event and must not pass it. The cause is chained.
 
-    def __init__(self, event: StoredEvent, document_id: str, cause: Exception) -> None:
+    `document_id` is empty where it is not known which documents the event changes.
+    """
+
+    def __init__(self, event: RecordedEvent[Any], document_id: str, cause: Exception) -> None:
         super().__init__(f"event {event.position} ({event.event_type} of {event.stream_id}): {cause}")
         self.event = event
         self.document_id = document_id
         self.__cause__ = cause
 
 
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A page of events, each with the ids of the documents that it changes; `poison` is why it ends early."""
+
+    events: Sequence[tuple[RecordedEvent[Any], Sequence[str]]]
+    poison: PoisonEvent | None = None
+
+
 @dataclass(slots=True)
 class Folded(Generic[D]):
-    """The documents after the events up to `last`; `poison` is why it went no further.
+    """The documents after the first `events` events; `poison` is why it went no further.
 
-    `parked` are the events behind which their documents stay as they were; `waiting` counts, for every parked
-    document, the later events that were not applied.
+    `parked` are the events behind which their documents stay as they were; `waiting` names, for every parked document,
+    the streams of the later events that were not applied, one entry an event.
     """
 
     documents: dict[str, D] = field(default_factory=dict)
     parked: dict[str, PoisonEvent] = field(default_factory=dict)
-    waiting: Counter[str] = field(default_factory=Counter)
-    last: StoredEvent | None = None
+    waiting: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     events: int = 0
     poison: PoisonEvent | None = None
 
+    def park(self, event: RecordedEvent[Any], failed: Sequence[PoisonEvent], waiting: Sequence[str]) -> None:
+        """Passes an event that could not be applied to some documents, and that others wait with."""
+        self.parked.update((poison.document_id, poison) for poison in failed)
+        for document_id in waiting:
+            self.waiting[document_id].append(event.stream_id)
 
-def documents_needed(
-    projection: Projection[D], events: Sequence[StoredEvent], parked: Container[str] = ()
-) -> list[str]:
-    """Ids of the documents that the events change and that are not born among them."""
+
+def record(stored: StoredEvent) -> RecordedEvent[Any]:
+    """The event, with the name of its stream parsed."""
+    category, aggregate_id = split_stream(stored.stream_id)
+    return RecordedEvent(category, aggregate_id, *stored)
+
+
+def route(projection: Projection[D], events: Sequence[StoredEvent]) -> Routed:
+    """Which documents the events change. It ends before an event of which the projection cannot tell."""
+    routed: list[tuple[RecordedEvent[Any], Sequence[str]]] = []
+    for stored in events:
+        event = record(stored)
+        try:
+            routed.append((event, projection.route(event)))
+        except MemoryError:
+            raise  # of this moment, not of this event
+        except Exception as error:  # noqa: BLE001 - whatever it is, the projection stops before the event and says so
+            return Routed(routed, PoisonEvent(event, "", error))
+    return Routed(routed)
+
+
+def documents_needed(routed: Routed, parked: Container[str] = ()) -> dict[str, int]:
+    """Ids of the documents that the events change; the first event of each here has that version of its stream."""
     # From the last event to the first, so that the first one of each document is what stays.
-    first_versions = {projection.document_id(event.stream_id): event.version for event in reversed(events)}
-    return [
-        document_id
-        for document_id, version in first_versions.items()
-        if version > 1 and document_id is not None and document_id not in parked
-    ]
+    versions = {
+        document_id: event.version for event, document_ids in reversed(routed.events) for document_id in document_ids
+    }
+    return {document_id: version for document_id, version in versions.items() if document_id not in parked}
 
 
 async def fold_batch(
     projection: Projection[D],
-    events: Sequence[StoredEvent],
+    routed: Routed,
     stored: Mapping[str, D],
     parked: Container[str] = (),
     room: int = 0,
 ) -> tuple[Folded[D], Changes]:
     """`fold`, and what it changes. A document that is folded but cannot be written is its event's fault as well.
 
-    In slices, so that meanwhile the process goes on to send and receive.
+    In slices, so that the process goes on to send and receive.
     """
     folded: Folded[D] = Folded()
+    events = routed.events
     for first in range(0, len(events), _SLICE):
-        fold(projection, events[first : first + _SLICE], stored, parked, room, folded=folded)
+        some = Routed(events[first : first + _SLICE])
+        fold(projection, some, stored, parked, room, folded=folded)
         if folded.poison is not None:
             break
         if len(events) > _SLICE:  # else it is over at once, and would only come later
             await asyncio.sleep(0)
     try:
-        return folded, changes(projection, stored, folded.documents)
+        changed = changes(projection, stored, folded.documents)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - found again below, at the event that caused it
-        folded = fold(projection, events, stored, parked, room, rendering=True)
-        return folded, changes(projection, stored, folded.documents)
+        folded = fold(projection, routed, stored, parked, room, rendering=True)
+        changed = changes(projection, stored, folded.documents)
+    folded.poison = folded.poison or routed.poison
+    return folded, changed
 
 
 def fold(
     projection: Projection[D],
-    events: Sequence[StoredEvent],
+    routed: Routed,
     stored: Mapping[str, D],
     parked: Container[str] = (),
     room: int = 0,
@@ -95,41 +131,48 @@ def fold(
 ) -> Folded[D]:
     """Applies the events to the stored documents, in order; after those of `folded`, where there are any.
 
-    Those of `parked` documents wait. An event that cannot be applied parks its document, while there is `room` for so
-    many more; without any it ends the fold. `rendering` also tries what is written of a document, after every event.
+    Those of `parked` documents wait. An event that cannot be applied to a document parks that document, while there is
+    `room` for so many more; without any the event changes nothing and ends the fold. `rendering` also tries what is
+    written of a document, after every event.
     """
     folded = Folded() if folded is None else folded
-    for event in events:
-        document_id = projection.document_id(event.stream_id)
-        if document_id is None:
-            pass
-        elif document_id in folded.parked or document_id in parked:
-            folded.waiting[document_id] += 1
-        else:
-            before = folded.documents.get(document_id) or stored.get(document_id)
+    documents, apply = folded.documents, projection.apply
+    failed: list[PoisonEvent] = []
+    waiting: list[str] = []
+    for event, document_ids in routed.events:
+        before = {one: documents.get(one) for one in document_ids} if len(document_ids) > 1 else {}
+        for document_id in document_ids:
+            if document_id in folded.parked or document_id in parked:
+                waiting.append(document_id)
+                continue
             try:
-                after = _apply_one(projection, document_id, before, event)
+                document = apply(document_id, documents.get(document_id) or stored.get(document_id), event)
                 if rendering:
-                    _render(projection, after)
+                    _render(projection, document)
             except MemoryError:
                 raise  # of this moment, not of this event
             except Exception as error:  # noqa: BLE001 - whatever it is, the document stays before it and says so
-                poison = PoisonEvent(event, document_id, error)
-                if len(folded.parked) >= room:
-                    folded.poison = poison
-                    break
-                folded.parked[document_id] = poison
+                failed.append(PoisonEvent(event, document_id, error))
             else:
-                folded.documents[document_id] = after
-        folded.last = event
+                documents[document_id] = document
+        if failed and len(folded.parked) + len(failed) > room:
+            folded.poison = failed[0]
+            _restore(documents, before)
+            break
+        if failed or waiting:
+            folded.park(event, failed, waiting)
+            failed, waiting = [], []
         folded.events += 1
     return folded
 
 
-def _apply_one(projection: Projection[D], document_id: str, before: D | None, stored_event: StoredEvent) -> D:
-    event = codec.decode(stored_event.event_type, stored_event.schema_version, stored_event.data)
-    recorded = Recorded(event, stored_event.version, stored_event.position, stored_event.occurred_at)
-    return projection.apply(document_id, before, recorded)
+def _restore(documents: dict[str, D], before: Mapping[str, D | None]) -> None:
+    """Undoes what one event has changed."""
+    for document_id, document in before.items():
+        if document is None:
+            documents.pop(document_id, None)
+        else:
+            documents[document_id] = document
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +180,8 @@ class Changes:
     """What a batch does to a read model, ready to be written."""
 
     documents: dict[str, dict[str, str]]  # id -> document, version and, where lists show one, summary
-    removed: dict[str, list[Place]]  # name of the index or the sums -> places
-    added: dict[str, list[Place]]
+    removed: dict[str, list[IndexEntry]]  # name of the index or the rollup -> entries
+    added: dict[str, list[IndexEntry]]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -147,17 +190,17 @@ _encode = msgspec.json.Encoder().encode
 def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mapping[str, D]) -> Changes:
     """The difference between the documents as stored and as folded."""
     written: dict[str, dict[str, str]] = {}
-    removed: defaultdict[str, list[Place]] = defaultdict(list)
-    added: defaultdict[str, list[Place]] = defaultdict(list)
+    removed: defaultdict[str, list[IndexEntry]] = defaultdict(list)
+    added: defaultdict[str, list[IndexEntry]] = defaultdict(list)
     for document_id, document in documents.items():
         written[document_id], entries = _render(projection, document)
         if (before := stored.get(document_id)) is not None:
             entries_before = projection.entries(before)
-            for name, place in entries_before - entries:
-                removed[name].append(place)
+            for name, entry in entries_before - entries:
+                removed[name].append(entry)
             entries = entries - entries_before
-        for name, place in entries:
-            added[name].append(place)
+        for name, entry in entries:
+            added[name].append(entry)
     return Changes(written, removed, added)
 
 

@@ -1,7 +1,7 @@
-"""Streams that stop before an event that cannot be applied, while the others go on.
+"""Documents that stop before an event that cannot be applied, while the others go on.
 
-A document whose event raises is parked: it stays as it was, later events of its stream wait in the log, and what was
-wrong is written in the same atomic step as the batch and its checkpoint. A retry folds the stream on from there.
+A document whose event raises is parked: it stays as it was, its later events wait in the log, of whatever stream they
+are, and the error is written in the same atomic step as the batch and its checkpoint. A retry folds the document on.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from projector.folding import Changes, Folded, PoisonEvent, changes, fold
+from projector.folding import Changes, Folded, PoisonEvent, changes, fold, route
 from projector.projection import D, Projection
 from projector.session import Session
-from shared.eventstore import log as event_log
 from shared.eventstore.log import StoredEvent
 from shared.logs import get_logger
 from shared.metrics import PROJECTION_POISON
@@ -48,9 +47,10 @@ def poison_of(raised: PoisonEvent) -> Poison:
 def parked_by(folded: Folded[D], parked: Mapping[str, Poison]) -> dict[str, Poison]:
     """What the fold parks, and what is parked already and more events wait for now."""
     new = {document_id: poison_of(raised) for document_id, raised in folded.parked.items()}
-    for document_id, count in folded.waiting.items():
+    for document_id, streams in folded.waiting.items():
         record = new.get(document_id) or parked[document_id]
-        new[document_id] = replace(record, waiting=record.waiting + count)
+        several = record.several_streams or any(stream_id != record.stream_id for stream_id in streams)
+        new[document_id] = replace(record, waiting=record.waiting + len(streams), several_streams=several)
     return new
 
 
@@ -71,21 +71,24 @@ def say_parked(projection: str, raised: PoisonEvent) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a stream changes that was folded on; `parked` where and why it stops again, None when it does not."""
+    """What a document changes that was folded on; `parked`: where and why it stops again, None when it does not."""
 
     changes: Changes
     parked: Poison | None
     raised: PoisonEvent | None
 
 
-async def fold_on(projection: Projection[D], log: Session, poison: Poison, before: D | None, position: int) -> Outcome:
-    """Folds a parked stream on, from the event it stopped before up to that position of the log."""
+async def fold_on(
+    projection: Projection[D], log: Session, poison: Poison, before: D | None, position: int, page: int
+) -> Outcome:
+    """Folds a parked document on, from the event it stopped before up to that position of the log, by pages."""
+    projection = projection.only(poison.document_id)
     stored = {} if before is None else {poison.document_id: before}
     document = dict(stored)
     parked: dict[str, Poison] = {}
     raised: PoisonEvent | None = None
-    async for events in _pages(log, poison, position):
-        folded = fold(projection, events, document, parked, room=1, rendering=True)
+    async for events in _pages(log, poison, position, page):
+        folded = fold(projection, route(projection, events), document, parked, room=1, rendering=True)
         document |= folded.documents
         raised = raised or next(iter(folded.parked.values()), None)
         parked |= parked_by(folded, parked)
@@ -93,12 +96,17 @@ async def fold_on(projection: Projection[D], log: Session, poison: Poison, befor
     return Outcome(changes(projection, stored, written), parked.get(poison.document_id), raised)
 
 
-async def _pages(log: Session, poison: Poison, position: int) -> AsyncIterator[list[StoredEvent]]:
-    version, more = poison.version - 1, True
-    while more:
-        page = await log.read_stream_page(poison.stream_id, version)
-        events = [event for event in page if event.position <= position]
-        more = len(events) == event_log.PAGE
+async def _pages(log: Session, poison: Poison, position: int, page: int) -> AsyncIterator[list[StoredEvent]]:
+    """The events that may wait: of one stream where no other has any, else all since the poison."""
+    version, after = poison.version - 1, poison.position - 1
+    while after < position:
+        if poison.several_streams:
+            found = (await log.read(after, page)).events
+        else:
+            found = await log.read_stream_page(poison.stream_id, version)
+        events = [event for event in found if event.position <= position]
         if events:
-            version = events[-1].version
             yield events
+        if not events or len(events) < len(found):
+            return
+        version, after = events[-1].version, events[-1].position

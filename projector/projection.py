@@ -5,45 +5,70 @@ An author writes one module in `projector/projections/` and adds it to the regis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from shared.errors import Corrupt
+from shared.eventstore import codec
 from shared.read_models.keys import partition_of
 
 E = TypeVar("E")
 
 
-class Recorded(msgspec.Struct, Generic[E], frozen=True, gc=False):
-    """An event and where it stands: `version` in its stream, `position` in the log; when it happened."""
+class RecordedEvent(msgspec.Struct, Generic[E], gc=False):
+    """A row of the log with the name of its stream parsed: `category` of the aggregate, and its id.
 
-    event: E
-    version: int
-    position: int
+    `event` is decoded when it is first asked for, so that events of no interest cost little.
+    """
+
+    category: str
+    aggregate_id: str
+    position: int  # in the log
+    stream_id: str
+    version: int  # in the stream
+    event_id: UUID
+    event_type: str
+    schema_version: int
+    data: str  # JSON
+    metadata: str  # JSON
     occurred_at: datetime
+    recorded_at: datetime
+    hash: bytes
+    _decoded: E | None = None
+
+    @property
+    def event(self) -> E:
+        """Raises what `codec.decode` raises."""
+        if self._decoded is None:
+            self._decoded = codec.decode(self.event_type, self.schema_version, self.data)
+        return self._decoded
 
 
-class Share(NamedTuple):
-    """What a document adds to a line of sums: the values of the line's key, and an amount for each of its sums."""
+class Contribution(NamedTuple):
+    """What a document adds to a line of a rollup: the values of the line's key, and one amount for each sum."""
 
     key: tuple[str, ...]
     amounts: tuple[int, ...]
 
 
-# Where a document is listed in an index (see `shared.read_models.keys.place_of`), or what it adds to sums. When the
-# document changes, what it added before is taken off again.
-Place: TypeAlias = str | Share
-# Name of the index or the sums, and the place there. A plain tuple: four are made for every order that is written.
-Entry: TypeAlias = tuple[str, Place]
+# Where an index lists a document (see `shared.read_models.keys.sort_key`), or what the document adds to a rollup. When
+# the document changes, the entries that it had before are taken off again.
+IndexEntry: TypeAlias = str | Contribution
+# Name of the index or the rollup, and the entry there. A plain tuple: four are made for every order that is written.
+Entry: TypeAlias = tuple[str, IndexEntry]
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """Names of the fields of a line of sums. The first sum counts documents: at 0 the line is gone."""
+class Rollup:
+    """Sums over documents, in lines: names of the key's fields and of the sums.
+
+    The first sum counts documents: a line where it is 0 is removed.
+    """
 
     name: str
     key: tuple[str, ...]
@@ -66,38 +91,41 @@ class OutOfOrder(Corrupt):
 
 
 class Versioned(Protocol):
+    """`version` grows with every event of the document."""
+
     @property
     def version(self) -> int: ...
 
 
 D = TypeVar("D", bound=Versioned)
+Route: TypeAlias = Callable[[RecordedEvent[Any]], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Projection(Generic[D]):
-    """`D` is a msgspec Struct; documents are kept as its JSON."""
+    """`D` is a msgspec Struct; documents are stored as its JSON."""
 
     name: str
     document: type[D]
-    document_id: Callable[[str], str | None]  # of a stream; None: this projection does not read that stream
-    partition_key: Callable[[str], str | None]  # of a stream; the same for all streams of one document
+    route: Route  # ids of the documents that an event changes; none where the projection does not read the event
     apply: Callable[
-        [str, D | None, Recorded[Any]], D
+        [str, D | None, RecordedEvent[Any]], D
     ]  # (document id, document so far, event); raises to stop the projection
     entries: Callable[[D], frozenset[Entry]]
     version: int = 1  # of this code: a change of what it makes of events is a new version, and a rebuild
     summary: Callable[[D], msgspec.Struct] | None = None  # what lists show of it
-    sums: tuple[Sums, ...] = ()  # that its entries count in
+    rollups: tuple[Rollup, ...] = ()  # that its entries count in
 
     def part(self, partition: int, partitions: int) -> Projection[D]:
-        """The same projection, reading the streams of one of so many partitions only."""
+        """The same projection, for the documents of one of so many partitions only."""
         if partitions == 1:
             return self
+        return self._routing(lambda document_id: partition_of(document_id, partitions) == partition)
 
-        def document_id(stream_id: str) -> str | None:
-            key = self.partition_key(stream_id)
-            if key is None or partition_of(key, partitions) != partition:
-                return None
-            return self.document_id(stream_id)
+    def only(self, document_id: str) -> Projection[D]:
+        """The same projection, for one document only."""
+        return self._routing(document_id.__eq__)
 
-        return replace(self, document_id=document_id)
+    def _routing(self, included: Callable[[str], bool]) -> Projection[D]:
+        route = self.route
+        return replace(self, route=lambda event: [*filter(included, route(event))])

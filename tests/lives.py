@@ -24,7 +24,7 @@ from command_service.domain.order import (
     ShipOrder,
     decide,
 )
-from projector.projection import Recorded
+from projector.folding import record
 from projector.projections.orders import ORDERS, OrderDocument
 from shared.aggregates.order import OrderEvent, OrderLine, State, evolve, stream_of
 from shared.errors import OrdersError
@@ -119,8 +119,7 @@ def projected(order_id: str, rows: list[StoredEvent]) -> OrderDocument | None:
     """What the projection makes of these rows."""
     document: OrderDocument | None = None
     for row in rows:
-        event = codec.decode(row.event_type, row.schema_version, row.data)
-        document = ORDERS.apply(order_id, document, Recorded(event, row.version, row.position, row.occurred_at))
+        document = ORDERS.apply(order_id, document, record(row))
     return document
 
 

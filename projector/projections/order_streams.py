@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from projector.projection import OutOfOrder, Recorded, Versioned
+from typing import Any
+
+from projector.projection import OutOfOrder, RecordedEvent, Versioned
 from shared.aggregates.order import ORDER, OrderEvent, OrderPlaced
 
 
-def order_of_stream(stream_id: str) -> str | None:
-    """The id of the order whose stream it is; None: it is not an order's."""
-    return ORDER.id_of(stream_id)
+def route(event: RecordedEvent[Any]) -> tuple[str, ...]:
+    """The order whose event it is."""
+    return (event.aggregate_id,) if event.category == ORDER.category else ()
 
 
-def continues(order_id: str, document: Versioned | None, recorded: Recorded[OrderEvent]) -> None:
+def check_continues(order_id: str, document: Versioned | None, recorded: RecordedEvent[OrderEvent]) -> None:
     """Raises `OutOfOrder` unless the event is the next of the order: first that it is placed, then what follows."""
     version = 0 if document is None else document.version
     if recorded.version != version + 1 or (type(recorded.event) is OrderPlaced) != (document is None):

@@ -8,8 +8,8 @@ from typing import Any, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from projector.projection import Entry, Projection, Recorded
-from projector.projections.order_streams import continues, order_of_stream
+from projector.projection import Entry, Projection, RecordedEvent
+from projector.projections.order_streams import check_continues, route
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
@@ -63,9 +63,9 @@ class OrderSummary(msgspec.Struct, frozen=True, gc=False):
     version: int
 
 
-def apply(order_id: str, document: OrderDocument | None, recorded: Recorded[OrderEvent]) -> OrderDocument:
+def apply(order_id: str, document: OrderDocument | None, recorded: RecordedEvent[OrderEvent]) -> OrderDocument:
     """The document after the event. Raises `OutOfOrder`."""
-    continues(order_id, document, recorded)
+    check_continues(order_id, document, recorded)
     event, version, at = recorded.event, recorded.version, recorded.occurred_at
     if document is None:
         assert type(event) is OrderPlaced
@@ -93,7 +93,7 @@ def apply(order_id: str, document: OrderDocument | None, recorded: Recorded[Orde
     assert_never(event)
 
 
-def _placed(order_id: str, event: OrderPlaced, recorded: Recorded[OrderEvent]) -> OrderDocument:
+def _placed(order_id: str, event: OrderPlaced, recorded: RecordedEvent[OrderEvent]) -> OrderDocument:
     items = tuple([_line(line) for line in event.items])
     return OrderDocument(
         order_id=order_id,
@@ -148,4 +148,4 @@ def summary(document: OrderDocument) -> OrderSummary:
     )
 
 
-ORDERS = Projection("orders", OrderDocument, order_of_stream, order_of_stream, apply, entries, summary=summary)
+ORDERS = Projection("orders", OrderDocument, route, apply, entries, summary=summary)

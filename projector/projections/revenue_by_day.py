@@ -13,8 +13,8 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from projector.projection import Entry, Projection, Recorded, Share, Sums
-from projector.projections.order_streams import continues, order_of_stream
+from projector.projection import Contribution, Entry, Projection, RecordedEvent, Rollup
+from projector.projections.order_streams import check_continues, route
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
@@ -29,7 +29,7 @@ from shared.aggregates.order import (
     ShippingAddressChanged,
 )
 
-REVENUE = Sums("revenue_by_day", ("day", "currency", "status"), ("orders", "placed", "paid", "cancelled"))
+REVENUE = Rollup("revenue_by_day", ("day", "currency", "status"), ("orders", "placed", "paid", "cancelled"))
 
 
 class OrderRevenue(msgspec.Struct, frozen=True):
@@ -43,9 +43,9 @@ class OrderRevenue(msgspec.Struct, frozen=True):
     version: int
 
 
-def apply(order_id: str, document: OrderRevenue | None, recorded: Recorded[OrderEvent]) -> OrderRevenue:
+def apply(order_id: str, document: OrderRevenue | None, recorded: RecordedEvent[OrderEvent]) -> OrderRevenue:
     """The document after the event. Raises `OutOfOrder`."""
-    continues(order_id, document, recorded)
+    check_continues(order_id, document, recorded)
     event = recorded.event
     if isinstance(event, OrderPlaced):
         day = recorded.occurred_at.astimezone(UTC).date()
@@ -82,9 +82,7 @@ def entries(document: OrderRevenue) -> frozenset[Entry]:
     total = sum(document.totals.values())
     cancelled = total if document.status is OrderStatus.CANCELLED else 0
     key = (document.day.isoformat(), document.currency, document.status)
-    return frozenset({(REVENUE.name, Share(key, (1, total, document.paid, cancelled)))})
+    return frozenset({(REVENUE.name, Contribution(key, (1, total, document.paid, cancelled)))})
 
 
-REVENUE_BY_DAY = Projection(
-    "revenue_by_day", OrderRevenue, order_of_stream, order_of_stream, apply, entries, sums=(REVENUE,)
-)
+REVENUE_BY_DAY = Projection("revenue_by_day", OrderRevenue, route, apply, entries, rollups=(REVENUE,))

@@ -21,6 +21,7 @@ class Verdict(StrEnum):
     APPLIED = "applied"
     MOVED = "moved"  # the checkpoint is not the one the batch started from; nothing was changed
     FENCED = "fenced"  # a projector with a higher epoch has taken over; nothing was changed
+    EXISTS = "exists"  # a document that the batch takes for new is there already; nothing was changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Batch:
     parked: Mapping[str, Poison] = field(default_factory=dict)
     unparked: Collection[str] = ()
     parking: str = ""
+    new: Collection[str] = ()  # ids of documents that were folded without being loaded: there must be none
 
     @property
     def reached(self) -> Checkpoint:

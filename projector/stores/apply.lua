@@ -3,7 +3,7 @@
 -- KEYS: meta    ARGV: a MessagePack array
 --   {prefix, epoch, expected log_id, expected position, position, hash, channel (empty: publish nothing),
 --    runs of places removed, runs of (0, place) added, runs of (field, value) of documents,
---    expected parking, parking, {key, document id, position, record} ... parked, {key, document id} ... unparked}
+--    keys of documents that must not be there, expected parking, parking, {key, document id, position, record} ... parked, {key, document id} ... unparked}
 -- Runs stand in one flat array, because a table for each would cost more than all else here: key, number of arguments,
 -- arguments, then the next key.
 -- Numbers that are compared or stored come as decimal text: Lua's are doubles. Everything is MessagePack's `str`, which
@@ -11,7 +11,7 @@
 -- The empty shebang above makes the server refuse the script up front when it is out of memory or a replica,
 -- rather than half-way.
 local meta = KEYS[1]
-local prefix, epoch, log_id, expected, position, hash, channel, removed, added, documents,
+local prefix, epoch, log_id, expected, position, hash, channel, removed, added, documents, new,
   expected_parking, parking, parked, unparked = unpack(cmsgpack.unpack(ARGV[1]))
 
 local stored = redis.call('HMGET', meta, 'epoch', 'log_id', 'position', 'parking')
@@ -34,6 +34,16 @@ local function write(command, runs)
     end
     call(command, key, unpack(runs, first, last))
     at = last + 1
+  end
+end
+
+for first = 1, #new, SLICE do
+  local keys = {}
+  for i = first, math.min(first + SLICE - 1, #new) do
+    keys[#keys + 1] = prefix .. new[i]
+  end
+  if redis.call('EXISTS', unpack(keys)) > 0 then
+    return 'exists'
   end
 end
 

@@ -10,10 +10,10 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from projector.projection import Sums
+from projector.projection import Rollup
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
 from projector.stores.postgres_parking import PostgresParking
-from projector.stores.sums import RESET_SECONDS, SumsTable
+from projector.stores.rollups import RESET_SECONDS, RollupTable
 from shared.failpoints import failpoint
 from shared.postgres import unbound
 from shared.read_models import poison as poisons
@@ -21,7 +21,7 @@ from shared.read_models.keys import Checkpoint, row_name
 from shared.read_models.poison import Poison
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
-Lines: TypeAlias = dict[str, list[dict[str, Any]]]  # by the name of the sums
+Lines: TypeAlias = dict[str, list[dict[str, Any]]]  # by the name of the rollup
 
 _CLAIM = """
 insert into read_models as kept (projection, generation, epoch) values ($1, $2, $3)
@@ -50,11 +50,15 @@ with moved as (
 ),
 documents as (
     insert into read_model_documents (projection, generation, document_id, document)
-    select $1, $2, id, document::json from moved, unnest($10::text[], $11::text[]) as new (id, document)
+    select $1, $2, id, document::json from moved, unnest($10::text[], $11::text[]) as changed (id, document)
     on conflict (projection, generation, document_id) do update set document = excluded.document
+),
+new_documents as (
+    insert into read_model_documents (projection, generation, document_id, document)
+    select $1, $2, id, document::json from moved, unnest($12::text[], $13::text[]) as new (id, document)
 )
 """
-_APPLY_PARAMETERS = 11  # and one for each of the sums
+_APPLY_PARAMETERS = 13  # and one for each rollup
 # Before all are locked: who locked only those that are there would lock the others in another order than its rivals.
 _ENSURE_ALL = """
 insert into read_models (projection, generation, epoch) select name, $2, 0 from unnest($1::text[]) name order by name
@@ -92,17 +96,17 @@ where projection = $1
 
 
 class PostgresStore:
-    """One partition of a generation. Methods are those of `projector.stores.Store`. `sums` are tables of those names.
+    """One partition of a generation. Methods are those of `projector.stores.Store`. Each rollup is a table of its name.
 
-    All partitions of a generation add to the same lines of sums. Nobody can tell the shares apart afterwards, so they
-    begin anew together.
+    All partitions of a generation add to the same lines of rollups. Contributions cannot be told apart afterwards, so
+    all partitions are reset together.
     """
 
     def __init__(
         self,
         pool: asyncpg.Pool[asyncpg.Record],
         projection: str,
-        sums: Sequence[Sums],
+        rollups: Sequence[Rollup],
         code: int = 1,
         generation: int = 1,
         partition: int = 0,
@@ -115,9 +119,9 @@ class PostgresStore:
         self._generation = generation
         self._code = code
         self._key = (self._name, generation)
-        self._sums = {one.name: SumsTable(one, generation) for one in sums}
+        self._rollups = {one.name: RollupTable(one, generation) for one in rollups}
         self._parking = PostgresParking(pool, self._name, generation)
-        self._statement = _statement([*self._sums.values()])
+        self._statement = _statement([*self._rollups.values()])
 
     async def claim(self, epoch: int) -> Standing | None:
         row = await self._pool.fetchrow(_CLAIM, *self._key, epoch, self._code)
@@ -145,31 +149,36 @@ class PostgresStore:
     async def apply(self, batch: Batch, epoch: int) -> Verdict:
         changes = batch.changes
         lines = {
-            name: self._sums[name].lines(changes.removed.get(name, ()), changes.added.get(name, ()))
+            name: self._rollups[name].lines(changes.removed.get(name, ()), changes.added.get(name, ()))
             for name in changes.removed.keys() | changes.added.keys()
         }
-        shrinking = {name: self._sums[name].shrinking(some) for name, some in lines.items()}
+        shrinking = {name: self._rollups[name].shrinking(some) for name, some in lines.items()}
         async with self._pool.acquire() as connection:
-            if batch.parking or any(shrinking.values()):
-                async with connection.transaction():
+            try:
+                if batch.parking or any(shrinking.values()):
+                    async with connection.transaction():
+                        applied = await self._write(connection, batch, epoch, lines)
+                        failpoint("projection.written", self._projection)
+                        if applied:
+                            await self._finish(connection, batch, shrinking)
+                        failpoint("projection.finished", self._projection)
+                else:
                     applied = await self._write(connection, batch, epoch, lines)
-                    failpoint("projection.written", self._projection)
-                    if applied:
-                        await self._finish(connection, batch, shrinking)
-                    failpoint("projection.finished", self._projection)
-            else:
-                applied = await self._write(connection, batch, epoch, lines)
+            except asyncpg.UniqueViolationError:
+                return Verdict.EXISTS
             return Verdict.APPLIED if applied else await self._why_not(connection, epoch)
 
     async def _write(self, connection: Connection, batch: Batch, epoch: int, lines: Lines) -> bool:
         """False, and nothing is written, where the read model is not where the batch goes on from."""
         start, documents = batch.expected, batch.changes.documents
+        changed = documents.keys() - batch.new
         applied: bool | None = await connection.fetchval(
             self._statement,
             *(*self._key, epoch, batch.position, batch.hash, batch.reached.parking),
             *(start.log_id, start.position, start.parking),
-            *([*documents], [fields["document"] for fields in documents.values()]),
-            *(json.dumps(lines.get(name, [])) for name in self._sums),
+            *([*changed], [documents[document_id]["document"] for document_id in changed]),
+            *([*batch.new], [documents[document_id]["document"] for document_id in batch.new]),
+            *(json.dumps(lines.get(name, [])) for name in self._rollups),
         )
         return bool(applied)
 
@@ -177,7 +186,7 @@ class PostgresStore:
         """What needs statements of its own."""
         for name, lines in shrinking.items():
             if lines:
-                await self._sums[name].remove_empty(connection, lines)
+                await self._rollups[name].remove_empty(connection, lines)
         await self._parking.write(connection, batch)
 
     async def _why_not(self, connection: Connection, epoch: int) -> Verdict:
@@ -203,7 +212,7 @@ class PostgresStore:
         await unbound(connection)  # each statement keeps a time-out of its own
         await connection.execute(_REMOVE_DOCUMENTS, self._names, self._generation, timeout=RESET_SECONDS)
         await self._parking.clear(connection, self._names)
-        for table in self._sums.values():
+        for table in self._rollups.values():
             await table.clear(connection)
 
     async def heartbeat(
@@ -232,9 +241,9 @@ class PostgresStore:
         await self._parking.retried(asked)
 
 
-def _statement(tables: Sequence[SumsTable]) -> str:
+def _statement(tables: Sequence[RollupTable]) -> str:
     adding = [
-        f", sums_{nr} as ({table.add(_APPLY_PARAMETERS + nr, condition='moved')})"
+        f", rollup_{nr} as ({table.add(_APPLY_PARAMETERS + nr, condition='moved')})"
         for nr, table in enumerate(tables, start=1)
     ]
     return f"{_APPLY}{''.join(adding)} select true from moved"  # noqa: S608 - of constants

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from projector.projection import Sums
+from projector.projection import Rollup
 from projector.stores import is_no_older
 from projector.stores.postgres import PostgresStore, checkpoint_of
 from shared.read_models.keys import Checkpoint, Generations, row_name
@@ -46,10 +46,12 @@ _REMOVE = "delete from read_models where projection = any($1) and generation = $
 class PostgresShelf:
     """Methods are those of `projector.stores.Shelf`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], projection: str, sums: tuple[Sums, ...], code: int) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], projection: str, rollups: tuple[Rollup, ...], code: int
+    ) -> None:
         self._pool = pool
         self._projection = projection
-        self._sums = sums
+        self._rollups = rollups
         self._code = code
 
     async def generations(self) -> Generations:
@@ -64,7 +66,7 @@ class PostgresShelf:
         self, generation: int, partition: int = 0, partitions: int = 1, *, announce: bool = True
     ) -> PostgresStore:
         del announce  # nothing is published: who waits looks
-        return PostgresStore(self._pool, self._projection, self._sums, self._code, generation, partition, partitions)
+        return PostgresStore(self._pool, self._projection, self._rollups, self._code, generation, partition, partitions)
 
     async def add(self, partitions: int) -> int:
         async with self._pool.acquire() as connection, connection.transaction():

@@ -90,6 +90,7 @@ class RedisStore:
                 _runs(changes.removed.items()),
                 _runs((index, [*chain(*zip(repeat("0"), places))]) for index, places in changes.added.items()),
                 self._runs_of_documents(changes.documents),
+                [self._document + document_id for document_id in batch.new],
                 batch.expected.parking,
                 batch.reached.parking,
                 [

@@ -12,7 +12,7 @@ LONGEST_TRACEBACK = 8_192
 
 
 class Poison(msgspec.Struct, frozen=True, kw_only=True):
-    """An event, the error that it caused, and how many later events of its stream wait behind it."""
+    """An event, the error that it caused in a document, and how many later events of the document wait behind it."""
 
     document_id: str
     stream_id: str
@@ -24,6 +24,7 @@ class Poison(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str  # without variables: those hold customers' data
     at: datetime  # when it was last tried
     waiting: int = 0
+    several_streams: bool = False  # events of other streams wait as well
 
     def __str__(self) -> str:
         return f"event {self.position} ({self.event_type}, version {self.version} of {self.stream_id}): {self.error}"

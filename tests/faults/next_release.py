@@ -16,7 +16,7 @@ import msgspec
 from cli.main import app
 from cli.projection_admin import admin
 from projector import crew
-from projector.projection import Recorded
+from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS, Registered
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.verification import orders as verification
@@ -45,7 +45,7 @@ def marked(before: OrderDocument | None) -> str:
 def fold_otherwise() -> None:
     """Registers the other code, and what a plain fold of it is."""
 
-    def apply(order_id: str, before: OrderDocument | None, recorded: Recorded[Any]) -> OrderDocument:
+    def apply(order_id: str, before: OrderDocument | None, recorded: RecordedEvent[Any]) -> OrderDocument:
         after = ORDERS.apply(order_id, before, recorded)
         return msgspec.structs.replace(after, tracking_number=marked(before))
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import httpx
@@ -15,12 +16,11 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.generations import Caretaker, Differs
-from projector.projection import Recorded
+from projector.projection import RecordedEvent
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores.redis import RedisShelf
 from projector.verification import Comparison
 from projector.verification import orders as verification
-from shared.aggregates.order import OrderEvent
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
@@ -202,7 +202,7 @@ async def test_one_generation_at_a_time_is_kept(orders: Operator, servers: Serve
 async def test_what_differs_from_the_log_is_not_switched_to(
     settings: Settings, recorder: Recorder, redis: Redis
 ) -> None:
-    def miscounting(order_id: str, document: OrderDocument | None, recorded: Recorded[OrderEvent]) -> OrderDocument:
+    def miscounting(order_id: str, document: OrderDocument | None, recorded: RecordedEvent[Any]) -> OrderDocument:
         return msgspec.structs.replace(ORDERS.apply(order_id, document, recorded), item_count=0)
 
     await recorder.record("42", placed())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
 
+from projector.folding import record
+from projector.projection import RecordedEvent
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
@@ -57,6 +60,13 @@ def logs(draw: st.DrawFn) -> list[StoredEvent]:
         versions[order_id] += 1
         log.append(stored(event, order_id, versions[order_id], position))
     return log
+
+
+def recorded(
+    event: OrderEvent, version: int, position: int, occurred_at: datetime, order_id: str = "42"
+) -> RecordedEvent[Any]:
+    """As a projection is given it."""
+    return record(stored(event, order_id, version, position)._replace(occurred_at=occurred_at))
 
 
 def stored(event: OrderEvent, order_id: str, version: int, position: int) -> StoredEvent:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from redis.asyncio import Redis
 
-from projector.projection import Entry, Projection, Share
+from projector.projection import Contribution, Entry, Projection
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.stores import Batch, Store, Verdict
@@ -30,7 +30,7 @@ def listed(entries: Iterable[Entry]) -> Listed:
     """What a place has to hold of all these entries."""
     found: Listed = {}
     for name, place in entries:
-        key, amounts = ((name, *place.key), place.amounts) if isinstance(place, Share) else ((name, place), (1,))
+        key, amounts = ((name, *place.key), place.amounts) if isinstance(place, Contribution) else ((name, place), (1,))
         found[key] = tuple(map(add, found[key], amounts)) if key in found else amounts
     return found
 

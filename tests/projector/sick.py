@@ -13,7 +13,7 @@ import pytest
 
 from projector import crew
 from projector.crew import shelf_of
-from projector.projection import Recorded
+from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS
 from projector.stores import EVERYTHING, Store
 from shared.eventstore.log import read_head
@@ -53,7 +53,7 @@ class SickStack:
         (one,) = (one for one in PROJECTIONS if one.projection.name == name)
         healthy = one.projection.apply
 
-        def apply(document_id: str, document: Any, recorded: Recorded[Any]) -> Any:
+        def apply(document_id: str, document: Any, recorded: RecordedEvent[Any]) -> Any:
             if recorded.position in self.sick:
                 raise ValueError(self.error)
             return healthy(document_id, document, recorded)

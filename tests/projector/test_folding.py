@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.folding import changes, documents_needed, fold
+from projector.folding import changes, documents_needed, fold, route
 from projector.projection import Entry
 from projector.projections.orders import ORDERS, OrderDocument
 from shared.aggregates.order import OrderItemRemoved
@@ -27,8 +27,9 @@ def project(log: list[StoredEvent], ends: list[int]) -> tuple[Documents, Entries
     entries: Entries = set()
     for start, end in pairwise([0, *ends, len(log)]):
         batch = log[start:end]
-        loaded = {document_id: documents[document_id] for document_id in documents_needed(ORDERS, batch)}
-        folded = fold(ORDERS, batch, loaded)
+        routed = route(ORDERS, batch)
+        loaded = {name: documents[name] for name in documents_needed(routed) if name in documents}
+        folded = fold(ORDERS, routed, loaded)
         assert folded.poison is None
         change = changes(ORDERS, loaded, folded.documents)
         for index, places in change.removed.items():
@@ -57,30 +58,30 @@ def test_the_entries_are_those_of_the_final_documents(log: list[StoredEvent], da
 def test_each_touched_document_is_written_once() -> None:
     log = [stored(placed(), "a", 1, 1), stored(paid(), "a", 2, 2)]
 
-    change = changes(ORDERS, {}, fold(ORDERS, log, {}).documents)
+    change = changes(ORDERS, {}, fold(ORDERS, route(ORDERS, log), {}).documents)
 
     assert change.documents["a"]["version"] == "2"
     assert change.removed == {}
     assert sorted(change.added) == ["all", "customer:alice", "customer:alice:status:CONFIRMED", "status:CONFIRMED"]
 
 
-def test_only_documents_from_before_the_batch_are_loaded() -> None:
+def test_every_document_that_a_batch_changes_is_asked_for_once_but_those_that_are_parked() -> None:
     log = [stored(placed(), "new", 1, 1), stored(paid(), "old", 2, 2), stored(paid(), "new", 2, 3)]
 
-    assert documents_needed(ORDERS, log) == ["old"]
+    assert documents_needed(route(ORDERS, log)) == {"new": 1, "old": 2}
+    assert documents_needed(route(ORDERS, log), parked={"old"}) == {"new": 1}
 
 
 def test_folding_stops_before_the_event_that_cannot_be_read() -> None:
     unreadable = stored(paid(), "a", 2, 2)._replace(event_type="OrderTeleported")
     log = [stored(placed(), "a", 1, 1), unreadable, stored(placed(), "b", 1, 3)]
 
-    folded = fold(ORDERS, log, {})
+    folded = fold(ORDERS, route(ORDERS, log), {})
 
-    assert folded.last == log[0]
     assert folded.events == 1
     assert folded.documents.keys() == {"a"}
     assert folded.poison is not None
-    assert folded.poison.event == unreadable
+    assert folded.poison.event.position == 2
     assert isinstance(folded.poison.__cause__, UnknownEventType)
 
 
@@ -89,7 +90,7 @@ def test_events_of_other_streams_are_passed(position: int) -> None:
     log = [stored(placed(), "a", 1, 1), stored(OrderItemRemoved("MUG"), "a", 2, 2)]
     log.insert(position, log[0]._replace(stream_id="customer-1", event_type="CustomerRegistered"))
 
-    folded = fold(ORDERS, log[: position + 1], {})
+    folded = fold(ORDERS, route(ORDERS, log[: position + 1]), {})
 
     assert folded.poison is None
     assert folded.events == position + 1

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from projector.projection import OutOfOrder, Recorded
+from projector.folding import record
+from projector.projection import OutOfOrder
 from projector.projections.orders import ORDERS, OrderDocument, OrderItem
 from shared.aggregates.order import (
     OrderCancelled,
@@ -21,6 +22,7 @@ from shared.aggregates.order import (
 )
 from shared.read_models.keys import is_place, sort_key
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
+from tests.projector.histories import recorded, stored
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
 
@@ -30,7 +32,7 @@ def after(*events: OrderEvent) -> OrderDocument:
     document: OrderDocument | None = None
     for version, event in enumerate(events, start=1):
         at = NOON + timedelta(hours=version - 1)
-        document = ORDERS.apply("42", document, Recorded(event, version, position=100 + version, occurred_at=at))
+        document = ORDERS.apply("42", document, recorded(event, version, 100 + version, at))
     assert document is not None
     return document
 
@@ -129,22 +131,24 @@ def test_every_event_moves_version_and_time_but_not_when_it_was_placed() -> None
 @pytest.mark.parametrize("version", [1, 3])
 def test_an_event_that_does_not_continue_the_stream_stops_the_projection(version: int) -> None:
     with pytest.raises(OutOfOrder):
-        ORDERS.apply("42", after(placed()), Recorded(paid(), version, 102, NOON))
+        ORDERS.apply("42", after(placed()), recorded(paid(), version, 102, NOON))
 
 
 def test_a_stream_that_does_not_begin_with_its_placing_stops_the_projection() -> None:
     with pytest.raises(OutOfOrder):
-        ORDERS.apply("42", None, Recorded(paid(), 1, 101, NOON))
+        ORDERS.apply("42", None, recorded(paid(), 1, 101, NOON))
 
 
 def test_an_order_placed_twice_stops_the_projection() -> None:
     with pytest.raises(OutOfOrder):
-        ORDERS.apply("42", after(placed()), Recorded(placed(), 2, 102, NOON))
+        ORDERS.apply("42", after(placed()), recorded(placed(), 2, 102, NOON))
 
 
 def test_other_streams_are_not_read() -> None:
-    assert ORDERS.document_id("order-42") == "42"
-    assert ORDERS.document_id("customer-42") is None
+    of_order = stored(placed(), "42", 1, 1)
+
+    assert [*ORDERS.route(record(of_order))] == ["42"]
+    assert [*ORDERS.route(record(of_order._replace(stream_id="customer-42")))] == []
 
 
 def test_an_order_is_listed_by_customer_by_status_and_among_all() -> None:

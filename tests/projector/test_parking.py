@@ -18,14 +18,13 @@ from redis.asyncio import Redis
 
 from projector import engine as engine_module
 from projector.engine import Engine
-from projector.folding import PoisonEvent, fold, fold_batch
+from projector.folding import PoisonEvent, fold, fold_batch, record, route
 from projector.lease import Lease, try_acquire
-from projector.projection import D, Entry, Projection, Recorded
+from projector.projection import D, Entry, Projection, RecordedEvent
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.session import Session, open_session
 from projector.stores import EVERYTHING, Fenced
-from shared.aggregates.order import ORDER, OrderEvent
-from shared.eventstore import codec
+from shared.aggregates.order import OrderEvent
 from shared.eventstore.log import StoredEvent
 from shared.read_models.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
 from shared.settings import OnPoison, Settings
@@ -53,11 +52,8 @@ def folded(projection: Projection[D], events: list[StoredEvent]) -> D | None:
     """One by one, by the sound projection."""
     document = None
     for event in events:
-        payload = codec.decode(event.event_type, event.schema_version, event.data)
-        recorded = Recorded(payload, event.version, event.position, event.occurred_at)
-        order_id = ORDER.id_of(event.stream_id)
-        assert order_id is not None
-        document = projection.apply(order_id, document, recorded)
+        recorded = record(event)
+        document = projection.apply(recorded.aggregate_id, document, recorded)
     return document
 
 
@@ -89,7 +85,7 @@ class Parking(RuleBasedStateMachine):
         self.copies = [NOTHING]
         self.projection: Projection[Any] = replace(place.projection, apply=self.apply)
 
-    def apply(self, order_id: str, document: Any, recorded: Recorded[Any]) -> Any:
+    def apply(self, order_id: str, document: Any, recorded: RecordedEvent[Any]) -> Any:
         if recorded.position in self.poisoned:
             raise ValueError(f"indigestible: {recorded.position}")
         return self.place.projection.apply(order_id, document, recorded)
@@ -234,7 +230,7 @@ def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_park
 
 
 def raising(*positions: int) -> Any:
-    def apply(order_id: str, document: OrderDocument | None, recorded: Recorded[Any]) -> OrderDocument:
+    def apply(order_id: str, document: OrderDocument | None, recorded: RecordedEvent[Any]) -> OrderDocument:
         if recorded.position in positions:
             raise ValueError("indigestible")
         return ORDERS.apply(order_id, document, recorded)
@@ -251,21 +247,21 @@ def log() -> list[StoredEvent]:
 
 
 def test_a_parked_stream_does_not_hold_up_the_others(log: list[StoredEvent]) -> None:
-    result = fold(raising(3), log, {}, room=1)
+    result = fold(raising(3), route(ORDERS, log), {}, room=1)
 
     assert result.poison is None
-    assert result.last == log[-1]
+    assert result.events == len(log)
     assert {name: document.version for name, document in result.documents.items()} == {"a": 1, "b": 3}
-    assert result.parked["a"].event == log[2]
-    assert result.waiting == {"a": 1}
+    assert result.parked["a"].event.position == 3
+    assert result.waiting == {"a": ["order-a"]}
 
 
 def test_without_room_the_fold_stops_before_the_event(log: list[StoredEvent]) -> None:
-    result = fold(raising(3, 4), log, {}, room=1)
+    result = fold(raising(3, 4), route(ORDERS, log), {}, room=1)
 
     assert result.poison is not None
-    assert result.poison.event == log[3]
-    assert result.last == log[2]
+    assert result.poison.event.position == 4
+    assert result.events == 3
 
 
 async def test_an_event_that_makes_a_document_that_cannot_be_written_is_poison_as_well(log: list[StoredEvent]) -> None:
@@ -274,9 +270,9 @@ async def test_an_event_that_makes_a_document_that_cannot_be_written_is_poison_a
             raise ValueError("nowhere to list it")
         return ORDERS.entries(document)
 
-    result, changes = await fold_batch(replace(ORDERS, entries=entries), log, {}, room=1)
+    result, changes = await fold_batch(replace(ORDERS, entries=entries), route(ORDERS, log), {}, room=1)
 
-    assert result.parked["a"].event == log[2]
+    assert result.parked["a"].event.position == 3
     assert {name: fields["version"] for name, fields in changes.documents.items()} == {"a": "1", "b": "3"}
 
 
@@ -285,7 +281,7 @@ def test_a_want_of_memory_is_no_poison(log: list[StoredEvent]) -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        fold(replace(ORDERS, apply=apply), log, {}, room=1)
+        fold(replace(ORDERS, apply=apply), route(ORDERS, log), {}, room=1)
 
 
 def test_what_is_kept_of_an_error_is_bounded_and_can_be_written() -> None:

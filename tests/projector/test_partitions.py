@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from projector.engine import Engine
 from projector.folding import Changes
 from projector.lease import lease_name, try_acquire
-from projector.projection import Projection, Share
+from projector.projection import Contribution, Projection
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.session import Session
@@ -191,7 +191,7 @@ async def test_partitions_add_to_the_same_sums_and_begin_anew_together(pool: asy
     async def add_one(store: Store) -> Verdict:
         checkpoint = await store.checkpoint()
         assert checkpoint is not None
-        changes = Changes({}, {}, {"revenue_by_day": [Share(line, (1, 10, 0, 0))]})
+        changes = Changes({}, {}, {"revenue_by_day": [Contribution(line, (1, 10, 0, 0))]})
         return await store.apply(Batch(checkpoint, checkpoint.position + 1, bytes(32), changes), epoch=1)
 
     for store in stores:

@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from projector.projection import Entry, OutOfOrder, Recorded, Share
+from projector.folding import record
+from projector.projection import Contribution, Entry, OutOfOrder
 from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
 from shared.aggregates.order import (
     OrderCancelled,
@@ -18,6 +19,7 @@ from shared.aggregates.order import (
     ShippingAddressChanged,
 )
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
+from tests.projector.histories import recorded, stored
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
 
@@ -25,14 +27,14 @@ NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
 def after(*events: OrderEvent, at: datetime = NOON) -> OrderRevenue:
     document: OrderRevenue | None = None
     for version, event in enumerate(events, start=1):
-        recorded = Recorded(event, version, position=100 + version, occurred_at=at + timedelta(days=version - 1))
-        document = REVENUE_BY_DAY.apply("42", document, recorded)
+        next_event = recorded(event, version, 100 + version, at + timedelta(days=version - 1))
+        document = REVENUE_BY_DAY.apply("42", document, next_event)
     assert document is not None
     return document
 
 
 def counts_as(status: str, placed: int, paid: int = 0, cancelled: int = 0) -> set[Entry]:
-    return {("revenue_by_day", Share(("2011-01-04", "GBP", status), (1, placed, paid, cancelled)))}
+    return {("revenue_by_day", Contribution(("2011-01-04", "GBP", status), (1, placed, paid, cancelled)))}
 
 
 @pytest.mark.parametrize(
@@ -62,10 +64,12 @@ def test_the_day_is_that_of_utc() -> None:
 def test_events_that_do_not_continue_the_stream_stop_the_projection() -> None:
     for document, event, version in ((None, paid(), 1), (after(placed()), paid(), 3), (after(placed()), placed(), 2)):
         with pytest.raises(OutOfOrder):
-            REVENUE_BY_DAY.apply("42", document, Recorded(event, version, 102, NOON))
+            REVENUE_BY_DAY.apply("42", document, recorded(event, version, 102, NOON))
 
 
 def test_other_streams_are_not_read() -> None:
-    assert REVENUE_BY_DAY.document_id("order-42") == "42"
-    assert REVENUE_BY_DAY.document_id("customer-42") is None
+    of_order = stored(placed(), "42", 1, 1)
+
+    assert [*REVENUE_BY_DAY.route(record(of_order))] == ["42"]
+    assert [*REVENUE_BY_DAY.route(record(of_order._replace(stream_id="customer-42")))] == []
     assert after(placed()).status is OrderStatus.PENDING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.folding import Changes
-from projector.projection import Place, Share
+from projector.projection import Contribution, IndexEntry
 from projector.projections.revenue_by_day import REVENUE
 from projector.stores import EVERYTHING, Batch, Fenced, Moved, OtherCode, Shelf, Store, Verdict
 from projector.stores.postgres import PostgresStore
@@ -93,6 +94,20 @@ async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) ->
     assert await store.load(start._replace(position=3), ["a"]) == {"a": b'{"n":1}'}
 
 
+async def test_a_batch_that_takes_a_document_for_new_which_is_there_is_refused_whole(store: Store) -> None:
+    start = await begun(store)
+    new = replace(batch(start, 3, a='{"n":1}', b='{"n":2}'), new=["a", "b"])
+    assert await store.apply(new, epoch=1) is Verdict.APPLIED
+    assert await store.apply(new, epoch=1) is Verdict.MOVED, "as any batch that comes twice"
+
+    reached = start._replace(position=3)
+    mistaken = replace(batch(reached, 5, b='{"n":3}', c='{"n":4}'), new=["b", "c"])
+    assert await store.apply(mistaken, epoch=1) is Verdict.EXISTS
+
+    assert await store.checkpoint() == reached
+    assert await store.load(reached, ["a", "b", "c"]) == {"a": b'{"n":1}', "b": b'{"n":2}'}
+
+
 @pytest.mark.promise("read-models", "A store applies a batch together with its checkpoint, or refuses it whole")
 async def test_a_batch_of_a_lower_epoch_is_refused_whole(store: Store) -> None:
     start = await begun(store)
@@ -145,13 +160,15 @@ async def test_sums_follow_the_documents_that_count_in_them(pool: asyncpg.Pool[a
     start = await begun(store)
     pending, paid = ("2011-01-04", "GBP", "PENDING"), ("2011-01-04", "GBP", "CONFIRMED")
     huge = 2**62
-    first = Changes({}, {}, {"revenue_by_day": [Share(pending, (1, huge, 0, 0)), Share(pending, (1, huge, 0, 0))]})
+    first = Changes(
+        {}, {}, {"revenue_by_day": [Contribution(pending, (1, huge, 0, 0)), Contribution(pending, (1, huge, 0, 0))]}
+    )
     then = Changes(
         {},
-        {"revenue_by_day": [Share(pending, (1, huge, 0, 0))] * 2},
-        {"revenue_by_day": [Share(paid, (1, huge, huge, 0)), Share(pending, (1, 2 * huge, 0, 0))]},
+        {"revenue_by_day": [Contribution(pending, (1, huge, 0, 0))] * 2},
+        {"revenue_by_day": [Contribution(paid, (1, huge, huge, 0)), Contribution(pending, (1, 2 * huge, 0, 0))]},
     )
-    last = Changes({}, {"revenue_by_day": [Share(pending, (1, 2 * huge, 0, 0))]}, {})
+    last = Changes({}, {"revenue_by_day": [Contribution(pending, (1, 2 * huge, 0, 0))]}, {})
 
     lines = []
     for nr, changes in enumerate((first, then, last)):
@@ -169,7 +186,7 @@ async def test_sums_follow_the_documents_that_count_in_them(pool: asyncpg.Pool[a
 async def test_sums_of_a_refused_batch_do_not_count(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     store = PostgresStore(pool, "revenue_by_day", [REVENUE])
     start = await begun(store)
-    share = Share(("2011-01-04", "GBP", "PENDING"), (1, 5, 0, 0))
+    share = Contribution(("2011-01-04", "GBP", "PENDING"), (1, 5, 0, 0))
     added, removed = Changes({}, {}, {"revenue_by_day": [share]}), Changes({}, {"revenue_by_day": [share]}, {})
     await store.apply(Batch(start, 1, HASH, added), epoch=1)
 
@@ -183,7 +200,9 @@ async def test_sums_of_a_refused_batch_do_not_count(pool: asyncpg.Pool[asyncpg.R
 async def test_partitions_add_to_lines_that_others_empty(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     stores = [PostgresStore(pool, "revenue_by_day", [REVENUE], partition=nr, partitions=4) for nr in range(4)]
     starts = await asyncio.gather(*(begun(store) for store in stores))
-    shares: list[Place] = [Share((f"2011-01-0{day}", "GBP", "PENDING"), (1, 5, 0, 0)) for day in range(1, 4)]
+    shares: list[IndexEntry] = [
+        Contribution((f"2011-01-0{day}", "GBP", "PENDING"), (1, 5, 0, 0)) for day in range(1, 4)
+    ]
 
     async def come_and_go(store: Store, start: Checkpoint) -> None:
         for position in range(50):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from projector.folding import changes, fold
+from projector.folding import changes, fold, record, route
 from projector.projection import Projection
 from projector.projections import PROJECTIONS
 from shared.aggregates import EVENT_TYPES
@@ -115,7 +115,7 @@ def made_of(projection: Projection[Any]) -> Iterator[Any]:
     """What is written after each event; of what is broken, why not."""
     documents: dict[str, Any] = {}
     for event in history():
-        folded = fold(projection, [event], documents)
+        folded = fold(projection, route(projection, [event]), documents)
         assert folded.poison is None
         change = changes(projection, documents, folded.documents)
         documents |= folded.documents
@@ -124,12 +124,12 @@ def made_of(projection: Projection[Any]) -> Iterator[Any]:
         )
         yield event.position, change.documents, removed, added
     for order_id, version, broken in BROKEN:
-        poison = fold(projection, [stored(f"order-{order_id}", version, 1, broken)], documents).poison
+        events = route(projection, [stored(f"order-{order_id}", version, 1, broken)])
+        poison = fold(projection, events, documents).poison
         yield order_id, version, None if poison is None else type(poison.__cause__).__name__
-    yield [(one.name, one.key, one.amounts) for one in projection.sums]
-    yield [
-        (projection.document_id(name), projection.partition_key(name)) for name in ("order-a.b", "order-", "customer-a")
-    ]
+    yield [(one.name, one.key, one.amounts) for one in projection.rollups]
+    streams = [record(history()[0]._replace(stream_id=name)) for name in ("order-a.b", "order-", "customer-a")]
+    yield [2 * (next(iter(projection.route(event)), None),) for event in streams]
 
 
 def digest_of(projection: Projection[Any]) -> str:

@@ -21,7 +21,7 @@ import pytest
 from cli.auditing import database as audited_log
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from projector.folding import Changes
-from projector.projection import Place, Share
+from projector.projection import Contribution, IndexEntry
 from projector.projections.revenue_by_day import REVENUE
 from projector.stores import Batch, Verdict
 from projector.stores.postgres import PostgresStore
@@ -194,8 +194,12 @@ async def apply(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     assert checkpoint is not None
     ids = [str(n) for n in range(0, ORDERS, ORDERS // 50)]
     assert len(await store.load(checkpoint, ids)) == len(ids)
-    added: list[Place] = [Share((str(DAY - timedelta(days=n)), "GBP", "PENDING"), (1, 1, 1, 1)) for n in range(50)]
-    emptied: list[Place] = [Share((str(DAY - timedelta(days=n)), "EUR", "PENDING"), (1, 1, 1, 1)) for n in range(1, 50)]
+    added: list[IndexEntry] = [
+        Contribution((str(DAY - timedelta(days=n)), "GBP", "PENDING"), (1, 1, 1, 1)) for n in range(50)
+    ]
+    emptied: list[IndexEntry] = [
+        Contribution((str(DAY - timedelta(days=n)), "EUR", "PENDING"), (1, 1, 1, 1)) for n in range(1, 50)
+    ]
     documents = {id_: {"document": "{}"} for id_ in ids}
     changes = Changes(documents, {REVENUE.name: emptied}, {REVENUE.name: added})
     batch = Batch(checkpoint, checkpoint.position + 1, bytes(32), changes)
