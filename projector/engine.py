@@ -15,10 +15,11 @@ from typing import Generic, NamedTuple
 import msgspec
 
 from projector.document_cache import DocumentCache
-from projector.folding import Folded, Routed, documents_needed, fold_batch, route
+from projector.folding import Folded, fold_batch
 from projector.lease import Lease
 from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
 from projector.projection import D, Projection
+from projector.routing import Routed, documents_needed, route
 from projector.session import Batch as Events
 from projector.stores import EVERYTHING, Batch, Fenced, Moved, Standing, Store, Verdict
 from shared.eventstore.log import Head, StoredEvent

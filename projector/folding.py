@@ -8,34 +8,10 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-import msgspec
-
-from projector.projection import D, Entry, IndexEntry, Projection, RecordedEvent
-from shared.aggregates.aggregate import split_stream
-from shared.eventstore.log import StoredEvent
+from projector.projection import D, IndexEntry, Projection, RecordedEvent
+from projector.routing import PoisonEvent, Routed
 
 _SLICE = 250  # events folded at a time, a millisecond or two
-
-
-class PoisonEvent(Exception):
-    """The projection cannot apply this event and must not pass it. The cause is chained.
-
-    `document_id` is empty where it is not known which documents the event changes.
-    """
-
-    def __init__(self, event: RecordedEvent[Any], document_id: str, cause: Exception) -> None:
-        super().__init__(f"event {event.position} ({event.event_type} of {event.stream_id}): {cause}")
-        self.event = event
-        self.document_id = document_id
-        self.__cause__ = cause
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """A page of events, each with the ids of the documents that it changes; `poison` is why it ends early."""
-
-    events: Sequence[tuple[RecordedEvent[Any], Sequence[str]]]
-    poison: PoisonEvent | None = None
 
 
 @dataclass(slots=True)
@@ -57,35 +33,6 @@ class Folded(Generic[D]):
         self.parked.update((poison.document_id, poison) for poison in failed)
         for document_id in waiting:
             self.waiting[document_id].append(event.stream_id)
-
-
-def record(stored: StoredEvent) -> RecordedEvent[Any]:
-    """The event, with the name of its stream parsed."""
-    category, aggregate_id = split_stream(stored.stream_id)
-    return RecordedEvent(category, aggregate_id, *stored)
-
-
-def route(projection: Projection[D], events: Sequence[StoredEvent]) -> Routed:
-    """Which documents the events change. It ends before an event of which the projection cannot tell."""
-    routed: list[tuple[RecordedEvent[Any], Sequence[str]]] = []
-    for stored in events:
-        event = record(stored)
-        try:
-            routed.append((event, projection.route(event)))
-        except MemoryError:
-            raise  # of this moment, not of this event
-        except Exception as error:  # noqa: BLE001 - whatever it is, the projection stops before the event and says so
-            return Routed(routed, PoisonEvent(event, "", error))
-    return Routed(routed)
-
-
-def documents_needed(routed: Routed, parked: Container[str] = ()) -> dict[str, int]:
-    """Ids of the documents that the events change; the first event of each here has that version of its stream."""
-    # From the last event to the first, so that the first one of each document is what stays.
-    versions = {
-        document_id: event.version for event, document_ids in reversed(routed.events) for document_id in document_ids
-    }
-    return {document_id: version for document_id, version in versions.items() if document_id not in parked}
 
 
 async def fold_batch(
@@ -148,7 +95,7 @@ def fold(
             try:
                 document = apply(document_id, documents.get(document_id) or stored.get(document_id), event)
                 if rendering:
-                    _render(projection, document)
+                    projection.render(document)
             except MemoryError:
                 raise  # of this moment, not of this event
             except Exception as error:  # noqa: BLE001 - whatever it is, the document stays before it and says so
@@ -184,16 +131,13 @@ class Changes:
     added: dict[str, list[IndexEntry]]
 
 
-_encode = msgspec.json.Encoder().encode
-
-
 def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mapping[str, D]) -> Changes:
     """The difference between the documents as stored and as folded."""
     written: dict[str, dict[str, str]] = {}
     removed: defaultdict[str, list[IndexEntry]] = defaultdict(list)
     added: defaultdict[str, list[IndexEntry]] = defaultdict(list)
     for document_id, document in documents.items():
-        written[document_id], entries = _render(projection, document)
+        written[document_id], entries = projection.render(document)
         if (before := stored.get(document_id)) is not None:
             entries_before = projection.entries(before)
             for name, entry in entries_before - entries:
@@ -202,11 +146,3 @@ def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mappi
         for name, entry in entries:
             added[name].append(entry)
     return Changes(written, removed, added)
-
-
-def _render(projection: Projection[D], document: D) -> tuple[dict[str, str], frozenset[Entry]]:
-    """The fields that are written of a document, and its entries."""
-    fields = {"document": _encode(document).decode(), "version": str(document.version)}
-    if projection.summary is not None:
-        fields["summary"] = _encode(projection.summary(document)).decode()
-    return fields, projection.entries(document)

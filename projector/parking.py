@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from projector.folding import Changes, Folded, PoisonEvent, changes, fold, route
+from projector.folding import Changes, Folded, changes, fold
 from projector.projection import D, Projection
+from projector.routing import PoisonEvent, route
 from projector.session import Session
 from shared.eventstore.log import StoredEvent
 from shared.logs import get_logger

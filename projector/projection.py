@@ -97,6 +97,8 @@ class Versioned(Protocol):
     def version(self) -> int: ...
 
 
+_encode = msgspec.json.Encoder().encode
+
 D = TypeVar("D", bound=Versioned)
 Route: TypeAlias = Callable[[RecordedEvent[Any]], Sequence[str]]
 
@@ -115,6 +117,13 @@ class Projection(Generic[D]):
     version: int = 1  # of this code: a change of what it makes of events is a new version, and a rebuild
     summary: Callable[[D], msgspec.Struct] | None = None  # what lists show of it
     rollups: tuple[Rollup, ...] = ()  # that its entries count in
+
+    def render(self, document: D) -> tuple[dict[str, str], frozenset[Entry]]:
+        """The fields that stores keep of a document, and its entries."""
+        fields = {"document": _encode(document).decode(), "version": str(document.version)}
+        if self.summary is not None:
+            fields["summary"] = _encode(self.summary(document)).decode()
+        return fields, self.entries(document)
 
     def part(self, partition: int, partitions: int) -> Projection[D]:
         """The same projection, for the documents of one of so many partitions only."""

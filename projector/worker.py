@@ -16,10 +16,10 @@ from time import monotonic
 from typing import Any, Generic, NamedTuple
 
 from projector.engine import Engine
-from projector.folding import PoisonEvent
 from projector.lease import Lease, lease_name
 from projector.parking import poison_of
 from projector.projection import D, Projection
+from projector.routing import PoisonEvent
 from projector.session import PROCESS_NAME, Session
 from projector.stores import AWAY, Fenced, OtherCode, Shelf, Store
 from shared.aio import wait_for

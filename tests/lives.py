@@ -24,8 +24,8 @@ from command_service.domain.order import (
     ShipOrder,
     decide,
 )
-from projector.folding import record
 from projector.projections.orders import ORDERS, OrderDocument
+from projector.routing import record
 from shared.aggregates.order import OrderEvent, OrderLine, State, evolve, stream_of
 from shared.errors import OrdersError
 from shared.eventstore import codec

@@ -18,16 +18,15 @@ from cli.projection_admin.progress import progress_bars
 from cli.settings import load_settings
 from cli.stack.addresses import find_database, find_redis
 from projector.crew import shelf_of
-from projector.folding import PoisonEvent
 from projector.generations import Caretaker, Refused
 from projector.projection import Projection
 from projector.projections import PROJECTIONS, Registered
+from projector.routing import PoisonEvent
 from projector.stores import AWAY, Fenced, Moved, OtherCode, Shelf, Store
-from projector.verification import Comparison, Report, orders, revenue_by_day
+from projector.verification import Comparison, MovedBack, Report, compare
 from shared.gc_tuning import tune_gc
 from shared.logs import configure_logs
-from shared.postgres import connect, create_pool
-from shared.read_models.keys import PartitionKeys
+from shared.postgres import create_pool
 from shared.redis import create_redis
 from shared.settings import Settings
 
@@ -44,7 +43,7 @@ def administer(name: str, data_dir: Path, action: Callable[[ProjectionAdmin], Aw
     tune_gc()
     try:
         uvloop.run(_run(action, registered, settings))
-    except (Refused, PoisonEvent, OtherCode, Fenced, Moved, ValueError, asyncpg.PostgresError) as error:
+    except (Refused, PoisonEvent, OtherCode, Fenced, Moved, MovedBack, asyncpg.PostgresError) as error:
         raise CommandFailed(str(error)) from error
     except AWAY as error:
         raise CommandFailed(f"PostgreSQL or Redis is away: {error!r}") from error
@@ -122,16 +121,10 @@ class ProjectionAdmin:
         self.console.print(f"comparing generation {generation} with a plain fold of the log")
         stores = await self.stores(generation)
         if parked := sum([await store.count_parked() for store in stores]):
-            self.console.print(f"{parked} streams are parked before an event that could not be applied")
-        name = self.projection.name
-        log = await connect(self.settings, "projections-verify")
-        try:
-            if name == revenue_by_day.NAME:
-                return await revenue_by_day.compare(log, generation, len(stores), report)
-            every = PartitionKeys(name, generation=generation).each(len(stores))
-            return await orders.compare(log, self.redis, [keys.prefix for keys in every], report)
-        finally:
-            log.terminate()
+            self.console.print(f"{parked} documents are parked before an event that could not be applied")
+        partitions = len(stores)
+        inspections = [self.shelf.inspection(generation, partition, partitions) for partition in range(partitions)]
+        return await compare(self.database, self.projection, inspections, report)
 
 
 @asynccontextmanager

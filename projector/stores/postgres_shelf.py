@@ -10,6 +10,7 @@ import asyncpg
 from projector.projection import Rollup
 from projector.stores import is_no_older
 from projector.stores.postgres import PostgresStore, checkpoint_of
+from projector.stores.postgres_inspection import PostgresInspection
 from shared.read_models.keys import Checkpoint, Generations, row_name
 
 _READ = "select live, previous, building, partitions from read_model_generations where projection = $1"
@@ -67,6 +68,9 @@ class PostgresShelf:
     ) -> PostgresStore:
         del announce  # nothing is published: who waits looks
         return PostgresStore(self._pool, self._projection, self._rollups, self._code, generation, partition, partitions)
+
+    def inspection(self, generation: int, partition: int = 0, partitions: int = 1) -> PostgresInspection:
+        return PostgresInspection(self._pool, self._projection, self._rollups, generation, partition, partitions)
 
     async def add(self, partitions: int) -> int:
         async with self._pool.acquire() as connection, connection.transaction():

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict, is_no_older
+from projector.stores.redis_inspection import RedisInspection
 from shared.failpoints import failpoint
 from shared.read_models import poison as poisons
 from shared.read_models.checkpoints import read_checkpoint, read_generations
@@ -22,6 +23,7 @@ from shared.read_models.keys import (
     Checkpoint,
     Generations,
     PartitionKeys,
+    glob_literal,
 )
 from shared.read_models.poison import Poison
 
@@ -125,7 +127,7 @@ class RedisStore:
         keep = {self._keys.meta.encode(), self._keys.heartbeat.encode()}
         await self._wipe_keys(epoch, [])
         chunk: list[bytes] = []
-        async for key in self._redis.scan_iter(match=_glob_literal(self._keys.prefix) + "*", count=_WIPE_KEYS):
+        async for key in self._redis.scan_iter(match=glob_literal(self._keys.prefix) + "*", count=_WIPE_KEYS):
             if key not in keep:
                 chunk.append(key)
             if len(chunk) == _WIPE_KEYS:
@@ -198,6 +200,10 @@ class RedisShelf:
             self._stores[key] = store
         return store
 
+    def inspection(self, generation: int, partition: int = 0, partitions: int = 1) -> RedisInspection:
+        del partitions
+        return RedisInspection(self._redis, PartitionKeys(self._keys.projection, partition, generation))
+
     async def add(self, partitions: int) -> int:
         return int(await self._add([self._keys.generations], [PARTITIONS_FIELD, partitions]))
 
@@ -257,7 +263,3 @@ def _as_of(expected: Checkpoint, found: list[bytes | None]) -> list[bytes | None
     if (parking or b"") != expected.parking.encode():
         raise Moved
     return values
-
-
-def _glob_literal(text: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in text)

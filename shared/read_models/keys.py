@@ -43,6 +43,11 @@ def row_name(projection: str, partition: int) -> str:
     return f"{projection}.{partition}" if partition else projection
 
 
+def glob_literal(text: str) -> str:
+    """A pattern of Redis that matches this text only."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
 class PartitionKeys:
     """The keys of one generation of one partition of a projection."""
 

@@ -19,8 +19,6 @@ from projector import crew
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS, Registered
 from projector.projections.orders import ORDERS, OrderDocument
-from projector.verification import orders as verification
-from projector.verification import plain
 from shared.aggregates import EVENT_TYPES
 
 NEWER_VERSION = 3  # of OrderPlaced
@@ -43,20 +41,15 @@ def marked(before: OrderDocument | None) -> str:
 
 
 def fold_otherwise() -> None:
-    """Registers the other code, and what a plain fold of it is."""
+    """Registers the other code."""
 
     def apply(order_id: str, before: OrderDocument | None, recorded: RecordedEvent[Any]) -> OrderDocument:
         after = ORDERS.apply(order_id, before, recorded)
         return msgspec.structs.replace(after, tracking_number=marked(before))
 
-    async def fold_orders(*arguments: Any) -> dict[str, plain.PlainOrder]:
-        orders = await plain.fold_orders(*arguments)
-        return {order_id: {**order, "tracking_number": MARK * order["version"]} for order_id, order in orders.items()}
-
     other = Registered(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
     for module in (crew, admin):
         vars(module)["PROJECTIONS"] = tuple(other if one.projection is ORDERS else one for one in PROJECTIONS)
-    vars(verification)["fold_orders"] = fold_orders
 
 
 RELEASES = {"newer-event": know_newer_event, "other-code": fold_otherwise}

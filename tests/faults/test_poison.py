@@ -48,8 +48,8 @@ async def test_an_operator_sees_what_is_parked_mends_it_and_tries_it_again(
 
     assert f"orders has parked 1 streams:\n  {what}; 1 later events wait" in status
     assert "    Traceback (most recent call last):" in status
-    assert "1 streams are parked" in verified
-    assert f"order a is parked before position {position}" in verified
+    assert "1 documents are parked" in verified
+    assert f"document a is parked before position {position}" in verified
     assert f"a is still parked before {what}" in again
 
     stack.sick.clear()
@@ -113,5 +113,5 @@ async def test_a_rebuild_says_how_many_streams_it_could_not_finish_and_does_not_
 
     parking = await orders("rebuild", "orders", code=1, PROJECTOR_ON_POISON="park")
 
-    assert "1 streams are parked" in parking
+    assert "1 documents are parked" in parking
     assert "OrderTeleported" in parking

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from projector.folding import record
 from projector.projection import RecordedEvent
+from projector.routing import record
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,

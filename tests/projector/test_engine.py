@@ -12,9 +12,10 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.engine import Engine
-from projector.folding import Changes, PoisonEvent
+from projector.folding import Changes
 from projector.lease import try_acquire
 from projector.projections.orders import ORDERS, OrderDocument
+from projector.routing import PoisonEvent
 from projector.session import open_session
 from projector.stores import Batch, Fenced, Verdict
 from projector.stores.redis import RedisStore

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.folding import changes, documents_needed, fold, route
+from projector.folding import changes, fold
 from projector.projection import Entry
 from projector.projections.orders import ORDERS, OrderDocument
+from projector.routing import documents_needed, route
 from shared.aggregates.order import OrderItemRemoved
 from shared.eventstore.codec import UnknownEventType
 from shared.eventstore.log import StoredEvent

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from projector.folding import record
 from projector.projection import OutOfOrder
 from projector.projections.orders import ORDERS, OrderDocument, OrderItem
+from projector.routing import record
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,

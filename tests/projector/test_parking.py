@@ -18,10 +18,11 @@ from redis.asyncio import Redis
 
 from projector import engine as engine_module
 from projector.engine import Engine
-from projector.folding import PoisonEvent, fold, fold_batch, record, route
+from projector.folding import fold, fold_batch
 from projector.lease import Lease, try_acquire
 from projector.projection import D, Entry, Projection, RecordedEvent
 from projector.projections.orders import ORDERS, OrderDocument
+from projector.routing import PoisonEvent, record, route
 from projector.session import Session, open_session
 from projector.stores import EVERYTHING, Fenced
 from shared.aggregates.order import OrderEvent

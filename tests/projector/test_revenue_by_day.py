@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from projector.folding import record
 from projector.projection import Contribution, Entry, OutOfOrder
 from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
+from projector.routing import record
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,

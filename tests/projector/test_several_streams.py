@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 
 from projector.document_cache import DocumentCache
 from projector.engine import Engine
-from projector.folding import PoisonEvent, fold, route
+from projector.folding import fold
 from projector.lease import try_acquire
 from projector.projection import Entry, Projection, RecordedEvent
+from projector.routing import PoisonEvent, route
 from projector.session import Session
 from projector.stores import Store
 from projector.stores.postgres import PostgresStore
@@ -122,6 +123,7 @@ def orders_of_each(*order_ids: str) -> dict[str, Customer]:
     return {name: Customer(orders, len(orders)) for name, orders in {**expected, EVERYBODY: order_ids}.items()}
 
 
+@pytest.mark.promise("read-models", "A document may be folded from several streams")
 @pytest.mark.parametrize("batch_size", [1, 2, 1_000])
 async def test_a_document_goes_on_with_the_events_of_other_streams(
     batch_size: int, session: Session, stores: list[Store], recorder: Recorder
@@ -133,6 +135,7 @@ async def test_a_document_goes_on_with_the_events_of_other_streams(
     assert await documents_in(stores[0]) == orders_of_each(*"012345678")
 
 
+@pytest.mark.promise("read-models", "An event is applied in the partition of each document that it changes")
 async def test_an_event_is_handled_in_the_partition_of_each_document_that_it_changes(
     session: Session, stores: list[Store], recorder: Recorder
 ) -> None:
@@ -146,6 +149,7 @@ async def test_an_event_is_handled_in_the_partition_of_each_document_that_it_cha
         assert {partition_of(name, 2) for name in await documents_in(store)} == {number}
 
 
+@pytest.mark.promise("poison", "A parked document waits with the events of all its streams; a retry folds it on")
 async def test_a_parked_document_waits_for_the_events_of_all_its_streams_and_is_folded_on_from_there(
     session: Session, stores: list[Store], recorder: Recorder
 ) -> None:
@@ -178,6 +182,9 @@ async def test_a_parked_document_waits_for_the_events_of_all_its_streams_and_is_
     assert await documents_in(store) == orders_of_each(*map(str, range(13)))
 
 
+@pytest.mark.promise(
+    "read-models", "An event is applied to all of its documents, or to none where it stops the projection"
+)
 async def test_an_event_that_is_not_passed_changes_none_of_its_documents(
     session: Session, stores: list[Store], recorder: Recorder
 ) -> None:

@@ -13,9 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from projector.folding import changes, fold, record, route
+from projector.folding import changes, fold
 from projector.projection import Projection
 from projector.projections import PROJECTIONS
+from projector.routing import record, route
 from shared.aggregates import EVENT_TYPES
 from shared.aggregates.order import (
     OrderCancelled,

@@ -25,7 +25,7 @@ from projector.projection import Contribution, IndexEntry
 from projector.projections.revenue_by_day import REVENUE
 from projector.stores import Batch, Verdict
 from projector.stores.postgres import PostgresStore
-from projector.verification import plain
+from projector.stores.postgres_shelf import PostgresShelf
 from query_service.live import stream_filter as followed_log
 from query_service.live.stream_filter import StreamFilter
 from query_service.read_models.revenue_by_day import RevenueReader
@@ -208,10 +208,9 @@ async def apply(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 
 async def verify_a_page(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """What a verification of a read model does again and again."""
-    async with pool.acquire() as log:
-        ids = await anext(plain.pages_of_orders(log))  # type: ignore[arg-type]
-        assert len(await plain.origins(log, ids)) == len(ids)  # type: ignore[arg-type]
-        assert len(await plain.fold_orders(log, [], EVENTS)) == 0  # type: ignore[arg-type]
+    inspection = PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1).inspection(1)
+    ids = await anext(inspection.document_ids(500))
+    assert len((await inspection.read(ids, [])).documents) == len(ids) > 0
 
 
 HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {

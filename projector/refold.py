@@ -1,0 +1,133 @@
+"""Folds the log again, through a projection alone: one event after the other, from the start."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain
+from operator import add
+from typing import Any, Generic
+
+import msgspec
+
+from projector.projection import Contribution, D, Entry, Projection
+from projector.routing import PoisonEvent, record
+from shared.eventstore.log import StoredEvent
+
+MAX_STOPPED = 1_000  # documents whose fold stopped; with more, the projection is broken
+
+_SCHEMA = """
+create table documents (id text primary key, document blob) without rowid;
+create table entries (name text, entry text, primary key (name, entry)) without rowid;
+"""
+_CACHE_KIB = 32 * 1024
+
+Lines = dict[tuple[str, ...], tuple[int, ...]]  # of a rollup: key -> sums
+
+
+class Refold(Generic[D]):
+    """Documents and entries as of `position`, in a temporary file, so that memory is bounded.
+
+    A document stays before the first event that cannot be applied to it, as one that is parked.
+    """
+
+    def __init__(self, projection: Projection[D], database: sqlite3.Connection) -> None:
+        self.position = 0
+        self.lines: dict[str, Lines] = {one.name: {} for one in projection.rollups}
+        self._projection = projection
+        self._database = database
+        self._decoder = msgspec.json.Decoder(projection.document)
+        self._stopped: set[str] = set()
+
+    def apply(self, events: Sequence[StoredEvent]) -> set[str]:
+        """Folds events that follow `position`; the ids of the documents that they change.
+
+        Raises `PoisonEvent` for an event of which the projection cannot tell which documents it changes, and when too
+        many documents have stopped.
+        """
+        before: dict[str, D | None] = {}
+        after: dict[str, D | None] = {}
+        for event in map(record, events):
+            try:
+                document_ids = self._projection.route(event)
+            except Exception as error:
+                raise PoisonEvent(event, "", error) from error
+            for document_id in document_ids:
+                if document_id not in after:
+                    before[document_id] = after[document_id] = self.document(document_id)
+                if document_id in self._stopped:
+                    continue
+                try:
+                    after[document_id] = self._projection.apply(document_id, after[document_id], event)
+                except Exception as error:
+                    self._stopped.add(document_id)
+                    if len(self._stopped) > MAX_STOPPED:
+                        raise PoisonEvent(event, document_id, error) from error
+        self._save(before, after)
+        if events:
+            self.position = events[-1].position
+        return set(after)
+
+    def document(self, document_id: str) -> D | None:
+        row = self._database.execute("select document from documents where id = ?", (document_id,)).fetchone()
+        return None if row is None or row[0] is None else self._decoder.decode(row[0])
+
+    def count(self) -> int:
+        return int(self._database.execute("select count(*) from documents").fetchone()[0])
+
+    def pages(self, size: int) -> Iterator[list[str]]:
+        """The ids of all documents, in order; also of those that stopped before their first event."""
+        last = ""
+        while rows := self._database.execute(
+            "select id from documents where id > ? order by id limit ?", (last, size)
+        ).fetchall():
+            last = rows[-1][0]
+            yield [row[0] for row in rows]
+
+    def knows(self, document_id: str) -> bool:
+        return self._database.execute("select 1 from documents where id = ?", (document_id,)).fetchone() is not None
+
+    def lists(self, name: str, entry: str) -> bool:
+        """Whether an index of that name has the entry."""
+        found = self._database.execute("select 1 from entries where name = ? and entry = ?", (name, entry))
+        return found.fetchone() is not None
+
+    def _save(self, before: Mapping[str, D | None], after: Mapping[str, D | None]) -> None:
+        encode = msgspec.json.encode
+        with self._database:
+            self._database.executemany(
+                "insert or replace into documents values (?, ?)",
+                [(name, None if document is None else encode(document)) for name, document in after.items()],
+            )
+            entries = self._projection.entries
+            gone = chain.from_iterable(entries(document) for document in before.values() if document is not None)
+            self._database.executemany("delete from entries where name = ? and entry = ?", self._index(gone, -1))
+            new = chain.from_iterable(entries(document) for document in after.values() if document is not None)
+            self._database.executemany("insert or replace into entries values (?, ?)", self._index(new, 1))
+
+    def _index(self, entries: Iterable[Entry], sign: int) -> list[tuple[str, str]]:
+        """Counts contributions in the rollups' lines; answers the entries of indexes."""
+        listed = []
+        for name, entry in entries:
+            if isinstance(entry, Contribution):
+                self._count(self.lines[name], entry, sign)
+            else:
+                listed.append((name, entry))
+        return listed
+
+    def _count(self, lines: Lines, contribution: Contribution, sign: int) -> None:
+        amounts = tuple(sign * amount for amount in contribution.amounts)
+        line = tuple(map(add, lines.get(contribution.key, (0,) * len(amounts)), amounts))
+        if any(line):
+            lines[contribution.key] = line
+        else:
+            lines.pop(contribution.key, None)
+
+
+@contextmanager
+def open_refold(projection: Projection[Any]) -> Iterator[Refold[Any]]:
+    """An empty one; its file is removed at the end."""
+    with closing(sqlite3.connect("")) as database:  # no name: a temporary file of SQLite's own
+        database.executescript(f"pragma cache_size = -{_CACHE_KIB}; pragma synchronous = off;{_SCHEMA}")
+        yield Refold(projection, database)
