@@ -182,9 +182,7 @@ async def test_a_parked_document_waits_for_the_events_of_all_its_streams_and_is_
     assert await documents_in(store) == orders_of_each(*map(str, range(13)))
 
 
-@pytest.mark.promise(
-    "read-models", "An event that stops a projection changes none of its documents"
-)
+@pytest.mark.promise("read-models", "An event that stops a projection changes none of its documents")
 async def test_an_event_that_is_not_passed_changes_none_of_its_documents(
     session: Session, stores: list[Store], recorder: Recorder
 ) -> None:
