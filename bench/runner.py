@@ -115,7 +115,7 @@ def as_line(result: Result) -> str:
     """One line for a terminal."""
     text = f"{result.row:>2}  {result.measure}: {result.value:,.4g} {result.unit}"
     if result.ratio is not None:
-        text += f", {result.ratio:.2f}x of {result.against}"
+        text += f", {result.ratio:.2f}x vs. {result.against}"
     if result.goal is not None:
         text += f" ({result.goal.bound} {result.goal.limit:g}{'x' if result.goal.of == 'ratio' else ''}:"
         text += " reached)" if result.reached else f" NOT reached, {result.share:.0%})"

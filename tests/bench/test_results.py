@@ -21,7 +21,7 @@ def result(ours: list[float], theirs: list[float], goal: Goal | None, row: int =
 
 def run(**shares: float) -> Run:
     """A run in which those rows reached such a share of their goal."""
-    rows = {"append": 1, "place_order": 3, "read_order": 4, "rebuild": 6, "several_streams": 15}
+    rows = {"append": 1, "place_order": 3, "read_order": 4, "rebuild": 6, "hot_stream": 14, "several_streams": 15}
     results = [result([share], [1.0], Goal("at least", 1.0), rows[name]) for name, share in shares.items()]
     return Run(taken_at=datetime.now(UTC), scale="check", machine=MACHINE, results=results)
 
@@ -56,16 +56,16 @@ def test_what_was_slow_once_is_tried_again_alone_and_in_more_rounds() -> None:
     def take(names: list[str], scale: Scale) -> Run:
         asked.append((names, scale.rounds))
         return (
-            run(append=1.0, place_order=0.69, read_order=0.7, rebuild=1.0, several_streams=2.0)
+            run(append=1.0, place_order=0.69, read_order=0.7, rebuild=1.0, hot_stream=1.0, several_streams=2.0)
             if len(asked) == 1
             else run(place_order=0.9)
         )
 
     assert check.check(take) == []
-    names = ["append", "place_order", "read_order", "rebuild", "several_streams"]
+    names = ["append", "place_order", "read_order", "rebuild", "hot_stream", "several_streams"]
     assert asked == [(names, 1), (["place_order"], 5)]
 
 
 def test_what_was_slow_twice_fails() -> None:
     slow = check.check(lambda names, _: run(**dict.fromkeys(names, 0.69)))
-    assert sorted(slow) == ["append", "place_order", "read_order", "rebuild", "several_streams"]
+    assert sorted(slow) == ["append", "hot_stream", "place_order", "read_order", "rebuild", "several_streams"]
