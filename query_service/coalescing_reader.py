@@ -35,7 +35,7 @@ from query_service.tracking_connection import TrackingConnection
 from shared.errors import Unavailable
 from shared.eventstore.token import ConsistencyToken
 from shared.metrics import REDIS_BATCH_READS, REMEMBERED_READS
-from shared.read_models.keys import PLACE_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
+from shared.read_models.keys import SORT_KEY_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
 from shared.redis import REDIS_DOWN, is_cluster
 
 # Keys read in one round trip; Redis does nothing else meanwhile (about a millisecond).
@@ -179,7 +179,7 @@ class CoalescingReader:
             names.append(keys.generations)
         starts = [argument for read in reads.pages for argument in (read.start or "+", read.limit)]
         counts = len(reads.documents), len(reads.pages)
-        arguments = [*counts, keys.documents, PLACE_TIME_DIGITS, *live, *starts]
+        arguments = [*counts, keys.documents, SORT_KEY_TIME_DIGITS, *live, *starts]
         on_answer = partial(self._on_answer, live, partition, reads)
         if self._tracking is not None:
             answer: list[Any] = await self._tracking.call(names, arguments, on_answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Path, Request
-from pydantic import ConfigDict, Field, StrictInt, with_config
+from pydantic import ConfigDict, Field, StrictInt, StringConstraints, with_config
 from starlette.responses import Response
 from typing_extensions import TypedDict
 from uuid_utils import uuid7
@@ -15,13 +15,17 @@ from command_service.api.commands import ANY_CHANGE, STALE, CommandRoute, carry_
 from command_service.domain import order
 from command_service.domain.order import MAX_LINES, MAX_TOTAL
 from shared.aggregates.order import OrderLine
-from shared.http.fields import Id, ProductId
+from shared.http.fields import Id
 
 DESCRIPTION = "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
 
 # --- bodies --------------------------------------------------------------------------------------------------------
 
+PRODUCT_ID_PATTERN = (
+    r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$"  # no space at either end
+)
+ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, min_length=1, max_length=64)]
 Quantity = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 UnitPrice = Annotated[StrictInt, Field(ge=0, le=1_000_000_000, description="minor units (pence, cents)")]
 

@@ -23,7 +23,7 @@ from shared.aggregates.order import (
     PaymentConfirmed,
     ShippingAddressChanged,
 )
-from shared.read_models import keys
+from shared.read_models import keys, order_indexes
 
 
 class OrderItem(msgspec.Struct, frozen=True, gc=False):
@@ -126,10 +126,10 @@ def entries(document: OrderDocument) -> frozenset[Entry]:
     status, customer_id = document.status, document.customer_id
     return frozenset(
         (
-            (keys.ALL, place),
-            (keys.with_status(status), place),
-            (keys.of_customer(customer_id), place),
-            (keys.of_customer_with_status(customer_id, status), place),
+            (order_indexes.ALL, place),
+            (order_indexes.with_status(status), place),
+            (order_indexes.of_customer(customer_id), place),
+            (order_indexes.of_customer_with_status(customer_id, status), place),
         )
     )
 

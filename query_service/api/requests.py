@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from shared.errors import Malformed
-from shared.read_models.keys import is_place
+from shared.read_models.keys import is_index_entry
 
 MAX_WAIT_SECONDS = 30
 
@@ -42,7 +42,7 @@ def decode_cursor(cursor: str) -> str:
         entry = base64.b64decode(padded, altchars="-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         raise MalformedCursor from None
-    if not is_place(entry):
+    if not is_index_entry(entry):
         raise MalformedCursor
     return entry
 

@@ -33,7 +33,7 @@ from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
-from shared.read_models import keys
+from shared.read_models import order_indexes
 
 # --- reader --------------------------------------------------------------------------------------------------------
 
@@ -54,10 +54,10 @@ class OrdersReader:
 
 def _index(customer_id: str | None, status: OrderStatus | None) -> str:
     if customer_id is None:
-        return keys.ALL if status is None else keys.with_status(status)
+        return order_indexes.ALL if status is None else order_indexes.with_status(status)
     if status is None:
-        return keys.of_customer(customer_id)
-    return keys.of_customer_with_status(customer_id, status)
+        return order_indexes.of_customer(customer_id)
+    return order_indexes.of_customer_with_status(customer_id, status)
 
 
 # --- documents, as OpenAPI shows them: the routes answer the bytes that the projector rendered ----------------------

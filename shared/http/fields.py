@@ -1,4 +1,4 @@
-"""Types of request values that both services check in the same way."""
+"""Types of request values that both services validate."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 
-# Not of dots alone: clients and proxies take `/orders/..` for `/`, so nothing could address such an order.
+# Not of dots alone: clients and proxies take `/<collection>/..` for `/`, so no request could address such an id.
 ID_PATTERN = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
-PRODUCT_ID_PATTERN = (
-    r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$"  # no space at either end
-)
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=64)]
-ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, min_length=1, max_length=64)]
 
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
-# By the driver of PostgreSQL: what it stored for them would be read as times that no arithmetic can be done with.
-_TAKEN_FOR_INFINITY = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+# PostgreSQL's driver stores these as infinities, which it reads back as times without arithmetic.
+_STORED_AS_INFINITY = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def _only_rfc3339(value: object) -> object:
@@ -43,7 +39,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 def _finite(value: datetime) -> datetime:
-    if value in _TAKEN_FOR_INFINITY:
+    if value in _STORED_AS_INFINITY:
         raise ValueError("should be later than the first moment of year 1 and earlier than the last one of 9999")
     return value
 

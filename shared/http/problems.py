@@ -101,7 +101,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _pointer(loc: Sequence[str | int]) -> str:
-    """A JSON Pointer into the body (`#/items/0/quantity`), or `query/limit`, `path/order_id`, `header/if-match`."""
+    """A JSON Pointer into the body (`#/items/0/quantity`), or `query/limit`, `path/id`, `header/if-match`."""
     place, *rest = loc
     steps = [str(step).replace("~", "~0").replace("/", "~1") for step in rest]
     return "/".join(["#" if place == "body" else str(place), *steps])

@@ -11,7 +11,7 @@ may touch them all:
                                          (`shared.read_models.poison`)
     {orders.0}:parked       sorted set   the ids of those documents, by the event's position
     {orders.0}:retry        set          those that somebody wants tried again
-    {orders.0}:<index>      sorted set   the documents of an index, as places, see `sort_key`
+    {orders.0}:<index>      sorted set   the documents of an index by their sort keys, see `sort_key`
     {orders.0}:checkpoints  channel      each new checkpoint, see `shared.read_models.checkpoint_message`
     {orders.0}.generations  hash         which generations there are, see `Generations`; of partition 0 alone
 
@@ -29,7 +29,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
-from shared.aggregates.order import OrderStatus
 from shared.eventstore.token import ConsistencyToken
 
 
@@ -163,29 +162,13 @@ class Generations(NamedTuple):
 PARTITIONS_FIELD = "partitions:"  # of the hash `generations`, and a generation's number
 
 
-# Indexes of the orders. Ids hold no colon, so the names cannot collide.
-ALL = "all"
-
-
-def with_status(status: OrderStatus) -> str:
-    return "status:" + status
-
-
-def of_customer(customer_id: str) -> str:
-    return f"customer:{customer_id}"
-
-
-def of_customer_with_status(customer_id: str, status: OrderStatus) -> str:
-    return "customer:" + customer_id + ":status:" + status
-
-
-# A sorted set whose scores are all equal is ordered by its members' bytes (ZRANGE … BYLEX,
-# https://redis.io/docs/latest/commands/zrange/), and a member may then start with its sort key: "Lexicographical
-# indexes" in https://redis.io/docs/latest/develop/clients/patterns/indexes/. So a member *is* a place in a total order:
-# a page starts exactly after its cursor however many orders share an instant or arrive meanwhile, which neither
-# offsets nor scores (doubles, with ties) can promise.
-PLACE_TIME_DIGITS = 15
-_PLACE = re.compile(rf"[0-9a-f]{{{PLACE_TIME_DIGITS}}}[A-Za-z0-9._-]{{1,64}}", re.ASCII)
+# A sorted set whose scores are all equal is ordered by the bytes of its members (ZRANGE … BYLEX,
+# https://redis.io/docs/latest/commands/zrange/), and a member may start with its sort key ("Lexicographical indexes" in
+# https://redis.io/docs/latest/develop/clients/patterns/indexes/). So the entries of an index are totally ordered: a
+# page starts exactly after its cursor however many documents share an instant or arrive meanwhile. Neither offsets nor
+# scores (doubles, with ties) can promise that.
+SORT_KEY_TIME_DIGITS = 15
+_INDEX_ENTRY = re.compile(rf"[0-9a-f]{{{SORT_KEY_TIME_DIGITS}}}[A-Za-z0-9._-]{{1,64}}", re.ASCII)
 _YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -193,8 +176,8 @@ def sort_key(at: datetime, document_id: str) -> str:
     """Sorts by time, then by id. Microseconds since year 1, which are never negative, in hexadecimal."""
     since = at - _YEAR_ONE
     microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return f"{microseconds:0{PLACE_TIME_DIGITS}x}{document_id}"
+    return f"{microseconds:0{SORT_KEY_TIME_DIGITS}x}{document_id}"
 
 
-def is_place(text: str) -> bool:
-    return _PLACE.fullmatch(text) is not None
+def is_index_entry(text: str) -> bool:
+    return _INDEX_ENTRY.fullmatch(text) is not None

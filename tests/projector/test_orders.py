@@ -20,7 +20,7 @@ from shared.aggregates.order import (
     OrderStatus,
     ShippingAddressChanged,
 )
-from shared.read_models.keys import is_place, sort_key
+from shared.read_models.keys import is_index_entry, sort_key
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
 from tests.projector.histories import recorded, stored
 
@@ -173,4 +173,4 @@ def test_places_sort_by_time_and_then_by_id_as_text() -> None:
     places = [sort_key(at, order_id) for at in moments for order_id in ("10", "9", "a", "aa")]
 
     assert sorted(places) == places
-    assert all(map(is_place, places))
+    assert all(map(is_index_entry, places))

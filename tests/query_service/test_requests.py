@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from query_service.api.requests import MalformedCursor, decode_cursor, encode_cursor, matches, preferred_wait
-from shared.read_models.keys import is_place, sort_key
+from shared.read_models.keys import is_index_entry, sort_key
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_a_cursor_leads_back_to_its_place(at: datetime, order_id: str) -> None:
 @given(st.text(max_size=200))
 def test_any_text_is_a_cursor_to_a_place_or_is_refused(text: str) -> None:
     with suppress(MalformedCursor):
-        assert is_place(decode_cursor(text))
+        assert is_index_entry(decode_cursor(text))
