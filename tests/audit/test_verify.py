@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import os
-import pty
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from cli.auditing.verification import verify
 from cli.stack.embedded_server import free_port
 from tests.audit.evidence import TOOL, Connection, Log, append_orders, audit, verify_log
 from tests.audit.tampering import HEAD_FOLLOWS, LAST, rehash, shift
+from tests.orders_command import shown_on_a_terminal
 
 
 def test_an_intact_log_is_answered_with_its_head(untouched: Log) -> None:
@@ -142,12 +140,7 @@ def test_the_role_of_auditors_may_do_all_that_it_takes(untouched: Log) -> None:
 
 
 def test_a_terminal_is_shown_progress(untouched: Log) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "cli", "audit", "verify", "--database-url", untouched.url]
-    subprocess.run(command, stdout=theirs, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"})
-    os.close(theirs)
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
+    shown = shown_on_a_terminal("audit", "verify", "--database-url", untouched.url)
     assert "verifying" in shown
     assert f"{LAST}/{LAST}" in shown
 

@@ -6,8 +6,8 @@ import asyncio
 import sys
 
 from tests.faults.shop import Servers, Shop
+from tests.orders_command import environment
 from tests.roles import url_of
-from tests.stack.orders_up import environment
 
 
 class Operator:

@@ -21,9 +21,9 @@ from cli.stack.processes import last_lines, launch
 from cli.stack.service import Service
 from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.independent_folds import assert_read_models_equal_the_log
+from tests.orders_command import REPOSITORY
 from tests.roles import Role, url_of
 from tests.running import eventually, free_ports
-from tests.stack.orders_up import REPOSITORY
 from tests.system.customers import Customers
 
 _ROLES: dict[str, Role] = {

@@ -16,9 +16,10 @@ import pytest
 
 from cli.stack.descriptor import Process, Stack
 from cli.stack.processes import Account, open_to, unprivileged_account
+from tests.orders_command import REPOSITORY, run_orders
 from tests.running import wait_until
 from tests.stack.conftest import StartUp, running, start_up
-from tests.stack.orders_up import REPOSITORY, OrdersUp, living, orders
+from tests.stack.orders_up import OrdersUp, living
 
 __all__ = ["running", "start_up"]  # fixtures
 
@@ -54,7 +55,7 @@ def test_survivors_of_a_killed_run_are_stopped_and_strangers_are_left_alone(tmp_
             }
         )
         stack.save(tmp_path)
-        refused = orders("up", "--data-dir", str(tmp_path), "--command-port", "8001", "--query-port", "8001")
+        refused = run_orders("up", "--data-dir", str(tmp_path), "--command-port", "8001", "--query-port", "8001")
         assert f"stopped valkey (process {survivor.pid})" in refused.stdout
         assert survivor.wait(5) == -signal.SIGTERM
         assert stranger.poll() is None

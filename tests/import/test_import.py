@@ -6,14 +6,11 @@ import asyncio
 import csv
 import gzip
 import os
-import pty
 import re
 import signal
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,12 +23,12 @@ import pytest
 from cli.stack.descriptor import Process as StackProcess
 from cli.stack.descriptor import Stack
 from shared.settings import Settings
+from tests.orders_command import shown_on_a_terminal, start_orders, wait_for_end
 from tests.roles import settings_of
 from tests.running import eventually, free_ports, running_command_service
 
 SAMPLE = Path(__file__).parents[1] / "data" / "online_retail_sample.csv.gz"
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -51,25 +48,13 @@ class Run:
         return accepted, rejected, already_there
 
 
-def start(cwd: Path, *arguments: str, output: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
-    """`orders` in a process of its own. Not one of asyncio's: after those, closing uvloop's loop hung at times."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli", *arguments],
-        cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), **environment},
-        stdout=output,
-        stderr=output,
-        text=True,
-    )
-
-
 def start_import(cwd: Path, file: Path, url: str, *options: str) -> subprocess.Popen[str]:
-    return start(cwd, "import", str(file), "--command-url", url, *options)
+    return start_orders("import", str(file), "--command-url", url, *options, cwd=cwd)
 
 
 async def finish(process: subprocess.Popen[str]) -> Run:
-    stdout, stderr = await asyncio.to_thread(process.communicate)
-    return Run(process.returncode, stdout, stderr)
+    ended = await asyncio.to_thread(wait_for_end, process)
+    return Run(ended.returncode, ended.stdout, ended.stderr)
 
 
 async def orders_import(cwd: Path, file: Path, url: str, *options: str) -> Run:
@@ -198,22 +183,9 @@ async def test_a_second_run_changes_nothing_and_says_so(
 
 async def test_on_a_terminal_a_bar_shows_how_many_are_placed_and_how_fast(command_url: str, tmp_path: Path) -> None:
     file = csv_file(tmp_path, *(one_line(str(invoice)) for invoice in range(50)))
-    ours, terminal = pty.openpty()
     arguments = "import", str(file), "--command-url", command_url
-    process = start(tmp_path, *arguments, output=terminal, TERM="xterm", COLUMNS="120", NO_COLOR="1")
-    os.close(terminal)
-    shown = await asyncio.to_thread(everything_shown, ours)
-    assert process.wait() == 0, shown
+    shown = await asyncio.to_thread(shown_on_a_terminal, *arguments, cwd=tmp_path)
     assert re.search(r"placing orders .*━━━.* 50/50 .*\d orders/s", shown)
-
-
-def everything_shown(terminal: int) -> str:
-    """Until nobody holds its other end."""
-    shown = b""
-    with open(terminal, "rb", buffering=0) as screen, suppress(OSError):  # that is how Linux says so
-        while chunk := screen.read(4096):
-            shown += chunk
-    return shown.decode()
 
 
 async def test_every_invoice_is_in_the_log_or_in_the_rejects_file(
@@ -259,7 +231,7 @@ async def test_an_import_waits_for_a_service_that_is_not_up_yet(settings: Settin
     assert (run.exit_code, run.summary) == (0, (50, 0, 0)), run.stderr
 
 
-async def test_someone_else_at_the_address_is_recognised_at_once(query_url: str, tmp_path: Path) -> None:
+async def test_another_server_at_the_address_is_recognised_at_once(query_url: str, tmp_path: Path) -> None:
     run = await orders_import(tmp_path, csv_file(tmp_path, one_line("1"), one_line("2")), query_url)
     assert (run.exit_code, run.summary) == (1, (0, 0, 0))
     assert "which the order command service does not" in run.stderr
@@ -289,14 +261,15 @@ async def test_an_interrupted_import_says_how_to_resume_and_the_next_run_places_
     assert await connection.fetchval("select position from log_head") == count
 
 
-def start_command_service(cwd: Path, settings: Settings) -> subprocess.Popen[str]:
+def start_command_service(settings: Settings) -> subprocess.Popen[str]:
     """A process of its own, so that it can be killed."""
     own = settings_of(settings, "orders_command")
-    urls = {
+    settings_of_service = {
+        "COMMAND_PORT": str(own.command_port),
         "DATABASE_URL": own.database_url.get_secret_value(),
         "REDIS_URL": own.redis_url.get_secret_value(),
     }
-    return start(cwd, "run", "command", output=subprocess.DEVNULL, COMMAND_PORT=str(own.command_port), **urls)
+    return start_orders("run", "command", output=subprocess.DEVNULL, env=settings_of_service)
 
 
 async def test_an_import_outlives_a_killed_command_service_and_places_every_order_once(
@@ -304,13 +277,13 @@ async def test_an_import_outlives_a_killed_command_service_and_places_every_orde
 ) -> None:
     count = 1_000
     file = csv_file(tmp_path, *(one_line(str(invoice)) for invoice in range(count)))
-    service = start_command_service(tmp_path, settings)
+    service = start_command_service(settings)
     try:
         process = start_import(tmp_path, file, f"http://127.0.0.1:{settings.command_port}", "--concurrency", "8")
         await eventually(lambda: connection.fetchval("select position >= 50 from log_head"))
         service.kill()
         service.wait()
-        service = start_command_service(tmp_path, settings)
+        service = start_command_service(settings)
         run = await finish(process)
     finally:
         service.terminate()
@@ -326,7 +299,7 @@ async def test_without_an_address_the_running_stack_is_found_by_its_data_directo
 ) -> None:
     Stack(supervisor=StackProcess.of(os.getpid()), command_url=command_url).save(tmp_path)
     file = csv_file(tmp_path, one_line("1"))
-    process = start(tmp_path, "import", str(file), "--data-dir", str(tmp_path))
+    process = start_orders("import", str(file), "--data-dir", str(tmp_path), cwd=tmp_path)
     assert (await finish(process)).summary == (1, 0, 0)
 
 

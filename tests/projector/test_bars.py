@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
 import re
-import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -17,8 +13,8 @@ from rich.console import Console
 from cli.projection_admin.progress import progress_bars
 from shared.settings import Settings
 from tests.orders import placed
+from tests.orders_command import shown_on_a_terminal
 from tests.recording import Recorder
-from tests.stack.orders_up import environment
 
 ORDERS = 400
 
@@ -54,28 +50,8 @@ def test_what_remains_is_told_though_the_log_grows_meanwhile() -> None:
 
 async def on_a_terminal(settings: Settings, *arguments: str, **added: str) -> str:
     """Everything that `orders projections` shows there."""
-    ours, terminal = pty.openpty()
     servers = {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "cli", "projections", *arguments),
-        env=environment(**servers, **added, TERM="xterm", COLUMNS="120", NO_COLOR="1"),
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    )
-    os.close(terminal)
-    shown = await asyncio.to_thread(everything_on, ours)
-    assert await process.wait() == 0, shown
-    return shown
-
-
-def everything_on(terminal: int) -> str:
-    """Until nobody holds its other end."""
-    shown = b""
-    with open(terminal, "rb", buffering=0) as screen, suppress(OSError):  # that is how Linux says so
-        while chunk := screen.read(4096):
-            shown += chunk
-    return shown.decode()
+    return await asyncio.to_thread(shown_on_a_terminal, "projections", *arguments, env={**servers, **added})

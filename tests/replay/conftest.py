@@ -3,14 +3,13 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.orders_command import run_orders
 from tests.roles import url_of
-from tests.stack.orders_up import environment
 
 
 @dataclass(frozen=True)
@@ -21,18 +20,8 @@ class Replay:
     database_url: str
 
     async def __call__(self, *arguments: str, **added: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-P", "-m", "cli", "replay", *arguments],
-            cwd=self.directory,
-            env=environment(**{"DATABASE_URL": url_of(self.database_url, "orders_auditor"), **added}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        settings = {"DATABASE_URL": url_of(self.database_url, "orders_auditor"), **added}
+        return await asyncio.to_thread(run_orders, "replay", *arguments, cwd=self.directory, env=settings)
 
     async def refused(self, code: int, *arguments: str, **added: str) -> str:
         """What it says on standard error when it ends with this code, having printed nothing else."""

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import pty
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore import log as event_log
 from tests.orders import LAMP, MUG, cancelled, paid, placed
+from tests.orders_command import shown_on_a_terminal
 from tests.recording import Recorder
 from tests.replay.conftest import Replay
 from tests.roles import url_of
-from tests.stack.orders_up import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -196,19 +192,9 @@ async def test_a_function_that_cannot_be_found_is_said_in_words(replay: Replay) 
 async def test_a_terminal_shows_how_far_it_is_and_a_pipe_only_the_result(replay: Replay, recorder: Recorder) -> None:
     await recorder.record("42", placed())
     replay.write("mine.py", COUNT)
-    terminal, screen = pty.openpty()
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-P", "-m", "cli", "replay", "--projection", "mine:positions"],
-        cwd=replay.directory,
-        env=environment(DATABASE_URL=url_of(replay.database_url, "orders_auditor"), TERM="xterm"),
-        stdout=subprocess.PIPE,
-        stderr=screen,
-        timeout=30,
-        check=True,
-    )
-    os.close(screen)
-    shown = os.read(terminal, 65536).decode()
-    os.close(terminal)
+    url = url_of(replay.database_url, "orders_auditor")
+    arguments = "replay", "--projection", "mine:positions"
+    shown = await asyncio.to_thread(shown_on_a_terminal, *arguments, cwd=replay.directory, env={"DATABASE_URL": url})
     assert "replaying" in shown
-    assert json.loads(ended.stdout) == [1]
+    piped = await replay("--projection", "mine:positions")
+    assert (json.loads(piped.stdout), piped.stderr) == ([1], "")

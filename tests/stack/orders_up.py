@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -14,30 +12,9 @@ import psutil
 from cli.stack.descriptor import Stack, load_stack
 from cli.stack.embedded_server import free_port
 from cli.stack.processes import Account, identity
+from cli.stack.service import orders_command
+from tests.orders_command import environment
 from tests.running import wait_until
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def environment(**added: str) -> dict[str, str]:
-    """Ours, less what would point a stack to other servers."""
-    ours = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
-    return {**ours, "PYTHONPATH": str(REPOSITORY), **added}
-
-
-def orders(*arguments: str, **added: str) -> subprocess.CompletedProcess[str]:
-    """Run `orders ...` to its end."""
-    command = [sys.executable, "-P", "-m", "cli", *arguments]
-    return subprocess.run(
-        command,
-        env=environment(COLUMNS="200", **added),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -62,7 +39,7 @@ class OrdersUp:
         uid, gid = self._account or (None, None)
         with self._terminal.open("w") as screen:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "cli", "up", *self.arguments],
+                orders_command("up", *self.arguments),
                 env=environment(**self._added),
                 stdin=subprocess.DEVNULL,
                 stdout=screen,

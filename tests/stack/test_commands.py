@@ -9,51 +9,53 @@ from pathlib import Path
 import pytest
 
 from cli.stack.embedded_server import free_port
-from tests.stack.orders_up import environment, orders
+from tests.orders_command import environment, run_orders
 
 
 @pytest.mark.parametrize("process", ["command", "projector", "query"])
 def test_run_names_every_setting_that_is_missing(process: str) -> None:
-    refused = orders("run", process)
-    assert (refused.returncode, refused.stdout) == (2, "orders: DATABASE_URL is not set; REDIS_URL is not set\n")
+    refused = run_orders("run", process)
+    assert (refused.returncode, refused.stderr) == (2, "orders: DATABASE_URL is not set; REDIS_URL is not set\n")
 
 
 def test_run_names_a_setting_that_is_out_of_range() -> None:
-    refused = orders("run", "query", DATABASE_URL="postgresql://", REDIS_URL="redis://", QUERY_PORT="70000")
+    refused = run_orders(
+        "run", "query", env={"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "QUERY_PORT": "70000"}
+    )
     assert refused.returncode == 2
-    assert refused.stdout.startswith("orders: QUERY_PORT: ")
-    assert refused.stdout.count("\n") == 1
+    assert refused.stderr.startswith("orders: QUERY_PORT: ")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_migrate_wants_a_database(tmp_path: Path) -> None:
-    refused = orders("migrate", "--data-dir", str(tmp_path))
+    refused = run_orders("migrate", "--data-dir", str(tmp_path))
     assert refused.returncode == 1
-    assert refused.stdout == f"orders: no database: set DATABASE_URL, or start a stack (nothing runs in {tmp_path})\n"
+    assert refused.stderr == f"orders: no database: set DATABASE_URL, or start a stack (nothing runs in {tmp_path})\n"
 
 
 def test_migrate_tells_in_words_that_the_database_does_not_answer() -> None:
-    refused = orders("migrate", DATABASE_URL=f"postgresql://orders@127.0.0.1:{free_port()}/orders")
+    refused = run_orders("migrate", env={"DATABASE_URL": f"postgresql://orders@127.0.0.1:{free_port()}/orders"})
     assert refused.returncode == 1
-    assert refused.stdout.startswith("orders: ")
-    assert "Traceback" not in refused.stdout
+    assert refused.stderr.startswith("orders: ")
+    assert "Traceback" not in refused.stderr
 
 
 def test_projections_status_wants_a_query_service(tmp_path: Path) -> None:
-    refused = orders("projections", "status", "--data-dir", str(tmp_path))
+    refused = run_orders("projections", "status", "--data-dir", str(tmp_path))
     assert refused.returncode == 1
-    assert "--query-url" in refused.stdout
+    assert "--query-url" in refused.stderr
 
 
 def test_projections_status_tells_in_words_that_the_query_service_does_not_answer() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    refused = orders("projections", "status", "--query-url", url)
+    refused = run_orders("projections", "status", "--query-url", url)
     assert refused.returncode == 1
-    assert refused.stdout.startswith(f"orders: {url}: ")
-    assert "Traceback" not in refused.stdout
+    assert refused.stderr.startswith(f"orders: {url}: ")
+    assert "Traceback" not in refused.stderr
 
 
 def test_help_lists_every_command_without_loading_what_they_need() -> None:
-    listed = orders("--help").stdout
+    listed = run_orders("--help").stdout
     for command in ("up", "run", "migrate", "import", "projections"):
         assert f" {command} " in listed
     loaded = subprocess.check_output(
@@ -65,4 +67,4 @@ def test_help_lists_every_command_without_loading_what_they_need() -> None:
 
 
 def test_import_has_its_own_help() -> None:
-    assert "--rejects" in orders("import", "--help").stdout
+    assert "--rejects" in run_orders("import", "--help").stdout

@@ -19,8 +19,9 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import ServerError
 from cli.stack.embedded_valkey import EmbeddedValkey
 from cli.stack.processes import open_to, unprivileged_account
+from tests.orders_command import environment
 from tests.running import wait_until
-from tests.stack.orders_up import environment, living
+from tests.stack.orders_up import living
 
 
 @pytest.fixture(scope="module")

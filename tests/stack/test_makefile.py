@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.stack.orders_up import REPOSITORY
+from tests.orders_command import REPOSITORY
 
 
 def dry_run(*arguments: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.orders_up import REPOSITORY
+from tests.orders_command import REPOSITORY
 
 # "Fetching" uv puts a script in its place. `touch no-uv` makes that fail, `touch uv-fails` makes uv itself fail, and
 # `touch interrupted` ends the whole set-up while uv installs the development tools.

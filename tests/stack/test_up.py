@@ -15,9 +15,10 @@ import pytest
 
 from cli.stack.embedded_server import free_port
 from cli.stack.embedded_valkey import EmbeddedValkey
+from tests.orders_command import environment, run_orders
 from tests.running import wait_until
 from tests.stack.conftest import StartUp
-from tests.stack.orders_up import OrdersUp, environment, living, orders
+from tests.stack.orders_up import OrdersUp, living
 from tests.system.curl import path_with_curl, path_with_stand_in
 
 
@@ -40,11 +41,11 @@ def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp, tmp
 
 
 def test_a_second_one_on_the_same_data_is_refused_and_told_where_the_first_is(running: OrdersUp) -> None:
-    second = orders("up", "--data-dir", str(running.data_dir), "--command-port", str(free_port()))
+    second = run_orders("up", "--data-dir", str(running.data_dir), "--command-port", str(free_port()))
     assert second.returncode == 1
-    assert f"process {running.process.pid}" in second.stdout
-    assert running.command_url in second.stdout
-    assert "Traceback" not in second.stdout
+    assert f"process {running.process.pid}" in second.stderr
+    assert running.command_url in second.stderr
+    assert "Traceback" not in second.stderr
 
 
 @pytest.mark.parametrize(("option", "other"), [("--command-port", "--query-port"), ("--query-port", "--command-port")])
@@ -52,9 +53,9 @@ def test_a_taken_port_is_refused_before_anything_starts(option: str, other: str,
     with socket.create_server(("127.0.0.1", 0)) as other_program:
         port = other_program.getsockname()[1]
         ports = [option, str(port), other, str(free_port())]
-        refused = orders("up", "--data-dir", str(tmp_path / "data"), *ports)
+        refused = run_orders("up", "--data-dir", str(tmp_path / "data"), *ports)
     assert refused.returncode == 1
-    assert refused.stdout == f"orders: port {port} is in use by another program. Choose another with {option}.\n"
+    assert refused.stderr == f"orders: port {port} is in use by another program. Choose another with {option}.\n"
     assert not (tmp_path / "data" / "postgres").exists()
 
 
@@ -82,13 +83,13 @@ def test_each_process_writes_its_own_log(running: OrdersUp) -> None:
 
 
 def test_other_commands_find_the_running_stack_by_its_data_dir(running: OrdersUp) -> None:
-    migrated = orders("migrate", "--data-dir", str(running.data_dir))
+    migrated = run_orders("migrate", "--data-dir", str(running.data_dir))
     assert (migrated.returncode, migrated.stdout) == (0, "nothing to apply\n")
 
 
 def test_projections_status_tells_how_far_each_read_model_is_behind(running: OrdersUp) -> None:
-    status = orders("projections", "status", "--data-dir", str(running.data_dir))
-    assert status.returncode == 0, status.stdout
+    status = run_orders("projections", "status", "--data-dir", str(running.data_dir))
+    assert status.returncode == 0, status.stderr
     assert re.search(r"orders .*\b(normal|warning|critical|emergency)\b", status.stdout)
 
 

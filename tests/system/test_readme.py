@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.orders_up import OrdersUp, environment
+from tests.orders_command import environment
+from tests.stack.orders_up import OrdersUp
 from tests.system.curl import path_with_curl
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,73 @@
+"""The `orders` command as a user runs it: a process of its own, its output, its terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from cli.stack.service import orders_command
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def environment(**added: str) -> dict[str, str]:
+    """That of the tests, without addresses of other servers."""
+    inherited = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    return {**inherited, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", **added}
+
+
+def start_orders(
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] = {}, output: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """Start `orders ...`. Not a process of asyncio: after those, uvloop's loop sometimes hangs when it is closed."""
+    return subprocess.Popen(
+        orders_command(*arguments),
+        cwd=cwd,
+        env=environment(**env),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        text=True,
+    )
+
+
+def run_orders(
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] = {}, seconds: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run `orders ...` to its end."""
+    return wait_for_end(start_orders(*arguments, cwd=cwd, env=env), seconds)
+
+
+def wait_for_end(process: subprocess.Popen[str], seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """What a process with pipes printed, and its exit code. Kills it after `seconds`."""
+    try:
+        stdout, stderr = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def shown_on_a_terminal(*arguments: str, cwd: Path | None = None, env: Mapping[str, str] = {}) -> str:
+    """Everything that `orders ...` writes to a terminal of 120 columns. Asserts that it succeeds."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        orders_command(*arguments),
+        cwd=cwd,
+        env=environment(TERM="xterm", NO_COLOR="1", **{"COLUMNS": "120", **env}),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    with os.fdopen(controller, "rb", buffering=0) as screen, suppress(OSError):  # Linux raises it at the end
+        while chunk := screen.read(4096):
+            shown += chunk
+    assert process.wait() == 0, shown.decode()
+    return shown.decode()
