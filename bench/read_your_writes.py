@@ -1,7 +1,7 @@
-"""Row 5: read-your-writes latency, at 500 orders a second in an open loop.
+"""Row 5: read-your-writes latency, in an open loop at 30 % of the orders that a closed loop places.
 
 The client reads each placed order with its Consistency-Token. Two times are measured: from the acknowledgement to the
-answer of that query, and from when the order was *due* to that answer.
+answer of that query, and from when the order was *due* to that answer. No goal: latencies depend on the machine.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from bench import group_sizes, orders
 from bench.http_connection import json_request
 from bench.load import Flow, FlowReport, Plan, Report, run
-from bench.result import Goal, Result, percentile
+from bench.result import Result, percentile
 from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers, Services
 
-RATE = 500.0
+LOAD = 0.3  # of the capacity
 CONNECTIONS = 64
 CATCH_UP_SECONDS = 60.0
 PERCENTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
@@ -27,20 +27,21 @@ PERCENTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 def measure(servers: Servers, scale: Scale) -> list[Result]:
     short = scale.short
     with servers.services(servers.database(), commands=1, queries=1) as services:
-        reports = [_load(services, short) for _ in range(short.rounds)]
-        grouped = group_sizes.of_service(services.port("command")).summary()
+        capacity = run(_plan(services, short)).per_second()
+        before = group_sizes.of_service(services.port("command"))
+        reports = [_load(services, short, LOAD * capacity) for _ in range(short.rounds)]
+        grouped = group_sizes.of_service(services.port("command")).summary(before)
     reads = [report.flows[0].reads for report in reports]
     end_to_end = [report.flows[0].end_to_end for report in reports]
-    notes = [reports[-1].cpu_summary(), reports[-1].send_delay_summary(), grouped]
-    goals = {0.5: Goal("at most", 5.0, "value"), 0.99: Goal("at most", 25.0, "value")}
+    at_rate = f"at {LOAD * capacity:,.0f} orders/s"
+    notes = [at_rate, reports[-1].cpu_summary(), reports[-1].send_delay_summary(), grouped]
     return [
         Result(
             row=5,
             label=f"{label}, p{100 * share:g}",
-            measure=f"p{100 * share:g}, {what}, {RATE:.0f} orders/s",
+            measure=f"p{100 * share:g}, {what}, at {LOAD:.0%} of the capacity",
             unit="ms",
             ours=[percentile(each, share) for each in values],
-            goal=goals[share] if values is reads else None,
             n=sum(report.flows[0].answers for report in reports),
             client_cpu=max(report.client_cpu for report in reports),
             notes=notes,
@@ -50,22 +51,27 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             ("acknowledged to shown", "acknowledged → shown", reads),
             ("due to shown", "due → shown", end_to_end),
         )
-        for share in goals
+        for share in (0.5, 0.99)
     ]
 
 
-def _load(services: Services, scale: Scale) -> Report:
+def _load(services: Services, scale: Scale, rate: float) -> Report:
+    report = run(_plan(services, scale, rate))
+    _all_were_shown(report.flows[0])
+    return report
+
+
+def _plan(services: Services, scale: Scale, rate: float = 0.0) -> Plan:
+    """A closed loop places orders alone; an open loop reads each of them as well."""
     flow = Flow(
-        name="place and read",
+        name="place and read" if rate else "place",
         requests=[json_request("POST", "/orders", orders.BODY)],
         ports=services.ports("command"),
         connections=CONNECTIONS,
-        rate=RATE,
-        read_port=services.port("query"),
+        rate=rate,
+        read_port=services.port("query") if rate else None,
     )
-    report = run(Plan(flows=[flow], warm_up=scale.warm_up, seconds=2 * scale.seconds, pids=services.pids))
-    _all_were_shown(report.flows[0])
-    return report
+    return Plan(flows=[flow], warm_up=scale.warm_up, seconds=2 * scale.seconds, pids=services.pids)
 
 
 def _all_were_shown(measured: FlowReport) -> None:
