@@ -62,6 +62,21 @@ class KeyReused(Invalid):
         return "This Idempotency-Key came with another request before; use a fresh key for a new request."
 
 
+class _Job(NamedTuple):
+    """A command that is being handled. `streams` begins with its own."""
+
+    decider: Decider[Any, Any, Any]
+    command: Any
+    metadata: CommandMetadata
+    streams: Sequence[str]
+    may_begin: bool  # its stream, which then usually has no event yet
+
+    @classmethod
+    def of(cls, command: Any, metadata: CommandMetadata) -> _Job:
+        decider = DECIDERS[type(command)]
+        return cls(decider, command, metadata, streams_of(decider, command), type(command) in decider.begins)
+
+
 class _Submitted(NamedTuple):
     pending: Pending
     built_on: Sequence[Pending]
@@ -109,41 +124,38 @@ class Handler:
         """Raises what `decide` and the group commit raise, and `LockTimeout`, `VersionConflict`, `KeyReused`."""
         name = type(command).__name__
         try:
-            result = await self._handle(command, metadata)
+            result = await self._handle(_Job.of(command, metadata))
         except OrdersError as error:
             _counter(name, error.code).inc()
             raise
         _counter(name, result.status).inc()
         return result
 
-    async def _handle(self, command: Any, metadata: CommandMetadata) -> AppendResult:
-        decider = DECIDERS[type(command)]
-        streams = streams_of(decider, command)
+    async def _handle(self, job: _Job) -> AppendResult:
         conflicts = 0
         while conflicts <= self._conflict_retries:
-            async with self._locks.hold(*streams):
+            async with self._locks.hold(*job.streams):
                 if conflicts:  # two processes that keep colliding on one stream would otherwise go on in step
                     await asyncio.sleep(random.uniform(0, 0.001 * 2**conflicts))
-                submitted = await self._submit(decider, command, metadata, streams)
+                submitted = await self._submit(job)
             if isinstance(submitted, AppendResult):
                 return submitted
-            result = await self._result(submitted, streams)
+            result = await self._result(job, submitted)
             if result.status is AppendStatus.KEY_REUSED:
                 raise KeyReused
             if result.status is not AppendStatus.CONFLICT:
                 return result
             if submitted.is_sound:  # else it was decided on what was not appended, and is decided again
-                metrics.CONFLICTS.labels(type(command).__name__).inc()
+                metrics.CONFLICTS.labels(type(job.command).__name__).inc()
                 conflicts += 1
+            job = job._replace(may_begin=False)
         raise VersionConflict(conflicts)
 
-    async def _submit(
-        self, decider: Decider[Any, Any, Any], command: Any, metadata: CommandMetadata, streams: Sequence[str]
-    ) -> _Submitted | AppendResult:
+    async def _submit(self, job: _Job) -> _Submitted | AppendResult:
         """Decides the command and queues what it appends, while the locks of its streams are held. The first
         acknowledgement where the command was carried out before and would be refused now."""
-        await self._limit_ahead(streams)
-        decided = await self._decide(decider, command, metadata, streams)
+        await self._limit_ahead(job.streams)
+        decided = await self._decide(job)
         if isinstance(decided, AppendResult):
             return decided
         (request, after), built_on = decided
@@ -153,20 +165,18 @@ class Handler:
             self._ahead[name] += 1
         return _Submitted(pending, built_on, after)
 
-    async def _decide(
-        self, decider: Decider[Any, Any, Any], command: Any, metadata: CommandMetadata, streams: Sequence[str]
-    ) -> tuple[Decision, list[Pending]] | AppendResult:
+    async def _decide(self, job: _Job) -> tuple[Decision, list[Pending]] | AppendResult:
         """The decision, and the requests that it is built on."""
-        latest = self._latest(decider, command, streams)
+        latest = self._latest(job)
         while True:
             log_id = self._log_id
-            states = {name: latest[name].loaded if name in latest else await self._load(name) for name in streams}
+            states = {name: latest[name].loaded if name in latest else await self._load(name) for name in job.streams}
             failpoint("command.deciding")
             try:
-                return decide(decider, command, metadata, states, log_id), _unsettled(latest)
+                return decide(job.decider, job.command, job.metadata, states, log_id), _unsettled(latest)
             except OrdersError:
                 if not latest:
-                    if replay := await self._replay(metadata):
+                    if replay := await self._replay(job.metadata):
                         return replay  # this very request was handled before
                     raise
             # No command is refused on a state that is cached or on its way: it is decided again on the log.
@@ -179,15 +189,15 @@ class Handler:
             while self._ahead[name] >= MAX_AHEAD and (latest := self._cache.get(name)) and latest.unsettled:
                 await latest.unsettled.settled()
 
-    def _latest(self, decider: Decider[Any, Any, Any], command: Any, streams: Sequence[str]) -> dict[str, LatestState]:
+    def _latest(self, job: _Job) -> dict[str, LatestState]:
         """What is known of the streams without reading the log."""
-        latest = {name: known for name in streams if (known := self._cache.get(name)) is not None}
-        if type(command) in decider.begins and streams[0] not in latest:
-            # Usually new: assume an empty stream and let the append check that, and the key, in its one round trip.
-            latest[streams[0]] = LatestState(LoadedState())
+        latest = {name: known for name in job.streams if (known := self._cache.get(name)) is not None}
+        if job.may_begin and job.streams[0] not in latest:
+            # Assumes an empty stream: the append checks that, and the key, in its one round trip.
+            latest[job.streams[0]] = LatestState(LoadedState())
         return latest
 
-    async def _result(self, submitted: _Submitted, streams: Sequence[str]) -> AppendResult:
+    async def _result(self, job: _Job, submitted: _Submitted) -> AppendResult:
         pending, _, after = submitted
         try:
             result = await pending
@@ -205,7 +215,7 @@ class Handler:
         elif submitted.is_sound:
             self._check_log_id(result.log_id)
             # States that others decided on its events are invalid; after a conflict, all that it was decided on are.
-            self._drop(streams if result.status is AppendStatus.CONFLICT else after)
+            self._drop(job.streams if result.status is AppendStatus.CONFLICT else after)
         return result
 
     def _drop(self, streams: Iterable[str]) -> None:

@@ -1,0 +1,36 @@
+"""Handlers as in processes of their own, without HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from command_service.group_commit import GroupCommit
+from command_service.handler import Handler
+from shared.eventstore.blockers import SlowCallMonitor
+from shared.eventstore.snapshots import SnapshotPolicy
+from shared.eventstore.store import AppendSession, EventStore
+
+
+async def _never() -> Any:
+    raise NotImplementedError
+
+
+@asynccontextmanager
+async def handling(store: EventStore, open_session: Callable[[], Awaitable[AppendSession]]) -> AsyncIterator[Handler]:
+    """The handler of a process of its own."""
+    monitor = SlowCallMonitor(_never, 60.0, patience=60.0)
+    group_commit = GroupCommit(
+        open_session, monitor, queue_size=1_000, group_size=64, wait_seconds=10.0, timeout_seconds=10.0
+    )
+    group_commit.start()
+    handler = Handler(
+        store, group_commit, SnapshotPolicy(every_events=5), conflict_retries=8, cache_size=100, lock_timeout=10.0
+    )
+    try:
+        yield handler
+    finally:
+        await group_commit.stop()
+        await monitor.close()
+        await handler.close()
