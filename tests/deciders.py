@@ -60,6 +60,10 @@ class Deciders:
         numbers = iter(range(commands))
         await asyncio.gather(*(self._client(numbers) for _ in range(clients)))
 
+    def told(self, command: str, *, appended: bool) -> None:
+        """A client was told what became of its command."""
+        (self.appended if appended else self.refused).add(command)
+
     async def _client(self, numbers: Iterator[int]) -> None:
         for number in numbers:
             command = asyncio.create_task(self._give(f"{self._name}{number}"))
@@ -76,12 +80,10 @@ class Deciders:
         while True:
             status = await self._once(command)
             if status in (AppendStatus.APPENDED, AppendStatus.REPLAYED):
-                self.appended.add(command)
-                return
+                return self.told(command, appended=True)
             uncertain |= status is None
             if status is AppendStatus.CONFLICT and not uncertain and self._random.random() < 0.2:
-                self.refused.add(command)
-                return
+                return self.told(command, appended=False)
             await asyncio.sleep(0)
 
     async def _once(self, command: str) -> AppendStatus | None:
