@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+# Each of the many processes would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +23,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up test test-faults check bench bench-check format guarantees lock clean
+.PHONY: help setup up test test-fast test-faults check bench bench-check format guarantees lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +38,11 @@ WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup  ## run the tests but those of faults; ARGS are pytest's
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS) -m "not faults"
+
+# The contract's cases take longer to make than all of these tests to run.
+test-fast: setup  ## the tests that start no server or other program; properties with fewer examples
+	$(BIN)/python -m pytest $(WORKERS) -m "not subprocess and not faults" --ignore tests/test_contract.py \
+		--hypothesis-profile fast $(ARGS)
 
 test-faults: setup  ## break servers, networks and processes under load: some minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
@@ -93,7 +100,7 @@ $(ENVIRONMENT): $(LOCKS)
 define install
 @echo "installing $(1)"
 @mv $(ENVIRONMENT) $(ENVIRONMENT).incomplete
-@umask 022 && { { test -x $(BIN)/uv && $(UV) install --quiet --python $(BIN)/python $(2); } \
+@umask 022 && { { test -x $(BIN)/uv && $(UV) install --quiet --compile-bytecode --python $(BIN)/python $(2); } \
 	|| { echo "uv does not do it; pip takes a few minutes" && $(PIP) install $(2); }; }
 @mv $(ENVIRONMENT).incomplete $(ENVIRONMENT)
 @touch $@

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import asyncpg
 import httpx
+import hypothesis
 import pytest
 import uvloop
 from redis.asyncio import Redis
@@ -22,6 +23,10 @@ from shared.logs import configure_logs
 from shared.settings import Settings
 from tests.recording import Recorder
 from tests.running import clients_of, fresh_database, running_command_service, running_stack, settings_for
+
+pytest_plugins = ["tests.subprocesses"]
+# `make test-fast` runs each property a few times, `make test` a hundred.
+hypothesis.settings.register_profile("fast", max_examples=10, deadline=None)
 
 # Httpx looks for this package eight times a request. That it is not there, Python does not remember by itself: it
 # would cost a request a quarter of its time.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -55,6 +56,7 @@ def promises_of(test: Function) -> Iterator[tuple[str, str]]:
             yield section, promise
 
 
+@cache
 def proofs() -> list[Proof]:
     """By file and line."""
     return [

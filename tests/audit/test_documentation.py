@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cli.auditing.finding import Kind
 from cli.auditing.seals import Seal
 
@@ -20,6 +22,7 @@ def block(language: str) -> str:
     return found[1]
 
 
+@pytest.mark.subprocess
 def test_the_worked_example_yields_the_hash_that_was_stored() -> None:
     event = json.loads(block("json"))
     command = [sys.executable, "-I", "-c", block("python")]

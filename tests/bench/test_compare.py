@@ -86,6 +86,7 @@ def other_checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.subprocess
 def test_rows_of_another_checkout_are_measured_by_its_own_program(other_checkout: Path) -> None:
     checkout = Checkout(other_checkout)
     assert checkout.rows() == {1: "append", 3: "orders"}
@@ -93,6 +94,7 @@ def test_rows_of_another_checkout_are_measured_by_its_own_program(other_checkout
     assert (other_checkout / "asked").read_text() == "-m bench --quick --only append\n"
 
 
+@pytest.mark.subprocess
 def test_a_bench_that_ended_without_results_is_an_error(other_checkout: Path) -> None:
     checkout = Checkout(other_checkout)
     checkout.measure(["append"], "quick")

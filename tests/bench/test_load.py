@@ -11,6 +11,8 @@ import pytest
 from bench.http_connection import get_request
 from bench.load import Flow, FlowReport, LoadFailed, Plan, run
 
+pytestmark = pytest.mark.subprocess
+
 CONNECTIONS = 4
 RATE = 400.0
 STALL_SECONDS = 0.3

@@ -268,6 +268,7 @@ def mortal_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
         yield server
 
 
+@pytest.mark.subprocess
 class TestPostgresAway:
     async def test_is_said_in_time_and_its_return_needs_no_restart(self, mortal_postgres: EmbeddedPostgres) -> None:
         url = mortal_postgres.url

@@ -77,6 +77,7 @@ def test_the_stores_are_of_the_generations_the_project_is_made_for() -> None:
     assert SERVICES["redis"]["image"].startswith("valkey/valkey:9.")
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_is_one_the_orders_program_knows(name: str, tmp_path: Path) -> None:
     """Without settings each gets as far as asking for DATABASE_URL; an unknown command or process does not."""
@@ -201,6 +202,7 @@ def test_the_health_check_of_redis_is_the_ping_of_its_images_own_client() -> Non
     assert SERVICES["redis"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "-e", "ping"]
 
 
+@pytest.mark.subprocess
 def test_redis_runs_as_compose_starts_it(tmp_path: Path) -> None:
     [program, *options] = SERVICES["redis"]["command"]
     assert program == "valkey-server"

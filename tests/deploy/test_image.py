@@ -95,6 +95,7 @@ def test_what_is_no_part_of_the_program_is_not_sent_to_the_builder(path: str) ->
     assert not sent_to_builder(path)
 
 
+@pytest.mark.subprocess
 def test_the_wheel_built_from_what_is_copied_holds_the_whole_program(tmp_path: Path) -> None:
     for source in COPIED:
         if (ROOT / source).is_dir():
@@ -108,6 +109,7 @@ def test_the_wheel_built_from_what_is_copied_holds_the_whole_program(tmp_path: P
     assert tracked(".py", ".sql", ".lua") <= packed
 
 
+@pytest.mark.subprocess
 def test_orders_starts_without_the_packages_that_only_development_has() -> None:
     name = re.compile(r"^([a-z0-9._-]+)==", re.MULTILINE)
     runtime = set(name.findall((ROOT / "requirements/runtime.lock").read_text()))

@@ -214,6 +214,7 @@ async def test_what_the_command_service_refuses_is_in_the_rejects_with_its_code_
     assert (unreadable["lines"], unreadable["raw"]) == ("5", "4,too,short")
 
 
+@pytest.mark.subprocess
 async def test_without_a_service_nothing_is_guessed_and_the_exit_code_says_so(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
     run = await orders_import(tmp_path, csv_file(tmp_path, one_line("1"), one_line("C2")), nobody, "--patience", "0.3")
@@ -303,6 +304,7 @@ async def test_without_an_address_the_running_stack_is_found_by_its_data_directo
     assert (await finish(process)).summary == (1, 0, 0)
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("content", "options", "complaint"),
     [

@@ -53,6 +53,7 @@ def test_what_is_no_task_is_refused(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.subprocess
 def test_the_environment_arms_a_process_when_it_starts() -> None:
     program = "from shared.failpoints import failpoint; [failpoint('a') or print(n, flush=True) for n in range(3)]"
     run = subprocess.run(

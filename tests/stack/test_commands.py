@@ -11,6 +11,8 @@ import pytest
 from cli.stack.embedded_server import free_port
 from tests.orders_command import environment, run_orders
 
+pytestmark = pytest.mark.subprocess
+
 
 @pytest.mark.parametrize("process", ["command", "projector", "query"])
 def test_run_names_every_setting_that_is_missing(process: str) -> None:

@@ -23,6 +23,8 @@ from tests.orders_command import environment
 from tests.running import wait_until
 from tests.stack.orders_up import living
 
+pytestmark = pytest.mark.subprocess
+
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.orders_command import REPOSITORY
 
+pytestmark = pytest.mark.subprocess
+
 
 def dry_run(*arguments: str) -> str:
     """What make would run."""
@@ -68,6 +70,10 @@ def test_the_lock_has_a_hash_for_everything_and_names_no_address() -> None:
 def test_the_faults_have_a_target_of_their_own() -> None:
     assert '-m "not faults"' in dry_run("test")
     assert "-m pytest tests/faults" in dry_run("test-faults")
+
+
+def test_the_fast_tests_are_those_without_subprocesses() -> None:
+    assert '-m "not subprocess and not faults"' in dry_run("test-fast")
 
 
 def test_the_benchmarks_install_what_they_compare_with() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.orders_command import REPOSITORY
 
+pytestmark = pytest.mark.subprocess
+
 # "Fetching" uv puts a script in its place. `touch no-uv` makes that fail, `touch uv-fails` makes uv itself fail, and
 # `touch interrupted` ends the whole set-up while uv installs the development tools.
 PYTHON = """#!/bin/sh

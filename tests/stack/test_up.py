@@ -21,6 +21,8 @@ from tests.stack.conftest import StartUp
 from tests.stack.orders_up import OrdersUp, living
 from tests.system.curl import path_with_curl, path_with_stand_in
 
+pytestmark = pytest.mark.subprocess
+
 
 def test_it_prints_ready_once_both_services_answer(running: OrdersUp) -> None:
     for url in (running.command_url, running.query_url):

@@ -45,6 +45,7 @@ def _expected(output: str) -> str:
     return ".*".join(parts)
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("document", ["README.md", "docs/time-travel.md"])
 def test_the_tour(document: str, up: OrdersUp, tmp_path: Path) -> None:
     (tmp_path / ".orders").symlink_to(up.data_dir)
