@@ -14,6 +14,7 @@ from functools import partial
 from time import perf_counter
 
 import uvloop
+from uuid_utils.compat import uuid7
 
 from bench import group_sizes, orders
 from bench.interleave import interleave
@@ -27,14 +28,13 @@ from command_service.group_commit import GroupCommit
 from shared.aggregates.order import OrderLine, OrderPlaced
 from shared.eventstore import codec
 from shared.eventstore.log import AppendRequest, NewEvent
-from shared.new_id import new_id
 from shared.settings import Settings
 
 WRITERS = 32
 WARM_UP_SECONDS = 0.1  # to connect and to plan; pgbench does not count its own either
 _LINES = tuple(OrderLine(f"8512{n}A", n + 1, 255, f"WHITE HANGING HEART T-LIGHT HOLDER, {n}") for n in range(8))
 EVENT = NewEvent(
-    new_id(), *codec.encode(OrderPlaced("17850", "GBP", _LINES, "address-1")), orders.METADATA, orders.new_time()
+    uuid7(), *codec.encode(OrderPlaced("17850", "GBP", _LINES, "address-1")), orders.METADATA, orders.new_time()
 )
 EVENT_BYTES = len(EVENT.data) + len(EVENT.metadata)
 
@@ -79,7 +79,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 
 def new_event() -> NewEvent:
-    return EVENT._replace(event_id=new_id(), occurred_at=orders.new_time())
+    return EVENT._replace(event_id=uuid7(), occurred_at=orders.new_time())
 
 
 def one_event() -> AppendRequest:

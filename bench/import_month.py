@@ -20,6 +20,7 @@ from pathlib import Path
 from time import perf_counter
 
 import uvloop
+from uuid_utils.compat import uuid7
 
 from bench import group_sizes, orders
 from bench.append import WRITERS, running_group_commit
@@ -33,7 +34,6 @@ from cli.importer.online_retail import HEADER, OrderRequest, read_invoices
 from cli.stack.service import orders_command
 from shared.aggregates.order import OrderLine, OrderPlaced, stream_of
 from shared.eventstore.log import AppendRequest
-from shared.new_id import new_id
 
 SAMPLE = ROOT / "tests" / "data" / "online_retail_sample.csv.gz"
 WARM_UP = 300  # invoices, on both sides
@@ -153,7 +153,7 @@ async def _append(database_url: str, *parts: list[OrderRequest]) -> None:
 def _placing(order: OrderRequest) -> AppendRequest:
     lines = [OrderLine(item.product_id, item.quantity, item.unit_price, item.product_name) for item in order.items]
     event = OrderPlaced(order.customer_id, order.currency, tuple(lines), order.shipping_address_id)
-    return AppendRequest.of_stream(stream_of(order.order_id), 0, new_id(), [orders.new_event(event)])
+    return AppendRequest.of_stream(stream_of(order.order_id), 0, uuid7(), [orders.new_event(event)])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from time import perf_counter
 
 import uvloop
+from uuid_utils.compat import uuid7
 
 from bench import orders, template_logs
 from bench.result import Goal, Result
@@ -24,7 +25,6 @@ from bench.servers import Connection, Servers, checkpoint, connect, with_connect
 from shared.aggregates.order import stream_of
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest
-from shared.new_id import new_id
 
 GROUP = 32
 PAGE = 1_000
@@ -36,7 +36,7 @@ Work = Callable[[Connection, int], Awaitable[int]]  # (connection, events in the
 async def append(connection: Connection, _: int) -> int:
     """Appends a group of events, each to a new stream."""
     placing = [
-        AppendRequest.of_stream(f"order-{new_id()}", 0, new_id(), [orders.order_placed(number)])
+        AppendRequest.of_stream(f"order-{uuid7()}", 0, uuid7(), [orders.order_placed(number)])
         for number in range(GROUP)
     ]
     await event_log.append_group(connection, placing)

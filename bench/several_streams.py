@@ -10,6 +10,7 @@ import sys
 from functools import partial
 
 import uvloop
+from uuid_utils.compat import uuid7
 
 from bench import append, group_sizes
 from bench.interleave import interleave
@@ -18,7 +19,6 @@ from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
 from shared.eventstore.log import AppendRequest, StreamAppend
-from shared.new_id import new_id
 
 STREAMS = 26
 
@@ -61,12 +61,12 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
 
 def _over_streams() -> AppendRequest:
     events = [append.new_event() for _ in range(STREAMS)]
-    return AppendRequest([StreamAppend(f"order-{event.event_id}", 0, (event,)) for event in events], new_id())
+    return AppendRequest([StreamAppend(f"order-{event.event_id}", 0, (event,)) for event in events], uuid7())
 
 
 def _one_stream() -> AppendRequest:
     events = [append.new_event() for _ in range(STREAMS)]
-    return AppendRequest.of_stream(f"order-{events[0].event_id}", 0, new_id(), events)
+    return AppendRequest.of_stream(f"order-{events[0].event_id}", 0, uuid7(), events)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import statistics
 import sys
 from time import perf_counter
 
+from uuid_utils.compat import uuid7
+
 from bench import orders
 from bench.result import Goal, Result
 from bench.runner import run_row
@@ -16,7 +18,6 @@ from shared.eventstore import log as event_log
 from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, NewEvent
 from shared.eventstore.store import PostgresEventStore
-from shared.new_id import new_id
 
 LENGTHS = (100, 1_000, 10_000)  # events
 TAIL = 50  # events after the snapshot, in each stream
@@ -50,11 +51,11 @@ async def _fill(connection: Connection) -> None:
     """Appends an order of each length, with a snapshot `TAIL` events before its end."""
     for events in LENGTHS:
         head = [orders.order_placed(0), *_address_changes(events - 1 - TAIL)]
-        await event_log.append_group(connection, [AppendRequest.of_stream(_stream(events), 0, new_id(), head)])
+        await event_log.append_group(connection, [AppendRequest.of_stream(_stream(events), 0, uuid7(), head)])
     await snapshots.compact(connection, 10)
     for events in LENGTHS:
         await event_log.append_group(
-            connection, [AppendRequest.of_stream(_stream(events), events - TAIL, new_id(), _address_changes(TAIL))]
+            connection, [AppendRequest.of_stream(_stream(events), events - TAIL, uuid7(), _address_changes(TAIL))]
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+from uuid_utils.compat import uuid7
 
 from command_service.domain import business_time
 from command_service.domain.decider import Decider
@@ -18,7 +19,6 @@ from shared.errors import Stale
 from shared.eventstore import codec
 from shared.eventstore.log import AppendRequest, NewEvent, StreamAppend
 from shared.eventstore.snapshots import LoadedState
-from shared.new_id import new_id
 
 
 @dataclass
@@ -47,7 +47,7 @@ class CommandMetadata:
     expected_version: int | None = None
     idempotency_key: str | None = None
     fingerprint: bytes | None = field(default=None, repr=False)  # of the request, for its idempotency key
-    command_id: UUID = field(default_factory=new_id)
+    command_id: UUID = field(default_factory=uuid7)
 
 
 class Decision(NamedTuple):
@@ -90,7 +90,7 @@ def decide(
     appends, after = [], {}
     for name, loaded in states.items():
         events = decided.pop(name, ())
-        stored = [NewEvent(new_id(), *codec.encode(event), metadata_text, at) for event in events]
+        stored = [NewEvent(uuid7(), *codec.encode(event), metadata_text, at) for event in events]
         appends.append(StreamAppend(name, loaded.version, stored))
         if events:
             state = reduce(aggregate_of(name).evolve, events, loaded.state)
