@@ -7,24 +7,24 @@ Over HTTP:     await orders.given(placed(), paid()).when("POST", "/shipment", {.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import reduce
 from typing import Any, TypeAlias
 
 import asyncpg
 import httpx
 import pytest
-from uuid_utils.compat import uuid7
 
 from command_service.domain.order import OrderCommand, decide
 from shared.aggregates.order import Order, OrderEvent, State, evolve, stream_of
 from shared.errors import OrdersError
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
+from shared.eventstore.log import StoredEvent
 from shared.eventstore.token import ConsistencyToken
 from tests.documented import assert_documented
 from tests.orders import new_order_id
+from tests.recording import put_in_log
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -87,17 +87,6 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         assert int(answer.headers["retry-after"]) >= 1
     assert_documented(answer)
     return body
-
-
-async def put_in_log(
-    connection: Connection, stream_id: str, *events: OrderEvent, after: int = 0, at: datetime | None = None
-) -> event_log.AppendResult:
-    """Appends events as another writer would."""
-    at = at or datetime.now(UTC)
-    new = [NewEvent(uuid7(), *codec.encode(event), "{}", at) for event in events]
-    [verdict] = await event_log.append_group(connection, [AppendRequest.of_stream(stream_id, after, uuid7(), new)])
-    assert verdict.status is AppendStatus.APPENDED
-    return verdict
 
 
 async def stored(connection: Connection, order_id: str) -> list[StoredEvent]:

@@ -6,9 +6,8 @@ import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import asyncpg
 import msgspec
 from hypothesis import strategies as st
 
@@ -30,7 +29,8 @@ from shared.aggregates.order import OrderEvent, OrderLine, State, evolve, stream
 from shared.errors import OrdersError
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
+from shared.eventstore.log import StoredEvent
+from tests.recording import Recorder
 
 ID = "42"
 EPOCH = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
@@ -103,16 +103,11 @@ def as_rows(life: list[Happening]) -> list[StoredEvent]:
     ]
 
 
-async def put_in_log(
-    connection: asyncpg.Connection[asyncpg.Record], order_id: str, life: list[Happening]
-) -> list[StoredEvent]:
-    """Records what happened, one append each, so that each has a time of its own; answers the rows."""
-    for version, happening in enumerate(life):
-        event = NewEvent(uuid4(), *codec.encode(happening.event), "{}", happening.occurred_at)
-        append = AppendRequest.of_stream(stream_of(order_id), version, uuid4(), [event])
-        [verdict] = await event_log.append_group(connection, [append])
-        assert verdict.status is AppendStatus.APPENDED
-    return [event async for event in event_log.read_stream(connection, stream_of(order_id))]
+async def live(recorder: Recorder, order_id: str, life: list[Happening]) -> list[StoredEvent]:
+    """Records a life, one append an event, so that each has a time of its own; the rows of the log."""
+    for happening in life:
+        await recorder.record(order_id, happening.event, occurred_at=happening.occurred_at)
+    return [event async for event in event_log.read_stream(recorder.connection, stream_of(order_id))]
 
 
 def projected(order_id: str, rows: list[StoredEvent]) -> OrderDocument | None:

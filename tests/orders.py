@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import httpx
+
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
@@ -43,6 +45,13 @@ def delivered() -> OrderDelivered:
 
 def cancelled(refund_amount: int = 0, reason: str = "ordered twice") -> OrderCancelled:
     return OrderCancelled(reason, refund_amount)
+
+
+async def place(commands: httpx.AsyncClient, **changes: Any) -> httpx.Response:
+    """Places an order; the answer, which acknowledges it."""
+    answer = await commands.post("/orders", json=order_body(**changes))
+    assert answer.status_code == 201, answer.text
+    return answer
 
 
 def order_body(**changes: Any) -> dict[str, Any]:

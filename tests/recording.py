@@ -5,32 +5,52 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import uuid4
+from typing import TypeAlias
 
 import asyncpg
+from uuid_utils.compat import uuid7
 
 from shared.aggregates.order import OrderEvent, stream_of
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def put_in_log(
+    connection: Connection, stream_id: str, *events: OrderEvent, after: int = 0, at: datetime | None = None
+) -> AppendResult:
+    """Appends events after a version of the stream, as another writer would."""
+    at = at or datetime.now(UTC)
+    return await _append(connection, stream_id, after, [NewEvent(uuid7(), *codec.encode(e), "{}", at) for e in events])
+
+
+async def _append(connection: Connection, stream_id: str, after: int, events: list[NewEvent]) -> AppendResult:
+    [result] = await event_log.append_group(connection, [AppendRequest.of_stream(stream_id, after, uuid7(), events)])
+    assert result.status is AppendStatus.APPENDED
+    return result
 
 
 class Recorder:
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._versions: Counter[str] = Counter()
 
     async def record(self, order_id: str, *events: OrderEvent, occurred_at: datetime | None = None) -> int:
         """Appends events to an order's stream; the position of the last one."""
-        at = occurred_at or datetime.now(UTC)
-        return await self._append(order_id, [NewEvent(uuid4(), *codec.encode(event), "{}", at) for event in events])
+        stream_id = stream_of(order_id)
+        after = self._versions[stream_id]
+        return self._recorded(
+            stream_id, await put_in_log(self.connection, stream_id, *events, after=after, at=occurred_at)
+        )
 
     async def record_each(self, order_ids: Sequence[str], event: OrderEvent, occurred_at: datetime) -> None:
         """Appends the same first event to many new streams at once."""
         encoded = codec.encode(event)
         streams = [stream_of(order_id) for order_id in order_ids]
         group = [
-            AppendRequest.of_stream(stream_id, 0, uuid4(), [NewEvent(uuid4(), *encoded, "{}", occurred_at)])
+            AppendRequest.of_stream(stream_id, 0, uuid7(), [NewEvent(uuid7(), *encoded, "{}", occurred_at)])
             for stream_id in streams
         ]
         verdicts = await event_log.append_group(self.connection, group)
@@ -39,19 +59,16 @@ class Recorder:
 
     async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:
         """Appends what today's program would not write."""
-        event = NewEvent(uuid4(), event_type, schema_version, data, "{}", datetime.now(UTC))
-        return await self._append(order_id, [event])
-
-    async def _append(self, order_id: str, events: list[NewEvent]) -> int:
+        event = NewEvent(uuid7(), event_type, schema_version, data, "{}", datetime.now(UTC))
         stream_id = stream_of(order_id)
-        append = AppendRequest.of_stream(stream_id, self._versions[stream_id], uuid4(), events)
-        (verdict,) = await event_log.append_group(self.connection, [append])
-        assert verdict.status is AppendStatus.APPENDED
-        self._versions[stream_id] = verdict.version
-        return verdict.position
+        return self._recorded(stream_id, await _append(self.connection, stream_id, self._versions[stream_id], [event]))
+
+    def _recorded(self, stream_id: str, result: AppendResult) -> int:
+        self._versions[stream_id] = result.version
+        return result.position
 
 
-async def lose_every_notification(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def lose_every_notification(connection: Connection) -> None:
     """From now on this database's log notifies nobody."""
     # Replacing pg_notify itself would change nothing: what is built in is called by its number.
     definition = await connection.fetchval("select pg_get_functiondef('append_group'::regproc)")
@@ -60,7 +77,7 @@ async def lose_every_notification(connection: asyncpg.Connection[asyncpg.Record]
     await connection.execute(silent)
 
 
-async def make_older(connection: asyncpg.Connection[asyncpg.Record], seconds: float) -> None:
+async def make_older(connection: Connection, seconds: float) -> None:
     """As if all that is in the log had been recorded so much earlier. Needs a superuser, and breaks the hashes."""
     async with connection.transaction():
         await connection.execute("alter table events disable trigger events_are_immutable")

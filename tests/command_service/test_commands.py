@@ -20,8 +20,9 @@ from shared.aggregates.order import (
     ShippingAddressChanged,
 )
 from shared.eventstore import log as event_log
-from tests.given_when_then import Orders, assert_acknowledges, events_of, problem, put_in_log, stored
+from tests.given_when_then import Orders, assert_acknowledges, events_of, problem, stored
 from tests.orders import LAMP, TOTAL, cancelled, delivered, new_order_id, order_body, paid, placed, shipped
+from tests.recording import put_in_log
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from shared.aggregates.order import OrderItemAdded
 from shared.settings import Settings
 from tests.given_when_then import Orders, events_of, problem, stored
-from tests.orders import TOTAL, order_body
+from tests.orders import TOTAL, order_body, place
 from tests.running import free_ports, running_command_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,10 +38,8 @@ async def other(orders_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def place(client: httpx.AsyncClient) -> str:
-    answer = await client.post("/orders", json=order_body())
-    assert answer.status_code == 201
-    return str(answer.json()["aggregate_id"])
+async def new_order(client: httpx.AsyncClient) -> str:
+    return str((await place(client)).json()["aggregate_id"])
 
 
 def line(number: int) -> dict[str, object]:
@@ -65,7 +63,7 @@ async def assert_each_success_is_one_event(orders: Orders, order_id: str, answer
 
 
 async def test_two_hundred_commands_on_one_order_all_succeed_one_after_the_other(orders: Orders) -> None:
-    order_id = await place(orders.client)
+    order_id = await new_order(orders.client)
     answers = await asyncio.gather(
         *[orders.client.post(f"/orders/{order_id}/items", json=line(number)) for number in range(200)]
     )
@@ -76,7 +74,7 @@ async def test_two_hundred_commands_on_one_order_all_succeed_one_after_the_other
 async def test_two_hundred_commands_through_two_services_each_succeed_once_or_say_they_did_not(
     orders: Orders, other: httpx.AsyncClient
 ) -> None:
-    order_id = await place(orders.client)
+    order_id = await new_order(orders.client)
     services = itertools.cycle([orders.client, other])
     answers = await asyncio.gather(
         *[next(services).post(f"/orders/{order_id}/items", json=line(number)) for number in range(200)]
@@ -89,7 +87,7 @@ async def test_two_hundred_commands_through_two_services_each_succeed_once_or_sa
 
 
 async def test_of_rivals_that_expect_the_same_version_one_wins(orders: Orders, other: httpx.AsyncClient) -> None:
-    order_id = await place(orders.client)
+    order_id = await new_order(orders.client)
     for version in range(1, 6):
         services = itertools.cycle([orders.client, other])
         answers = await asyncio.gather(
@@ -103,7 +101,7 @@ async def test_of_rivals_that_expect_the_same_version_one_wins(orders: Orders, o
 
 @pytest.mark.promise("commands", "A cached state never causes a refusal")
 async def test_nobody_is_refused_because_of_what_a_service_remembers(orders: Orders, other: httpx.AsyncClient) -> None:
-    order_id = await place(orders.client)  # the first service remembers a PENDING order
+    order_id = await new_order(orders.client)  # the first service remembers a PENDING order
     payment = {"payment_reference": "pay-1", "amount": TOTAL}
     assert (await other.post(f"/orders/{order_id}/payment", json=payment)).status_code == 200
     shipment = await orders.client.post(f"/orders/{order_id}/shipment", json={"tracking_number": "track-1"})
@@ -116,7 +114,7 @@ async def test_nobody_is_refused_because_of_what_a_service_remembers(orders: Ord
 async def test_nothing_is_accepted_because_of_what_a_service_remembers(
     orders: Orders, other: httpx.AsyncClient
 ) -> None:
-    order_id = await place(orders.client)
+    order_id = await new_order(orders.client)
     assert (await other.post(f"/orders/{order_id}/cancellation", json={"reason": "late"})).status_code == 200
     payment = {"payment_reference": "pay-1", "amount": TOTAL}
     problem(await orders.client.post(f"/orders/{order_id}/payment", json=payment), 409, "order-not-pending")

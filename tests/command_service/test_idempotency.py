@@ -13,8 +13,9 @@ from uuid_utils import uuid7
 
 from shared.eventstore import log as event_log
 from shared.settings import Settings
-from tests.given_when_then import Orders, events_of, problem, put_in_log, stored
+from tests.given_when_then import Orders, events_of, problem, stored
 from tests.orders import TOTAL, new_order_id, order_body, paid, placed, shipped
+from tests.recording import put_in_log
 from tests.running import eventually, running_command_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

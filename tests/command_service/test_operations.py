@@ -18,8 +18,9 @@ from command_service.handler import Handler
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, NewEvent
 from shared.settings import Settings
-from tests.given_when_then import Orders, problem, put_in_log
-from tests.orders import order_body, placed
+from tests.given_when_then import Orders, problem
+from tests.orders import order_body, place, placed
+from tests.recording import put_in_log
 from tests.running import free_ports, running_command_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -66,7 +67,7 @@ class TestMetrics:
         before = await measured(orders)
         await put_in_log(orders.connection, "order-appended", placed())
         await orders.client.post("/orders", json=order_body(order_id="appended"))
-        await orders.client.post("/orders", json=order_body())
+        await place(orders.client)
         await orders.client.post("/orders/appended/delivery", json={})
         await orders.client.get("/orders/appended/nowhere")
         now = await measured(orders)
@@ -81,7 +82,7 @@ class TestMetrics:
         assert now['orders_http_requests_total{method="GET",route="unmatched",status="404"}'] >= 1
 
     async def test_have_no_order_in_their_labels(self, orders: Orders) -> None:
-        await orders.client.post("/orders", json=order_body(order_id="private"))
+        await place(orders.client, order_id="private")
         await orders.client.post("/orders/private/delivery", json={})
         assert "private" not in (await orders.client.get("/metrics")).text
 
@@ -152,7 +153,7 @@ class TestADefect:
         [entry] = [entry for entry in logged if entry["log_level"] == "error"]
         assert entry["correlation_id"] == "checkout-42"
         assert repr(entry["exc_info"]) == "RuntimeError('the secret is 42')"
-        assert (await orders.client.post("/orders", json=order_body())).status_code == 201
+        await place(orders.client)
 
     async def test_is_counted(self, orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
         name = 'orders_http_requests_total{method="POST",route="/orders",status="500"}'
@@ -167,4 +168,4 @@ class TestADefect:
         await event_log.append_group(orders.connection, [AppendRequest.of_stream("order-newer", 0, uuid7(), [unknown])])
         body = problem(await orders.client.post("/orders/newer/delivery", json={}), 500, "unknown-event-type")
         assert "42" not in str(body)
-        assert (await orders.client.post("/orders", json=order_body())).status_code == 201
+        await place(orders.client)

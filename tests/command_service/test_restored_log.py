@@ -8,7 +8,7 @@ import pytest
 
 from shared.settings import Settings
 from tests.given_when_then import Orders, problem, stored
-from tests.orders import TOTAL, order_body
+from tests.orders import TOTAL, order_body, place
 from tests.running import free_ports, running_command_service
 
 SHIPMENT = {"tracking_number": "track-1"}
@@ -35,7 +35,7 @@ async def test_nothing_is_accepted_because_of_a_past_that_the_log_lost(own_order
         running_command_service(settings.model_copy(update={"command_port": port})) as url,
         httpx.AsyncClient(base_url=url, timeout=30) as other,
     ):
-        placed = await own_orders.client.post("/orders", json=order_body())
+        placed = await place(own_orders.client)
         order = placed.headers["location"]
         paid = await own_orders.client.post(f"{order}/payment", json=PAYMENT)
         assert paid.json()["version"] == 2
@@ -52,16 +52,16 @@ async def test_nothing_is_accepted_because_of_a_past_that_the_log_lost(own_order
 
 
 async def test_acknowledgements_name_the_new_id_at_once(own_orders: Orders) -> None:
-    first = await own_orders.client.post("/orders", json=order_body())
+    first = await place(own_orders.client)
     await own_orders.connection.execute("select give_new_log_id('restored')")
-    second = await own_orders.client.post("/orders", json=order_body())
+    second = await place(own_orders.client)
     tokens = [answer.json()["consistency_token"].split("-") for answer in (first, second)]
     assert [position for _, position in tokens] == ["1", "2"]
     assert tokens[0][0] != tokens[1][0]
 
 
 async def test_orders_that_the_log_lost_are_placed_again(own_orders: Orders) -> None:
-    await own_orders.client.post("/orders", json=order_body())
+    await place(own_orders.client)
     body = order_body(order_id="lost")
     assert (await own_orders.client.post("/orders", json=body)).status_code == 201
     await restore(own_orders.connection, position=1)

@@ -21,7 +21,7 @@ from shared.eventstore.log import AppendRequest, NewEvent
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
 from shared.eventstore.store import PostgresEventStore
 from shared.settings import Settings
-from tests.orders import order_body
+from tests.orders import place
 from tests.roles import url_of
 from tests.running import eventually, free_ports, running_app, running_projector
 
@@ -60,7 +60,7 @@ async def _change_address(client: httpx.AsyncClient, order_id: str, times: int) 
 
 
 async def _order_of(client: httpx.AsyncClient, events: int, name: str) -> str:
-    await client.post("/orders", json=order_body(order_id=name))
+    await place(client, order_id=name)
     await _change_address(client, name, events - 1)
     return f"order-{name}"
 

@@ -11,7 +11,7 @@ import structlog
 
 from shared.settings import Settings
 from tests.command_service.test_operations import samples
-from tests.orders import order_body
+from tests.orders import order_body, place
 from tests.running import eventually, running_command_service
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -23,7 +23,7 @@ async def test_who_holds_the_head_of_the_log_is_named_before_the_append_is_given
     quick = settings.model_copy(update={"append_timeout_seconds": 1.0})
     await connection.execute("set application_name = 'psql of somebody'")
     async with running_command_service(quick) as url, httpx.AsyncClient(base_url=url) as client:
-        assert (await client.post("/orders", json=order_body())).status_code == 201
+        await place(client)
         with structlog.testing.capture_logs() as logged:
             async with connection.transaction():
                 await connection.execute("select from log_head for update")

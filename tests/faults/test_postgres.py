@@ -19,7 +19,7 @@ from shared.eventstore.token import ConsistencyToken
 from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.faults.readers import Readers
 from tests.faults.shop import Servers, Shop, codes, until_more
-from tests.orders import order_body
+from tests.orders import place
 from tests.query_service.event_source import following
 from tests.roles import url_of
 from tests.running import eventually
@@ -83,10 +83,9 @@ def _keep_owner(original: Path, copy: Path) -> None:
         shutil.chown(path, owner.st_uid, owner.st_gid)
 
 
-async def place(commands: httpx.AsyncClient, count: int = 1) -> list[Acknowledgement]:
+async def place_orders(commands: httpx.AsyncClient, count: int = 1) -> list[Acknowledgement]:
     """The acknowledgements, the last one last."""
-    answers = await asyncio.gather(*(commands.post("/orders", json=order_body()) for _ in range(count)))
-    assert {answer.status_code for answer in answers} == {201}
+    answers = await asyncio.gather(*(place(commands) for _ in range(count)))
     return sorted((answer.json() for answer in answers), key=lambda acknowledgement: int(acknowledgement["position"]))
 
 
@@ -114,9 +113,9 @@ async def test_read_models_ahead_of_a_restored_log_are_noticed_and_built_again(
 ) -> None:
     await shop.start()
     async with httpx.AsyncClient(base_url=shop.command.url, timeout=30) as commands:
-        kept = await place(commands, 20)
+        kept = await place_orders(commands, 20)
         back_up(mortal_postgres, tmp_path / "backup")
-        lost = await place(commands, 20)
+        lost = await place_orders(commands, 20)
         await assert_each_can_be_read(shop.query.url, lost)
 
         restore(mortal_postgres, tmp_path / "backup")
@@ -127,7 +126,7 @@ async def test_read_models_ahead_of_a_restored_log_are_noticed_and_built_again(
         assert codes(await read(shop, lost)) == {(503, "projection-lagging")}
         assert {(await deliver(commands, one)).status_code for one in lost} == {404}
 
-        placed = await place(commands)
+        placed = await place_orders(commands)
     await shop.assert_all_is_well([*kept, *placed])
 
 
@@ -137,13 +136,13 @@ async def test_read_models_of_another_past_are_built_again_though_the_log_has_gr
 ) -> None:
     await shop.start()
     async with httpx.AsyncClient(base_url=shop.command.url, timeout=30) as commands:
-        kept = await place(commands, 20)
+        kept = await place_orders(commands, 20)
         back_up(mortal_postgres, tmp_path / "backup")
-        await assert_each_can_be_read(shop.query.url, await place(commands, 5))
+        await assert_each_can_be_read(shop.query.url, await place_orders(commands, 5))
         await asyncio.to_thread(shop.projector.stop)
 
         restore(mortal_postgres, tmp_path / "backup")
-        grown = await place(commands, 50)
+        grown = await place_orders(commands, 50)
     await shop.start(shop.projector)
     await shop.assert_all_is_well([*kept, *grown])
     assert "the log has another past" in shop.projector.log.read_text()
@@ -158,7 +157,7 @@ async def test_streams_of_a_log_that_was_restored_to_an_older_state_end(
         httpx.AsyncClient(base_url=shop.command.url, timeout=30) as commands,
         httpx.AsyncClient(base_url=shop.query.url, timeout=30) as queries,
     ):
-        [kept] = await place(commands)
+        [kept] = await place_orders(commands)
         path = f"/orders/{kept['aggregate_id']}"
         back_up(mortal_postgres, tmp_path / "backup")
         async with following(queries, f"{path}/events") as source:
@@ -202,20 +201,20 @@ async def test_after_a_restore_and_a_new_id_old_tokens_are_refused_for_ever_and_
     await shop.start()
     async with httpx.AsyncClient(base_url=shop.command.url, timeout=30) as commands:
         assert (await ask("keygen", "--key", key, "--public-key", public_key))[0] == 0
-        kept = await place(commands, 20)
+        kept = await place_orders(commands, 20)
         back_up(mortal_postgres, tmp_path / "backup")
-        lost = await place(commands, 5)
+        lost = await place_orders(commands, 5)
         await assert_each_can_be_read(shop.query.url, lost)
         assert (await ask("seal", "--key", key, "--seals", seals))[0] == 0
 
         restore(mortal_postgres, tmp_path / "backup")
         old, new = await give_new_id(mortal_postgres)
-        [first] = await place(commands)
+        [first] = await place_orders(commands)
         assert ConsistencyToken.decode(first["consistency_token"]) == ConsistencyToken(UUID(new), 21)
         await assert_each_can_be_read(shop.query.url, [first])
         await assert_refused(shop, [*kept, *lost], log_id=old)
 
-        grown = await place(commands, 10)  # beyond what was lost
+        grown = await place_orders(commands, 10)  # beyond what was lost
         await assert_each_can_be_read(shop.query.url, grown)
         await assert_refused(shop, [*kept, *lost], log_id=old)
         assert {(await deliver(commands, one)).status_code for one in lost} == {404}

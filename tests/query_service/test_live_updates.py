@@ -14,11 +14,12 @@ from query_service.live import stream_filter
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore.log import read_head
 from shared.eventstore.token import ConsistencyToken
-from tests.given_when_then import problem, put_in_log
+from tests.given_when_then import problem
 from tests.orders import new_order_id, paid, placed, shipped
 from tests.query_service.event_source import EventSource, following
 from tests.query_service.past import Past, past, shared_past
 from tests.query_service.reads import token_now
+from tests.recording import put_in_log
 from tests.running import eventually, free_ports, running_query_service
 
 __all__ = ["past", "shared_past"]  # fixtures

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from shared.aggregates.order import ShippingAddressChanged
 from tests.given_when_then import problem
-from tests.lives import EPOCH, MICROSECOND, Happening, bytes_of, included, instants, lives, projected, put_in_log
-from tests.orders import LAMP, MUG, new_order_id, order_body, paid, placed, shipped
+from tests.lives import EPOCH, MICROSECOND, Happening, bytes_of, included, instants, live, lives, projected
+from tests.orders import LAMP, MUG, new_order_id, paid, place, placed, shipped
 from tests.query_service.past import Past, past, shared_past
 from tests.query_service.reads import token_now
 
@@ -41,7 +41,7 @@ async def test_whatever_an_order_lived_through_it_is_shown_as_it_was_at_every_in
     life: list[Happening], data: st.DataObject, past: Past
 ) -> None:
     past = past._replace(order_id=new_order_id())  # each example has its own
-    rows = await put_in_log(past.recorder.connection, past.order_id, life)
+    rows = await live(past.recorder, past.order_id, life)
     occurred = instants([row.occurred_at for row in rows])
     recorded = instants([row.recorded_at for row in rows])
     both = data.draw(st.lists(st.tuples(st.sampled_from(occurred), st.sampled_from(recorded)), max_size=10))
@@ -66,7 +66,7 @@ async def test_as_of_now_is_what_the_read_model_shows_to_the_byte(shop: Shop) ->
         [("payment", {"payment_reference": "p", "amount": 3_499}), ("shipment", {"tracking_number": "Grüße"})],
         [("payment", {"payment_reference": "p", "amount": 3_499}), ("cancellation", {"reason": "ordered twice"})],
     ):
-        done = await commands.post("/orders", json=order_body())
+        done = await place(commands)
         path = done.headers["location"]
         for step, body in steps:
             done = await commands.post(f"{path}/{step}", json=body)

@@ -18,7 +18,7 @@ import pytest
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
 from tests.given_when_then import problem
-from tests.orders import order_body
+from tests.orders import place
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Shop = tuple[httpx.AsyncClient, httpx.AsyncClient]
@@ -84,5 +84,5 @@ async def test_what_a_newer_program_wrote_stops_commands_on_that_order_only(
         detail = problem(refused, 500, code)["detail"]
         assert event_type in detail
         assert "4711" not in refused.text
-    assert (await commands.post("/orders", json=order_body())).status_code == 201
+    await place(commands)
     assert await connection.fetchval("select max(version) from events where stream_id = 'order-newer'") == 1

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shared.settings import Settings
-from tests.orders import order_body
+from tests.orders import place
 from tests.running import clients_of
 
 Shop = tuple[httpx.AsyncClient, httpx.AsyncClient]
@@ -21,7 +21,7 @@ async def test_a_thousand_orders_are_each_read_with_their_token_at_the_first_try
         statuses = []
         async with clients_of(stack) as (commands, queries):
             for _ in range(times):
-                placed = await commands.post("/orders", json=order_body())
+                placed = await place(commands)
                 token = placed.headers["Consistency-Token"]
                 read = await queries.get(placed.headers["Location"], headers={"Consistency-Token": token})
                 statuses.append(read.status_code)
@@ -34,7 +34,7 @@ async def test_a_thousand_orders_are_each_read_with_their_token_at_the_first_try
 
 async def test_every_later_version_is_read_with_its_token(shop: Shop) -> None:
     commands, queries = shop
-    placed = await commands.post("/orders", json=order_body())
+    placed = await place(commands)
     path = placed.headers["Location"]
     for step, body in [
         ("items", {"product_id": "PEN", "quantity": 1, "unit_price": 100}),
