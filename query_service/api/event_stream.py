@@ -1,7 +1,7 @@
 """A response of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-The format is FastAPI's; the response is our own. FastAPI's would keep what a client does not read, would not end when
-the server stops, and its pings could not say how far the log was followed.
+The format is FastAPI's, the response is not: FastAPI's would buffer what a client does not read, would not end when the
+server stops, and its pings could not carry the position that the stream has reached.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from shared.http.protocol import ServerProtocol, protocol_of
 from shared.metrics import EVENT_STREAMS_CUT
 
 MEDIA_TYPE = "text/event-stream"
-FAREWELL_SECONDS = 1.0  # for the end of the stream: the service that stops does not wait longer
+LAST_BLOCK_SECONDS = 1.0  # to send the end of the stream while the service stops
 _HEADERS = {
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would otherwise collect events before it passes them on
+    "X-Accel-Buffering": "no",  # else nginx buffers events
 }
 
-_random = Random()  # of its own: tests that draw at random watch over the one that all share
+_random = Random()  # not the shared one: hypothesis controls that in tests
 
 
 def opening(position: int, retry_ms: int | None = None) -> bytes:
-    """What a stream begins with: an id that can be resumed from before there was any event, and when to try again.
+    """The first block: an id from which a client can resume before the first event, and the time to reconnect.
 
-    That is not the same for all, so that those whose server stopped do not all come back at once.
+    That time is random, so that the clients of a stopped server do not all reconnect at once.
     """
     if retry_ms is None:
         retry_ms = _random.randrange(1_000, 3_000)
@@ -41,7 +41,7 @@ def opening(position: int, retry_ms: int | None = None) -> bytes:
 
 
 def heartbeat(position: int) -> bytes:
-    """Nothing for the page, which gets no event without data; but the client resumes from here."""
+    """A block without data: the page gets no event, but the client resumes from this position."""
     return format_sse_event(comment="heartbeat", id=str(position))
 
 
@@ -50,9 +50,9 @@ def event(position: int, data: bytes) -> bytes:
 
 
 class EventStream(Response):
-    """Sends what `blocks` gives until that ends, the client goes or the server stops.
+    """Sends `blocks` until they end, the client disconnects or the server stops.
 
-    A client that lets a block wait for `send_seconds` is cut off.
+    Closes the connection of a client that does not read a block within `send_seconds`.
     """
 
     media_type = MEDIA_TYPE
@@ -65,13 +65,13 @@ class EventStream(Response):
         self.init_headers({**_HEADERS, **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["answered_at"] = perf_counter()  # as far as the time to answer is measured
+        scope["answered_at"] = perf_counter()  # the measured time to answer ends here
         protocol = protocol_of(scope)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         writing = asyncio.create_task(self._write(protocol, send))
-        gone = asyncio.create_task(_gone(receive))
+        disconnected = asyncio.create_task(_wait_for_disconnect(receive))
         stopping = asyncio.create_task(protocol.stopping.wait())
-        tasks = (writing, gone, stopping)
+        tasks = (writing, disconnected, stopping)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -80,7 +80,7 @@ class EventStream(Response):
             await asyncio.wait(tasks)
         if not writing.cancelled():
             writing.result()
-        await _send(protocol, send, b"", min(self._send_seconds, FAREWELL_SECONDS), more=False)
+        await _send(protocol, send, b"", min(self._send_seconds, LAST_BLOCK_SECONDS), more=False)
 
     async def _write(self, protocol: ServerProtocol, send: Send) -> None:
         async with aclosing(self._blocks) as blocks:
@@ -89,11 +89,11 @@ class EventStream(Response):
                     if not await _send(protocol, send, block, self._send_seconds):
                         return
             except SubscriptionClosed:
-                return  # the client comes back with the last id it has
+                return  # the client reconnects with its last id
 
 
 async def _send(protocol: ServerProtocol, send: Send, block: bytes, seconds: float, *, more: bool = True) -> bool:
-    """False when the client had to be cut off."""
+    """False when the connection was closed because the client does not read."""
     try:
         async with asyncio.timeout(seconds):
             await send({"type": "http.response.body", "body": block, "more_body": more})
@@ -104,11 +104,11 @@ async def _send(protocol: ServerProtocol, send: Send, block: bytes, seconds: flo
 
 
 def cut_off(protocol: ServerProtocol) -> None:
-    """Closes the connection of a client that does not read: what it missed it gets when it comes back."""
+    """Closes the connection of a client that does not read. It misses nothing when it resumes."""
     EVENT_STREAMS_CUT.inc()
     protocol.cut()
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

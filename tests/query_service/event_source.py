@@ -1,4 +1,4 @@
-"""A client of server-sent events, as the standard says what browsers do."""
+"""A client of server-sent events that does what the standard requires of browsers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.running import eventually
 
 
 class EventSource:
-    """What it received so far. `last_id` is what a browser would come back with, `first_id` where it began."""
+    """What it received so far. `last_id` is the id with which a browser would resume, `first_id` the first one."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any]] = []  # (id, data)
@@ -23,7 +23,7 @@ class EventSource:
         self.last_id = ""
         self.retry_ms: int | None = None
         self.headers = httpx.Headers()
-        self.ended = False  # by the server, in good order
+        self.ended = False  # by the server, orderly
         self.lost = False  # the connection
         self._data: list[str] = []
         self._id = ""
@@ -76,7 +76,7 @@ class EventSource:
 async def following(
     client: httpx.AsyncClient, path: str, last_id: int | str | None = None, **headers: str
 ) -> AsyncIterator[EventSource]:
-    """While it is followed; `last_id` is sent as the Last-Event-ID. Fails unless it is answered 200."""
+    """Follows a path while the context is open; sends `last_id` as Last-Event-ID. Fails unless the answer is 200."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     if last_id is not None:
         sent["Last-Event-ID"] = str(last_id)

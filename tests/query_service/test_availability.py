@@ -29,9 +29,7 @@ async def test_not_ready_without_a_read_model(queries_alone: httpx.AsyncClient) 
     assert (answer.status_code, answer.json()["code"]) == (503, "not-ready")
 
 
-async def test_not_ready_when_the_projector_has_been_silent_for_too_long(
-    queries_alone: httpx.AsyncClient, redis: Redis
-) -> None:
+async def test_not_ready_when_the_last_heartbeat_is_too_old(queries_alone: httpx.AsyncClient, redis: Redis) -> None:
     meta: dict[Any, Any] = {"log_id": "0" * 32, "position": 0, "serve_from": 0, "generation": 1}
     await redis.hset("{orders.0}:meta", mapping=meta)
     assert "no heartbeat" in (await queries_alone.get("/readyz")).json()["detail"]
@@ -67,9 +65,7 @@ async def test_without_redis_queries_are_503_until_it_is_back(
     await eventually(answered)
 
 
-async def test_the_scripts_are_loaded_again_when_redis_has_forgotten_them(
-    queries: httpx.AsyncClient, redis: Redis
-) -> None:
+async def test_the_scripts_are_loaded_again_when_redis_has_lost_them(queries: httpx.AsyncClient, redis: Redis) -> None:
     await redis.script_flush()
 
     assert (await queries.get("/orders")).status_code == 200
@@ -107,7 +103,7 @@ async def test_projections_tell_head_checkpoint_and_lag(queries: httpx.AsyncClie
     }
 
 
-async def test_projections_show_the_lag_of_a_projector_that_is_not_there(
+async def test_projections_show_the_lag_without_a_projector(
     queries_alone: httpx.AsyncClient, recorder: Recorder
 ) -> None:
     await recorder.record("42", placed())

@@ -1,4 +1,4 @@
-"""Reads that are answered from memory until Redis tells of a change, seen from Redis: how many scripts ran."""
+"""Reads that the client-side cache answers until Redis invalidates them, counted by the scripts that Redis ran."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def filled(redis: Redis) -> None:
 
 @pytest.fixture
 async def reader(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CoalescingReader]:
-    """That trusts its connection for ever, so that no test depends on how fast it is."""
+    """A reader that trusts its connection for ever, so that no test depends on its speed."""
     monkeypatch.setattr(reading, "TRUST_SECONDS", inf)
     reader = CoalescingReader(redis, "orders", 1_000_000)
     yield reader
@@ -87,7 +87,7 @@ async def test_a_document_that_was_read_before_costs_no_round_trip(reader: Coale
     assert not await asks(reader, redis, "0")
 
 
-async def test_one_that_is_not_there_is_remembered_until_it_is(reader: CoalescingReader, redis: Redis) -> None:
+async def test_a_missing_document_is_cached_until_it_exists(reader: CoalescingReader, redis: Redis) -> None:
     assert await body(reader, "new") is None
     assert not await asks(reader, redis, "new")
 
@@ -96,7 +96,7 @@ async def test_one_that_is_not_there_is_remembered_until_it_is(reader: Coalescin
     await eventually(lambda: shows(reader, b"1: 2", "new"))
 
 
-async def test_a_change_is_told(reader: CoalescingReader, redis: Redis) -> None:
+async def test_a_change_invalidates_the_document(reader: CoalescingReader, redis: Redis) -> None:
     assert await body(reader) == b"1: 1"
 
     await write(redis, 2, "0")
@@ -104,7 +104,7 @@ async def test_a_change_is_told(reader: CoalescingReader, redis: Redis) -> None:
     await eventually(lambda: shows(reader, b"1: 2"))
 
 
-async def test_a_new_place_in_the_log_is_told_and_what_did_not_change_is_answered_from_there(
+async def test_a_new_checkpoint_invalidates_the_old_one_and_unchanged_documents_count_as_of_the_new_one(
     reader: CoalescingReader, redis: Redis
 ) -> None:
     await asyncio.gather(*map(reader.document, IDS))
@@ -122,7 +122,7 @@ async def test_a_new_place_in_the_log_is_told_and_what_did_not_change_is_answere
     assert await scripts_run(redis) == before
 
 
-async def test_more_changes_than_fit_into_a_packet_are_told(reader: CoalescingReader, redis: Redis) -> None:
+async def test_more_invalidations_than_fit_into_a_packet_arrive(reader: CoalescingReader, redis: Redis) -> None:
     ids = [f"{number:04}" for number in range(5_000)]
     await write(redis, 2, *ids)
     await asyncio.gather(*map(reader.document, ids))
@@ -134,7 +134,7 @@ async def test_more_changes_than_fit_into_a_packet_are_told(reader: CoalescingRe
 
 
 @pytest.mark.promise("queries", "The cache never answers a token that it does not show")
-async def test_a_token_that_memory_does_not_show_is_asked_for(reader: CoalescingReader, redis: Redis) -> None:
+async def test_a_token_that_the_cache_does_not_show_is_read_from_redis(reader: CoalescingReader, redis: Redis) -> None:
     at = (await reader.document("0")).at
     assert at is not None
     before = await scripts_run(redis)
@@ -146,7 +146,7 @@ async def test_a_token_that_memory_does_not_show_is_asked_for(reader: Coalescing
     assert await scripts_run(redis) == before + 1
 
 
-async def test_an_emptied_redis_is_told(reader: CoalescingReader, redis: Redis) -> None:
+async def test_an_emptied_redis_empties_the_cache(reader: CoalescingReader, redis: Redis) -> None:
     await reader.document("0")
 
     await redis.flushall()
@@ -157,7 +157,7 @@ async def test_an_emptied_redis_is_told(reader: CoalescingReader, redis: Redis) 
     await eventually(is_empty)
 
 
-async def test_another_generation_is_told(reader: CoalescingReader, redis: Redis) -> None:
+async def test_another_live_generation_empties_the_cache(reader: CoalescingReader, redis: Redis) -> None:
     await write(redis, 1, "0", keys=KEYS.of(2))
     await reader.document("0")
 
@@ -166,7 +166,7 @@ async def test_another_generation_is_told(reader: CoalescingReader, redis: Redis
     await eventually(lambda: shows(reader, b"2: 1"))
 
 
-async def test_a_connection_that_is_lost_is_made_again_and_nothing_known_from_it_is_used(
+async def test_a_lost_connection_is_replaced_and_nothing_that_it_cached_is_used(
     reader: CoalescingReader, redis: Redis
 ) -> None:
     await asyncio.gather(*map(reader.document, IDS))
@@ -187,7 +187,7 @@ async def test_scripts_that_were_flushed_are_loaded_again(reader: CoalescingRead
     assert not await asks(reader, redis, "1")
 
 
-async def test_without_room_every_read_is_asked_for(redis: Redis) -> None:
+async def test_without_a_cache_every_read_goes_to_redis(redis: Redis) -> None:
     reader = CoalescingReader(redis, "orders", 0)
     await reader.document("0")
 
@@ -196,7 +196,7 @@ async def test_without_room_every_read_is_asked_for(redis: Redis) -> None:
 
 
 @pytest.mark.promise("queries", "The cache of a connection that died silently is used for a moment only")
-async def test_a_connection_that_is_dead_without_a_word_is_trusted_for_a_moment_only(
+async def test_the_cache_of_a_connection_that_died_silently_is_used_for_a_moment_only(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
@@ -222,7 +222,7 @@ async def test_a_connection_that_is_dead_without_a_word_is_trusted_for_a_moment_
 async def test_a_network_that_comes_back_is_used_again_by_reads_of_several_partitions(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever of them was connecting when it went away."""
+    """Whichever of them was connecting when the network was lost."""
     monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
     monkeypatch.setattr(tracking_connection, "_CONNECT_SECONDS", 0.2)
     await redis.hset(KEYS.generations, mapping={"partitions:1": 2})
@@ -256,7 +256,7 @@ async def test_a_url_that_asks_for_health_checks_changes_nothing(redis_url: str)
         await reader.close()
 
 
-async def test_a_reader_that_was_closed_connects_no_more(redis: Redis) -> None:
+async def test_a_closed_reader_does_not_connect_again(redis: Redis) -> None:
     reader = CoalescingReader(redis, "orders", 1_000_000)
     await reader.document("0")
     await reader.close()
@@ -265,7 +265,7 @@ async def test_a_reader_that_was_closed_connects_no_more(redis: Redis) -> None:
         await reader.document("0")
 
 
-async def test_what_is_not_a_checkpoint_costs_its_question_and_not_the_connection(
+async def test_a_malformed_checkpoint_fails_its_read_and_not_the_connection(
     reader: CoalescingReader, redis: Redis
 ) -> None:
     await reader.document("0")
@@ -280,7 +280,7 @@ async def test_what_is_not_a_checkpoint_costs_its_question_and_not_the_connectio
     assert (await redis.info("stats"))["total_connections_received"] == connections
 
 
-async def test_while_it_is_read_from_redis_is_asked_to_say_something_before_it_is_no_longer_trusted(
+async def test_while_there_are_reads_redis_is_pinged_before_the_cache_expires(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -302,10 +302,10 @@ async def test_while_it_is_read_from_redis_is_asked_to_say_something_before_it_i
 
 
 @pytest.mark.promise("queries", "An answer from the cache is what Redis held at the position that the answer claims")
-async def test_whatever_is_answered_under_load_stood_at_the_place_that_it_claims(
+async def test_every_answer_under_load_is_what_redis_held_at_the_position_that_it_claims(
     reader: CoalescingReader, redis: Redis
 ) -> None:
-    """And for who reads with one reader, no place is before one seen earlier."""
+    """And one client of a reader sees no position before one that it saw earlier."""
     choose = random.Random(7)
     written: dict[str, list[int]] = {name: [1] for name in IDS}
     done = asyncio.Event()
@@ -339,9 +339,7 @@ async def test_whatever_is_answered_under_load_stood_at_the_place_that_it_claims
     assert answers > 2 * rounds > 0
 
 
-async def test_an_order_that_was_shown_before_is_shown_as_it_became(
-    queries: httpx.AsyncClient, recorder: Recorder
-) -> None:
+async def test_an_order_that_was_cached_is_shown_as_it_is_now(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("42", placed())
     for _ in range(3):
         assert (await get(queries, "/orders/42", recorder)).json()["version"] == 1

@@ -1,4 +1,4 @@
-"""CheckpointSubscription of a read model's progress, whatever goes wrong with one of them."""
+"""The subscription to the checkpoints of a read model, when one message fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ CHANNEL = PartitionKeys("orders").channel
 
 
 @pytest.mark.promise("queries", "No single message ends the subscription to checkpoints")
-async def test_a_defect_in_one_message_ends_no_news(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_in_one_message_does_not_end_the_subscription(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("query_service.checkpoint_subscription.RECONNECT_SECONDS", 0.01)
     monkeypatch.setattr("query_service.checkpoint_subscription.POLL_SECONDS", 3600.0)
     news = CheckpointSubscription(redis, "orders")

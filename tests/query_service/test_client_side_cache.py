@@ -1,4 +1,4 @@
-"""What is answered from memory, against a model of Redis that tells each change once, in one order with its answers."""
+"""The cache against a model of Redis, which sends each invalidation once, in one order with its answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDS = [str(number) for number in range(6)]
 
 
 class Answer(NamedTuple):
-    layout: LiveGeneration
+    live: LiveGeneration
     partition: int
     at: ReadPosition
     documents: dict[str, Document]
@@ -31,11 +31,11 @@ Message: TypeAlias = "Answer | list[bytes] | None"
 
 
 class ModelOfRedis:
-    """A read model that is written all the while, in generations of one to three partitions, and read by one."""
+    """A read model in generations of one to three partitions, written all the time, and read by one client."""
 
     def __init__(self) -> None:
-        self.layout = self._was_live = LiveGeneration(1, 0, 1)
-        self.said: deque[Message] = deque()  # and not heard yet
+        self.live = self._was_live = LiveGeneration(1, 0, 1)
+        self.sent: deque[Message] = deque()  # and not received yet
         self._position = 0
         self._written = dict.fromkeys(IDS, 0)  # the last position that changed it
         self._history: dict[tuple[int, str], list[tuple[int, bytes]]] = {}  # (generation, id): each value, from where
@@ -45,46 +45,46 @@ class ModelOfRedis:
     def write(self, document_id: str) -> None:
         self._position += 1
         self._written[document_id] = self._position
-        partition = partition_of(document_id, self.layout.partitions)
-        keys = FIRST.of(self.layout.number).each(self.layout.partitions)[partition]
+        partition = partition_of(document_id, self.live.partitions)
+        keys = FIRST.of(self.live.number).each(self.live.partitions)[partition]
         self._put(document_id)
-        self._reached[self.layout.number, partition] = self._position
+        self._reached[self.live.number, partition] = self._position
         self._changed(keys.document(document_id), keys.meta)
 
     def switch(self, partitions: int) -> None:
         """To a generation that was built meanwhile."""
-        self._was_live = self.layout
-        generation, switches, _ = self.layout
-        self.layout = LiveGeneration(generation + 1, switches + 1, partitions)
+        self._was_live = self.live
+        generation, switches, _ = self.live
+        self.live = LiveGeneration(generation + 1, switches + 1, partitions)
         for partition in range(partitions):
             self._reached[generation + 1, partition] = self._position
         for document_id in IDS:
             self._put(document_id)
         self._changed(FIRST.generations)
 
-    def ask(self, partition: int, ids: list[str], layout: LiveGeneration | None = None) -> None:
-        """By who takes that layout for the live one; else it is."""
-        layout = layout or self.layout
-        if partition >= layout.partitions or (partition == 0 and layout != self.layout):
+    def ask(self, partition: int, ids: list[str], live: LiveGeneration | None = None) -> None:
+        """By a client that takes `live` for the live generation."""
+        live = live or self.live
+        if partition >= live.partitions or (partition == 0 and live != self.live):
             return
-        keys = FIRST.of(layout.number).each(layout.partitions)[partition]
-        mine = [one for one in ids if partition_of(one, layout.partitions) == partition]
-        position = self._reached[layout.number, partition]
-        documents = {one: self.value(layout.number, one, position) for one in mine}
-        self.said.append(Answer(layout, partition, at(position, layout.number), documents))
+        keys = FIRST.of(live.number).each(live.partitions)[partition]
+        mine = [one for one in ids if partition_of(one, live.partitions) == partition]
+        position = self._reached[live.number, partition]
+        documents = {one: self.value(live.number, one, position) for one in mine}
+        self.sent.append(Answer(live, partition, at(position, live.number), documents))
         self._tracked |= {key.encode() for key in (keys.meta, *map(keys.document, mine))}
         if partition == 0:
             self._tracked.add(FIRST.generations.encode())
 
-    def ask_for_what_was_live(self, partition: int, ids: list[str]) -> None:
+    def ask_for_the_generation_before(self, partition: int, ids: list[str]) -> None:
         self.ask(partition, ids, self._was_live)
 
     def flush(self) -> None:
-        self.said.append(None)
+        self.sent.append(None)
         self._tracked.clear()
 
     def reached(self, partition: int) -> int:
-        return self._reached[self.layout.number, partition]
+        return self._reached[self.live.number, partition]
 
     def value(self, generation: int, document_id: str, position: int) -> Document:
         """What a document of that generation was at a position."""
@@ -92,7 +92,7 @@ class ModelOfRedis:
         return Document(known[-1], b"1") if known else Document(None, None)
 
     def _put(self, document_id: str) -> None:
-        generation, written = self.layout.number, self._written[document_id]
+        generation, written = self.live.number, self._written[document_id]
         if written:
             body = b"generation %d, written at %d" % (generation, written)
             self._history.setdefault((generation, document_id), []).append((written, body))
@@ -101,7 +101,7 @@ class ModelOfRedis:
         for key in keys:
             if key.encode() in self._tracked:
                 self._tracked.remove(key.encode())
-                self.said.append([key.encode()])
+                self.sent.append([key.encode()])
 
 
 def at(position: int, generation: int = 1, serve_from: int = 0) -> ReadPosition:
@@ -109,20 +109,20 @@ def at(position: int, generation: int = 1, serve_from: int = 0) -> ReadPosition:
     return ReadPosition(checkpoint, checkpoint.token.encode())
 
 
-def hear(remembered: ClientSideCache, message: Message) -> None:
+def receive(cache: ClientSideCache, message: Message) -> None:
     if isinstance(message, Answer):
-        remembered.store(*message)
+        cache.store(*message)
     else:
-        remembered.invalidate(message)
+        cache.invalidate(message)
 
 
 ids = st.sampled_from(IDS)
-# Those that come first come most often: what is remembered has to meet with changes.
+# The first ones come most often: cached documents have to meet with changes.
 steps = st.one_of(
-    *[st.tuples(st.just("hear"), st.integers(1, 9))] * 3,
+    *[st.tuples(st.just("receive"), st.integers(1, 9))] * 3,
     *[st.tuples(st.just("write"), ids)] * 2,
     *[st.tuples(st.just("ask"), st.integers(0, 2), st.just(IDS) | st.lists(ids, unique=True))] * 3,
-    st.tuples(st.just("ask_for_what_was_live"), st.integers(1, 2), st.just(IDS)),
+    st.tuples(st.just("ask_for_the_generation_before"), st.integers(1, 2), st.just(IDS)),
     st.tuples(st.just("switch"), st.integers(1, 3)),
     st.tuples(st.just("flush")),
 )
@@ -131,79 +131,79 @@ steps = st.one_of(
 @pytest.mark.promise("queries", "An answer from the cache is what Redis held at the position that the answer claims")
 @settings(max_examples=300)
 @given(st.lists(steps, min_size=10, max_size=60), st.sampled_from([1_500, 100_000]))
-def test_whatever_is_answered_stood_at_the_place_that_the_answer_claims(
+def test_every_cached_answer_is_what_redis_held_at_the_position_that_it_claims(
     steps: list[tuple[str, *tuple[object, ...]]], most_bytes: int
 ) -> None:
-    redis, remembered = ModelOfRedis(), ClientSideCache("orders", most_bytes)
+    redis, cache = ModelOfRedis(), ClientSideCache("orders", most_bytes)
     claimed: dict[tuple[int, int], int] = {}
     for name, *arguments in steps:
-        if name == "hear":
-            for _ in range(min(len(redis.said), int(str(arguments[0])))):
-                hear(remembered, redis.said.popleft())
+        if name == "receive":
+            for _ in range(min(len(redis.sent), int(str(arguments[0])))):
+                receive(cache, redis.sent.popleft())
         else:
             getattr(redis, name)(*arguments)
 
         for document_id in IDS:
-            known = remembered.find(document_id, None)
+            known = cache.find(document_id, None)
             if known is not None:
                 assert known.at is not None
                 _, position, _, generation, _ = known.at.checkpoint
                 assert known.value == redis.value(generation, document_id, position)
-                # Nor is a place ever claimed that is before one claimed earlier, or behind what has been heard.
+                # No position is claimed that is before one claimed earlier, or before the last message received.
                 assert position >= claimed.get((generation, known.lagging_partition), 0)
                 claimed[generation, known.lagging_partition] = position
-                if not redis.said:
-                    assert (generation, position) == (redis.layout.number, redis.reached(known.lagging_partition))
+                if not redis.sent:
+                    assert (generation, position) == (redis.live.number, redis.reached(known.lagging_partition))
 
 
 @pytest.mark.promise("queries", "Once all invalidations have arrived, the cache answers what Redis holds")
 @given(st.lists(steps, max_size=60))
-def test_once_all_has_been_heard_what_is_answered_is_what_redis_has(
+def test_once_all_invalidations_have_arrived_the_cache_answers_what_redis_holds(
     steps: list[tuple[str, *tuple[object, ...]]],
 ) -> None:
-    redis, remembered = ModelOfRedis(), ClientSideCache("orders", 100_000)
+    redis, cache = ModelOfRedis(), ClientSideCache("orders", 100_000)
     for name, *arguments in steps:
-        if name != "hear":
+        if name != "receive":
             getattr(redis, name)(*arguments)
     for partition in range(3):
         redis.ask(partition, IDS)
-    while redis.said:
-        hear(remembered, redis.said.popleft())
+    while redis.sent:
+        receive(cache, redis.sent.popleft())
 
     for document_id in IDS:
-        known = remembered.find(document_id, None)
+        known = cache.find(document_id, None)
         assert known is not None
         assert known.at is not None
-        assert known.value == redis.value(redis.layout.number, document_id, known.at.checkpoint.position)
-        assert known.lagging_partition == partition_of(document_id, redis.layout.partitions)
+        assert known.value == redis.value(redis.live.number, document_id, known.at.checkpoint.position)
+        assert known.lagging_partition == partition_of(document_id, redis.live.partitions)
 
 
-def remembering(at: ReadPosition, most_bytes: int = 100_000, **documents: bytes) -> ClientSideCache:
-    remembered = ClientSideCache("orders", most_bytes)
-    remembered.store(LiveGeneration(1, 0, 1), 0, at, {name: Document(body, b"1") for name, body in documents.items()})
-    return remembered
+def cache_with(at: ReadPosition, most_bytes: int = 100_000, **documents: bytes) -> ClientSideCache:
+    cache = ClientSideCache("orders", most_bytes)
+    cache.store(LiveGeneration(1, 0, 1), 0, at, {name: Document(body, b"1") for name, body in documents.items()})
+    return cache
 
 
-def test_only_what_shows_a_token_answers_it() -> None:
-    remembered = remembering(at(9), a=b"document")
+def test_a_token_is_answered_only_by_a_checkpoint_that_has_reached_it() -> None:
+    cache = cache_with(at(9), a=b"document")
 
-    assert remembered.find("a", ConsistencyToken(LOG, 9)) is not None
-    assert remembered.find("a", ConsistencyToken(LOG, 10)) is None
-    assert remembered.find("a", ConsistencyToken(OTHER_LOG, 1)) is None
+    assert cache.find("a", ConsistencyToken(LOG, 9)) is not None
+    assert cache.find("a", ConsistencyToken(LOG, 10)) is None
+    assert cache.find("a", ConsistencyToken(OTHER_LOG, 1)) is None
 
 
 def test_a_read_model_that_is_being_built_answers_nothing() -> None:
-    assert remembering(at(9, serve_from=10), a=b"document").find("a", None) is None
+    assert cache_with(at(9, serve_from=10), a=b"document").find("a", None) is None
 
 
-def test_what_was_not_used_for_longest_goes_first() -> None:
-    remembered = remembering(at(9), 2_000, a=b"x" * 500, b=b"x" * 500)
-    remembered.find("a", None)
+def test_the_least_recently_used_document_is_evicted_first() -> None:
+    cache = cache_with(at(9), 2_000, a=b"x" * 500, b=b"x" * 500)
+    cache.find("a", None)
 
-    remembered.store(LiveGeneration(1, 0, 1), 0, at(9), {"c": Document(b"x" * 500, b"1")})
+    cache.store(LiveGeneration(1, 0, 1), 0, at(9), {"c": Document(b"x" * 500, b"1")})
 
-    assert [name for name in "abc" if remembered.find(name, None)] == ["a", "c"]
+    assert [name for name in "abc" if cache.find(name, None)] == ["a", "c"]
 
 
-def test_what_takes_more_than_there_is_room_for_is_not_kept() -> None:
-    assert remembering(at(9), 2_000, a=b"x" * 3_000).find("a", None) is None
+def test_a_document_larger_than_the_cache_is_not_cached() -> None:
+    assert cache_with(at(9), 2_000, a=b"x" * 3_000).find("a", None) is None

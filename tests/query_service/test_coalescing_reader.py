@@ -76,7 +76,7 @@ async def test_one_round_trip_never_keeps_redis_busy_for_long(reader: Coalescing
     assert await scripts_run(redis) - before == 3
 
 
-async def test_every_answer_says_where_in_the_log_it_stands(reader: CoalescingReader) -> None:
+async def test_every_result_carries_the_position_that_it_shows(reader: CoalescingReader) -> None:
     reading = await reader.document("not there")
 
     assert reading.value.body is None
@@ -84,15 +84,15 @@ async def test_every_answer_says_where_in_the_log_it_stands(reader: CoalescingRe
     assert (reading.at.checkpoint.position, reading.at.token) == (9, "0" * 32 + "-9")
 
 
-async def test_without_a_read_model_there_is_no_place_in_the_log(reader: CoalescingReader, redis: Redis) -> None:
+async def test_without_a_read_model_a_result_has_no_position(reader: CoalescingReader, redis: Redis) -> None:
     await redis.delete(KEYS.meta)
 
     assert (await reader.document("0")).at is None
 
 
-async def test_a_reader_who_went_away_is_not_waited_for(reader: CoalescingReader) -> None:
-    gone = reader.document("0")
-    gone.cancel()
+async def test_a_cancelled_read_does_not_delay_the_others(reader: CoalescingReader) -> None:
+    cancelled = reader.document("0")
+    cancelled.cancel()
 
     assert (await reader.document("1")).value.body == b"document 1"
 

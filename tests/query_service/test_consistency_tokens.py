@@ -138,7 +138,7 @@ async def _have_read(queries: httpx.AsyncClient, times: float) -> bool:
     return await _reads(queries) >= times
 
 
-async def test_the_wait_that_was_granted_is_said(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_the_answer_carries_the_wait_that_was_granted(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     token = await token_now(recorder)
     for prefer, applied in (("wait=5", "wait=5"), ("wait=31", "wait=30"), ("wait=soon", None)):
         answer = await queries.get("/orders", headers={"Consistency-Token": token, "Prefer": prefer})
@@ -174,10 +174,10 @@ async def test_a_token_of_this_log_is_not_unknown_while_redis_still_shows_anothe
 
 
 @pytest.mark.promise("queries", "A token of a log id that was just given is accepted")
-async def test_a_token_of_a_new_id_is_not_unknown_because_of_who_was_refused_before(
+async def test_a_token_of_a_new_log_id_is_accepted_although_that_id_was_foreign_before(
     queries: httpx.AsyncClient, recorder: Recorder
 ) -> None:
-    """The log was given a new id, which neither the projector nor the query service has heard of."""
+    """The log was given a new id, which neither the projector nor the query service knows."""
     foreign = {"Consistency-Token": ConsistencyToken(uuid4(), 0).encode()}
     assert (await queries.get("/orders/42", headers=foreign)).status_code == 400
     old = {"Consistency-Token": await token_now(recorder)}
@@ -190,7 +190,7 @@ async def test_a_token_of_a_new_id_is_not_unknown_because_of_who_was_refused_bef
     assert (answer.status_code, answer.json()["code"]) == (400, "unknown-log")
 
 
-async def test_a_read_model_that_is_catching_up_says_so_and_serves_who_waits(
+async def test_a_read_model_that_is_catching_up_is_503_and_serves_queries_that_wait(
     queries_alone: httpx.AsyncClient, recorder: Recorder, redis: Redis, settings: Settings
 ) -> None:
     await recorder.record("42", placed())
@@ -205,7 +205,7 @@ async def test_a_read_model_that_is_catching_up_says_so_and_serves_who_waits(
         assert (await waiting).status_code == 200
 
 
-async def test_a_lost_publication_delays_but_does_not_strand_who_waits(
+async def test_a_lost_publication_delays_waiting_queries_but_does_not_strand_them(
     queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
 ) -> None:
     head = await read_head(recorder.connection)
@@ -223,7 +223,7 @@ async def test_a_lost_publication_delays_but_does_not_strand_who_waits(
 async def test_a_redis_that_was_rolled_back_is_not_believed_to_be_where_it_was(
     queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
 ) -> None:
-    """The news was that position 1 is there; then it is not any more."""
+    """The message said that position 1 is there; then Redis loses it."""
     await recorder.record("42", placed())
     token = await token_now(recorder)
     headers = {"Consistency-Token": token, "Prefer": "wait=20"}
@@ -247,7 +247,7 @@ async def test_waiting_does_not_poll_per_request(queries: httpx.AsyncClient, rec
     answers = await asyncio.gather(*(queries.get("/orders/42", headers=headers) for _ in range(100)))
 
     assert {answer.status_code for answer in answers} == {503}
-    assert 100 <= await _reads(queries) - reads_before < 200  # one look each, before it waits
+    assert 100 <= await _reads(queries) - reads_before < 200  # one read each, before it waits
     # Coalesced; what the projector does meanwhile is in the figure as well.
     assert await round_trips() - trips_before < 100
 

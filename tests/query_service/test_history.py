@@ -31,7 +31,7 @@ BACK_THEN = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 Shop = tuple[httpx.AsyncClient, httpx.AsyncClient]
 
 
-async def test_shows_what_happened_in_order_as_the_log_has_it(past: Past) -> None:
+async def test_shows_the_events_in_order_as_the_log_has_them(past: Past) -> None:
     await past.recorder.record("another", placed())
     await past.recorder.record(past.order_id, placed(MUG), paid(900), occurred_at=BACK_THEN)
 
@@ -129,7 +129,7 @@ async def test_a_client_that_has_it_need_not_fetch_it_again(past: Past) -> None:
     assert (news.status_code, news.headers["etag"]) == (200, '"3"')
 
 
-async def test_an_order_that_does_not_exist_is_404_as_of_a_place_in_the_log(past: Past) -> None:
+async def test_an_order_that_does_not_exist_is_404_as_of_a_position_of_the_log(past: Past) -> None:
     answer = await past.queries.get(f"{past.path}/history")
     assert past.order_id in problem(answer, 404, "order-not-found")["detail"]
     assert answer.headers["consistency-token"] == await token_now(past.recorder)
@@ -180,7 +180,7 @@ async def test_a_token_that_this_copy_of_the_log_does_not_reach_is_503_after_the
 
 
 async def test_a_copy_of_the_log_that_reaches_the_token_in_time_answers(past: Past) -> None:
-    """The primary stands in for a replica: what counts is that the event arrives after the question."""
+    """The primary takes the part of a replica: what counts is that the event arrives after the request."""
     await past.recorder.record(past.order_id, placed(), occurred_at=BACK_THEN)
     ahead = await _token_ahead(past.recorder)
     questions = [
@@ -217,7 +217,7 @@ async def test_tokens_of_answers_never_go_backwards(past: Past) -> None:
 
 
 async def _ask_service(past: Past, **changes: Any) -> list[httpx.Response]:
-    """What a query service of other settings says to both questions about the past."""
+    """What a query service with other settings answers to both questions about the past."""
     async with running_query_service(past.settings, **changes) as queries:
         return [await queries.get(path) for path in paths(past)]
 

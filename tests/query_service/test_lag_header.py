@@ -1,4 +1,4 @@
-"""Every answer says how stale it is: of every route, and however a question fails."""
+"""Every answer carries `Projection-Lag`: of every route, and however a request fails."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def from_log() -> list[str]:
 
 
 def said(answer: httpx.Response) -> str:
-    """Said once."""
+    """The header, which an answer carries once."""
     [said] = answer.headers.get_list("projection-lag")
     return str(said)
 
@@ -49,7 +49,7 @@ def lag_in(answer: httpx.Response) -> int:
 
 @pytest.fixture
 async def shown(queries: httpx.AsyncClient, recorder: Recorder) -> httpx.AsyncClient:
-    """Queries of an order that all read models show, and are known to."""
+    """Queries of an order that all read models show, with a lag of 0."""
     await recorder.record("42", placed())
     for path in ("/orders/42", REVENUE):
         await get(queries, path, recorder)
@@ -63,7 +63,7 @@ async def shown(queries: httpx.AsyncClient, recorder: Recorder) -> httpx.AsyncCl
 
 
 @pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
-async def test_answers_of_every_route_say_it(shown: httpx.AsyncClient) -> None:
+async def test_answers_of_every_route_carry_the_lag(shown: httpx.AsyncClient) -> None:
     for path in (*FROM_ORDERS, *from_log(), REVENUE, "/projections"):
         answer = await shown.get(path)
         assert answer.status_code == (404 if "nowhere" in path else 200), path
@@ -78,7 +78,7 @@ async def test_answers_of_every_route_say_it(shown: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
-async def test_whatever_is_wrong_with_a_question_the_answer_says_it(
+async def test_an_error_answer_carries_the_lag_whatever_is_wrong_with_the_request(
     shown: httpx.AsyncClient, connection: Connection
 ) -> None:
     head = await read_head(connection)
@@ -117,7 +117,9 @@ async def test_whatever_is_wrong_with_a_question_the_answer_says_it(
 
 
 @pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
-async def test_a_defect_of_the_service_says_it(shown: httpx.AsyncClient, redis: Redis, recorder: Recorder) -> None:
+async def test_a_defect_of_the_service_is_answered_with_the_lag(
+    shown: httpx.AsyncClient, redis: Redis, recorder: Recorder
+) -> None:
     await recorder.record_raw("43", "OrderTeleported", 1, "{}")
     answer = await shown.get(f"/orders/43?known_at={quote(datetime.now(UTC).isoformat())}")
     problem(answer, 500, "unknown-event-type")
@@ -128,7 +130,7 @@ async def test_a_defect_of_the_service_says_it(shown: httpx.AsyncClient, redis: 
     assert lag_in(answer) < AN_AGE
 
 
-async def test_health_metrics_and_documentation_do_not(shown: httpx.AsyncClient) -> None:
+async def test_health_metrics_and_documentation_do_not_carry_the_lag(shown: httpx.AsyncClient) -> None:
     for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/static-offline-docs/nothing"):
         for method in ("GET", "POST"):
             answer = await shown.request(method, path)
@@ -137,7 +139,9 @@ async def test_health_metrics_and_documentation_do_not(shown: httpx.AsyncClient)
 
 @pytest.mark.promise("lag", "Every answer of every route, errors included, says how stale it is")
 @pytest.mark.usefixtures("shown")
-async def test_a_service_says_it_with_its_first_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_answer_of_a_service_carries_the_lag(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(projection_lag, "FIRST_POLL_SECONDS", 10.0)
     for path in ("/orders/42", "/orders/42/history", REVENUE, "/projections"):
         async with running_query_service(settings) as queries:
@@ -145,7 +149,7 @@ async def test_a_service_says_it_with_its_first_answer(settings: Settings, monke
 
 
 @pytest.mark.promise("lag", "The lag of a missing read model is the age of all that it does not show")
-async def test_while_read_models_are_missing_it_is_the_age_of_all_they_do_not_show(
+async def test_the_lag_of_a_missing_read_model_is_the_age_of_all_that_it_does_not_show(
     queries_alone: httpx.AsyncClient, recorder: Recorder, connection: Connection
 ) -> None:
     await recorder.record("42", placed())
@@ -162,7 +166,7 @@ async def test_while_read_models_are_missing_it_is_the_age_of_all_they_do_not_sh
 
 
 @pytest.mark.promise("lag", "`Projection-Lag` is `unknown` until first measured")
-async def test_what_was_never_measured_is_said_to_be_unknown(settings: Settings) -> None:
+async def test_the_lag_is_unknown_until_first_measured(settings: Settings) -> None:
     (nobody,) = free_ports(1)
     nowhere = {
         "database_url": f"postgresql://x:y@127.0.0.1:{nobody}/x",
@@ -200,7 +204,7 @@ async def test_an_answer_from_a_replica_is_as_stale_as_the_replica(
             assert lag_in(await queries.get("/orders/42")) < AN_AGE
 
 
-def test_every_answer_of_every_route_is_documented_to_say_it() -> None:
+def test_every_answer_of_every_route_is_documented_to_carry_the_lag() -> None:
     document = document_of("query")
     assert document["components"]["headers"]["Projection-Lag"]["required"]
     for path, methods in document["paths"].items():

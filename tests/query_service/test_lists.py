@@ -149,7 +149,7 @@ async def test_a_cursor_that_is_not_ours_is_refused(queries_alone: httpx.AsyncCl
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed-cursor")
 
 
-async def test_who_has_the_current_page_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_a_client_that_has_the_current_page_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("1", placed())
     etag = (await get(queries, "/orders", recorder)).headers["etag"]
 

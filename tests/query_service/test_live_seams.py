@@ -1,5 +1,5 @@
-"""Live updates where it is easy to lose an event or to tell it twice: at the seam between the past and the present,
-when clients come and go, are too slow, or change process, and when PostgreSQL goes."""
+"""Live updates where it is easy to lose an event or to send it twice: at the seam between the past and the present,
+when clients reconnect, are too slow, or change process, and when PostgreSQL is lost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def positions_in_log(past: Past, order_ids: list[str], after: int = 0) -> 
     return [row["position"] for row in rows]
 
 
-async def let_go_of_postgresql(past: Past) -> None:
+async def end_sessions(past: Past) -> None:
     """Ends every session with which events are followed."""
     await past.recorder.connection.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -59,8 +59,8 @@ async def let_go_of_postgresql(past: Past) -> None:
 
 
 class Plan(NamedTuple):
-    """What a client does: follows an order (its number) or its customer, from somewhere, and goes after every so many
-    events to come back with its last id."""
+    """A client follows an order (its number) or the order's customer from `start` on, and reconnects with its last id
+    after so many events."""
 
     order: int
     whole_customer: bool
@@ -88,7 +88,7 @@ appends = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, 
 @effort(
     max_examples=10, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_whoever_follows_is_told_exactly_what_the_log_holds(
+async def test_a_client_receives_exactly_the_events_that_the_log_holds(
     before: list[tuple[int, int]],
     meanwhile: list[tuple[int, int]],
     clients: list[Plan],
@@ -142,7 +142,7 @@ async def test_whoever_follows_is_told_exactly_what_the_log_holds(
     await write(meanwhile[: len(meanwhile) // 2])
     if breaks:
         async with turn:
-            await let_go_of_postgresql(past)
+            await end_sessions(past)
     await write(meanwhile[len(meanwhile) // 2 :])
     written.set()
     await following_all
@@ -156,10 +156,10 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_tail, "BATCH", 5)
 
 
-async def test_what_comes_between_the_last_page_and_the_subscription_is_not_missed(
+async def test_an_event_between_the_last_page_and_the_subscription_is_not_missed(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tail, which another client keeps going, has handed it over before there was anybody to take it."""
+    """Another client keeps the tail running, which has read the event before the subscription exists."""
     customer = f"of-{past.order_id}"
     start = await past.recorder.record(past.order_id, placed(customer_id=customer))
     read_page = stream_filter.read_page
@@ -217,7 +217,7 @@ async def test_streams_outlive_a_lost_postgresql_without_a_gap(past: Past) -> No
         for number in range(3):
             await past.recorder.record(past.order_id, moved(), moved())
             await one.until(3 * number + 1)
-            await let_go_of_postgresql(past)
+            await end_sessions(past)
             await past.recorder.record(past.order_id, moved())
         expected = await positions_in_log(past, [past.order_id], start)
         for source in (one, other):
@@ -259,7 +259,7 @@ MORE_THAN_A_SOCKET_HOLDS = 40  # of those
 
 
 class Sleeper:
-    """A client that asked for a stream and does not read it; its kernel takes in little for it."""
+    """A client that requested a stream and does not read it; its kernel buffers little for it."""
 
     def __init__(self, url: httpx.URL, path: str) -> None:
         self.socket = socket.socket()
@@ -305,7 +305,7 @@ def cut_off() -> float:
 @pytest.mark.promise(
     "live-updates", "A client that does not read is cut off, not buffered, and misses nothing after it reconnects"
 )
-async def test_a_client_that_lets_events_pile_up_is_cut_off_at_once_and_the_others_are_not(past: Past) -> None:
+async def test_a_client_whose_buffer_is_full_is_disconnected_at_once_and_the_others_are_not(past: Past) -> None:
     start = await past.recorder.record(past.order_id, placed())
     path = f"/orders/{past.order_id}/events"
     async with (
@@ -330,7 +330,7 @@ async def test_a_client_that_lets_events_pile_up_is_cut_off_at_once_and_the_othe
 @pytest.mark.promise(
     "live-updates", "A client that does not read is cut off, not buffered, and misses nothing after it reconnects"
 )
-async def test_a_client_that_stops_reading_is_cut_off_in_time(past: Past) -> None:
+async def test_a_client_that_stops_reading_is_disconnected_in_time(past: Past) -> None:
     start = await past.recorder.record(past.order_id, placed())
     path = f"/orders/{past.order_id}/events"
     async with running_query_service(past.settings, sse_send_seconds=0.2) as queries:

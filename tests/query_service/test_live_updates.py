@@ -44,7 +44,7 @@ async def place(past: Past, order_id: str | None = None) -> int:
     return await past.recorder.record(order_id or past.order_id, placed(customer_id=customer_of(past)))
 
 
-async def test_what_happens_from_now_on_is_told_as_the_history_tells_it(past: Past) -> None:
+async def test_new_events_are_sent_as_the_history_shows_them(past: Past) -> None:
     before = await place(past)
     async with following(past.queries, f"{past.path}/events") as source:
         await source.until_it_began()
@@ -68,6 +68,7 @@ async def test_what_happens_from_now_on_is_told_as_the_history_tells_it(past: Pa
     assert source.headers["consistency-token"] == ConsistencyToken(log_id, before).encode()
 
 
+@pytest.mark.promise("live-updates", "A stream of another category is never taken for an order")
 async def test_a_stream_of_another_category_is_never_taken_for_an_order(past: Past) -> None:
     order_id = f"customer-{past.order_id}"  # as the name of that customer's stream
     await place(past, order_id)
@@ -79,7 +80,7 @@ async def test_a_stream_of_another_category_is_never_taken_for_an_order(past: Pa
     assert [event["event_type"] for _, event in source.messages] == ["PaymentConfirmed"]
 
 
-async def test_a_customer_is_told_of_every_order_those_yet_to_be_placed_too(past: Past) -> None:
+async def test_the_stream_of_a_customer_has_the_events_of_every_order_also_of_later_ones(past: Past) -> None:
     first, second, third = past.order_id, new_order_id(), new_order_id()
     await place(past, first)
     await place(past, second)
@@ -96,7 +97,7 @@ async def test_a_customer_is_told_of_every_order_those_yet_to_be_placed_too(past
     ]  # fmt: skip
 
 
-async def test_whoever_comes_back_is_told_what_was_missed_and_goes_on(past: Past) -> None:
+async def test_a_client_that_resumes_receives_what_it_missed_and_then_new_events(past: Past) -> None:
     await place(past)
     for path in paths(past):
         async with following(past.queries, path) as source:
@@ -114,7 +115,7 @@ async def test_whoever_comes_back_is_told_what_was_missed_and_goes_on(past: Past
                 assert again.positions == sorted(set(again.positions))
 
 
-async def test_the_header_goes_before_the_parameter_as_a_browser_repeats_both(past: Past) -> None:
+async def test_the_header_takes_precedence_over_the_parameter_as_a_browser_repeats_both(past: Past) -> None:
     first = await place(past)
     last = await past.recorder.record(past.order_id, paid())
     for path in paths(past):
@@ -141,7 +142,7 @@ async def test_the_whole_past_comes_in_order_however_many_pages_it_takes(
         assert [data["version"] for _, data in source.messages] == [1, 2, 3]
 
 
-async def test_events_are_told_as_they_were_stored_even_those_this_program_cannot_read(past: Past) -> None:
+async def test_events_are_sent_as_they_were_stored_even_those_that_this_program_cannot_read(past: Past) -> None:
     await place(past)
     text = '{ "paper" :\n "blue\\u00e9",\r\n "later": [1.00] }'
     async with following(past.queries, f"{past.path}/events") as source:
@@ -157,7 +158,7 @@ async def test_events_are_told_as_they_were_stored_even_those_this_program_canno
 
 
 @pytest.mark.promise("live-updates", "A quiet stream sends heartbeats with the position that it has reached")
-async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_was_followed(past: Past) -> None:
+async def test_a_quiet_stream_sends_heartbeats_with_the_position_that_it_has_reached(past: Past) -> None:
     await place(past)
     async with running_query_service(past.settings, sse_heartbeat_seconds=0.05) as queries:
         for path in paths(past):
@@ -175,13 +176,13 @@ async def test_a_quiet_stream_says_that_it_lives_and_how_far_it_was_followed(pas
 # --- refusals ------------------------------------------------------------------------------------------------------
 
 
-async def test_an_order_that_does_not_exist_is_404_as_of_a_place_in_the_log(past: Past) -> None:
+async def test_an_order_that_does_not_exist_is_404_as_of_a_position_of_the_log(past: Past) -> None:
     answer = await past.queries.get(f"{past.path}/events")
     assert past.order_id in problem(answer, 404, "order-not-found")["detail"]
     assert answer.headers["consistency-token"] == await token_now(past.recorder)
 
 
-async def test_a_customer_who_has_not_ordered_yet_can_be_followed(past: Past) -> None:
+async def test_a_customer_without_orders_can_be_followed(past: Past) -> None:
     async with following(past.queries, of_customer(past)) as source:
         await source.until_it_began()
         position = await place(past)
@@ -207,7 +208,7 @@ async def test_a_position_that_the_log_does_not_reach_is_400(past: Past) -> None
 
 
 async def test_a_position_that_is_reached_in_time_is_followed(past: Past) -> None:
-    """As when a client comes from a copy of the log that is ahead of this one."""
+    """As when a client comes from a replica that is ahead of this one."""
     head = await place(past)
     async with AsyncExitStack() as stack:
         ahead = stack.enter_async_context(following(past.queries, f"{past.path}/events", head + 1, prefer="wait=20"))
@@ -234,7 +235,7 @@ async def test_a_bad_parameter_is_422(past: Past) -> None:
     problem(await past.queries.get("/customers/no%20such/orders/events"), 422, "invalid-request")
 
 
-async def test_a_token_is_held_to_as_everywhere(past: Past) -> None:
+async def test_a_token_is_handled_as_everywhere(past: Past) -> None:
     for path in paths(past):
         other = ConsistencyToken(uuid4(), 1).encode()
         problem(await past.queries.get(path, headers={"Consistency-Token": other}), 400, "unknown-log")

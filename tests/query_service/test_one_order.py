@@ -39,7 +39,7 @@ async def test_shows_the_order(queries: httpx.AsyncClient, recorder: Recorder) -
     }
 
 
-async def test_carries_its_version_and_the_place_in_the_log_that_it_shows(
+async def test_carries_its_version_and_the_position_of_the_log_that_it_shows(
     queries: httpx.AsyncClient, recorder: Recorder
 ) -> None:
     await recorder.record("42", placed(), paid())
@@ -50,7 +50,7 @@ async def test_carries_its_version_and_the_place_in_the_log_that_it_shows(
     assert answer.headers["consistency-token"] == await token_now(recorder)
 
 
-async def test_an_order_that_does_not_exist_is_404_as_of_a_place_in_the_log(
+async def test_an_order_that_does_not_exist_is_404_as_of_a_position_of_the_log(
     queries: httpx.AsyncClient, recorder: Recorder
 ) -> None:
     await recorder.record("42", placed())
@@ -82,7 +82,7 @@ async def test_an_unknown_parameter_is_refused_rather_than_ignored(
     assert answer.json()["errors"][0]["pointer"] == "query/version"
 
 
-async def test_who_has_the_current_version_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_a_client_that_has_the_current_version_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("42", placed(), paid())
 
     answer = await get(queries, "/orders/42", recorder, If_None_Match='W/"2"')
@@ -93,7 +93,7 @@ async def test_who_has_the_current_version_gets_304(queries: httpx.AsyncClient, 
     assert answer.headers["consistency-token"] == await token_now(recorder)
 
 
-async def test_who_has_another_version_gets_the_order(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_a_client_that_has_another_version_gets_the_order(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("42", placed(), paid())
 
     answer = await get(queries, "/orders/42", recorder, If_None_Match='"1"')
@@ -101,5 +101,5 @@ async def test_who_has_another_version_gets_the_order(queries: httpx.AsyncClient
     assert (answer.status_code, answer.json()["version"]) == (200, 2)
 
 
-async def test_nobody_has_an_order_that_does_not_exist(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_no_client_has_an_order_that_does_not_exist(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     assert (await get(queries, "/orders/42", recorder, If_None_Match="*")).status_code == 404

@@ -67,7 +67,7 @@ async def test_read_models_in_partitions_equal_the_log(
     assert [line["orders"] for line in report.json()["lines"]] == [30]
 
 
-async def test_each_partition_is_told_of(divided: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_each_partition_is_reported(divided: httpx.AsyncClient, recorder: Recorder) -> None:
     head = await recorder.record("42", placed())
     await get(divided, "/orders", recorder)
     await get(divided, "/reports/revenue?from=2011-01-01&to=2011-01-31", recorder)
@@ -167,7 +167,7 @@ async def test_generations_are_never_mixed(reader: CoalescingReader, redis: Redi
     assert seen <= {(b"of-1-1", b"of-1-0"), (b"of-2-2", b"of-2-1", b"of-2-0")}
 
 
-async def test_who_waits_is_woken_by_the_partition_that_was_behind(
+async def test_a_waiting_query_is_woken_by_the_partition_that_was_behind(
     divided: httpx.AsyncClient, recorder: Recorder
 ) -> None:
     await recorder.record("42", placed())
@@ -182,7 +182,7 @@ async def test_who_waits_is_woken_by_the_partition_that_was_behind(
     assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 
 
-async def test_where_another_generation_was_live_in_between_it_reads_again(
+async def test_a_read_is_repeated_when_another_generation_was_live_in_between(
     reader: CoalescingReader, redis: Redis
 ) -> None:
     """What it read first may be from before the generation that is live again had caught up."""

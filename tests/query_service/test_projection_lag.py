@@ -1,4 +1,4 @@
-"""How stale answers are is measured so that a read model that is stuck never looks better than it is."""
+"""The lag is measured so that a stuck read model never looks fresher than it is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_nothing_is_known_before_the_first_look() -> None:
+def test_the_lag_is_unknown_before_the_first_measurement() -> None:
     assert LagEstimate().milliseconds is None
 
 
@@ -73,7 +73,7 @@ def test_several_together_are_as_far_behind_as_the_last_and_unknown_while_one_is
     assert MaxLag(one, other).milliseconds == 1_500
 
 
-async def test_a_look_that_fails_is_not_the_last(
+async def test_a_measurement_that_fails_is_not_the_last(
     queries_alone: httpx.AsyncClient,
     recorder: Recorder,
     redis: Redis,
@@ -105,7 +105,7 @@ async def test_a_server_that_hangs_does_not_keep_the_service_from_starting(
 
 
 def through(wire: Wire, settings: Settings) -> Settings:
-    """Of a query service that has this wire to PostgreSQL."""
+    """Settings of a query service that reaches PostgreSQL through this proxy."""
     url = at_port(settings.database_url.get_secret_value(), wire.port)
     return settings.model_copy(update={"database_url": SecretStr(url)})
 

@@ -1,4 +1,4 @@
-"""What operators are told: `/projections`, and `orders projections status`, which shows it."""
+"""What operators see: `/projections`, and `orders projections status`, which prints it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.query_service.reads import get
 from tests.recording import Recorder
 from tests.running import eventually
 
-# For an answer, whoever is in the way. Mostly two; but a request to cancel that overtakes its statement (the server had
+# For an answer while a session blocks. Mostly two; but a request to cancel that overtakes its statement (the server had
 # not read it yet) is lost, and the connection is given up only `ANSWER_SECONDS` later.
 LONGEST_SECONDS = 12.0
 
 
 @asynccontextmanager
 async def rival(settings: Settings, statement: str) -> AsyncIterator[int]:
-    """The pid of somebody else's session, which did that and never ends its transaction."""
+    """The pid of a foreign session, which ran the statement and never ends its transaction."""
     url = settings.database_url.get_secret_value()
     connection = await asyncpg.connect(url, server_settings={"application_name": "a rival"})
     try:
@@ -53,7 +53,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.promise("lag", "Blocking sessions are named even when the lag cannot be measured")
-async def test_who_is_in_the_way_is_named_where_nobody_can_measure_the_lag(
+async def test_a_blocking_session_is_named_where_the_lag_cannot_be_measured(
     queries_alone: httpx.AsyncClient, recorder: Recorder, settings: Settings, shown: Any
 ) -> None:
     head = await recorder.record("42", placed())
@@ -98,11 +98,11 @@ async def test_what_shows_everything_is_not_behind_though_the_log_cannot_be_read
 @pytest.mark.parametrize(
     ("statement", "head"),
     [
-        ("lock table log_head in access exclusive mode", None),  # nobody can say where the log ends
-        ("lock table read_models in access exclusive mode", 503),  # nor how far the reports are
+        ("lock table log_head in access exclusive mode", None),  # the head of the log is unknown
+        ("lock table read_models in access exclusive mode", 503),  # so is the checkpoint of the reports
     ],
 )
-async def test_who_is_in_the_way_is_named_whatever_else_cannot_be_told(
+async def test_a_blocking_session_is_named_whatever_else_cannot_be_measured(
     statement: str,
     head: int | None,
     queries_alone: httpx.AsyncClient,
@@ -133,7 +133,7 @@ async def test_who_is_in_the_way_is_named_whatever_else_cannot_be_told(
 
 
 @pytest.mark.promise("lag", "Operators see each read model's projectors, what blocks them, and its generations")
-async def test_operators_see_who_works_on_a_read_model_what_keeps_it_and_its_generations(
+async def test_operators_see_the_worker_of_a_read_model_why_it_is_stuck_and_its_generations(
     queries_alone: httpx.AsyncClient, redis: Redis, shown: Any
 ) -> None:
     seconds, _ = await redis.time()

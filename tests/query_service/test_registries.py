@@ -90,6 +90,7 @@ async def append(connection: Connection, stream_id: str, after: int, *events: Ca
     return result.position
 
 
+@pytest.mark.promise("queries", "Every registered aggregate has a history, time travel and live updates")
 async def test_an_aggregate_has_a_history(queries: httpx.AsyncClient, connection: Connection) -> None:
     await append(connection, "cart-c-1", 0, CartOpened("ann"), ProductAdded("MUG"))
 
@@ -103,6 +104,7 @@ async def test_an_aggregate_has_a_history(queries: httpx.AsyncClient, connection
     problem(await queries.get("/carts/c-2/history"), 404, "cart-not-found")
 
 
+@pytest.mark.promise("queries", "Every registered aggregate has a history, time travel and live updates")
 async def test_an_aggregate_without_a_read_model_is_shown_from_the_log_at_any_point_in_time(
     queries: httpx.AsyncClient, connection: Connection
 ) -> None:
@@ -120,6 +122,7 @@ async def test_an_aggregate_without_a_read_model_is_shown_from_the_log_at_any_po
     problem(await queries.get("/carts/c-1?version=1"), 422, "invalid-request")
 
 
+@pytest.mark.promise("queries", "Every registered aggregate has a history, time travel and live updates")
 async def test_an_aggregate_and_those_of_one_owner_are_followed_live(
     queries: httpx.AsyncClient, connection: Connection
 ) -> None:
@@ -182,6 +185,7 @@ async def project(redis: Redis, head: event_log.Head, **documents: str) -> None:
         await batch.execute()
 
 
+@pytest.mark.promise("queries", "A registered read model has tokens, lag, status and readiness")
 async def test_a_read_model_is_read_with_tokens_measured_reported_and_waited_for_by_readiness(
     settings: Settings, connection: Connection, redis: Redis
 ) -> None:

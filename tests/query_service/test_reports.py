@@ -74,7 +74,7 @@ async def test_a_token_waits_for_what_it_names_and_the_answer_carries_one(
         assert answer.headers["consistency-token"] == await token_now(recorder)
 
 
-async def test_many_who_wait_are_all_answered(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_many_waiting_queries_are_all_answered(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("1", placed(MUG), occurred_at=day(4))
 
     headers = {"Consistency-Token": await token_now(recorder)}
@@ -99,7 +99,7 @@ async def test_a_token_of_another_log_is_refused(queries: httpx.AsyncClient) -> 
     assert (answer.status_code, answer.json()["code"]) == (400, "unknown-log")
 
 
-async def test_who_has_the_report_already_is_told_so(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_a_client_that_has_the_current_report_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("1", placed(), occurred_at=day(4))
     etag = (await get(queries, JANUARY, recorder)).headers["etag"]
 

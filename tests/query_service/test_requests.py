@@ -48,13 +48,13 @@ def test_a_client_does_not_have_it_otherwise(known: str) -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True))
-def test_a_cursor_leads_back_to_its_place(at: datetime, order_id: str) -> None:
+def test_a_cursor_leads_back_to_its_entry(at: datetime, order_id: str) -> None:
     place = sort_key(at, order_id)
 
     assert decode_cursor(encode_cursor(place)) == place
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_a_cursor_to_a_place_or_is_refused(text: str) -> None:
+def test_any_text_is_the_cursor_of_an_entry_or_is_refused(text: str) -> None:
     with suppress(MalformedCursor):
         assert is_index_entry(decode_cursor(text))

@@ -37,7 +37,7 @@ async def then(past: Past, **times: datetime | None) -> httpx.Response:
 @pytest.mark.promise("queries", "Time travel shows an order as it was at every instant of both times")
 @for_all(life=lives(), data=st.data())
 @effort(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_whatever_an_order_lived_through_it_is_shown_as_it_was_at_every_instant(
+async def test_any_order_is_shown_as_it_was_at_every_instant(
     life: list[Happening], data: st.DataObject, past: Past
 ) -> None:
     past = past._replace(order_id=new_order_id())  # each example has its own
@@ -58,7 +58,7 @@ async def test_whatever_an_order_lived_through_it_is_shown_as_it_was_at_every_in
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_as_of_now_is_what_the_read_model_shows_to_the_byte(shop: Shop) -> None:
+async def test_as_of_now_equals_the_document_of_the_read_model_byte_for_byte(shop: Shop) -> None:
     commands, queries = shop
     for steps in (
         [],
@@ -177,7 +177,7 @@ async def test_a_time_given_twice_is_422(past: Past) -> None:
     assert error["pointer"] == "query/as_of"
 
 
-async def test_a_time_that_has_not_come_is_422(past: Past) -> None:
+async def test_a_time_in_the_future_is_422(past: Past) -> None:
     for name in ("as_of", "known_at"):
         answer = await past.queries.get(past.path, params={name: "2999-12-31T23:59:59Z"})
         body = problem(answer, 422, "time-in-the-future")
@@ -195,7 +195,7 @@ async def test_clocks_may_differ_by_up_to_a_minute(past: Past) -> None:
     problem(late, 422, "time-in-the-future")
 
 
-async def test_what_this_program_cannot_read_stops_only_from_when_it_happened(past: Past) -> None:
+async def test_an_event_that_this_program_cannot_decode_is_an_error_only_from_its_time_on(past: Past) -> None:
     await past.recorder.record(past.order_id, placed(), occurred_at=EPOCH)
     await past.recorder.record_raw(past.order_id, "OrderGiftWrapped", 1, "{}")
 
@@ -204,7 +204,7 @@ async def test_what_this_program_cannot_read_stops_only_from_when_it_happened(pa
     assert "OrderGiftWrapped" in problem(answer, 500, "unknown-event-type")["detail"]
 
 
-async def test_a_long_life_is_read_to_its_end(past: Past) -> None:
+async def test_a_long_stream_is_read_to_its_end(past: Past) -> None:
     moves = [ShippingAddressChanged(f"address-{number}") for number in range(2_500)]
     await past.recorder.record(past.order_id, placed(), *moves, occurred_at=EPOCH)
     document = (await then(past, as_of=EPOCH)).json()
@@ -212,7 +212,7 @@ async def test_a_long_life_is_read_to_its_end(past: Past) -> None:
 
 
 async def test_one_snapshot_holds_the_answer_and_its_token(past: Past) -> None:
-    """While events arrive, the version that is shown is always the one that the token stands for."""
+    """While events arrive, the answer shows exactly the version that its token names."""
     before = await past.recorder.record(past.order_id, placed(), occurred_at=EPOCH) - 1
 
     async def keep_moving() -> None:
