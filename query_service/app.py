@@ -43,7 +43,8 @@ acknowledgement, and reads never go backwards.
 Lags = Mapping[str, LagEstimate]  # by the read model's name
 
 
-def create_app(settings: Settings, read_models: Sequence[ReadModel[Any, Any]] = READ_MODELS) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
+    read_models = [*READ_MODELS.values()]
     lags = {read_model.name: LagEstimate() for read_model in read_models}
     log_lag = LagEstimate()
     slowest = MaxLag(*lags.values())

@@ -34,7 +34,7 @@ from query_service.read_result import (
 from query_service.tracking_connection import TrackingConnection
 from shared.errors import Unavailable
 from shared.eventstore.token import ConsistencyToken
-from shared.metrics import REDIS_BATCH_READS, REMEMBERED_READS
+from shared.metrics import CACHED_READS, REDIS_BATCH_READS
 from shared.read_models.keys import SORT_KEY_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
 from shared.redis import REDIS_DOWN, is_cluster
 
@@ -100,7 +100,7 @@ class CoalescingReader:
         cached = self._find(document_id, at_least)
         if cached is None:
             return self._enqueue(document_id, None, 1)
-        REMEMBERED_READS.inc()
+        CACHED_READS.inc()
         result: asyncio.Future[ReadResult[Document]] = self._loop.create_future()
         result.set_result(cached)
         return result

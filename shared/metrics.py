@@ -82,7 +82,7 @@ HEARTBEAT_AGE_SECONDS = Gauge(
 TOKEN_WAITS = Counter("orders_token_waits_total", "Queries that carried a token", ("outcome",))
 TOKEN_WAIT_SECONDS = Histogram("orders_token_wait_seconds", "Time spent waiting for a token", buckets=_FAST)
 REDIS_BATCH_READS = Histogram("orders_redis_batch_reads", "Reads coalesced into one round trip", buckets=_SIZES)
-REMEMBERED_READS = Counter("orders_remembered_reads_total", "Documents answered from memory, without a round trip")
+CACHED_READS = Counter("orders_remembered_reads_total", "Documents answered from the cache, without a round trip")
 
 EVENT_STREAMS = Gauge("orders_event_streams", "Event streams that are open")
 EVENT_STREAMS_CUT = Counter("orders_event_streams_cut_total", "Event streams cut off because the client did not read")

@@ -21,8 +21,8 @@ from starlette.responses import Response
 from query_service.api import event_stream
 from query_service.api.event_stream import EventStream, cut_off
 from query_service.api.history import AnyAggregate, as_stored
+from query_service.api.log_queries import UNAVAILABLE, ask_log, not_found, not_found_code
 from query_service.api.models import event_example
-from query_service.api.past import UNAVAILABLE, ask_log, not_found, not_found_code
 from query_service.api.requests import TOKEN_HEADERS
 from query_service.live.stream_filter import EventBatch, StreamFilter
 from query_service.live.subscriptions import Subscriptions

@@ -14,8 +14,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.responses import Response
 
-from query_service.api.models import EventDocument, event_example
-from query_service.api.past import (
+from query_service.api.log_queries import (
     TIME_IN_THE_FUTURE,
     TIMES,
     UNAVAILABLE,
@@ -24,6 +23,7 @@ from query_service.api.past import (
     not_found,
     not_found_code,
 )
+from query_service.api.models import EventDocument, event_example
 from query_service.api.requests import IF_NONE_MATCH, NOT_MODIFIED, TOKEN_HEADERS, answer_headers, unless_known
 from shared.aggregates.aggregate import Aggregate
 from shared.eventstore.log import StoredEvent

@@ -1,4 +1,4 @@
-"""The registry of read models: a new one is a module here, named as its projection, and an entry below."""
+"""The registry of read models: a new one is a module here, named as its projection, and a line at the end."""
 
 from __future__ import annotations
 
@@ -8,4 +8,15 @@ from query_service.read_model import ReadModel
 from query_service.read_models.orders import ORDERS
 from query_service.read_models.revenue_by_day import REVENUE_BY_DAY
 
-READ_MODELS: tuple[ReadModel[Any, Any], ...] = (ORDERS, REVENUE_BY_DAY)
+READ_MODELS: dict[str, ReadModel[Any, Any]] = {}  # by name
+
+
+def register(read_model: ReadModel[Any, Any]) -> None:
+    """Adds a read model. Raises `ValueError` for a name that is in use."""
+    if read_model.name in READ_MODELS:
+        raise ValueError(f"Read model {read_model.name!r} is registered already.")
+    READ_MODELS[read_model.name] = read_model
+
+
+register(ORDERS)
+register(REVENUE_BY_DAY)

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
-from query_service.api.past import TIME_IN_THE_FUTURE, TIMES, answer_past_state
+from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES, answer_past_state
 from query_service.api.requests import (
     IF_NONE_MATCH,
     NOT_MODIFIED,

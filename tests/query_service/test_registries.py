@@ -18,12 +18,11 @@ from fastapi import APIRouter, Request
 from redis.asyncio import Redis
 from starlette.responses import Response
 
-from cli.stack.embedded_server import free_port
 from query_service.api.dependencies import answer
-from query_service.app import create_app
 from query_service.coalescing_reader import CoalescingReader
 from query_service.read_model import ReadModel
 from query_service.read_models import READ_MODELS
+from query_service.read_models import register as register_read_model
 from query_service.redis_store import in_redis
 from shared.aggregates import AGGREGATES, EVENT_TYPES, register
 from shared.aggregates.aggregate import Aggregate, Owner
@@ -34,8 +33,7 @@ from shared.read_models.keys import PartitionKeys
 from shared.settings import Settings
 from tests.given_when_then import problem
 from tests.query_service.event_source import following
-from tests.roles import settings_of
-from tests.running import eventually, running_app, running_query_service
+from tests.running import eventually, running_query_service
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -189,31 +187,29 @@ async def project(redis: Redis, head: event_log.Head, **documents: str) -> None:
 async def test_a_read_model_is_read_with_tokens_measured_reported_and_waited_for_by_readiness(
     settings: Settings, connection: Connection, redis: Redis
 ) -> None:
-    ours = settings_of(settings, "orders_auditor")
-    async with (
-        running_app(create_app(ours, [TOYS]), free_port()) as url,
-        httpx.AsyncClient(base_url=url, timeout=40) as client,
-    ):
-        problem(await client.get("/readyz"), 503, "not-ready")
-        problem(await client.get("/toys/bear"), 503, "projection-rebuilding")
-        await append(connection, "cart-c-1", 0, CartOpened("ann"))
-        head = await event_log.read_head(connection)
-        headers = {"Consistency-Token": head.token.encode(), "Prefer": "wait=20"}
-        waiting = asyncio.create_task(client.get("/toys/bear", headers=headers))
-        await project(redis, head, bear='{"fur": "brown"}')
+    with patch.dict(READ_MODELS, clear=True):
+        register_read_model(TOYS)
+        async with running_query_service(settings) as client:
+            problem(await client.get("/readyz"), 503, "not-ready")
+            problem(await client.get("/toys/bear"), 503, "projection-rebuilding")
+            await append(connection, "cart-c-1", 0, CartOpened("ann"))
+            head = await event_log.read_head(connection)
+            headers = {"Consistency-Token": head.token.encode(), "Prefer": "wait=20"}
+            waiting = asyncio.create_task(client.get("/toys/bear", headers=headers))
+            await project(redis, head, bear='{"fur": "brown"}')
 
-        toy = await waiting
-        assert (toy.json(), toy.headers["consistency-token"]) == ({"fur": "brown"}, head.token.encode())
-        assert (await client.get("/readyz")).status_code == 200
-        (status,) = (await client.get("/projections")).json()["projections"]
-        assert (status["name"], status["checkpoint"], status["position_lag"]) == ("toys", head.position, 0)
+            toy = await waiting
+            assert (toy.json(), toy.headers["consistency-token"]) == ({"fur": "brown"}, head.token.encode())
+            assert (await client.get("/readyz")).status_code == 200
+            (status,) = (await client.get("/projections")).json()["projections"]
+            assert (status["name"], status["checkpoint"], status["position_lag"]) == ("toys", head.position, 0)
 
-        async def is_current() -> bool:
-            return (await client.get("/toys/bear")).headers["projection-lag"] == "0"
+            async def is_current() -> bool:
+                return (await client.get("/toys/bear")).headers["projection-lag"] == "0"
 
-        await eventually(is_current)
+            await eventually(is_current)
 
 
-def test_the_read_models_of_the_product_are_registered_under_names_of_their_own() -> None:
-    names = [read_model.name for read_model in READ_MODELS]
-    assert len(set(names)) == len(names)
+def test_a_name_is_registered_once() -> None:
+    with patch.dict(READ_MODELS), pytest.raises(ValueError, match="registered already"):
+        register_read_model(READ_MODELS["orders"])
