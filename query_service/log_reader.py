@@ -14,7 +14,7 @@ import asyncpg
 
 from shared.errors import Unavailable
 from shared.eventstore import log as event_log
-from shared.eventstore.blockers import Blocker, read_stalls
+from shared.eventstore.blockers import Blocker, read_blockers
 from shared.eventstore.token import ConsistencyToken
 from shared.postgres import CONNECTION_LOST
 
@@ -83,7 +83,7 @@ class LogReader:
 
     async def blockers(self, old_seconds: float) -> list[Blocker]:
         """The sessions that block the log, and transactions that are older than `old_seconds`."""
-        return await _bounded(lambda: read_stalls(self._monitor_pool, old_seconds))
+        return await _bounded(lambda: read_blockers(self._monitor_pool, old_seconds))
 
 
 async def _bounded(question: Callable[[], Awaitable[T]]) -> T:

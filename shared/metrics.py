@@ -28,7 +28,7 @@ APPEND_QUEUE = Gauge("orders_append_queue_commands", "Commands waiting to be app
 THROTTLED = Counter("orders_throttled_commands_total", "Commands refused because a read model is far behind")
 THROTTLED_SHARE = Gauge("orders_throttled_share", "Share of commands refused because a read model is far behind")
 STALLED = Counter("orders_stalled_total", "Calls of PostgreSQL that took longer than a second", ("what",))
-STALLS = Gauge("orders_stalls", "Sessions in the way of the log", ("kind",))
+STALLS = Gauge("orders_stalls", "Sessions that block the event log", ("kind",))
 
 PROJECTION_HEAD = Gauge("orders_log_head_position", "Position of the log's last event")
 PROJECTION_CHECKPOINT = Gauge(

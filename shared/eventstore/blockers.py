@@ -1,7 +1,7 @@
-"""Who is in the way of the log: sessions that others of ours wait for, and transactions that have been open for long.
+"""Finds sessions that block the event log: those that our sessions wait for, and long transactions.
 
-Told to the log, once a stall, by whoever waits (`SlowCallMonitor`) and by the query service, which looks now and then
-(`monitor_blockers`). Never a statement: those may hold customers' data.
+They are logged by calls that take too long (`SlowCallMonitor`) and by the query service, which polls for them
+(`monitor_blockers`). Statements are never read: they may hold customers' data.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from shared.metrics import STALLED, STALLS
 from shared.postgres import CONNECTION_LOST
 
 BLOCKED, LONG_TRANSACTION = "blocked", "long-transaction"
-WAITING_SECONDS = 0.2  # shorter waits for a lock are how appends take turns
-LOOK_SECONDS = 5.0
-_ASK_SECONDS = 2.0
-_SILENT_SECONDS = 30.0  # before the same is said again of a stall that goes on
+WAITING_SECONDS = 0.2  # shorter waits for a lock are normal: appends queue for one
+POLL_SECONDS = 5.0
+_READ_SECONDS = 2.0
+_REPEAT_SECONDS = 30.0  # until blockers that stay are logged again
 
 _LOG_BLOCKERS = "select * from log_blockers($1, $2)"
 
@@ -35,9 +35,9 @@ Connect: TypeAlias = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"
 
 
 class Blocker(NamedTuple):
-    """`pid` is in the way; where it may be told, what its session does and since when its transaction is open.
+    """A session that blocks the log, or may soon. Its state and transaction's age are None where they are not visible.
 
-    The fields of a `blocked` one are those of the session that waits for it.
+    Of the kind `blocked`, a session of ours waits for it: the `blocked_` fields and `waited_seconds` are of that one.
     """
 
     kind: str
@@ -50,100 +50,100 @@ class Blocker(NamedTuple):
     transaction_seconds: float | None
 
 
-async def read_stalls(connection: Connection, old_seconds: float) -> list[Blocker]:
-    """What is in the way now; a transaction is named from `old_seconds` on."""
-    async with asyncio.timeout(_ASK_SECONDS):
+async def read_blockers(connection: Connection, old_seconds: float) -> list[Blocker]:
+    """The blockers of this moment; transactions count from an age of `old_seconds` on."""
+    async with asyncio.timeout(_READ_SECONDS):
         rows = await connection.fetch(_LOG_BLOCKERS, timedelta(seconds=WAITING_SECONDS), timedelta(seconds=old_seconds))
     return [Blocker(*row) for row in rows]
 
 
 class SlowCallMonitor:
-    """Says in the log who is in the way when something takes longer than `patience` seconds.
+    """Logs the blockers when a call takes longer than `patience` seconds.
 
-    It asks on a connection of its own: those of the process may all be waiting.
+    It reads them on a connection of its own: those of the process may all be waiting.
     """
 
     def __init__(self, connect: Connect, old_seconds: float, patience: float = 1.0) -> None:
         self._connect = connect
         self._old_seconds = old_seconds
         self._patience = patience
-        self._asking: asyncio.Task[None] | None = None
-        self._said: set[int] = set()  # the pids
-        self._said_at = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
+        self._logged: set[int] = set()  # the pids
+        self._logged_at = float("-inf")
 
     @contextmanager
     def watch(self, what: str) -> Iterator[None]:
-        """Costs a timer, unless what it holds takes too long."""
-        timer = asyncio.get_running_loop().call_later(self._patience, self._ask_soon, what)
+        """Watches the block, which is called `what` in the log. Costs a timer."""
+        timer = asyncio.get_running_loop().call_later(self._patience, self._start_reading, what)
         try:
             yield
         finally:
             timer.cancel()
 
     async def close(self) -> None:
-        await cancel(self._asking)
+        await cancel(self._reading)
 
-    def _ask_soon(self, what: str) -> None:
+    def _start_reading(self, what: str) -> None:
         STALLED.labels(what).inc()
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(what), name="stalls")
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(what), name="read-blockers")
 
-    async def _ask(self, what: str) -> None:
+    async def _read(self, what: str) -> None:
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
+            async with asyncio.timeout(_READ_SECONDS):
                 connection = await self._connect()
             try:
-                stalls = await read_stalls(connection, self._old_seconds)
+                blockers = await read_blockers(connection, self._old_seconds)
             finally:
                 connection.terminate()
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-            _log.warning("stalled", what=what, error=repr(error))
+            _log.warning("slow call", what=what, error=repr(error))
             return
-        pids = {stall.pid for stall in stalls}
-        if pids == self._said and monotonic() - self._said_at < _SILENT_SECONDS:
+        pids = {blocker.pid for blocker in blockers}
+        if pids == self._logged and monotonic() - self._logged_at < _REPEAT_SECONDS:
             return
-        self._said, self._said_at = pids, monotonic()
-        _log.warning("stalled", what=what, in_the_way=[as_json(stall) for stall in stalls])
+        self._logged, self._logged_at = pids, monotonic()
+        _log.warning("slow call", what=what, blockers=[as_json(blocker) for blocker in blockers])
 
 
-async def monitor_blockers(connect: Connect, old_seconds: float, every: float = LOOK_SECONDS) -> None:
-    """Until cancelled: measures what is in the way, also where nobody waits yet, and says it in the log once."""
-    said: set[tuple[str, int]] = set()
+async def monitor_blockers(connect: Connect, old_seconds: float, every: float = POLL_SECONDS) -> None:
+    """Until cancelled: counts blockers for the metrics and logs each once, also before a session waits for it."""
+    logged: set[tuple[str, int]] = set()
     while True:
         try:
             connection = await connect()
             try:
                 while True:
-                    stalls = await read_stalls(connection, old_seconds)
-                    _measure(stalls)
-                    for stall in stalls:
-                        if (stall.kind, stall.pid) not in said:
-                            _log.warning("in the way of the log", **as_json(stall))
-                    said = {(stall.kind, stall.pid) for stall in stalls}
+                    blockers = await read_blockers(connection, old_seconds)
+                    _measure(blockers)
+                    for blocker in blockers:
+                        if (blocker.kind, blocker.pid) not in logged:
+                            _log.warning("event log blocked", **as_json(blocker))
+                    logged = {(blocker.kind, blocker.pid) for blocker in blockers}
                     await asyncio.sleep(every)
             finally:
                 connection.terminate()
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-            _log.warning("stalls not looked for", error=repr(error))
+            _log.warning("blockers not read", error=repr(error))
         await asyncio.sleep(every)
 
 
-def _measure(stalls: list[Blocker]) -> None:
+def _measure(blockers: list[Blocker]) -> None:
     for kind in (BLOCKED, LONG_TRANSACTION):
-        STALLS.labels(kind).set(sum(stall.kind == kind for stall in stalls))
+        STALLS.labels(kind).set(sum(blocker.kind == kind for blocker in blockers))
 
 
-def as_json(stall: Blocker) -> dict[str, str | int | None]:
-    """As logs and answers show it: ages in milliseconds."""
+def as_json(blocker: Blocker) -> dict[str, str | int | None]:
+    """As in logs and answers, with ages in milliseconds."""
     return {
-        "kind": stall.kind,
-        "blocked_pid": stall.blocked_pid,
-        "blocked_application": stall.blocked_application,
-        "waited_ms": _milliseconds(stall.waited_seconds),
-        "pid": stall.pid,
-        "application": stall.application,
-        "state": stall.state,
-        "transaction_age_ms": _milliseconds(stall.transaction_seconds),
+        "kind": blocker.kind,
+        "blocked_pid": blocker.blocked_pid,
+        "blocked_application": blocker.blocked_application,
+        "waited_ms": _milliseconds(blocker.waited_seconds),
+        "pid": blocker.pid,
+        "application": blocker.application,
+        "state": blocker.state,
+        "transaction_age_ms": _milliseconds(blocker.transaction_seconds),
     }
 
 

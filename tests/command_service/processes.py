@@ -18,19 +18,28 @@ async def _never() -> Any:
 
 
 @asynccontextmanager
-async def handling(store: EventStore, open_session: Callable[[], Awaitable[AppendSession]]) -> AsyncIterator[Handler]:
-    """The handler of a process of its own."""
+async def committing(
+    open_session: Callable[[], Awaitable[AppendSession]], *, queue_size: int = 1_000, group_size: int = 64
+) -> AsyncIterator[GroupCommit]:
+    """A group commit without a monitor of slow calls."""
     monitor = SlowCallMonitor(_never, 60.0, patience=60.0)
     group_commit = GroupCommit(
-        open_session, monitor, queue_size=1_000, group_size=64, wait_seconds=10.0, timeout_seconds=10.0
+        open_session, monitor, queue_size=queue_size, group_size=group_size, wait_seconds=10.0, timeout_seconds=10.0
     )
     group_commit.start()
-    handler = Handler(
-        store, group_commit, SnapshotPolicy(every_events=5), conflict_retries=8, cache_size=100, lock_timeout=10.0
-    )
     try:
-        yield handler
+        yield group_commit
     finally:
         await group_commit.stop()
         await monitor.close()
-        await handler.close()
+
+
+@asynccontextmanager
+async def handling(store: EventStore, open_session: Callable[[], Awaitable[AppendSession]]) -> AsyncIterator[Handler]:
+    """The handler of a process of its own."""
+    async with committing(open_session) as group_commit:
+        handler = Handler(
+            store, group_commit, SnapshotPolicy(every_events=5), conflict_retries=8, cache_size=100, lock_timeout=10.0
+        )
+        yield handler
+    await handler.close()

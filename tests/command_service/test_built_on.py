@@ -9,9 +9,9 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, GroupCommit, Pending
-from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, StreamAppend
 from shared.eventstore.memory import InMemoryEventStore
+from tests.command_service.processes import committing
 from tests.running import eventually
 from tests.shared.test_event_store import append, happened
 
@@ -40,10 +40,6 @@ class HeldStore(InMemoryEventStore):
         self._errors.put_nowait(error)
 
 
-async def never() -> None:
-    raise AssertionError("no append here takes long enough to ask what blocks it")
-
-
 @pytest.fixture
 async def store() -> HeldStore:
     return HeldStore()
@@ -51,13 +47,9 @@ async def store() -> HeldStore:
 
 @pytest.fixture
 async def commit(store: HeldStore) -> AsyncIterator[GroupCommit]:
-    monitor = SlowCallMonitor(never, 60.0, patience=60.0)  # type: ignore[arg-type]
-    bounds = {"queue_size": 20, "group_size": 5}
-    commit = GroupCommit(store.open_session, monitor, **bounds, wait_seconds=60.0, timeout_seconds=60.0)
-    commit.start()
-    yield commit
-    store.let_pass(20)
-    await commit.stop()
+    async with committing(store.open_session, queue_size=20, group_size=5) as group_commit:
+        yield group_commit
+        store.let_pass(20)
 
 
 async def sent(store: HeldStore, commit: GroupCommit, request: AppendRequest) -> Pending:

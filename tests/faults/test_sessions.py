@@ -50,14 +50,14 @@ async def test_appends_that_wait_for_the_head_are_answered_in_time_and_go_on_onc
                 await shop.assert_read_models_equal_the_log()
             again = await asyncio.gather(*(_until_answered(commands, n) for n in range(20)))
         await until_more(customers.acknowledged)
-    said = [line for line in shop.command.log.read_text().splitlines() if '"message":"stalled"' in line]
+    said = [line for line in shop.command.log.read_text().splitlines() if '"message":"slow call"' in line]
     assert any(f'"pid":{rival.get_server_pid()},"application":"a rival"' in line for line in said)
     await rival.close()
     await shop.assert_all_is_well([*customers.acknowledged, *(answer.json() for answer in again)])
 
 
 async def _assert_is_named(shop: Shop, session: Connection, kind: str) -> None:
-    """`/projections` says that this session is in the way, since when, and what it does."""
+    """`/projections` names this session, its state and the age of its transaction."""
     async with httpx.AsyncClient(base_url=shop.query.url) as queries:
 
         async def named() -> bool:

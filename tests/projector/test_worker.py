@@ -281,7 +281,7 @@ async def test_it_tells_postgresql_how_far_each_read_model_is_wherever_it_is_kep
         ("revenue_by_day", "select from read_models where projection = 'revenue_by_day' for update"),  # which it writes
     ],
 )
-async def test_it_says_who_is_in_the_way_when_postgresql_keeps_it_waiting(
+async def test_it_logs_the_session_that_blocks_it_in_postgresql(
     projection: str, statement: str, projector_settings: Settings, recorder: Recorder, settings: Settings
 ) -> None:
     rival = await asyncpg.connect(settings.database_url.get_secret_value())
@@ -297,9 +297,9 @@ async def test_it_says_who_is_in_the_way_when_postgresql_keeps_it_waiting(
 
                 def named() -> bool:
                     return any(
-                        line["event"] == "stalled"
+                        line["event"] == "slow call"
                         and line["what"] == projection
-                        and rival.get_server_pid() in [stall["pid"] for stall in line["in_the_way"]]
+                        and rival.get_server_pid() in [blocker["pid"] for blocker in line["blockers"]]
                         for line in logged
                     )
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from random import Random
 
 import asyncpg
 import pytest
 
-from command_service.group_commit import GroupCommit
-from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.log import AppendRequest, AppendResult
 from shared.eventstore.memory import InMemoryEventStore
 from shared.eventstore.store import AppendSession, EventStore, PostgresAppendSession, PostgresEventStore
+from tests.command_service.processes import committing
 from tests.deciders import HOT, Deciders, assert_decided_rightly
 from tests.shared.hash_chain import assert_sound, first_hash
 
@@ -41,31 +40,11 @@ class FlakyStore(InMemoryEventStore):
         return results
 
 
-async def never() -> asyncpg.Connection[asyncpg.Record]:
-    raise AssertionError("no append here takes long enough to ask what blocks it")
-
-
-@asynccontextmanager
-async def committing(session: AppendSession) -> AsyncIterator[GroupCommit]:
-    async def connect() -> AppendSession:
-        return session
-
-    bounds = {"queue_size": 1_000, "group_size": 8}
-    commit = GroupCommit(
-        connect, SlowCallMonitor(never, 60.0, patience=60.0), **bounds, wait_seconds=60.0, timeout_seconds=60.0
-    )
-    commit.start()
-    yield commit
-    await commit.stop()
-
-
 async def give_commands(store: EventStore, sessions: Sequence[AppendSession], random: Random, commands: int) -> None:
     """From several processes at once. Then checks the log, and that it holds what they were told."""
     async with AsyncExitStack() as stack:
-        processes = [
-            Deciders(store, await stack.enter_async_context(committing(session)), random, f"{process}-")
-            for process, session in enumerate(sessions)
-        ]
+        commits = [await stack.enter_async_context(committing(_opening(session), group_size=8)) for session in sessions]
+        processes = [Deciders(store, commit, random, f"{process}-") for process, commit in enumerate(commits)]
         await asyncio.gather(*(process.give(commands) for process in processes))
     log = [event async for event in store.read_all()]
     logged = assert_decided_rightly(log)
@@ -75,6 +54,13 @@ async def give_commands(store: EventStore, sessions: Sequence[AppendSession], ra
         assert process.refused.isdisjoint(logged)
     assert sum(process.built_on_others for process in processes) > commands / 10
     assert await store.read_version(HOT) > commands / 10
+
+
+def _opening(session: AppendSession) -> Callable[[], Awaitable[AppendSession]]:
+    async def open_session() -> AppendSession:
+        return session
+
+    return open_session
 
 
 @pytest.mark.promise("commands", "No command is appended that was decided on an event which was not")
