@@ -1,4 +1,4 @@
-"""`orders replay`: the timeline of one order, or a function of the user's own over all of history."""
+"""`orders replay`: the timeline of one aggregate, or a function of the user's own over all of history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def replay(
-    order_id: Annotated[str | None, typer.Argument(help="The order to show.")] = None,
+    order_id: Annotated[
+        str | None, typer.Argument(help="The order to show; or a stream of another aggregate, by its name.")
+    ] = None,
     as_of: Annotated[
         str | None, typer.Option(metavar="TIME", help="With ORDER_ID: only what had occurred by then.")
     ] = None,
@@ -43,12 +45,12 @@ def replay(
     database_url: AuditorDatabaseUrl = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Show the timeline of one order, or fold a function of your own over all of history.
+    """Show the timeline of one order or stream, or fold a function of your own over all of history.
 
     With ORDER_ID: a row for each event, with what it changed. With --projection: the final state as JSON; what the
     function gets is described in docs/time-travel.md. Nothing is written anywhere. Times are RFC 3339.
 
-    Exit code 0: done. 1: no such order, or the replay stopped at an event. 2: the arguments make no sense.
+    Exit code 0: done. 1: no such stream, or the replay stopped at an event. 2: the arguments make no sense.
     """
     if (order_id is None) == (projection is None):
         raise BadArgument("give either an ORDER_ID or --projection MODULE:FUNCTION")
@@ -61,18 +63,21 @@ def replay(
 
 
 def _show_timeline(
-    order_id: str, as_of: str | None, known_at: str | None, database_url: str | None, data_dir: Path
+    name: str, as_of: str | None, known_at: str | None, database_url: str | None, data_dir: Path
 ) -> None:
-    from cli.history.timeline import order_timeline, print_timeline
+    from cli.history.timeline import print_timeline, read_timeline
     from cli.stack.addresses import find_database
     from query_service.point_in_time import PointInTime
+    from shared.aggregates.order import ORDER
 
-    moment = PointInTime(_past_time("--as-of", as_of), _past_time("--known-at", known_at))
-    timeline = asyncio.run(order_timeline(find_database(data_dir, "auditor", database_url), order_id, moment))
-    if not timeline:
-        when = str(moment)
-        raise CommandFailed(f"there was no order {order_id!r} {when}" if when else f"there is no order {order_id!r}")
-    print_timeline(order_id, moment, timeline)
+    point = PointInTime(_past_time("--as-of", as_of), _past_time("--known-at", known_at))
+    streams = ORDER.stream_of(name), name  # an order's id may look like the name of a stream: the order comes first
+    timeline = asyncio.run(read_timeline(find_database(data_dir, "auditor", database_url), streams, point))
+    if timeline is None:
+        raise CommandFailed(f"there is no order {name!r}, and no stream of that name")
+    if not timeline.entries:
+        raise CommandFailed(f"there was no {timeline.aggregate.noun} {timeline.aggregate_id!r} {point}")
+    print_timeline(timeline)
 
 
 def _show_state(projection: str, start: Bound, end: Bound, database_url: str | None, data_dir: Path) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 import asyncpg
+import msgspec
 from uuid_utils.compat import uuid7
 
 from shared.aggregates.order import OrderEvent, stream_of
@@ -19,7 +20,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 async def put_in_log(
-    connection: Connection, stream_id: str, *events: OrderEvent, after: int = 0, at: datetime | None = None
+    connection: Connection, stream_id: str, *events: msgspec.Struct, after: int = 0, at: datetime | None = None
 ) -> AppendResult:
     """Appends events after a version of the stream, as another writer would."""
     at = at or datetime.now(UTC)

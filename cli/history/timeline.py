@@ -1,10 +1,9 @@
-"""The timeline of one order as a table: a row for each event, with the fields of the document that it changed."""
+"""The timeline of one stream as a table: a row for each event, with the fields of the document that it changed."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from rich.console import Console
@@ -14,97 +13,119 @@ from rich.text import Text
 from cli.history.log_snapshot import ReplayFailed, log_snapshot
 from query_service import time_travel
 from query_service.point_in_time import PointInTime, rfc3339
-from shared.aggregates.aggregate import PastState
-from shared.aggregates.order import ORDER, Order, OrderDocument, OrderItem, document
+from shared.aggregates import parse_stream
+from shared.aggregates.aggregate import Aggregate, PastState
 from shared.errors import Corrupt
 from shared.eventstore import log as event_log
-from shared.eventstore.log import StoredEvent
+from shared.eventstore.log import Connection, StoredEvent
 
-# Every event has these in columns of their own, or they follow from the items.
-_NOT_SHOWN = {"order_id", "item_count", "placed_at", "last_event_at", "version"}
 _PIPE_WIDTH = 1_000  # columns, so that nothing is wrapped
 
 
 class TimelineEntry(NamedTuple):
-    """An event, and the order's document before and after it."""
+    """An event, and the JSON object of the aggregate's document before and after it."""
 
     event: StoredEvent
-    before: OrderDocument | None
-    after: OrderDocument
+    before: dict[str, Any]
+    after: dict[str, Any]
 
 
-async def order_timeline(url: str, order_id: str, moment: PointInTime) -> list[TimelineEntry]:
-    """The order's events up to the moment; empty when it did not exist. Raises NoHistory, ReplayFailed."""
-    timeline: list[TimelineEntry] = []
-    past: PastState[Order] | None = None
+class Timeline(NamedTuple):
+    """The events of an aggregate up to a point in time."""
+
+    aggregate: Aggregate[Any, Any]
+    aggregate_id: str
+    point: PointInTime
+    entries: list[TimelineEntry]
+
+    def __str__(self) -> str:
+        return f"{self.aggregate.noun.capitalize()} {self.aggregate_id} {self.point}".rstrip()
+
+
+async def read_timeline(url: str, streams: Sequence[str], point: PointInTime) -> Timeline | None:
+    """The timeline of the first of the streams that exists; None when none does. A stream of no registered aggregate is
+    skipped. Raises NoHistory, ReplayFailed."""
     async with log_snapshot(url) as (connection, _):
-        async for event in event_log.read_stream(connection, ORDER.stream_of(order_id)):
-            if not moment.includes(event):
-                break
-            try:
-                past = time_travel.advance(ORDER, past, event)
-            except Corrupt as error:
-                raise ReplayFailed(f"stopped at position {event.position}: {error}") from error
-            before = timeline[-1].after if timeline else None
-            timeline.append(TimelineEntry(event, before, document(order_id, past)))
-    return timeline
+        for stream_id in streams:
+            if (parsed := parse_stream(stream_id)) is None:
+                continue
+            timeline = Timeline(*parsed, point, [])
+            if await _fold(connection, stream_id, timeline):
+                return timeline
+    return None
 
 
-def print_timeline(order_id: str, moment: PointInTime, timeline: Sequence[TimelineEntry]) -> None:
+async def _fold(connection: Connection, stream_id: str, timeline: Timeline) -> bool:
+    """Adds the entries. Whether the stream has events, also when none of them counts."""
+    aggregate, aggregate_id, point, entries = timeline
+    past: PastState[Any] | None = None
+    document: dict[str, Any] = {}
+    async for event in event_log.read_stream(connection, stream_id):
+        if not point.includes(event):
+            return True
+        try:
+            past = time_travel.advance(aggregate, past, event)
+        except Corrupt as error:
+            raise ReplayFailed(f"stopped at position {event.position}: {error}") from error
+        before, document = document, msgspec.to_builtins(aggregate.render(aggregate_id, past))
+        entries.append(TimelineEntry(event, before, document))
+    return past is not None
+
+
+def print_timeline(timeline: Timeline) -> None:
     console = Console()
     # A terminal is narrow and a person reads it; a pipe is as wide as needed, and programs parse its times.
     between_date_and_time = "\n" if console.is_terminal else "T"
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH)
-    table = Table(title=Text(f"Order {order_id} {moment}".rstrip()), title_justify="left", show_lines=True)
+    table = Table(title=Text(str(timeline)), title_justify="left", show_lines=True)
     for heading in ("version", "position"):
         table.add_column(heading, justify="right")
     for heading in ("occurred at", "recorded at", "event", "what it changed"):
         table.add_column(heading, overflow="fold")
-    for event, before, after in timeline:
+    for entry in timeline.entries:
+        event = entry.event
         table.add_row(
             str(event.version),
             f"{event.position:,}",
             rfc3339(event.occurred_at).replace("T", between_date_and_time),
             rfc3339(event.recorded_at).replace("T", between_date_and_time),
             Text(_printable(event.event_type)),  # never as markup: it comes from the log
-            Text("\n".join(changes(before, after))),
+            Text("\n".join(_changes(timeline.aggregate, entry))),
         )
     console.print(table)
 
 
-def changes(before: OrderDocument | None, after: OrderDocument) -> Iterator[str]:
-    """A line for every changed field; for items, one for every line that was added or removed."""
-    for name in after.__struct_fields__:
-        if name in _NOT_SHOWN:
+def _changes(aggregate: Aggregate[Any, Any], entry: TimelineEntry) -> Iterator[str]:
+    """A line for every changed field; for a list, one for every element that was added or removed."""
+    in_other_columns = {aggregate.id_field, "version"}
+    for name, new in entry.after.items():
+        old = entry.before.get(name)
+        if old == new or name in in_other_columns or new == rfc3339(entry.event.occurred_at):
             continue
-        old, new = None if before is None else getattr(before, name), getattr(after, name)
-        if name == "items":
-            yield from _item_changes(old or (), new)
-        elif old != new:
-            yield f"{name}: {_value(new)}" if before is None else f"{name}: {_value(old)} → {_value(new)}"
+        if isinstance(new, list | tuple):
+            yield from _list_changes(name, old or (), new)
+        else:
+            yield f"{name}: {_value(old)} → {_value(new)}" if entry.before else f"{name}: {_value(new)}"
 
 
-def _item_changes(before: tuple[OrderItem, ...], after: tuple[OrderItem, ...]) -> Iterator[str]:
-    old, new = Counter(map(msgspec.json.encode, before)), Counter(map(msgspec.json.encode, after))
-    for sign, lines, others in (("-", before, new), ("+", after, old)):
-        left = Counter(others)
-        for line in lines:
-            encoded = msgspec.json.encode(line)
-            if left[encoded]:
-                left[encoded] -= 1  # the same line is on the other side
+def _list_changes(name: str, before: Sequence[Any], after: Sequence[Any]) -> Iterator[str]:
+    for sign, elements, others in (("-", before, after), ("+", after, before)):
+        left = list(others)
+        for element in elements:
+            if element in left:
+                left.remove(element)
             else:
-                yield f"items: {sign} {_item(line)}"
-
-
-def _item(item: OrderItem) -> str:
-    name = f" {_printable(item.product_name)}" if item.product_name else ""
-    return f"{item.quantity:,} x {_printable(item.product_id)}{name} at {item.unit_price:,} = {item.line_total:,}"
+                yield f"{name}: {sign} {_value(element)}"
 
 
 def _value(value: object) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, dict):
+        return ", ".join(f"{_printable(name)} {_value(part)}" for name, part in value.items() if part is not None)
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_value, value))
     return f"{value:,}" if isinstance(value, int) else _printable(str(value))
 
 

@@ -1,16 +1,25 @@
-"""orders replay ORDER_ID: the life of one order."""
+"""orders replay ORDER_ID: the timeline of one order, or of a stream of another aggregate."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
+import msgspec
+import pytest
+
+from cli.replay import replay as replay_command
 from cli.stack.descriptor import Process, Stack
 from cli.stack.embedded_server import free_port
+from shared.aggregates import AGGREGATES, EVENT_TYPES, register
+from shared.aggregates.aggregate import Aggregate
 from shared.aggregates.order import OrderItemAdded, OrderItemRemoved, OrderLine, ShippingAddressChanged
 from tests.orders import LAMP, MUG, cancelled, paid, placed, shipped
-from tests.recording import Recorder
+from tests.recording import Recorder, put_in_log
 from tests.replay.conftest import Replay
 from tests.roles import PASSWORDS
 
@@ -25,22 +34,25 @@ async def test_shows_a_row_for_each_event_with_what_it_changed(replay: Replay, r
     await recorder.record("42", OrderItemRemoved("MUG"), occurred_at=EPOCH + MINUTE)
     await recorder.record("42", ShippingAddressChanged("office"), paid(2_599), shipped(), occurred_at=EPOCH + MINUTE)
 
-    life = await replay("42")
+    timeline = await replay("42")
 
-    assert (life.returncode, life.stderr) == (0, "")
-    assert _cells(life.stdout) == [
+    assert (timeline.returncode, timeline.stderr) == (0, "")
+    assert _cells(timeline.stdout) == [
         ["1", "2", "2026-01-31T14:30:00Z", "OrderPlaced", "customer_id: alice"],
         ["status: PENDING"],
         ["currency: GBP"],
         ["total_amount: 3,499"],
-        ["items: + 2 x MUG Mug at 450 = 900"],
-        ["items: + 1 x LAMP Lamp at 2,599 = 2,599"],
+        ["item_count: 2"],
+        ["items: + product_id MUG, product_name Mug, quantity 2, unit_price 450, line_total 900"],
+        ["items: + product_id LAMP, product_name Lamp, quantity 1, unit_price 2,599, line_total 2,599"],
         ["shipping_address_id: home"],
         ["2", "3", "2026-01-31T14:31:00Z", "OrderItemAdded", "total_amount: 3,499 → 453,499"],
-        ["items: + 1,000 x MUG at 450 = 450,000"],
+        ["item_count: 2 → 3"],
+        ["items: + product_id MUG, quantity 1,000, unit_price 450, line_total 450,000"],
         ["3", "4", "2026-01-31T14:31:00Z", "OrderItemRemoved", "total_amount: 453,499 → 2,599"],
-        ["items: - 2 x MUG Mug at 450 = 900"],
-        ["items: - 1,000 x MUG at 450 = 450,000"],
+        ["item_count: 3 → 1"],
+        ["items: - product_id MUG, product_name Mug, quantity 2, unit_price 450, line_total 900"],
+        ["items: - product_id MUG, quantity 1,000, unit_price 450, line_total 450,000"],
         ["4", "5", "2026-01-31T14:31:00Z", "ShippingAddressChanged", "shipping_address_id: home → office"],
         ["5", "6", "2026-01-31T14:31:00Z", "PaymentConfirmed", "status: PENDING → CONFIRMED"],
         ["6", "7", "2026-01-31T14:31:00Z", "OrderShipped", "status: CONFIRMED → SHIPPED"],
@@ -49,18 +61,18 @@ async def test_shows_a_row_for_each_event_with_what_it_changed(replay: Replay, r
 
 
 def _cells(table: str) -> list[list[str]]:
-    """What stands in the table's rows, without the time of recording, which is the log's own."""
+    """The cells of the table's rows, without the time of recording, which is the log's own."""
     lines = [line for line in table.splitlines() if line.startswith("│")]
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     return [[cell for number, cell in enumerate(row) if cell and number != 3] for row in rows]
 
 
-async def test_two_lines_that_are_alike_come_and_go_one_by_one(replay: Replay, recorder: Recorder) -> None:
+async def test_equal_lines_are_added_and_removed_one_by_one(replay: Replay, recorder: Recorder) -> None:
     await recorder.record("42", placed(MUG, MUG, LAMP), OrderItemAdded(MUG), OrderItemRemoved("MUG"))
-    life = (await replay("42")).stdout
-    assert life.count("items: + 2 x MUG") == 3
-    assert life.count("items: - 2 x MUG") == 3
-    assert life.count("LAMP") == 1
+    timeline = (await replay("42")).stdout
+    assert timeline.count("items: + product_id MUG") == 3
+    assert timeline.count("items: - product_id MUG") == 3
+    assert timeline.count("LAMP") == 1
 
 
 async def test_ends_where_the_times_say(replay: Replay, recorder: Recorder) -> None:
@@ -70,7 +82,7 @@ async def test_ends_where_the_times_say(replay: Replay, recorder: Recorder) -> N
     await recorder.record("42", cancelled(3_499), occurred_at=EPOCH + MINUTE)
     at_once = EPOCH.isoformat(), (EPOCH + MINUTE).isoformat(), recorded_at.isoformat()
 
-    lives = await asyncio.gather(
+    timelines = await asyncio.gather(
         replay("42", "--as-of", at_once[0]),
         replay("42", "--as-of", at_once[1]),
         replay("42", "--known-at", at_once[2]),
@@ -78,23 +90,23 @@ async def test_ends_where_the_times_say(replay: Replay, recorder: Recorder) -> N
     )
 
     events = ["OrderPlaced", "PaymentConfirmed", "OrderCancelled"]
-    assert [[event in life.stdout for event in events] for life in lives] == [
+    assert [[event in timeline.stdout for event in events] for timeline in timelines] == [
         [True, False, False],
         [True, True, True],
         [True, True, False],
         [True, False, False],
     ]
-    assert "Order 42 as of 2026-01-31T14:30:00Z" in lives[0].stdout
+    assert "Order 42 as of 2026-01-31T14:30:00Z" in timelines[0].stdout
 
 
-async def test_an_order_that_is_not_there_is_said_in_words(replay: Replay, recorder: Recorder) -> None:
+async def test_an_order_that_does_not_exist_is_reported(replay: Replay, recorder: Recorder) -> None:
     await recorder.record("42", placed(), occurred_at=EPOCH)
     never, not_yet, not_known = await asyncio.gather(
         replay.refused(1, "43"),
         replay.refused(1, "42", "--as-of", "2026-01-31T14:29:59Z"),
         replay.refused(1, "42", "--known-at", "2026-01-31T14:30:00Z"),
     )
-    assert never == "orders: there is no order '43'\n"
+    assert never == "orders: there is no order '43', and no stream of that name\n"
     assert not_yet == "orders: there was no order '42' as of 2026-01-31T14:29:59Z\n"
     assert not_known == "orders: there was no order '42' known at 2026-01-31T14:30:00Z\n"
 
@@ -125,9 +137,9 @@ async def test_arguments_that_make_no_sense_end_with_2(replay: Replay) -> None:
 
 async def test_what_the_log_holds_cannot_command_the_terminal(replay: Replay, recorder: Recorder) -> None:
     await recorder.record("42", placed(OrderLine("MUG", 1, 1, "\x1b[2J[red]Käse\x07")))
-    life = (await replay("42")).stdout
-    assert r"'\x1b[2J[red]K\xe4se\x07'" in life
-    assert "\x1b" not in life
+    timeline = (await replay("42")).stdout
+    assert r"'\x1b[2J[red]K\xe4se\x07'" in timeline
+    assert "\x1b" not in timeline
 
 
 async def test_an_event_that_cannot_be_read_stops_it_and_is_named(replay: Replay, recorder: Recorder) -> None:
@@ -158,6 +170,66 @@ async def test_it_finds_the_running_stack_and_reads_as_its_auditor(replay: Repla
         supervisor=Process.of(os.getpid()), database_url=replay.database_url, role_passwords={"auditor": password}
     ).save(replay.directory / ".orders")
 
-    life = await replay("42", DATABASE_URL="")
+    timeline = await replay("42", DATABASE_URL="")
 
-    assert "OrderPlaced" in life.stdout, life.stderr
+    assert "OrderPlaced" in timeline.stdout, timeline.stderr
+
+
+class CounterStarted(msgspec.Struct, frozen=True):
+    title: str
+
+
+class CounterMoved(msgspec.Struct, frozen=True):
+    by: int
+
+
+@dataclass(frozen=True)
+class Counter:
+    title: str
+    steps: tuple[int, ...] = ()
+
+
+def evolve(state: Counter | None, event: CounterStarted | CounterMoved) -> Counter:
+    if isinstance(event, CounterStarted):
+        return Counter(event.title)
+    assert state is not None
+    return replace(state, steps=(*state.steps, event.by))
+
+
+COUNTER: Aggregate[Counter, CounterStarted | CounterMoved] = Aggregate(
+    "counter", Counter, (CounterStarted, CounterMoved), evolve
+)
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    with patch.dict(AGGREGATES), patch.dict(EVENT_TYPES):
+        register(COUNTER)
+        yield
+
+
+@pytest.mark.usefixtures("registered")
+async def test_a_stream_of_any_registered_aggregate_is_shown_by_its_name(
+    database_url: str, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await put_in_log(recorder.connection, "counter-7", CounterStarted("visits"), CounterMoved(3), CounterMoved(4))
+
+    await asyncio.to_thread(replay_command, "counter-7", database_url=database_url)
+
+    shown = capsys.readouterr().out
+    assert "Counter 7" in shown
+    assert [row[3:] for row in _cells(shown)] == [
+        ["CounterStarted", "title: visits"],
+        ["CounterMoved", "steps: + 3"],
+        ["CounterMoved", "steps: + 4"],
+    ]
+
+
+@pytest.mark.usefixtures("registered")
+async def test_an_order_whose_id_looks_like_a_stream_comes_before_that_stream(
+    database_url: str, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await put_in_log(recorder.connection, "counter-7", CounterStarted("visits"))
+    await recorder.record("counter-7", placed())
+    await asyncio.to_thread(replay_command, "counter-7", database_url=database_url)
+    assert "Order counter-7" in capsys.readouterr().out
