@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
 from cli.stack.embedded_valkey import EmbeddedValkey
+from shared.read_models.keys import PartitionKeys
 from shared.read_models.lag import LagLevel, level_of
 from shared.settings import Settings
 from tests.orders import placed
 from tests.query_service.reads import get, token_now
+from tests.query_service.redis_read_model import write, write_heartbeat
 from tests.recording import Recorder
 from tests.running import eventually, free_ports, running_query_service
 
@@ -30,15 +31,14 @@ async def test_not_ready_without_a_read_model(queries_alone: httpx.AsyncClient) 
 
 
 async def test_not_ready_when_the_last_heartbeat_is_too_old(queries_alone: httpx.AsyncClient, redis: Redis) -> None:
-    meta: dict[Any, Any] = {"log_id": "0" * 32, "position": 0, "serve_from": 0, "generation": 1}
-    await redis.hset("{orders.0}:meta", mapping=meta)
+    keys = PartitionKeys("orders")
+    await write(redis, keys, 0, {})
     assert "no heartbeat" in (await queries_alone.get("/readyz")).json()["detail"]
 
-    seconds, _ = await redis.time()
-    await redis.hset("{orders.0}:heartbeat", mapping={"at": (seconds - 60) * 1_000, "worker": "w", "state": "active"})
+    await write_heartbeat(redis, keys, age_seconds=60)
     assert re.search("6[0-9] s old", (await queries_alone.get("/readyz")).json()["detail"])
 
-    await redis.hset("{orders.0}:heartbeat", "at", seconds * 1_000)
+    await write_heartbeat(redis, keys)
     assert (await queries_alone.get("/readyz")).status_code == 200
 
 

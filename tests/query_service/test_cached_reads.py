@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from math import inf
-from typing import Any
 
 import httpx
 import pytest
@@ -17,13 +16,13 @@ from query_service import tracking_connection
 from query_service.coalescing_reader import CoalescingReader
 from query_service.read_result import ReadModelUnavailable
 from shared.eventstore.token import ConsistencyToken
-from shared.read_models.keys import PartitionKeys, sort_key
+from shared.read_models.keys import PartitionKeys
 from tests.faults.proxy import Wire
 from tests.faults.shop import at_port, port_of
 from tests.orders import paid, placed
-from tests.projector.test_orders import NOON
+from tests.query_service import redis_read_model
 from tests.query_service.reads import get, token_now
-from tests.query_service.test_coalescing_reader import scripts_run
+from tests.query_service.redis_read_model import scripts_run
 from tests.recording import Recorder
 from tests.running import eventually
 
@@ -32,15 +31,8 @@ IDS = [str(number) for number in range(20)]
 
 
 async def write(redis: Redis, position: int, *ids: str, keys: PartitionKeys = KEYS) -> None:
-    """As the projector does: documents and checkpoint at once."""
-    meta: dict[Any, Any] = {"log_id": "0" * 32, "position": position, "serve_from": 0, "generation": keys.generation}
-    async with redis.pipeline(transaction=True) as batch:
-        for name in ids:
-            fields: dict[Any, Any] = {"document": f"{keys.generation}: {position}", "summary": name, "version": 1}
-            batch.hset(keys.document(name), mapping=fields)
-            batch.zadd(keys.index("all"), {sort_key(NOON, name): 0})
-        batch.hset(keys.meta, mapping=meta)
-        await batch.execute()
+    """Documents whose body names their generation and position."""
+    await redis_read_model.write(redis, keys, position, dict.fromkeys(ids, f"{keys.generation}: {position}"))
 
 
 @pytest.fixture(autouse=True)

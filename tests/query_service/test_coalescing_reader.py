@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from query_service.coalescing_reader import MAX_COST, MAX_QUEUED, CoalescingReader, TooManyReads
 from shared.read_models.keys import PartitionKeys, sort_key
-from tests.projector.test_orders import NOON
+from tests.query_service.redis_read_model import NOON, scripts_run, write
 
 KEYS = PartitionKeys("orders")
 
 
 @pytest.fixture
 async def reader(redis: Redis) -> AsyncIterator[CoalescingReader]:
-    meta: dict[Any, Any] = {"log_id": "0" * 32, "position": 9, "serve_from": 0, "generation": 1}
-    await redis.hset(KEYS.meta, mapping=meta)
-    for number in range(5):
-        fields: dict[Any, Any] = {"document": f"document {number}", "summary": f"summary {number}", "version": number}
-        await redis.hset(KEYS.document(str(number)), mapping=fields)
-        await redis.zadd(KEYS.index("all"), {sort_key(NOON, str(number)): 0})
+    await write(redis, KEYS, 9, {str(number): f"document {number}" for number in range(5)})
     reader = CoalescingReader(redis, "orders")
     yield reader
     await reader.close()
-
-
-async def scripts_run(redis: Redis) -> int:
-    statistics = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})
-    return int(statistics["calls"])
 
 
 async def test_reads_of_one_turn_travel_together_and_each_gets_its_own(reader: CoalescingReader, redis: Redis) -> None:
@@ -45,9 +34,9 @@ async def test_reads_of_one_turn_travel_together_and_each_gets_its_own(reader: C
 
     assert await scripts_run(redis) - before == 1
     assert [document.body for document in documents] == [b"document %d" % (n % 5) for n in range(100)]
-    assert newest.summaries == [b"summary 4", b"summary 3"]
+    assert newest.summaries == [b"document 4", b"document 3"]
     assert newest.next_entry == sort_key(NOON, "3").encode()
-    assert following.summaries == [b"summary 2", b"summary 1", b"summary 0"]
+    assert following.summaries == [b"document 2", b"document 1", b"document 0"]
     assert following.next_entry is None
     assert (none.summaries, none.next_entry) == ([], None)
 

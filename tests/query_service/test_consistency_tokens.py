@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -17,6 +16,7 @@ from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.orders import paid, placed
 from tests.query_service.reads import token_now
+from tests.query_service.redis_read_model import checkpoint
 from tests.recording import Recorder
 from tests.running import eventually, running_projector
 
@@ -164,8 +164,7 @@ async def test_without_a_read_model_nothing_is_claimed_about_orders(queries_alon
 async def test_a_token_of_this_log_is_not_unknown_while_redis_still_shows_another(
     queries_alone: httpx.AsyncClient, recorder: Recorder, redis: Redis
 ) -> None:
-    other: dict[Any, Any] = {"log_id": uuid4().hex, "position": 7, "serve_from": 0, "generation": 1}
-    await redis.hset("{orders.0}:meta", mapping=other)
+    await redis.hset("{orders.0}:meta", mapping=checkpoint(7, uuid4()))
     headers = {"Consistency-Token": await token_now(recorder), "Prefer": "wait=0"}
 
     answer = await queries_alone.get("/orders/42", headers=headers)
@@ -195,8 +194,7 @@ async def test_a_read_model_that_is_catching_up_is_503_and_serves_queries_that_w
 ) -> None:
     await recorder.record("42", placed())
     log_id = (await read_head(recorder.connection)).log_id
-    begun: dict[Any, Any] = {"log_id": log_id.hex, "position": 0, "serve_from": 1, "generation": 1, "hash": ""}
-    await redis.hset("{orders.0}:meta", mapping=begun)
+    await redis.hset("{orders.0}:meta", mapping=checkpoint(0, log_id, serve_from=1) | {"hash": ""})
     assert (await queries_alone.get("/orders/42")).json()["code"] == "projection-rebuilding"
 
     headers = {"Consistency-Token": ConsistencyToken(log_id, 0).encode(), "Prefer": "wait=20"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,16 +16,15 @@ from redis.asyncio import Redis
 from cli.projection_admin.status import show_status
 from query_service.coalescing_reader import CoalescingReader
 from shared.eventstore.log import read_head
-from shared.read_models.keys import PartitionKeys, partition_of, sort_key
+from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed
 from tests.query_service.reads import get, pages
-from tests.query_service.test_coalescing_reader import scripts_run
+from tests.query_service.redis_read_model import NOON, scripts_run, write
 from tests.recording import Recorder
 from tests.running import eventually, is_ready, running_projector
 
-NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
 PARTITIONS = 4
 
 
@@ -111,12 +110,8 @@ async def reader(redis: Redis) -> AsyncIterator[CoalescingReader]:
 
 
 async def fill(redis: Redis, keys: PartitionKeys, position: int) -> None:
-    values: dict[Any, Any] = {"log_id": "0" * 32, "position": position, "serve_from": 0, "generation": keys.generation}
-    await redis.hset(keys.meta, mapping=values)
     name = f"of-{keys.generation}-{keys.partition}"
-    fields: dict[Any, Any] = {"document": name, "summary": name, "version": 1}
-    await redis.hset(keys.document(name), mapping=fields)
-    await redis.zadd(keys.index("all"), {sort_key(NOON, name): 0})
+    await write(redis, keys, position, {name: name})
 
 
 @pytest.mark.promise("queries", "An answer from several partitions claims no more than the slowest partition shows")

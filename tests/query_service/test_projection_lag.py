@@ -20,6 +20,7 @@ from tests.faults.proxy import Wire
 from tests.faults.shop import at_port, port_of
 from tests.orders import placed
 from tests.query_service.reads import get, token_now
+from tests.query_service.redis_read_model import checkpoint
 from tests.recording import Recorder, make_older
 from tests.running import eventually, running_query_service
 
@@ -199,7 +200,7 @@ async def test_a_read_model_of_another_log_shows_nothing_of_this_one(
 async def all_shown(connection: Connection) -> dict[Any, Any]:
     """What Redis holds of a read model that is at the head of the log."""
     head = await read_head(connection)
-    return {"log_id": head.log_id.hex, "position": head.position, "serve_from": 0, "generation": 1}
+    return checkpoint(head.position, head.log_id)
 
 
 async def is_behind(queries: httpx.AsyncClient, by_seconds: float) -> bool:

@@ -15,10 +15,12 @@ from redis.asyncio import Redis
 
 from cli.projection_admin.status import NoAnswer, show_status
 from query_service import postgresql_store
+from shared.read_models.keys import PartitionKeys
 from shared.settings import Settings
 from tests.given_when_then import problem
 from tests.orders import placed
 from tests.query_service.reads import get
+from tests.query_service.redis_read_model import checkpoint, write_heartbeat
 from tests.recording import Recorder
 from tests.running import eventually
 
@@ -136,19 +138,10 @@ async def test_a_blocking_session_is_named_whatever_else_cannot_be_measured(
 async def test_operators_see_the_worker_of_a_read_model_why_it_is_stuck_and_its_generations(
     queries_alone: httpx.AsyncClient, redis: Redis, shown: Any
 ) -> None:
-    seconds, _ = await redis.time()
-    fields: dict[str, dict[Any, Any]] = {
-        "{orders.0}.generations": {"live": 2, "previous": 1, "building": 3},
-        "{orders.0}.2:meta": {"log_id": "0" * 32, "position": 7, "serve_from": 9, "generation": 2},
-        "{orders.0}:heartbeat": {
-            "at": (seconds - 60) * 1_000,
-            "worker": "host-1:4711",
-            "state": "stuck",
-            "reason": "no such host",
-        },
-    }
-    for key, values in fields.items():
-        await redis.hset(key, mapping=values)
+    keys = PartitionKeys("orders", generation=2)
+    await redis.hset(keys.generations, mapping={"live": 2, "previous": 1, "building": 3})
+    await redis.hset(keys.meta, mapping=checkpoint(7, serve_from=9, generation=2))
+    await write_heartbeat(redis, keys, age_seconds=60, worker="host-1:4711", state="stuck", reason="no such host")
 
     orders, revenue, *_, trouble = [line for line in (await shown(queries_alone)).splitlines() if "e" in line][1:]
 

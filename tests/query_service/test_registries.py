@@ -33,6 +33,7 @@ from shared.read_models.keys import PartitionKeys
 from shared.settings import Settings
 from tests.given_when_then import problem
 from tests.query_service.event_source import following
+from tests.query_service.redis_read_model import write, write_heartbeat
 from tests.running import eventually, running_query_service
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -167,22 +168,6 @@ TOYS = ReadModel("toys", in_redis, same, router, "toys", "Toys.", required=True)
 KEYS = PartitionKeys("toys")
 
 
-async def project(redis: Redis, head: event_log.Head, **documents: str) -> None:
-    """As a projector does: documents, checkpoint and heartbeat at once, and the message."""
-    meta = {"log_id": head.log_id.hex, "position": head.position, "serve_from": 0, "generation": 1}
-    seconds, _ = await redis.time()
-    fields: dict[str, dict[Any, Any]] = {
-        KEYS.meta: meta,
-        KEYS.heartbeat: {"at": seconds * 1_000, "worker": "w", "state": "active"},
-        **{KEYS.document(name): {"document": body, "version": 1} for name, body in documents.items()},
-    }
-    async with redis.pipeline(transaction=True) as batch:
-        for key, values in fields.items():
-            batch.hset(key, mapping=values)
-        batch.publish(KEYS.channel, head.token.encode())
-        await batch.execute()
-
-
 @pytest.mark.promise("queries", "A registered read model has tokens, lag, status and readiness")
 async def test_a_read_model_is_read_with_tokens_measured_reported_and_waited_for_by_readiness(
     settings: Settings, connection: Connection, redis: Redis
@@ -196,7 +181,9 @@ async def test_a_read_model_is_read_with_tokens_measured_reported_and_waited_for
             head = await event_log.read_head(connection)
             headers = {"Consistency-Token": head.token.encode(), "Prefer": "wait=20"}
             waiting = asyncio.create_task(client.get("/toys/bear", headers=headers))
-            await project(redis, head, bear='{"fur": "brown"}')
+            await write(redis, KEYS, head.position, {"bear": '{"fur": "brown"}'}, head.log_id)
+            await write_heartbeat(redis, KEYS)
+            await redis.publish(KEYS.channel, head.token.encode())
 
             toy = await waiting
             assert (toy.json(), toy.headers["consistency-token"]) == ({"fur": "brown"}, head.token.encode())
