@@ -13,7 +13,7 @@ set local role orders_owner;
 --
 -- The answered version is that of the command's own stream, and the position is that of the command's last event; where it
 -- appended none, of the last event of its own stream. A command may come without events (it changed nothing): then only
--- its expected versions are checked, and its key is kept.
+-- its expected versions are checked, and its key is stored.
 --
 -- The group is processed in its order: the events of one command count for the expected versions of the next. A command
 -- that brings events for a stream and is not appended makes every later command of the group that names this stream a

@@ -23,7 +23,7 @@ alter table log_ids enable always trigger log_ids_are_immutable;
 alter table log_ids enable always trigger log_ids_are_not_truncated;
 grant select on log_ids to orders_auditor;
 
--- Gives the log a new id; granted to nobody, so for the owner only.
+-- Gives the log a new id; granted to no role, so for the owner only.
 create function give_new_log_id(reason text) returns table (old_id uuid, new_id uuid, "position" bigint)
 language plpgsql
 set search_path = pg_catalog, pg_temp

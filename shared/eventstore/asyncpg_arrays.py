@@ -1,4 +1,4 @@
-"""Arrays for PostgreSQL, without asking each element whether it is one itself."""
+"""Arrays for asyncpg to send without type checks of their elements."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from itertools import cycle
 
 
 class FlatArray:
-    """What asyncpg sends as an array of one dimension, in half the time; any number of times.
+    """An array of one dimension that asyncpg sends in half the time. It may be sent any number of times.
 
-    asyncpg goes through an array twice. First it asks each element whether it is an array, by `isinstance` against
-    abstract classes, which takes longer than all else that it does to send it; then it encodes them. The first pass is
-    shown nothing. Should a version of asyncpg go through it in another way, the message holds fewer elements than the
-    length that it names, and the server refuses it: nothing is ever stored in part.
+    asyncpg iterates twice: once to find nested arrays, by `isinstance` against abstract classes, and once to encode.
+    The first pass yields nothing here. If a version of asyncpg iterates in another way, the message has fewer elements
+    than the length that it names, and the server refuses it: nothing is ever stored in part (decision 22).
     """
 
     __slots__ = ("_elements", "_passes")
@@ -29,6 +28,6 @@ class FlatArray:
 
 
 def array_or_null(elements: Sequence[object]) -> FlatArray | None:
-    """NULL where all elements are, for a statement that takes them by `unnest` beside other arrays, where a shorter
-    one is filled up with nulls."""
+    """The elements to send, or None if all of them are None or there are none: PostgreSQL reads NULL at any index of a
+    null array."""
     return None if elements.count(None) == len(elements) else FlatArray(elements)

@@ -118,7 +118,7 @@ class AppendResult(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A folded state: of `version`, whose event stands at `position` and happened at `occurred_at`."""
+    """The state of an aggregate at `version`; `position` and `occurred_at` are those of the version's event."""
 
     version: int
     position: int
@@ -165,7 +165,7 @@ _FIND_KEY = (
 )
 _RECORDED_BY = "select recorded_at < $2 or ($3 and recorded_at = $2) from events where position = $1"
 _PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
-# What is of another log, or of a future that this one lost when it was restored, shows nothing of it.
+# A token of another log, or of events that a restore lost, counts as position 0.
 _LAG = """
 select h.position, h.shown, coalesce(extract(epoch from clock_timestamp() - e.recorded_at), 0)::float8
 from (
@@ -194,7 +194,7 @@ Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 )
 
-CHANNEL = "events"  # NOTIFY: a hint that the head moved; never the only way to learn it
+CHANNEL = "events"  # NOTIFY: a hint that the head moved; readers also poll
 
 
 async def append_group(connection: Connection, group: Sequence[AppendRequest]) -> list[AppendResult]:
@@ -295,7 +295,7 @@ async def load_stream(
 async def save_snapshot(
     connection: Connection, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str
 ) -> None:
-    """Keeps the state unless a later one is kept already."""
+    """Saves the state unless a later one is saved, or the log has no such event."""
     await connection.execute(_SAVE_SNAPSHOT, stream_id, fingerprint, version, position, at, state)
 
 
@@ -338,8 +338,10 @@ async def read_batch(connection: Connection, after: int, limit: int) -> list[Sto
 
 
 async def position_at(connection: Connection, at: datetime, head: int, *, inclusive: bool) -> int:
-    """How many of the first `head` events were recorded before `at`, or at it when `inclusive`. Takes a few look-ups:
-    the time never decreases with the position."""
+    """The position of the last of the first `head` events that was recorded before `at`, or at it if `inclusive`.
+
+    A binary search: the time never decreases with the position.
+    """
     low, high = 0, head
     while low < high:
         middle = (low + high + 1) // 2
@@ -357,7 +359,7 @@ async def read_head(connection: Connection) -> Head:
 
 
 async def read_lag(connection: Connection, shown: ConsistencyToken | None) -> Lag:
-    """How far behind its true head something is that shows the log up to there."""
+    """How far a read model that shows the log up to `shown` is behind the log's head."""
     row = await connection.fetchrow(
         _LAG, None if shown is None else shown.log_id, 0 if shown is None else shown.position
     )
@@ -367,11 +369,11 @@ async def read_lag(connection: Connection, shown: ConsistencyToken | None) -> La
 
 
 async def find_key(connection: Connection, key: str) -> tuple[bytes, AppendResult] | None:
-    """(fingerprint, first acknowledgement) of an Idempotency-Key that is still remembered."""
+    """(fingerprint, first acknowledgement) of an Idempotency-Key that is still stored."""
     row = await connection.fetchrow(_FIND_KEY, key)
     return None if row is None else (row["fingerprint"], AppendResult(AppendStatus.REPLAYED, *row[1:]))
 
 
 async def purge_keys(connection: Connection, older_than: timedelta, at_most: int = 10_000) -> int:
-    """Forgets Idempotency-Keys older than that; returns how many."""
+    """Deletes Idempotency-Keys older than that; returns how many."""
     return int(await connection.fetchval(_PURGE_KEYS, older_than, at_most))

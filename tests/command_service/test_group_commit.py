@@ -42,7 +42,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 @dataclass
 class Shop:
-    """A command service of the test's own, its log, and a second connection that can stand in its way."""
+    """A command service of the test's own, its log, and a second connection that can lock the log."""
 
     settings: Settings
     client: httpx.AsyncClient
@@ -56,7 +56,7 @@ class Shop:
 
     @asynccontextmanager
     async def log_locked(self) -> AsyncIterator[None]:
-        """Nobody can append in the meantime."""
+        """No session can append in the meantime."""
         async with self.rival.transaction():
             await self.rival.execute("select from log_head for update")
             yield
@@ -170,7 +170,7 @@ class TestTheQueue:
             assert len(await shop.log()) == 2
 
     @pytest.mark.promise("commands", "No command waits longer than the configured limit")
-    async def test_lets_nobody_wait_longer_than_promised(self, database: str) -> None:
+    async def test_lets_no_command_wait_longer_than_promised(self, database: str) -> None:
         bounds = {"append_wait_seconds": 0.3, "append_timeout_seconds": 0.6}
         async with running_shop(database, None, append_group_size=1, **bounds) as shop, shop.log_locked():
             started = monotonic()
@@ -178,7 +178,7 @@ class TestTheQueue:
             assert monotonic() - started < 2.5
             assert sorted(answer.status_code for answer in answers) == [503] * 7 + [504]
 
-    async def test_of_one_order_lets_nobody_wait_longer_than_promised(self, database: str) -> None:
+    async def test_of_one_order_lets_no_command_wait_longer_than_promised(self, database: str) -> None:
         bounds = {"append_wait_seconds": 0.3, "append_timeout_seconds": 0.6}
         async with running_shop(database, None, **bounds) as shop:
             await shop.place("hot")
@@ -303,7 +303,9 @@ async def is_ready(shop: Shop) -> bool:
 
 
 class TestADefect:
-    async def test_of_group_commit_leaves_nobody_waiting(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_of_group_commit_leaves_no_command_waiting(
+        self, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async def fail(*_: object) -> None:
             raise ZeroDivisionError
 
@@ -341,7 +343,7 @@ class TestStopping:
         answers: list[httpx.Response] = []
 
         async def keep_ordering(client: httpx.AsyncClient) -> None:
-            with suppress(httpx.TransportError):  # there is nobody any more
+            with suppress(httpx.TransportError):  # the service is gone
                 while True:
                     answers.append(await client.post("/orders", json=order_body()))
 
@@ -378,8 +380,8 @@ class TestStopping:
                 problem(answer, 504, "outcome-unknown")
 
     async def test_without_postgres_does_not_wait_for_it(self, database: str) -> None:
-        [nobody] = free_ports(1)
-        away = urlsplit(database)._replace(netloc=f"orders:orders@127.0.0.1:{nobody}").geturl()
+        [closed_port] = free_ports(1)
+        away = urlsplit(database)._replace(netloc=f"orders:orders@127.0.0.1:{closed_port}").geturl()
         started = monotonic()
         async with running_shop(database, away, append_wait_seconds=1) as shop:
             placing = asyncio.create_task(shop.place())

@@ -14,7 +14,7 @@ _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def first_hash(log_id: UUID) -> bytes:
-    """What stands before the first event."""
+    """The hash that the first event follows."""
     return sha256(log_id.bytes).digest()
 
 

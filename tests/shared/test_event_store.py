@@ -106,16 +106,16 @@ class TestAppendingAGroup:
         assert first < ahead
         assert later == [ahead, ahead]
 
-    async def test_tells_whoever_listens_where_the_log_ends(self, connection: Connection, database_url: str) -> None:
-        heard: asyncio.Queue[object] = asyncio.Queue()
+    async def test_notifies_listeners_of_the_new_head(self, connection: Connection, database_url: str) -> None:
+        notifications: asyncio.Queue[object] = asyncio.Queue()
         listener = await asyncpg.connect(database_url)
-        await listener.add_listener(event_log.CHANNEL, lambda *said: heard.put_nowait(said[-1]))
+        await listener.add_listener(event_log.CHANNEL, lambda *arguments: notifications.put_nowait(arguments[-1]))
         await event_log.append_group(connection, [append("order-1", events=2), append("order-2")])
-        assert await asyncio.wait_for(heard.get(), 5) == "3"
+        assert await asyncio.wait_for(notifications.get(), 5) == "3"
         await listener.close()
 
 
-class TestForgettingKeys:
+class TestPurgingKeys:
     async def test_takes_only_old_ones_and_not_too_many_at_once(self, connection: Connection) -> None:
         keys = [f"key-{number}" for number in range(6)]
         await event_log.append_group(connection, [append(key, key=key) for key in keys])
@@ -170,7 +170,7 @@ class TestManyWriters:
     async def test_of_writers_at_one_version_one_wins(self, connections: list[Connection]) -> None:
         for version in range(20):
             rivals = [event_log.append_group(rival, [append("order-1", version)]) for rival in connections]
-            outcomes = sorted(verdict.status for [verdict] in await asyncio.gather(*rivals))
+            outcomes = sorted(result.status for [result] in await asyncio.gather(*rivals))
             assert outcomes == [AppendStatus.APPENDED, *[AppendStatus.CONFLICT] * (len(connections) - 1)]
         assert [event.version for event in await whole_log(connections[0])] == list(range(1, 21))
 
@@ -179,7 +179,7 @@ class TestManyWriters:
             event_log.append_group(rival, [append(f"order-{number}", key="key")])
             for number, rival in enumerate(connections)
         ]
-        verdicts = [verdict for [verdict] in await asyncio.gather(*rivals)]
-        assert sorted(verdict.status for verdict in verdicts) == [AppendStatus.APPENDED, *[AppendStatus.REPLAYED] * 6]
-        assert len({verdict[1:] for verdict in verdicts}) == 1
+        results = [result for [result] in await asyncio.gather(*rivals)]
+        assert sorted(result.status for result in results) == [AppendStatus.APPENDED, *[AppendStatus.REPLAYED] * 6]
+        assert len({result[1:] for result in results}) == 1
         assert len(await whole_log(connections[0])) == 1

@@ -1,4 +1,4 @@
-"""The log is append-only, even for whoever owns it. What each role may do is in `test_roles.py`."""
+"""The log is append-only, even for its owner. What each role may do is in `test_roles.py`."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ async def test_a_planted_function_or_table_does_not_change_what_the_append_does(
         "create function planted.sha256(bytea) returns bytea language sql as $$ select '\\x00'::bytea $$"
     )
     await connection.execute("set search_path = planted, pg_temp, pg_catalog, public")
-    [verdict] = await event_log.append_group(connection, [append("order-1")])
+    [result] = await event_log.append_group(connection, [append("order-1")])
     await event_log.purge_keys(connection, timedelta(0))
-    assert verdict.position == 1
+    assert result.position == 1
     assert await connection.fetchval("select count(*) from planted.events") == 0
     assert len(await connection.fetchval("select hash from public.events")) == 32

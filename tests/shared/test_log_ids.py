@@ -1,4 +1,4 @@
-"""Giving the log a new id: what it does, who may, and that it stays on record."""
+"""Giving the log a new id: what it does, which role may, and that it stays on record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def head_of(connection: Connection) -> asyncpg.Record:
     return row
 
 
-async def test_the_log_goes_on_under_the_new_id_and_remembers_the_old_one(
+async def test_the_log_continues_under_the_new_id_and_records_the_old_one(
     connection: Connection, database_url: str
 ) -> None:
     await event_log.append_group(connection, [append("order-1", events=3)])
@@ -42,8 +42,8 @@ async def test_the_log_goes_on_under_the_new_id_and_remembers_the_old_one(
     assert answer.output == f"old id    {before['log_id']}\nnew id    {after['log_id']}\nposition  3\n"
     assert after["log_id"] != before["log_id"]
     assert tuple(after)[2:] == tuple(before)[2:]
-    [verdict] = await event_log.append_group(connection, [append("order-2")])
-    assert (verdict.position, verdict.log_id) == (4, after["log_id"])
+    [result] = await event_log.append_group(connection, [append("order-2")])
+    assert (result.position, result.log_id) == (4, after["log_id"])
     [row] = await connection.fetch("select log_id, replaces, position, reason from log_ids")
     assert tuple(row) == (after["log_id"], before["log_id"], 3, "the disk failed")
 
@@ -68,7 +68,7 @@ async def test_only_the_owner_may(connection: Connection, database_url: str, rol
     assert await head_of(connection) == before
 
 
-async def test_not_even_the_owner_forgets_an_id(connection: Connection, database_url: str) -> None:
+async def test_not_even_the_owner_deletes_an_id(connection: Connection, database_url: str) -> None:
     await new_id(database_url)
     for statement in ("update log_ids set reason = 'another'", "delete from log_ids", "truncate log_ids"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):

@@ -177,8 +177,8 @@ async def append(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     ]
     old = [AppendRequest.of_stream(f"order-{n * 7}", 1, uuid4(), [an_event()]) for n in range(20)]
     async with pool.acquire() as connection:
-        verdicts = await event_log.append_group(connection, [*new, *old])
-        outcomes = [verdict.status for verdict in verdicts]
+        results = await event_log.append_group(connection, [*new, *old])
+        outcomes = [result.status for result in results]
         assert outcomes == [AppendStatus.APPENDED] * 20 + [AppendStatus.CONFLICT] * 20
 
 
@@ -229,7 +229,7 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "find the position of a time": lambda pool: event_log.position_at(
         pool, datetime(2026, 1, 31, 8, tzinfo=UTC), EVENTS, inclusive=True
     ),
-    "look for orders that grew": lambda pool: event_log.streams_due_for_snapshot(pool, EVENTS - 1_000, EVENTS, 3),
+    "find streams due for a snapshot": lambda pool: event_log.streams_due_for_snapshot(pool, EVENTS - 1_000, EVENTS, 3),
     "follow all events": lambda pool: followed_log.read_all(pool, EVENTS - 1_000, 1_000),
     "compare the hash that a follower had": lambda pool: followed_log.read_hash(pool, 4_711),
     "follow an order from its start": lambda pool: followed_log.read_page(pool, StreamFilter("order", "4711"), 0),
@@ -239,7 +239,7 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "report revenue": lambda pool: RevenueReader(pool).between(DAY - timedelta(days=6), DAY, "GBP"),
     "apply a batch in PostgreSQL": apply,
     "verify a page of a read model": verify_a_page,
-    "look at the end of the log for an audit": lambda pool: _with(pool, audited_log.read_log_head),
+    "read the head of the log for an audit": lambda pool: _with(pool, audited_log.read_log_head),
     "read hashes for an audit": lambda pool: _with(pool, lambda one: audited_log.read_hashes(one, range(1, 500))),
 }
 

@@ -1,4 +1,4 @@
-"""Nobody can rewrite the log: each forbidden thing, tried as each role."""
+"""No role can rewrite the log: each forbidden statement, tried as each role."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ async def test_a_search_path_of_the_callers_does_not_reach_into_the_function(
 ) -> None:
     connection = await connect(settings_of(settings, "orders_command"), "test")
     await connection.execute("set search_path = pg_temp, nowhere, public")
-    [verdict] = await event_log.append_group(connection, [AppendRequest.of_stream("order-9", 0, uuid4(), [_event()])])
+    [result] = await event_log.append_group(connection, [AppendRequest.of_stream("order-9", 0, uuid4(), [_event()])])
     await connection.close()
-    assert verdict.status is AppendStatus.APPENDED
+    assert result.status is AppendStatus.APPENDED
     assert await owner.fetchval("select count(*) from events") == 2
 
 
@@ -146,7 +146,7 @@ async def test_the_auditor_reads_everything_in_read_only_transactions(
     await auditor.close()
 
 
-async def test_nobody_logs_in_as_the_owner_and_the_migrator_acts_as_it(
+async def test_the_owner_cannot_log_in_and_the_migrator_acts_as_it(
     owner: asyncpg.Connection[asyncpg.Record], database_url: str
 ) -> None:
     assert not await owner.fetchval("select rolcanlogin from pg_roles where rolname = 'orders_owner'")

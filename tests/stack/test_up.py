@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import signal
@@ -10,6 +11,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -137,6 +139,25 @@ def test_servers_that_are_named_are_waited_for_and_used_instead_of_embedded_ones
         processes = stack.processes()
         assert stack.stop(signal.SIGTERM) == 0
         assert living(processes) == []
+
+
+def test_a_database_of_an_earlier_unreleased_version_is_refused_in_words(
+    tmp_path: Path, start_up: StartUp, database_url: str
+) -> None:
+    asyncio.run(_rename_first_migration(database_url))
+    stack = start_up(tmp_path / "data", DATABASE_URL=database_url)
+    assert stack.process.wait(20) == 1
+    assert "0001_create_event_log.sql is not one of today's migrations" in stack.terminal
+    assert "To start afresh, stop the stack, delete its data directory" in stack.terminal
+    assert "Traceback" not in stack.terminal
+
+
+async def _rename_first_migration(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "update schema_migrations set name = '0001_create_event_log.sql' where name = '0001_roles.sql'"
+    )
+    await connection.close()
 
 
 def test_an_unreachable_database_is_told_in_words(tmp_path: Path, start_up: StartUp) -> None:
