@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from operator import add
 from typing import Any, TypeAlias
 
@@ -13,7 +12,7 @@ from redis.asyncio import Redis
 from projector.projection import Contribution, Entry, Projection
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
-from projector.stores import Batch, Store, Verdict
+from projector.stores import Store
 from projector.stores.postgres import PostgresStore
 from projector.stores.redis import RedisStore
 from shared.read_models.keys import PartitionKeys
@@ -39,52 +38,13 @@ class BrokenOff(ConnectionError):
     """What a client gets when its connection is cut, whether what it sent was done or not."""
 
 
-class Cut:
-    """Breaks the next apply off, `before` or `after` it is done."""
-
-    def __init__(self) -> None:
-        self.when: str | None = None
-
-    @contextmanager
-    def around(self) -> Iterator[None]:
-        self._break("before")
-        yield
-        self._break("after")
-
-    def _break(self, when: str) -> None:
-        if self.when == when:
-            self.when = None
-            raise BrokenOff
-
-
-class _CutRedisStore(RedisStore):
-    def __init__(self, redis: Redis, cut: Cut) -> None:
-        super().__init__(redis, KEYS)
-        self._cut = cut
-
-    async def apply(self, batch: Batch, epoch: int) -> Verdict:
-        with self._cut.around():
-            return await super().apply(batch, epoch)
-
-
-class _CutPostgresStore(PostgresStore):
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], cut: Cut) -> None:
-        super().__init__(pool, REVENUE_BY_DAY.name, [REVENUE])
-        self._cut = cut
-
-    async def apply(self, batch: Batch, epoch: int) -> Verdict:
-        with self._cut.around():
-            return await super().apply(batch, epoch)
-
-
 class RedisPlace:
     """All of a Redis, with the orders in it."""
 
     projection: Projection[Any] = ORDERS
 
     def __init__(self, redis: Redis) -> None:
-        self.cut = Cut()
-        self.store: Store = _CutRedisStore(redis, self.cut)
+        self.store: Store = RedisStore(redis, KEYS)
         self._redis = redis
 
     async def listed(self) -> Listed:
@@ -123,8 +83,7 @@ class PostgresPlace:
     projection: Projection[Any] = REVENUE_BY_DAY
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        self.cut = Cut()
-        self.store: Store = _CutPostgresStore(pool, self.cut)
+        self.store: Store = PostgresStore(pool, REVENUE_BY_DAY.name, [REVENUE])
         self._connection = connection
 
     async def listed(self) -> Listed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Container, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +27,7 @@ from projector.session import Session, open_session
 from projector.stores import EVERYTHING, Fenced
 from shared.aggregates.order import OrderEvent
 from shared.eventstore.log import StoredEvent
+from shared.failpoints import armed
 from shared.read_models.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
 from shared.settings import OnPoison, Settings
 from tests.orders import paid, placed, shipped
@@ -44,7 +45,7 @@ class Do(Protocol):
 
 
 ORDER_IDS = st.sampled_from("abc")
-DISTURBANCES = st.sampled_from(["park", "stop", "before", "after", "copy", "older copy", "older copy"])
+DISTURBANCES = st.sampled_from(["park", "stop", "applying", "applied", "copy", "older copy", "older copy"])
 MOST_PARKED = 2  # of the three orders
 MOST_ENGINES = 3
 
@@ -81,6 +82,7 @@ class Parking(RuleBasedStateMachine):
         self.poisoned: set[int] = set()
         self.ever_poisoned: set[int] = set()
         self.turns = 0
+        self.breaks_off: str | None = None  # the failpoint at which the next apply loses its connection
         self.lease: Lease | None = None  # of the last engine
         self.engines: list[Engine[Any]] = []
         self.copies = [NOTHING]
@@ -95,7 +97,6 @@ class Parking(RuleBasedStateMachine):
     def begin(self, on_poison: OnPoison) -> None:
         self.do(self.log.begin())
         self.do(self.place.put_back(NOTHING))
-        self.place.cut.when = None
         self.start(on_poison, 3)
 
     def start(self, on_poison: OnPoison, batch_size: int) -> None:
@@ -135,11 +136,16 @@ class Parking(RuleBasedStateMachine):
     def step(self, which: int, retry: Container[str] = ()) -> None:
         engine = self.engines[max(which, -len(self.engines))]
         try:
-            self.do(engine.step(retry))
+            with armed(f"projection.{self.breaks_off}", self.break_off) if self.breaks_off else nullcontext():
+                self.do(engine.step(retry))
         except (PoisonEvent, BrokenOff):
             pass
         except Fenced:
             assert engine is not self.engines[-1]
+
+    def break_off(self) -> None:
+        self.breaks_off = None
+        raise BrokenOff
 
     def mend_and_retry(self, data: st.DataObject, asked: str) -> None:
         if self.poisoned:
@@ -150,8 +156,8 @@ class Parking(RuleBasedStateMachine):
         match what:
             case "park" | "stop":
                 self.start(what, number)
-            case "before" | "after":
-                self.place.cut.when = what
+            case "applying" | "applied":
+                self.breaks_off = what
             case "copy":
                 self.copies = [*self.copies[-1:], self.do(self.place.copy())]
             case "older copy":
@@ -180,7 +186,7 @@ class Parking(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once everything is mended and tried again, nothing is missing."""
         self.poisoned.clear()
-        self.place.cut.when = None
+        self.breaks_off = None
         self.start("stop", 3)
         while self.do(self.engines[-1].step({EVERYTHING})):
             pass
