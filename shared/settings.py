@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     append_timeout_seconds: float = Field(10.0, gt=0, description="longest append_group call before 504")
     conflict_retries: int = Field(8, ge=0, description="times a command is decided again after a version conflict")
     state_cache_size: int = Field(10_000, ge=0, description="folded aggregates kept in memory")
-    idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is remembered")
+    idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is kept")
     purge_interval_seconds: float = Field(600.0, gt=0, description="time between purges of old Idempotency-Keys")
 
     throttle_for: str = Field(
@@ -82,12 +82,14 @@ class Settings(BaseSettings):
     token_wait_seconds: float = Field(2.0, ge=0, description="wait for a Consistency-Token without Prefer: wait")
 
     remembered_document_bytes: int = Field(
-        12 * 1024 * 1024, ge=0, description="documents kept in the query service's memory until they change; 0: none"
+        12 * 1024 * 1024,
+        ge=0,
+        description="bytes of documents that a query process caches; 0: none",
     )
 
     sse_streams: int = Field(1_000, ge=1, description="event streams open at once in one process before 503")
     sse_heartbeat_seconds: float = Field(15.0, gt=0, description="longest silence on an event stream")
-    sse_send_seconds: float = Field(10.0, gt=0, description="time in which an event stream's client must read on")
+    sse_send_seconds: float = Field(10.0, gt=0, description="time in which an event stream's client must read a block")
 
     def partitions_of(self, projection: str) -> int:
         """Of a new generation of its read model."""
