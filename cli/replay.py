@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def replay(
     order_id: Annotated[
-        str | None, typer.Argument(help="The order to show; or a stream of another aggregate, by its name.")
+        str | None,
+        typer.Argument(metavar="[ORDER_ID]", help="The order to show, or a stream of any aggregate by its name."),
     ] = None,
     as_of: Annotated[
         str | None, typer.Option(metavar="TIME", help="With ORDER_ID: only what had occurred by then.")

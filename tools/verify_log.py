@@ -47,8 +47,8 @@ EVENT_COLUMNS = (
 ID_COLUMNS = ("log_id", "replaces", "position", "given_at", "reason")
 HEAD_COLUMNS = ("log_id", "position", "hash", "recorded_at")
 SEAL_FIELDS = ("log_id", "position", "hash", "recorded_at", "sealed_at", "key_id", "signature")
-LOOK_BACK = 1_000  # consecutive events with good hashes that are recognised as inserted
-MOST_REMOVED = 1_000  # consecutive events whose removal and renumbering is recognised as such
+MOST_INSERTED = 1_000  # consecutive inserted events with good hashes that are recognised
+MOST_REMOVED = 1_000  # consecutive removed events that are recognised when the rest is renumbered
 
 
 class Bad(Exception):
@@ -60,7 +60,7 @@ class Bad(Exception):
 
 
 class Unusable(Exception):
-    """What was given cannot be verified with."""
+    """An argument or a file that nothing can be verified with."""
 
 
 class Event(NamedTuple):
@@ -82,8 +82,8 @@ class Head(NamedTuple):
     recorded: int
 
 
-class Renewal(NamedTuple):
-    """The log ended at `position` when it was given `log_id` instead of `replaces`."""
+class LogIdChange(NamedTuple):
+    """The log ended at `position` when `log_id` replaced `replaces`."""
 
     log_id: uuid.UUID
     replaces: uuid.UUID
@@ -92,7 +92,7 @@ class Renewal(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        # The reason escaped: who wrote it must not be able to write other lines of the verdict.
+        # The reason is escaped, so that it cannot fake other lines of the result.
         where = f"{self.log_id} after position {self.position}"
         return f"{where}, given at {self.given} instead of {self.replaces}: {self.reason!r}"
 
@@ -180,46 +180,46 @@ def read_head(path: str) -> Head:
         raise Unusable(f"{path}: {error}") from error
 
 
-def read_ids(path: str) -> list[Renewal]:
-    renewals = []
+def read_ids(path: str) -> list[LogIdChange]:
+    changes = []
     for line, (log_id, replaces, position, given, reason) in _records(path, ID_COLUMNS):
         try:
             time = (EPOCH + timedelta(microseconds=_time(given))).isoformat(timespec="microseconds")
             at = time.replace("+00:00", "Z")
-            renewals.append(Renewal(uuid.UUID(log_id), uuid.UUID(replaces), int(position), at, reason))
+            changes.append(LogIdChange(uuid.UUID(log_id), uuid.UUID(replaces), int(position), at, reason))
         except (ValueError, OverflowError) as error:
             raise Unusable(f"{path} line {line}: {error}") from error
-    return renewals
+    return changes
 
 
 # --- the ids ------------------------------------------------------------------------------------------------------
 
 
-def check_ids(head: Head, renewals: list[Renewal]) -> dict[str, tuple[int, Renewal | None]]:
-    """Of every id of the log: where it begins, and what ended it. The first comes first. Raises Bad."""
-    known, begun = renewals[0].replaces if renewals else head.log_id, 0
-    terms: dict[str, tuple[int, Renewal | None]] = {}
-    for nr, renewal in enumerate(renewals, start=1):
-        if renewal.replaces != known:
-            raise Bad(0, "rewritten head", f"row {nr} of log_ids replaces {renewal.replaces}, the id was {known}")
-        if renewal.position < begun:
-            raise Bad(0, "rewritten head", f"row {nr} of log_ids is of {renewal.position}, the one before of {begun}")
-        terms[str(known)] = begun, renewal
-        known, begun = renewal.log_id, renewal.position
+def check_ids(head: Head, changes: list[LogIdChange]) -> dict[str, tuple[int, LogIdChange | None]]:
+    """The span of every id of the log, the first id first: its begin, and the change that ended it. Raises Bad."""
+    known, begun = changes[0].replaces if changes else head.log_id, 0
+    spans: dict[str, tuple[int, LogIdChange | None]] = {}
+    for nr, change in enumerate(changes, start=1):
+        if change.replaces != known:
+            raise Bad(0, "rewritten head", f"row {nr} of log_ids replaces {change.replaces}, the id was {known}")
+        if change.position < begun:
+            raise Bad(0, "rewritten head", f"row {nr} of log_ids is of {change.position}, the one before of {begun}")
+        spans[str(known)] = begun, change
+        known, begun = change.log_id, change.position
     if known != head.log_id:
         raise Bad(0, "rewritten head", f"it has the id {head.log_id}, log_ids ends with {known}")
     if begun > head.position:
         detail = f"the log ends at {head.position}, log_ids has it at {begun}"
         raise Bad(max(head.position, 0) + 1, "truncated tail", detail)
-    return terms | {str(known): (begun, None)}
+    return spans | {str(known): (begun, None)}
 
 
 # --- the chain -----------------------------------------------------------------------------------------------------
 
 
-def walk(events: Iterator[Event], first_id: uuid.UUID, head: Head, sealed: dict[int, bytes]) -> int:
-    """Follow the chain from the log's first id to the head; how many events. Fills in the hashes stored at the keys of
-    `sealed`. Raises Bad."""
+def verify_chain(events: Iterator[Event], first_id: uuid.UUID, head: Head, sealed: dict[int, bytes]) -> int:
+    """Check the chain from the log's first id to the head; the number of events. Fills in the hashes stored at the keys
+    of `sealed`. Raises Bad."""
     recent = [hashlib.sha256(first_id.bytes).digest()]
     last, recorded = 0, -(2**63)
     versions: dict[str, int] = {}
@@ -239,8 +239,8 @@ def walk(events: Iterator[Event], first_id: uuid.UUID, head: Head, sealed: dict[
             raise Bad(last, "version gap", detail)
         versions[event.stream], recorded = event.version, event.recorded
         recent.append(event.hash)
-        if len(recent) > 2 * LOOK_BACK:
-            del recent[:LOOK_BACK]
+        if len(recent) > 2 * MOST_INSERTED:
+            del recent[:MOST_INSERTED]
     _compare_with_head(last, recent[-1], recorded, head)
     return last
 
@@ -267,9 +267,9 @@ def _compare_with_head(last: int, digest: bytes, recorded: int, head: Head) -> N
 
 
 def _explain(suspect: Event, recent: list[bytes], events: Iterator[Event], head: Head) -> Bad:
-    """What happened to an event that does not follow from the one before it, going by all that come after it."""
+    """What happened to an event that does not follow from the one before it, concluded from all later events."""
     previous, here = recent[-1], suspect.position
-    for count, older in enumerate(recent[-2 : -LOOK_BACK - 2 : -1], start=1):
+    for count, older in enumerate(recent[-2 : -MOST_INSERTED - 2 : -1], start=1):
         if suspect.hash_after(older, here - count) == suspect.hash:
             return Bad(here - count, "inserted event", f"{count} inserted before the event that was recorded here")
     successor = next(events, None)
@@ -290,7 +290,7 @@ def _explain_displaced(suspect: Event, successor: Event | None, original: Event,
         and successor is not original
         and successor.hash_after(true_hash, successor.position) == successor.hash
     )
-    moved = f"the event recorded here now stands at {original.position}"
+    moved = f"the event recorded here is now at position {original.position}"
     if was_next or others_stayed:
         return Bad(here, "reordered event", moved)
     return Bad(here, "inserted event", moved)
@@ -369,14 +369,14 @@ def _parse_seal(line: bytes, where: str) -> dict[str, Any]:
 def compare_with_seals(
     seals: list[dict[str, Any]],
     head: Head,
-    terms: dict[str, tuple[int, Renewal | None]],
+    spans: dict[str, tuple[int, LogIdChange | None]],
     stored: dict[int, bytes],
 ) -> Iterator[Bad]:
-    """Where the log is not what was sealed."""
+    """The places where the log differs from what was sealed."""
     agreed = 0
     for nr, seal in sorted(enumerate(seals, start=1), key=lambda numbered: int(numbered[1]["position"])):
         position = seal["position"]
-        begun, ended = terms[seal["log_id"]]
+        begun, ended = spans[seal["log_id"]]
         if ended is not None and position > ended.position:
             detail = f"the seal on line {nr} is for {position}, but the log became {ended}"
             yield Bad(ended.position + 1, "truncated tail", detail)
@@ -396,32 +396,32 @@ def compare_with_seals(
 # --- the program ---------------------------------------------------------------------------------------------------
 
 
-def verify(arguments: argparse.Namespace) -> tuple[Head, list[Renewal], int]:
+def verify(arguments: argparse.Namespace) -> tuple[Head, list[LogIdChange], int]:
     if (arguments.seals is None) != (arguments.public_key is None):
         raise Unusable("--seals and --public-key go together")
     seals = read_seals(arguments.seals, arguments.public_key) if arguments.seals else []
     head = read_head(arguments.head)
-    renewals = read_ids(arguments.ids) if arguments.ids else []
-    terms = check_ids(head, renewals)
+    changes = read_ids(arguments.ids) if arguments.ids else []
+    spans = check_ids(head, changes)
     if arguments.log_id not in (None, head.log_id):
-        _, ended = terms.get(str(arguments.log_id), (0, None))
+        _, ended = spans.get(str(arguments.log_id), (0, None))
         was = f", which it was until it became {ended}" if ended else ""
         raise Bad(1, "another log", f"this is {head.log_id}, not {arguments.log_id}{was}")
     for nr, seal in enumerate(seals, start=1):
-        if seal["log_id"] not in terms:
+        if seal["log_id"] not in spans:
             raise Bad(1, "another log", f"this is {head.log_id}, the seal on line {nr} is of {seal['log_id']}")
     stored = {int(seal["position"]): b"" for seal in seals}  # empty: not met
     events = read_events(arguments.events)
     found: list[Bad] = []
     count = 0
     try:
-        count = walk(events, uuid.UUID(next(iter(terms))), head, stored)
+        count = verify_chain(events, uuid.UUID(next(iter(spans))), head, stored)
     except Bad as bad:
         found.append(bad)
-    found.extend(compare_with_seals(seals, head, terms, stored))
+    found.extend(compare_with_seals(seals, head, spans, stored))
     if found:
         raise min(found, key=lambda bad: bad.position)
-    return head, renewals, count
+    return head, changes, count
 
 
 def main() -> int:
@@ -433,7 +433,7 @@ def main() -> int:
     parser.add_argument("--seals", help="JSON Lines of seals to check against")
     parser.add_argument("--public-key", help="PEM of the key the seals were made with")
     try:
-        head, renewals, count = verify(parser.parse_args())
+        head, changes, count = verify(parser.parse_args())
     except Bad as bad:
         print(bad)
         return 1
@@ -443,8 +443,8 @@ def main() -> int:
     print(f"log       {head.log_id}")
     print(f"position  {head.position}")
     print(f"hash      {head.hash.hex()}")
-    for renewal in renewals:
-        print(f"new id    {renewal}")
+    for change in changes:
+        print(f"new id    {change}")
     print(f"verified  {count} events")
     return 0
 

@@ -129,9 +129,12 @@ class ProjectionAdmin:
 
 @asynccontextmanager
 async def open_admin(settings: Settings, registered: Registered) -> AsyncIterator[ProjectionAdmin]:
-    """Connects to Redis and PostgreSQL for the duration of the block."""
-    redis = create_redis(settings)
-    database = await create_pool(settings, "projections", max_size=3)
+    """Connects to Redis and PostgreSQL for the duration of the block. Raises CommandFailed for a malformed address."""
+    try:
+        redis = create_redis(settings)
+        database = await create_pool(settings, "projections", max_size=3)
+    except ValueError as error:
+        raise CommandFailed(f"REDIS_URL or DATABASE_URL is malformed: {error}") from error
     try:
         yield ProjectionAdmin(settings, registered, redis, database)
     finally:

@@ -40,7 +40,7 @@ async def retry_parked(admin: ProjectionAdmin, document_id: str | None, seconds:
     if failed:
         raise CommandFailed("\n".join(failed))
     if document_id is None:
-        admin.console.print(f"{admin.projection.name} goes on")
+        admin.console.print(f"{admin.projection.name} continues")
 
 
 async def _parked(stores: Sequence[Store]) -> dict[str, Poison]:

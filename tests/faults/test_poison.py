@@ -73,7 +73,7 @@ async def test_an_operator_mends_what_has_stopped_a_projection_and_it_goes_on(
 
     stack.sick.clear()
 
-    assert "revenue_by_day goes on" in await orders("retry", "revenue_by_day")
+    assert "revenue_by_day continues" in await orders("retry", "revenue_by_day")
     await assert_equal_to_the_log(settings)
     assert "nothing is parked, and no event has stopped it" in await orders("retry", "revenue_by_day")
 

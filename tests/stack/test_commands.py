@@ -1,4 +1,4 @@
-"""What the `orders` command says when it cannot do what it was asked."""
+"""The messages and exit codes of `orders` commands that fail."""
 
 from __future__ import annotations
 
@@ -53,6 +53,14 @@ def test_projections_status_tells_in_words_that_the_query_service_does_not_answe
     refused = run_orders("projections", "status", "--query-url", url)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"orders: {url}: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_projections_verify_refuses_a_malformed_address() -> None:
+    settings = {"DATABASE_URL": "postgresql://orders@127.0.0.1/orders", "REDIS_URL": "localhost"}
+    refused = run_orders("projections", "verify", "orders", env=settings)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("orders: REDIS_URL or DATABASE_URL is malformed: ")
     assert "Traceback" not in refused.stderr
 
 
