@@ -26,19 +26,19 @@ create table read_models (
     epoch        bigint  not null,
     log_id       uuid,
     position     bigint,
-    serve_from   bigint,
+    ready_at   bigint,
     hash         bytea,
     code         integer,
-    parking      text    not null default '',
+    parked_revision      text    not null default '',
     retries      text[]  not null default '{}',
     primary key (projection, generation)
 ) with (fillfactor = 10);  -- space for HOT updates: every batch rewrites its row
 comment on column read_models.epoch      is 'of the last projector that claimed it; lower ones are refused';
 comment on column read_models.position   is 'the checkpoint; null before it was begun';
-comment on column read_models.serve_from is 'not served before it reaches this position';
+comment on column read_models.ready_at is 'not served before it reaches this position';
 comment on column read_models.hash       is 'of the log at `position`';
 comment on column read_models.code       is 'version of the projection that applied its events; no other version continues it';
-comment on column read_models.parking    is 'revision of what is parked; changes with it';
+comment on column read_models.parked_revision    is 'revision of what is parked; changes with it';
 comment on column read_models.retries    is 'documents that an operator wants tried again; * for all';
 
 create table read_model_documents (
@@ -83,12 +83,12 @@ create table projection_progress (
     partition   integer     not null default 0,
     log_id      uuid,
     position    bigint      not null,
-    serve_from  bigint      not null,
+    ready_at  bigint      not null,
     reported_at timestamptz not null,
     primary key (projection, partition)
 ) with (fillfactor = 10);  -- space for HOT updates: every heartbeat rewrites its row
 comment on column projection_progress.log_id     is 'null: there is no read model';
-comment on column projection_progress.serve_from is 'not served before it reaches this position';
+comment on column projection_progress.ready_at is 'not served before it reaches this position';
 
 grant select, insert, update, delete on projection_progress to orders_projector;
 grant select on projection_progress to orders_command, orders_auditor;

@@ -10,8 +10,8 @@ import uvloop
 from fastapi import FastAPI
 
 from projector.compactor import compact_for_ever
-from projector.crew import Crew
 from projector.projections import PROJECTIONS
+from projector.projector_process import ProjectorProcess
 from shared.aio import cancel
 from shared.http import application
 from shared.logs import configure_logs
@@ -29,12 +29,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Two connections for lag and compaction; for every projection one, and one for each partition, up to a few.
-        workers = (min(_MOST_AT_ONCE, settings.partitions_of(one.projection.name)) for one in PROJECTIONS)
+        workers = (min(_MOST_AT_ONCE, settings.partitions_of(name)) for name in PROJECTIONS)
         database = await create_pool(settings, "projector-read-models", max_size=2 + len(PROJECTIONS) + sum(workers))
-        app.state.crew = Crew(settings, redis, database)
+        app.state.projector = ProjectorProcess(settings, redis, database)
         compacting = asyncio.create_task(compact_for_ever(database, settings), name="compactor")
         try:
-            async with app.state.crew.at_work():
+            async with app.state.projector.running():
                 yield
         finally:
             await cancel(compacting)
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
             await redis.aclose()
 
     async def ready() -> None:
-        await app.state.crew.ready()
+        await app.state.projector.ready()
 
     app = application.create_api(
         title="Orders: projector",

@@ -16,13 +16,13 @@ import msgspec
 
 from projector.document_cache import DocumentCache
 from projector.folding import Folded, fold_batch
-from projector.lease import Lease
 from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
 from projector.projection import D, Projection
 from projector.routing import Routed, documents_needed, route
-from projector.session import Batch as Events
-from projector.stores import EVERYTHING, Batch, Fenced, Moved, Standing, Store, Verdict
+from projector.stores import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, Store
+from shared.eventstore.lease import Lease
 from shared.eventstore.log import Head, StoredEvent
+from shared.eventstore.subscription import Page
 from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.metrics import (
@@ -44,7 +44,7 @@ class Prefetched(NamedTuple):
     """The page of events after a position, read while the batch up to it was written."""
 
     after: int
-    page: Events
+    page: Page
 
 
 class _Before(NamedTuple, Generic[D]):
@@ -73,7 +73,7 @@ class Engine(Generic[D]):
         self._checkpoint: Checkpoint | None = None
         self._hash = b""  # of the log at the checkpoint
         self._parked: dict[str, Poison] = {}  # as of the checkpoint, by document
-        self._parkings = 0  # names given to what is parked
+        self._revisions = 0  # names given to what is parked
         self._cache: DocumentCache[D] = DocumentCache()  # as of the checkpoint
         self._prefetched: Prefetched | None = None
         self._guesses_new = True  # that the first event of a stream makes a new document
@@ -91,7 +91,7 @@ class Engine(Generic[D]):
         """Tries those parked documents again and applies the next batch; whether there may be more to do at once.
 
         Raises `PoisonEvent` when the next event cannot be applied, `Fenced` when another projector has taken over,
-        and what is in `projector.stores.AWAY` while a server is. The step can be repeated after each of them.
+        and what is in `projector.stores.UNAVAILABLE` while a server is. The step can be repeated after each of them.
 
         Where the store is found not to be where it was left, it does nothing, and there is no `checkpoint`.
         """
@@ -103,8 +103,8 @@ class Engine(Generic[D]):
                 if poison.document_id in retry or EVERYTHING in retry:
                     await self._fold_on(self._checkpoint, poison)
             return await self._apply_next(self._checkpoint)
-        except Moved:
-            _refused(self._projection.name, Verdict.MOVED)
+        except CheckpointMismatch:
+            _refused(self._projection.name, ApplyResult.MISMATCH)
             _log.warning("the read model is not where it was left; resuming", projection=self._projection.name)
             self._checkpoint = None
             return True
@@ -118,7 +118,7 @@ class Engine(Generic[D]):
             folded = await self._apply_page(checkpoint, events, more=more)
         except _DocumentExists:
             # Folded from other streams. Of such a projection, every document is loaded from now on.
-            _refused(self._projection.name, Verdict.EXISTS)
+            _refused(self._projection.name, ApplyResult.EXISTS)
             self._guesses_new = False
             folded = await self._apply_page(checkpoint, events, more=more)
         for raised in folded.parked.values():
@@ -135,7 +135,7 @@ class Engine(Generic[D]):
             self._batch_events.observe(folded.events)
         return folded
 
-    async def _take_page(self, after: int) -> Events:
+    async def _take_page(self, after: int) -> Page:
         prefetched, self._prefetched = self._prefetched, None
         if prefetched is None or prefetched.after != after:
             return await self._read(after)
@@ -154,7 +154,7 @@ class Engine(Generic[D]):
         if not reading.cancelled() and reading.exception() is None:  # else the next step reads, and raises
             self._prefetched = Prefetched(batch.position, reading.result())
 
-    async def _read(self, after: int) -> Events:
+    async def _read(self, after: int) -> Page:
         failpoint("projection.reading", self._projection.name)
         events = await self._lease.session.read(after, self._batch_size)
         failpoint("projection.read", self._projection.name)
@@ -191,8 +191,10 @@ class Engine(Generic[D]):
             return folded, None
         last = events[folded.events - 1]
         parked = parked_by(folded, self._parked)
-        parking = self._name_parking() if parked else ""
-        return folded, Batch(expected, last.position, last.hash, changes, parked, parking=parking, new=before.new)
+        parked_revision = self._next_revision() if parked else ""
+        return folded, Batch(
+            expected, last.position, last.hash, changes, parked, parked_revision=parked_revision, new=before.new
+        )
 
     async def _fold_on(self, checkpoint: Checkpoint, poison: Poison) -> None:
         """Brings a parked stream to where the others are, or to where it stops again."""
@@ -202,9 +204,11 @@ class Engine(Generic[D]):
         outcome = await fold_on(self._projection, self._lease.session, poison, before, position, self._batch_size)
         parked = {} if outcome.parked is None else {document_id: outcome.parked}
         unparked = [] if parked else [document_id]
-        parking = self._name_parking()
+        parked_revision = self._next_revision()
         self._cache.drop(document_id)
-        await self._write(Batch(checkpoint, position, self._hash, outcome.changes, parked, unparked, parking), {})
+        await self._write(
+            Batch(checkpoint, position, self._hash, outcome.changes, parked, unparked, parked_revision), {}
+        )
         if outcome.raised is not None:
             say_parked(self._projection.name, outcome.raised)
         else:
@@ -222,7 +226,7 @@ class Engine(Generic[D]):
         started = perf_counter()
         failpoint("projection.applying", self._projection.name)
         match await self._store.apply(batch, self._lease.epoch):
-            case Verdict.APPLIED:
+            case ApplyResult.APPLIED:
                 failpoint("projection.applied", self._projection.name)
                 self._checkpoint, self._hash = batch.reached, batch.hash
                 self._parked |= batch.parked
@@ -230,20 +234,20 @@ class Engine(Generic[D]):
                     del self._parked[document_id]
                 for document_id, document in documents.items():
                     self._cache.put(document_id, document, len(batch.changes.documents[document_id]["document"]))
-            case Verdict.MOVED:
-                raise Moved
-            case Verdict.EXISTS:
+            case ApplyResult.MISMATCH:
+                raise CheckpointMismatch
+            case ApplyResult.EXISTS:
                 raise _DocumentExists
-            case Verdict.FENCED:
+            case ApplyResult.FENCED:
                 self._cache.clear()
-                _refused(self._projection.name, Verdict.FENCED)
+                _refused(self._projection.name, ApplyResult.FENCED)
                 raise Fenced(self._lease.epoch)
         self._apply_seconds.observe(perf_counter() - started)
 
-    def _name_parking(self) -> str:
+    def _next_revision(self) -> str:
         """No two leases have one epoch, so nobody gives this name again."""
-        self._parkings += 1
-        return f"{self._lease.epoch}.{self._parkings}"
+        self._revisions += 1
+        return f"{self._lease.epoch}.{self._revisions}"
 
     async def _check_log(self, checkpoint: Checkpoint) -> None:
         """Notices a log that was given a new id while we were connected. What is folded until then is right, only its
@@ -252,13 +256,13 @@ class Engine(Generic[D]):
             return
         head = await self._lease.session.read_head()
         if head.log_id != checkpoint.log_id:
-            raise Moved
+            raise CheckpointMismatch
         self._look_at = monotonic() + LOG_SECONDS
 
     async def _check_unmoved(self, checkpoint: Checkpoint) -> None:
         """Notices an emptied or replaced store also while no events arrive."""
         if await self._store.checkpoint() != checkpoint:
-            raise Moved
+            raise CheckpointMismatch
 
     async def _resume(self) -> Checkpoint:
         """Claims the read model and continues where it stands; begins anew where it is not a fold of this log."""
@@ -268,13 +272,13 @@ class Engine(Generic[D]):
         failpoint("projection.claiming", self._projection.name)
         standing = await self._claim()
         failpoint("projection.claimed", self._projection.name)
-        self._lease.session.forget()
+        self._lease.session.invalidate()
         head = await self._lease.session.read_head()
         reason = await self._why_rebuild(standing, head)
         if reason is None:
             assert standing is not None
             checkpoint, self._hash = standing
-            parked = await self._store.parked(checkpoint) if checkpoint.parking else []
+            parked = await self._store.parked(checkpoint) if checkpoint.parked_revision else []
             self._parked = {poison.document_id: poison for poison in parked}
             _log.info(
                 "resuming",
@@ -294,11 +298,11 @@ class Engine(Generic[D]):
             epoch=self._lease.epoch,
         )
         self._hash, self._parked = b"", {}
-        checkpoint = await self._store.reset(self._lease.epoch, head.log_id, serve_from=head.position)
+        checkpoint = await self._store.reset(self._lease.epoch, head.log_id, ready_at=head.position)
         failpoint("projection.reset", self._projection.name)
         return checkpoint
 
-    async def _claim(self) -> Standing | None:
+    async def _claim(self) -> ClaimedCheckpoint | None:
         try:
             return await self._store.claim(self._lease.epoch)
         except Fenced as higher:
@@ -306,7 +310,7 @@ class Engine(Generic[D]):
             await self._lease.raise_epoch(above=higher.epoch)
             return await self._store.claim(self._lease.epoch)
 
-    async def _why_rebuild(self, standing: Standing | None, head: Head) -> str | None:
+    async def _why_rebuild(self, standing: ClaimedCheckpoint | None, head: Head) -> str | None:
         if standing is None:
             return "there is none"
         checkpoint = standing.checkpoint
@@ -322,5 +326,5 @@ class Engine(Generic[D]):
         return None
 
 
-def _refused(projection: str, verdict: Verdict) -> None:
+def _refused(projection: str, verdict: ApplyResult) -> None:
     PROJECTION_REFUSED.labels(projection, verdict).inc()

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from projector.folding import Changes, Folded, changes, fold
 from projector.projection import D, Projection
 from projector.routing import PoisonEvent, route
-from projector.session import Session
 from shared.eventstore.log import StoredEvent
+from shared.eventstore.subscription import LogSession
 from shared.logs import get_logger
 from shared.metrics import PROJECTION_POISON
 from shared.read_models.poison import Poison, describe
@@ -80,7 +80,7 @@ class Outcome:
 
 
 async def fold_on(
-    projection: Projection[D], log: Session, poison: Poison, before: D | None, position: int, page: int
+    projection: Projection[D], log: LogSession, poison: Poison, before: D | None, position: int, page: int
 ) -> Outcome:
     """Folds a parked document on, from the event it stopped before up to that position of the log, by pages."""
     projection = projection.only(poison.document_id)
@@ -97,7 +97,7 @@ async def fold_on(
     return Outcome(changes(projection, stored, written), parked.get(poison.document_id), raised)
 
 
-async def _pages(log: Session, poison: Poison, position: int, page: int) -> AsyncIterator[list[StoredEvent]]:
+async def _pages(log: LogSession, poison: Poison, position: int, page: int) -> AsyncIterator[list[StoredEvent]]:
     """The events that may wait: of one stream where no other has any, else all since the poison."""
     version, after = poison.version - 1, poison.position - 1
     while after < position:

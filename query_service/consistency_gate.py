@@ -98,7 +98,7 @@ class ConsistencyGate:
             wanted = token.position
             if result.at is not None:
                 checkpoint = result.at.checkpoint
-                wanted = max(wanted, checkpoint.serve_from)
+                wanted = max(wanted, checkpoint.ready_at)
                 if checkpoint.log_id != token.log_id:
                     await self._refuse_other_log(token)
                 elif checkpoint.position >= wanted:

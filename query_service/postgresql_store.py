@@ -28,9 +28,9 @@ from shared.read_models.keys import Checkpoint, Generations, row_name
 ANSWER_SECONDS = 5.0
 
 _STATUS = """
-select m.log_id, m.position, m.serve_from, m.generation,
+select m.log_id, m.position, m.ready_at, m.generation,
        extract(epoch from clock_timestamp() - h.beat_at)::float8 as age, h.worker, h.state, h.reason, h.poison,
-       case when m.parking <> '' then (
+       case when m.parked_revision <> '' then (
            select count(*) from read_model_parked k where k.projection = m.projection and k.generation = m.generation
        ) else 0 end as parked,
        live.generation as live, g.previous, g.building, g.partitions

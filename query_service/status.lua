@@ -1,10 +1,10 @@
 #!lua flags=no-writes
 -- The status of one partition of a read model.
 -- KEYS: meta, heartbeat, parked    ARGV: prefix of document keys, maximum number of parked records
--- Answers {{log_id, position, serve_from, generation, parking}, {at, worker, state, reason, poison}, {s, us} now,
+-- Answers {{log_id, position, ready_at, generation, parked_revision}, {at, worker, state, reason, poison}, {s, us} now,
 -- number of parked streams, record ...}
 local out = {
-  redis.call('HMGET', KEYS[1], 'log_id', 'position', 'serve_from', 'generation', 'parking'),
+  redis.call('HMGET', KEYS[1], 'log_id', 'position', 'ready_at', 'generation', 'parked_revision'),
   redis.call('HMGET', KEYS[2], 'at', 'worker', 'state', 'reason', 'poison'),
   redis.call('TIME'),
   redis.call('ZCARD', KEYS[3]),

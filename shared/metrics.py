@@ -75,7 +75,7 @@ PROJECTION_POISON = Counter(
 QUERY_LAG_SECONDS = Gauge("orders_query_lag_seconds", "How old answers are, as Projection-Lag says", ("projection",))
 HEARTBEAT_AGE_SECONDS = Gauge(
     "orders_projection_heartbeat_age_seconds",
-    "Since the active projector's last sign of life",
+    "Since the active projector's last heartbeat",
     ("projection",),
 )
 

@@ -17,12 +17,12 @@ from cli.failure import CommandFailed
 from cli.projection_admin.progress import progress_bars
 from cli.settings import load_settings
 from cli.stack.addresses import find_database, find_redis
-from projector.crew import shelf_of
-from projector.generations import Caretaker, Refused
+from projector.generation_manager import GenerationManager, Refused
 from projector.projection import Projection
 from projector.projections import PROJECTIONS, Registered
 from projector.routing import PoisonEvent
-from projector.stores import AWAY, Fenced, Moved, OtherCode, Shelf, Store
+from projector.stores import UNAVAILABLE, CheckpointMismatch, Fenced, GenerationStore, Store, VersionMismatch
+from projector.stores.factory import open_generation_store
 from projector.verification import Comparison, MovedBack, Report, compare
 from shared.gc_tuning import tune_gc
 from shared.logs import configure_logs
@@ -33,9 +33,9 @@ from shared.settings import Settings
 
 def administer(name: str, data_dir: Path, action: Callable[[ProjectionAdmin], Awaitable[None]]) -> None:
     """Run `action` on the read model of that name. Raises CommandFailed."""
-    registered = next((one for one in PROJECTIONS if one.projection.name == name), None)
+    registered = PROJECTIONS.get(name)
     if registered is None:
-        known = ", ".join(one.projection.name for one in PROJECTIONS)
+        known = ", ".join(PROJECTIONS)
         raise CommandFailed(f"there is no read model {name!r}; there are {known}")
     configure_logs("projections", "WARNING")
     redis_url = find_redis(data_dir)
@@ -43,9 +43,17 @@ def administer(name: str, data_dir: Path, action: Callable[[ProjectionAdmin], Aw
     tune_gc()
     try:
         uvloop.run(_run(action, registered, settings))
-    except (Refused, PoisonEvent, OtherCode, Fenced, Moved, MovedBack, asyncpg.PostgresError) as error:
+    except (
+        Refused,
+        PoisonEvent,
+        VersionMismatch,
+        Fenced,
+        CheckpointMismatch,
+        MovedBack,
+        asyncpg.PostgresError,
+    ) as error:
         raise CommandFailed(str(error)) from error
-    except AWAY as error:
+    except UNAVAILABLE as error:
         raise CommandFailed(f"PostgreSQL or Redis is away: {error!r}") from error
 
 
@@ -63,12 +71,12 @@ class ProjectionAdmin:
         self, settings: Settings, registered: Registered, redis: Redis, database: asyncpg.Pool[asyncpg.Record]
     ) -> None:
         self.projection: Projection[Any] = registered.projection
-        self.kept_in = registered.kept_in
+        self.store = registered.store
         self.settings = settings
         self.redis = redis
         self.database = database
-        self.shelf: Shelf = shelf_of(registered, redis, database)
-        self.caretaker = Caretaker(settings, self.projection, self.shelf)
+        self.shelf: GenerationStore = open_generation_store(registered, redis, database)
+        self.generation_manager = GenerationManager(settings, self.projection, self.shelf)
         self.console = Console(highlight=False)
 
     async def rebuild(self) -> None:
@@ -81,7 +89,7 @@ class ProjectionAdmin:
                 compared.append(await self.compare(generation, report))
                 return compared[-1]
 
-            number = await self.caretaker.rebuild(partial(report, "building"), compare)
+            number = await self.generation_manager.rebuild(partial(report, "building"), compare)
         self.console.print(f"{compared[-1]}\nqueries are answered from generation {number} now")
 
     async def verify(self) -> None:
@@ -96,12 +104,12 @@ class ProjectionAdmin:
     async def rollback(self) -> None:
         """Let the previous generation catch up and switch to it."""
         with progress_bars(self.console) as report:
-            number = await self.caretaker.rollback(partial(report, "catching up"))
+            number = await self.generation_manager.rollback(partial(report, "catching up"))
         self.console.print(f"queries are answered from generation {number} again")
 
     async def drop(self) -> None:
         """Remove every generation that is not live."""
-        dropped = await self.caretaker.drop()
+        dropped = await self.generation_manager.drop()
         for number in dropped:
             self.console.print(f"dropped generation {number}")
         if not dropped:

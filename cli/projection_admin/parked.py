@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from cli.failure import CommandFailed
 from cli.projection_admin.admin import ProjectionAdmin
-from projector.stores import EVERYTHING, Moved, Store
+from projector.stores import EVERYTHING, CheckpointMismatch, Store
 from query_service.postgresql_store import postgresql_status
 from query_service.redis_store import redis_status
 from shared.read_models.poison import Poison
@@ -49,14 +49,14 @@ async def _parked(stores: Sequence[Store]) -> dict[str, Poison]:
 
 async def _parked_in(store: Store) -> list[Poison]:
     while (checkpoint := await store.checkpoint()) is not None:
-        with suppress(Moved):  # the projector has just written another checkpoint
+        with suppress(CheckpointMismatch):  # the projector has just written another checkpoint
             return await store.parked(checkpoint)
     return []
 
 
 async def _stopped_at(admin: ProjectionAdmin) -> Poison | None:
     name = admin.projection.name
-    if admin.kept_in == "redis":
+    if admin.store == "redis":
         found = await redis_status(admin.redis, name)
     else:
         found = await postgresql_status(admin.database, name)

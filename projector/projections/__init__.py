@@ -1,19 +1,35 @@
-"""The registry of projections: a new one is a module here and a line below."""
+"""The registry of projections: a new one is a module here and a line at the end of this file.
+
+Workers, partitions, lag, rebuild, verification, status and alerts follow from its entry.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from projector.projection import Projection
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE_BY_DAY
 
+StoreName: TypeAlias = Literal["redis", "postgresql"]
+
 
 class Registered(NamedTuple):
-    """A projection and where its read model is kept."""
+    """A projection, and the store of its read model."""
 
     projection: Projection[Any]
-    kept_in: Literal["redis", "postgresql"]
+    store: StoreName
 
 
-PROJECTIONS = (Registered(ORDERS, "redis"), Registered(REVENUE_BY_DAY, "postgresql"))
+PROJECTIONS: dict[str, Registered] = {}  # by name
+
+
+def register(projection: Projection[Any], store: StoreName) -> None:
+    """Adds a projection. Raises `ValueError` where there is one of that name."""
+    if projection.name in PROJECTIONS:
+        raise ValueError(f"there is a projection {projection.name!r} already")
+    PROJECTIONS[projection.name] = Registered(projection, store)
+
+
+register(ORDERS, "redis")
+register(REVENUE_BY_DAY, "postgresql")

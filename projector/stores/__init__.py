@@ -17,9 +17,9 @@ from shared.read_models.poison import Poison
 from shared.redis import REDIS_DOWN
 
 
-class Verdict(StrEnum):
+class ApplyResult(StrEnum):
     APPLIED = "applied"
-    MOVED = "moved"  # the checkpoint is not the one the batch started from; nothing was changed
+    MISMATCH = "moved"  # the checkpoint is not the one the batch started from; nothing was changed
     FENCED = "fenced"  # a projector with a higher epoch has taken over; nothing was changed
     EXISTS = "exists"  # a document that the batch takes for new is there already; nothing was changed
 
@@ -29,7 +29,7 @@ class Batch:
     """The events after `expected` up to `position`, folded. `hash` is the log's hash at that position.
 
     `parked` are documents that stop before an event from now on, or that more events wait for; `unparked` stop no more.
-    A batch with either has a `parking`, a name never given before.
+    A batch with either has a `parked_revision`, a name never given before.
     """
 
     expected: Checkpoint
@@ -38,23 +38,25 @@ class Batch:
     changes: Changes
     parked: Mapping[str, Poison] = field(default_factory=dict)
     unparked: Collection[str] = ()
-    parking: str = ""
+    parked_revision: str = ""
     new: Collection[str] = ()  # ids of documents that were folded without being loaded: there must be none
 
     @property
     def reached(self) -> Checkpoint:
         """The checkpoint after the batch."""
-        return self.expected._replace(position=self.position, parking=self.parking or self.expected.parking)
+        return self.expected._replace(
+            position=self.position, parked_revision=self.parked_revision or self.expected.parked_revision
+        )
 
 
-class Standing(NamedTuple):
+class ClaimedCheckpoint(NamedTuple):
     """Where the read model stands, and the log's hash there."""
 
     checkpoint: Checkpoint
     hash: bytes
 
 
-class Moved(Exception):
+class CheckpointMismatch(Exception):
     """The checkpoint is not where this projector left it: the store was emptied, replaced or rolled back."""
 
 
@@ -66,7 +68,7 @@ class Fenced(Exception):
         self.epoch = epoch
 
 
-class OtherCode(Exception):
+class VersionMismatch(Exception):
     """Another version of the projection's code folds this generation; ours may not go on with it."""
 
     def __init__(self, generation: int, theirs: int, ours: int) -> None:
@@ -77,35 +79,41 @@ class OtherCode(Exception):
 
 
 class Store(Protocol):
-    """One partition of a generation of a read model. Every method raises what is in `AWAY` while the server is away."""
+    """One partition of a generation of a read model.
 
-    async def apply(self, batch: Batch, epoch: int) -> Verdict:
+    Every method raises what is in `UNAVAILABLE` while the server is away.
+    """
+
+    async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
         """Writes the batch and moves the checkpoint, or changes nothing and says why.
 
-        Sending it twice, as a client may when a connection breaks, is harmless: the second time has `MOVED`.
+        Sending it twice, as a client may when a connection breaks, is harmless: the second time has `MISMATCH`.
         """
         ...
 
     async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
-        """The documents (JSON) that there are of those ids, all as of the expected checkpoint. Raises `Moved`."""
+        """The documents (JSON) that there are of those ids, all as of the expected checkpoint.
+
+        Raises `CheckpointMismatch`.
+        """
         ...
 
     async def checkpoint(self) -> Checkpoint | None:
         """Where the read model is; None when there is none."""
         ...
 
-    async def claim(self, epoch: int) -> Standing | None:
+    async def claim(self, epoch: int) -> ClaimedCheckpoint | None:
         """Fences every lower epoch; where the read model stands, None when there is none.
 
-        Raises `Fenced` and `OtherCode`.
+        Raises `Fenced` and `VersionMismatch`.
         """
         ...
 
-    async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
+    async def reset(self, epoch: int, log_id: UUID, ready_at: int) -> Checkpoint:
         """Removes whatever is there, also what another log left behind, and begins at position 0 of `log_id`.
 
-        No query is answered from it before it reaches `serve_from`. Raises `Moved` when another projector claimed
-        the read model or it was emptied meanwhile; then nothing of the other's is touched.
+        No query is answered from it before it reaches `ready_at`. Raises `CheckpointMismatch` when another projector
+        claimed the read model or it was emptied meanwhile; then nothing of the other's is touched.
         """
         ...
 
@@ -118,16 +126,16 @@ class Store(Protocol):
         """
         ...
 
-    async def silence(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
-        """Seconds since the last sign of life; None when there never was one.
+    async def heartbeat_age(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
+        """Seconds since the last heartbeat; None when there never was one.
 
         After more than `most_seconds` it is written down what keeps `worker` from the work: its `excuse`, unless that
-        is empty. That is no sign of life.
+        is empty. That is no heartbeat.
         """
         ...
 
     async def parked(self, expected: Checkpoint) -> list[Poison]:
-        """What is parked as of the expected checkpoint, by position. Raises `Moved`."""
+        """What is parked as of the expected checkpoint, by position. Raises `CheckpointMismatch`."""
         ...
 
     async def count_parked(self) -> int: ...
@@ -165,7 +173,7 @@ class RollupLines(NamedTuple):
 
 
 class Inspection(Protocol):
-    """One partition of a generation, read for its verification. Every method raises what is in `AWAY`."""
+    """One partition of a generation, read for its verification. Every method raises what is in `UNAVAILABLE`."""
 
     @property
     def fields(self) -> Collection[str]:
@@ -192,12 +200,12 @@ class Inspection(Protocol):
 EVERYTHING = "*"  # no id of a document
 
 
-class Shelf(Protocol):
-    """Where the generations of one read model are kept. Every method raises what is in `AWAY`, as above."""
+class GenerationStore(Protocol):
+    """Where the generations of one read model are kept. Every method raises what is in `UNAVAILABLE`, as above."""
 
     async def generations(self) -> Generations: ...
 
-    async def settle(self, partitions: int) -> Generations:
+    async def initialise(self, partitions: int) -> Generations:
         """Divides the first generation into so many partitions, where there is nothing of the read model yet."""
         ...
 
@@ -212,7 +220,7 @@ class Shelf(Protocol):
         """To verify a partition of so many of one of them."""
         ...
 
-    async def add(self, partitions: int) -> int:
+    async def begin(self, partitions: int) -> int:
         """The generation to build beside the live one: the one that was begun, else a new number with so many
         partitions."""
         ...
@@ -239,7 +247,7 @@ class Shelf(Protocol):
         ...
 
 
-AWAY = (*CONNECTION_LOST, *REDIS_DOWN)
+UNAVAILABLE = (*CONNECTION_LOST, *REDIS_DOWN)
 
 
 def is_no_older(to: Sequence[Checkpoint | None], start: Sequence[Checkpoint | None]) -> bool:

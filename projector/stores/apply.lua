@@ -3,7 +3,7 @@
 -- KEYS: meta    ARGV: a MessagePack array
 --   {prefix, epoch, expected log_id, expected position, position, hash, channel (empty: publish nothing),
 --    runs of places removed, runs of (0, place) added, runs of (field, value) of documents,
---    keys of documents that must not be there, expected parking, parking, {key, document id, position, record} ... parked, {key, document id} ... unparked}
+--    keys of documents that must not be there, expected parked_revision, parked_revision, {key, document id, position, record} ... parked, {key, document id} ... unparked}
 -- Runs stand in one flat array, because a table for each would cost more than all else here: key, number of arguments,
 -- arguments, then the next key.
 -- Numbers that are compared or stored come as decimal text: Lua's are doubles. Everything is MessagePack's `str`, which
@@ -12,13 +12,13 @@
 -- rather than half-way.
 local meta = KEYS[1]
 local prefix, epoch, log_id, expected, position, hash, channel, removed, added, documents, new,
-  expected_parking, parking, parked, unparked = unpack(cmsgpack.unpack(ARGV[1]))
+  expected_revision, parked_revision, parked, unparked = unpack(cmsgpack.unpack(ARGV[1]))
 
-local stored = redis.call('HMGET', meta, 'epoch', 'log_id', 'position', 'parking')
+local stored = redis.call('HMGET', meta, 'epoch', 'log_id', 'position', 'parked_revision')
 if tonumber(stored[1] or 0) > tonumber(epoch) then
   return 'fenced'
 end
-if stored[2] ~= log_id or stored[3] ~= expected or (stored[4] or '') ~= expected_parking then
+if stored[2] ~= log_id or stored[3] ~= expected or (stored[4] or '') ~= expected_revision then
   return 'moved'
 end
 
@@ -58,7 +58,7 @@ for _, entry in ipairs(unparked) do
   redis.call('HDEL', prefix .. entry[1], 'parked')
   redis.call('ZREM', prefix .. 'parked', entry[2])
 end
-redis.call('HSET', meta, 'epoch', epoch, 'position', position, 'hash', hash, 'parking', parking)
+redis.call('HSET', meta, 'epoch', epoch, 'position', position, 'hash', hash, 'parked_revision', parked_revision)
 if channel ~= '' then
   redis.call('PUBLISH', channel, log_id .. '-' .. position)
 end

@@ -2,10 +2,10 @@
 -- Marks the read model as written by this epoch, which fences every lower one, and answers where it stands.
 -- KEYS: meta    ARGV: epoch, version of the projection's code (empty: whatever it is), partitions
 -- Answers {0, epoch stored} when a higher epoch has it, {2, version} when other code folds it,
--- else {1, log_id, position, serve_from, generation, parking, hash}. What was one of another number of partitions counts
+-- else {1, log_id, position, ready_at, generation, parked_revision, hash}. What was one of another number of partitions counts
 -- as nothing: it was left over where other nodes of a Cluster were emptied.
 local meta = KEYS[1]
-local stored = redis.call('HMGET', meta, 'log_id', 'position', 'serve_from', 'generation', 'parking', 'hash', 'code',
+local stored = redis.call('HMGET', meta, 'log_id', 'position', 'ready_at', 'generation', 'parked_revision', 'hash', 'code',
   'epoch', 'partitions')
 local code = stored[7] or '1'
 if stored[1] and ARGV[2] ~= '' and code ~= ARGV[2] then

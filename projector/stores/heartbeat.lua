@@ -1,5 +1,5 @@
 #!lua
--- The active projector's sign of life, by the server's clock: the reader of it asks the same clock.
+-- The active projector's heartbeat, by the server's clock: the reader of it asks the same clock.
 -- KEYS: heartbeat    ARGV: epoch, worker, state, what keeps it there, the event that does (JSON, or empty)
 if tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0) > tonumber(ARGV[1]) then
   return 0

@@ -11,7 +11,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from projector.projection import Rollup
-from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict
+from projector.stores import ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, VersionMismatch
 from projector.stores.postgres_parking import PostgresParking
 from projector.stores.rollups import RESET_SECONDS, RollupTable
 from shared.failpoints import failpoint
@@ -27,14 +27,15 @@ _CLAIM = """
 insert into read_models as kept (projection, generation, epoch) values ($1, $2, $3)
 on conflict (projection, generation) do update set epoch = excluded.epoch
 where kept.epoch <= excluded.epoch and (kept.log_id is null or kept.code = $4)
-returning log_id, position, serve_from, generation, parking, hash
+returning log_id, position, ready_at, generation, parked_revision, hash
 """
 _READ_CLAIM = "select epoch, code from read_models where projection = $1 and generation = $2"
 _READ = """
-select log_id, position, serve_from, generation, parking from read_models where projection = $1 and generation = $2
+select log_id, position, ready_at, generation, parked_revision from read_models
+where projection = $1 and generation = $2
 """
 _LOAD = """
-select m.log_id, m.position, m.parking, d.document_id, d.document
+select m.log_id, m.position, m.parked_revision, d.document_id, d.document
 from read_models m
 left join read_model_documents d
     on d.projection = m.projection and d.generation = m.generation and d.document_id = any($3)
@@ -44,8 +45,8 @@ where m.projection = $1 and m.generation = $2
 # model's row. It is empty where the batch does not go on from there, and then so is all that is joined with it.
 _APPLY = """
 with moved as (
-    update read_models set epoch = $3, position = $4, hash = $5, parking = $6
-    where projection = $1 and generation = $2 and epoch <= $3 and log_id = $7 and position = $8 and parking = $9
+    update read_models set epoch = $3, position = $4, hash = $5, parked_revision = $6
+    where projection = $1 and generation = $2 and epoch <= $3 and log_id = $7 and position = $8 and parked_revision = $9
     returning true
 ),
 documents as (
@@ -65,16 +66,16 @@ insert into read_models (projection, generation, epoch) select name, $2, 0 from 
 on conflict do nothing
 """
 _LOCK_ALL = """
-select projection, epoch, log_id, position, serve_from from read_models
+select projection, epoch, log_id, position, ready_at from read_models
 where projection = any($1) and generation = $2 order by projection for update
 """
 _REMOVE_DOCUMENTS = "delete from read_model_documents where projection = any($1) and generation = $2"
 _BEGIN = """
-insert into read_models (projection, generation, epoch, log_id, position, serve_from, code, hash)
+insert into read_models (projection, generation, epoch, log_id, position, ready_at, code, hash)
 select name, $2, 0, $3, 0, $4, $5, '' from unnest($1::text[]) name
 on conflict (projection, generation) do update
-set log_id = excluded.log_id, position = 0, serve_from = excluded.serve_from, code = excluded.code, hash = '',
-    parking = '', retries = '{}'
+set log_id = excluded.log_id, position = 0, ready_at = excluded.ready_at, code = excluded.code, hash = '',
+    parked_revision = '', retries = '{}'
 """
 _HEARTBEAT = """
 insert into read_model_heartbeats as kept (projection, epoch, worker, state, reason, poison, beat_at)
@@ -84,7 +85,7 @@ set epoch = excluded.epoch, worker = excluded.worker, state = excluded.state,
     reason = excluded.reason, poison = excluded.poison, beat_at = excluded.beat_at
 where kept.epoch <= excluded.epoch
 """
-_SILENCE = """
+_HEARTBEAT_AGE = """
 with told as (
     update read_model_heartbeats set worker = $2, state = $3, reason = $4, poison = null
     where projection = $1 and $4 <> '' and beat_at < clock_timestamp() - make_interval(secs => $5)
@@ -123,17 +124,17 @@ class PostgresStore:
         self._parking = PostgresParking(pool, self._name, generation)
         self._statement = _statement([*self._rollups.values()])
 
-    async def claim(self, epoch: int) -> Standing | None:
+    async def claim(self, epoch: int) -> ClaimedCheckpoint | None:
         row = await self._pool.fetchrow(_CLAIM, *self._key, epoch, self._code)
         if row is None:
             found = await self._pool.fetchrow(_READ_CLAIM, *self._key)
             if found is None:
-                raise Moved  # it was dropped just now
+                raise CheckpointMismatch  # it was dropped just now
             if found["epoch"] > epoch:
                 raise Fenced(found["epoch"])
-            raise OtherCode(self._generation, found["code"], self._code)
+            raise VersionMismatch(self._generation, found["code"], self._code)
         checkpoint = checkpoint_of(row)
-        return None if checkpoint is None else Standing(checkpoint, row["hash"])
+        return None if checkpoint is None else ClaimedCheckpoint(checkpoint, row["hash"])
 
     async def checkpoint(self) -> Checkpoint | None:
         return checkpoint_of(await self._pool.fetchrow(_READ, *self._key))
@@ -143,10 +144,10 @@ class PostgresStore:
             return {}
         rows = await self._pool.fetch(_LOAD, *self._key, document_ids)
         if not rows or not _is_at(rows[0], expected):
-            raise Moved
+            raise CheckpointMismatch
         return {row["document_id"]: row["document"].encode() for row in rows if row["document"] is not None}
 
-    async def apply(self, batch: Batch, epoch: int) -> Verdict:
+    async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
         changes = batch.changes
         lines = {
             name: self._rollups[name].lines(changes.removed.get(name, ()), changes.added.get(name, ()))
@@ -155,7 +156,7 @@ class PostgresStore:
         shrinking = {name: self._rollups[name].shrinking(some) for name, some in lines.items()}
         async with self._pool.acquire() as connection:
             try:
-                if batch.parking or any(shrinking.values()):
+                if batch.parked_revision or any(shrinking.values()):
                     async with connection.transaction():
                         applied = await self._write(connection, batch, epoch, lines)
                         failpoint("projection.written", self._projection)
@@ -165,8 +166,8 @@ class PostgresStore:
                 else:
                     applied = await self._write(connection, batch, epoch, lines)
             except asyncpg.UniqueViolationError:
-                return Verdict.EXISTS
-            return Verdict.APPLIED if applied else await self._why_not(connection, epoch)
+                return ApplyResult.EXISTS
+            return ApplyResult.APPLIED if applied else await self._why_not(connection, epoch)
 
     async def _write(self, connection: Connection, batch: Batch, epoch: int, lines: Lines) -> bool:
         """False, and nothing is written, where the read model is not where the batch goes on from."""
@@ -174,8 +175,8 @@ class PostgresStore:
         changed = documents.keys() - batch.new
         applied: bool | None = await connection.fetchval(
             self._statement,
-            *(*self._key, epoch, batch.position, batch.hash, batch.reached.parking),
-            *(start.log_id, start.position, start.parking),
+            *(*self._key, epoch, batch.position, batch.hash, batch.reached.parked_revision),
+            *(start.log_id, start.position, start.parked_revision),
             *([*changed], [documents[document_id]["document"] for document_id in changed]),
             *([*batch.new], [documents[document_id]["document"] for document_id in batch.new]),
             *(json.dumps(lines.get(name, [])) for name in self._rollups),
@@ -189,23 +190,23 @@ class PostgresStore:
                 await self._rollups[name].remove_empty(connection, lines)
         await self._parking.write(connection, batch)
 
-    async def _why_not(self, connection: Connection, epoch: int) -> Verdict:
+    async def _why_not(self, connection: Connection, epoch: int) -> ApplyResult:
         stored = await connection.fetchrow(_READ_CLAIM, *self._key)
-        return Verdict.FENCED if stored is not None and stored["epoch"] > epoch else Verdict.MOVED
+        return ApplyResult.FENCED if stored is not None and stored["epoch"] > epoch else ApplyResult.MISMATCH
 
-    async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
+    async def reset(self, epoch: int, log_id: UUID, ready_at: int) -> Checkpoint:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_ENSURE_ALL, self._names, self._generation)
             rows = await connection.fetch(_LOCK_ALL, self._names, self._generation)
             stored = next((row for row in rows if row["projection"] == self._name), None)
             if stored is None or stored["epoch"] != epoch:
-                raise Moved
+                raise CheckpointMismatch
             if (stored["log_id"], stored["position"]) == (log_id, 0):  # another partition has begun it for all
-                return Checkpoint(log_id, 0, stored["serve_from"], self._generation)
+                return Checkpoint(log_id, 0, stored["ready_at"], self._generation)
             await self.clear(connection)
             failpoint("projection.wiping", self._projection)
-            await connection.execute(_BEGIN, self._names, self._generation, log_id, serve_from, self._code)
-        return Checkpoint(log_id, 0, serve_from, self._generation)
+            await connection.execute(_BEGIN, self._names, self._generation, log_id, ready_at, self._code)
+        return Checkpoint(log_id, 0, ready_at, self._generation)
 
     async def clear(self, connection: Connection) -> None:
         """Removes all that the generation holds, in the caller's transaction, which may take long."""
@@ -221,8 +222,10 @@ class PostgresStore:
         what = None if poison is None else poisons.encode(poison).decode()
         await self._pool.execute(_HEARTBEAT, self._name, epoch, worker, state, reason, what)
 
-    async def silence(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
-        seconds: float | None = await self._pool.fetchval(_SILENCE, self._name, worker, state, excuse, most_seconds)
+    async def heartbeat_age(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
+        seconds: float | None = await self._pool.fetchval(
+            _HEARTBEAT_AGE, self._name, worker, state, excuse, most_seconds
+        )
         return seconds
 
     async def parked(self, expected: Checkpoint) -> list[Poison]:
@@ -250,10 +253,14 @@ def _statement(tables: Sequence[RollupTable]) -> str:
 
 
 def _is_at(row: asyncpg.Record, expected: Checkpoint) -> bool:
-    return (row["log_id"], row["position"], row["parking"]) == (expected.log_id, expected.position, expected.parking)
+    return (row["log_id"], row["position"], row["parked_revision"]) == (
+        expected.log_id,
+        expected.position,
+        expected.parked_revision,
+    )
 
 
 def checkpoint_of(row: asyncpg.Record | None) -> Checkpoint | None:
     if row is None or row["log_id"] is None:
         return None
-    return Checkpoint(row["log_id"], row["position"], row["serve_from"], row["generation"], row["parking"])
+    return Checkpoint(row["log_id"], row["position"], row["ready_at"], row["generation"], row["parked_revision"])

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from projector.stores import Batch, Moved
+from projector.stores import Batch, CheckpointMismatch
 from shared.read_models import poison as poisons
 from shared.read_models.keys import Checkpoint
 from shared.read_models.poison import Poison
@@ -16,7 +16,7 @@ from shared.read_models.poison import Poison
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _LOAD = """
-select m.log_id, m.position as reached, m.parking, p.poison
+select m.log_id, m.position as reached, m.parked_revision, p.poison
 from read_models m
 left join read_model_parked p on p.projection = m.projection and p.generation = m.generation
 where m.projection = $1 and m.generation = $2
@@ -63,9 +63,9 @@ class PostgresParking:
 
     async def parked(self, expected: Checkpoint) -> list[Poison]:
         rows = await self._pool.fetch(_LOAD, *self._key)
-        found = (expected.log_id, expected.position, expected.parking)
+        found = (expected.log_id, expected.position, expected.parked_revision)
         if not rows or tuple(rows[0])[:3] != found:
-            raise Moved
+            raise CheckpointMismatch
         return [poisons.decode(row["poison"]) for row in rows if row["poison"] is not None]
 
     async def count_parked(self) -> int:

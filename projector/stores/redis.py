@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from itertools import chain, repeat
@@ -13,15 +12,19 @@ import msgspec
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from projector.stores import Batch, Fenced, Moved, OtherCode, Standing, Verdict, is_no_older
-from projector.stores.redis_inspection import RedisInspection
+from projector.stores import (
+    ApplyResult,
+    Batch,
+    CheckpointMismatch,
+    ClaimedCheckpoint,
+    Fenced,
+    VersionMismatch,
+)
 from shared.failpoints import failpoint
 from shared.read_models import poison as poisons
-from shared.read_models.checkpoints import read_checkpoint, read_generations
+from shared.read_models.checkpoints import read_checkpoint
 from shared.read_models.keys import (
-    PARTITIONS_FIELD,
     Checkpoint,
-    Generations,
     PartitionKeys,
     glob_literal,
 )
@@ -46,23 +49,25 @@ class RedisStore:
         self._partitions = partitions
         self._channel = keys.channel if announce else ""
         self._document = keys.documents.removeprefix(keys.prefix)
-        self._claim = _script(redis, "claim")
-        self._load = _script(redis, "load")
-        self._apply = _script(redis, "apply")
-        self._wipe = _script(redis, "wipe")
-        self._begin = _script(redis, "begin")
-        self._heartbeat = _script(redis, "heartbeat")
-        self._silence = _script(redis, "silence")
-        self._parked = _script(redis, "parked")
+        self._claim = load_script(redis, "claim")
+        self._load = load_script(redis, "load")
+        self._apply = load_script(redis, "apply")
+        self._wipe = load_script(redis, "wipe")
+        self._reset = load_script(redis, "reset")
+        self._heartbeat = load_script(redis, "heartbeat")
+        self._heartbeat_age = load_script(redis, "heartbeat_age")
+        self._parked = load_script(redis, "parked")
 
-    async def claim(self, epoch: int) -> Standing | None:
+    async def claim(self, epoch: int) -> ClaimedCheckpoint | None:
         claimed, *stored = await self._claim([self._keys.meta], [epoch, self._code or "", self._partitions])
         if claimed == _FENCED:
             raise Fenced(stored[0])
         if claimed == _OTHER_CODE:
-            raise OtherCode(self._keys.generation, stored[0], self._code or 0)
+            raise VersionMismatch(self._keys.generation, stored[0], self._code or 0)
         checkpoint = Checkpoint.parse(stored[:-1])
-        return None if checkpoint is None else Standing(checkpoint, bytes.fromhex((stored[-1] or b"").decode()))
+        return (
+            None if checkpoint is None else ClaimedCheckpoint(checkpoint, bytes.fromhex((stored[-1] or b"").decode()))
+        )
 
     async def checkpoint(self) -> Checkpoint | None:
         return await read_checkpoint(self._redis, self._keys)
@@ -75,8 +80,8 @@ class RedisStore:
         found = zip(document_ids, documents, strict=True)
         return {document_id: document for document_id, document in found if document is not None}
 
-    async def apply(self, batch: Batch, epoch: int) -> Verdict:
-        return Verdict((await self._apply([self._keys.meta], [self._packed(batch, epoch)])).decode())
+    async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
+        return ApplyResult((await self._apply([self._keys.meta], [self._packed(batch, epoch)])).decode())
 
     def _packed(self, batch: Batch, epoch: int) -> bytes:
         changes = batch.changes
@@ -93,8 +98,8 @@ class RedisStore:
                 _runs((index, [*chain(*zip(repeat("0"), places))]) for index, places in changes.added.items()),
                 self._runs_of_documents(changes.documents),
                 [self._document + document_id for document_id in batch.new],
-                batch.expected.parking,
-                batch.reached.parking,
+                batch.expected.parked_revision,
+                batch.reached.parked_revision,
                 [
                     (self._field_of(document_id), document_id, str(poison.position), poisons.encode(poison).decode())
                     for document_id, poison in batch.parked.items()
@@ -115,15 +120,15 @@ class RedisStore:
         """The document's key without the prefix."""
         return self._document + document_id
 
-    async def reset(self, epoch: int, log_id: UUID, serve_from: int) -> Checkpoint:
+    async def reset(self, epoch: int, log_id: UUID, ready_at: int) -> Checkpoint:
         await self.wipe(epoch)
         values = [self._keys.generation, self._code or "", self._partitions]
-        if not await self._begin([self._keys.meta], [epoch, log_id.hex, serve_from, *values]):
-            raise Moved
-        return Checkpoint(log_id, 0, serve_from, self._keys.generation)
+        if not await self._reset([self._keys.meta], [epoch, log_id.hex, ready_at, *values]):
+            raise CheckpointMismatch
+        return Checkpoint(log_id, 0, ready_at, self._keys.generation)
 
     async def wipe(self, epoch: int) -> None:
-        """Removes everything but who claimed it last. Raises `Moved` when that is not this epoch."""
+        """Removes everything but who claimed it last. Raises `CheckpointMismatch` when that is not this epoch."""
         keep = {self._keys.meta.encode(), self._keys.heartbeat.encode()}
         await self._wipe_keys(epoch, [])
         chunk: list[bytes] = []
@@ -137,7 +142,7 @@ class RedisStore:
 
     async def _wipe_keys(self, epoch: int, keys: list[bytes]) -> None:
         if not await self._wipe([self._keys.meta, *keys], [epoch]):
-            raise Moved
+            raise CheckpointMismatch
         failpoint("projection.wiping", self._keys.projection)
 
     async def heartbeat(
@@ -146,8 +151,8 @@ class RedisStore:
         what = b"" if poison is None else poisons.encode(poison)
         await self._heartbeat([self._keys.heartbeat], [epoch, worker, state, reason, what])
 
-    async def silence(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
-        found = await self._silence([self._keys.heartbeat], [worker, state, excuse, round(most_seconds * 1_000)])
+    async def heartbeat_age(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
+        found = await self._heartbeat_age([self._keys.heartbeat], [worker, state, excuse, round(most_seconds * 1_000)])
         return None if found is None else max(0, found) / 1_000
 
     async def parked(self, expected: Checkpoint) -> list[Poison]:
@@ -168,80 +173,6 @@ class RedisStore:
         await self._redis.srem(self._keys.retry, *asked)
 
 
-class RedisShelf:
-    """The generations of one read model. Methods are those of `projector.stores.Shelf`."""
-
-    def __init__(self, redis: Redis, projection: str, code: int) -> None:
-        self._redis = redis
-        self._keys = PartitionKeys(projection)
-        self._code = code
-        self._stores: dict[tuple[int, int, int, bool], RedisStore] = {}
-        self._settle = _script(redis, "settle")
-        self._add = _script(redis, "add")
-        self._switch = _script(redis, "switch")
-        self._retire = _script(redis, "retire")
-
-    async def reconnect(self) -> None:
-        """Nothing to do: the client drops a connection that timed out."""
-
-    async def generations(self) -> Generations:
-        return await read_generations(self._redis, self._keys)
-
-    async def settle(self, partitions: int) -> Generations:
-        field = f"{PARTITIONS_FIELD}{self._keys.generation}"
-        await self._settle([self._keys.generations, self._keys.meta], [field, partitions])
-        return await self.generations()
-
-    def store(self, generation: int, partition: int = 0, partitions: int = 1, *, announce: bool = True) -> RedisStore:
-        key = generation, partition, partitions, announce
-        if (store := self._stores.get(key)) is None:
-            keys = PartitionKeys(self._keys.projection, partition, generation)
-            store = RedisStore(self._redis, keys, self._code, partitions, announce=announce)
-            self._stores[key] = store
-        return store
-
-    def inspection(self, generation: int, partition: int = 0, partitions: int = 1) -> RedisInspection:
-        del partitions
-        return RedisInspection(self._redis, PartitionKeys(self._keys.projection, partition, generation))
-
-    async def add(self, partitions: int) -> int:
-        return int(await self._add([self._keys.generations], [PARTITIONS_FIELD, partitions]))
-
-    async def checkpoints(self, generation: int) -> list[Checkpoint | None]:
-        every = self._keys.of(generation).each((await self.generations()).partitions_of(generation))
-        return await asyncio.gather(*(read_checkpoint(self._redis, keys) for keys in every))
-
-    async def switch(self, live: int, other: int, seen: Sequence[Checkpoint | None] = ()) -> bool:
-        generations = await self.generations()
-        divided = generations.partitions_of(live) > 1 or generations.partitions_of(other) > 1
-        # Partitions are on different nodes, so the switch can only follow the look.
-        if divided and not is_no_older(await self.checkpoints(other), seen or await self.checkpoints(live)):
-            return False
-        keys = [self._keys.generations, self._keys.of(live).meta, self._keys.of(other).meta]
-        return bool(await self._switch(keys, [live, other, self._keys.channel, "yes" if divided else "no"]))
-
-    async def drop(self, generation: int) -> bool:
-        partitions = (await self.generations()).partitions_of(generation)
-        if not await self._retire([self._keys.generations], [generation]):
-            return False
-        for keys in self._keys.of(generation).each(partitions):
-            if not await self._remove(keys):
-                return False
-        await self._redis.hdel(self._keys.generations, "dropping", f"{PARTITIONS_FIELD}{generation}")
-        return True
-
-    async def _remove(self, keys: PartitionKeys) -> bool:
-        epoch = int(await self._redis.hget(keys.meta, "epoch") or 0)
-        store = RedisStore(self._redis, keys, None)
-        try:
-            await store.claim(epoch)
-            await store.wipe(epoch)
-        except (Fenced, Moved):
-            return False
-        await self._redis.delete(keys.meta)
-        return True
-
-
 def _runs(runs: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
     """Keys and their arguments, flat: see `apply.lua`."""
     flat: list[Any] = []
@@ -250,16 +181,16 @@ def _runs(runs: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
     return flat
 
 
-def _script(redis: Redis, name: str) -> AsyncScript:
+def load_script(redis: Redis, name: str) -> AsyncScript:
     # Called by its hash; redis-py loads it again when the server has forgotten it.
     return redis.register_script((files("projector.stores") / f"{name}.lua").read_text("utf-8"))
 
 
 def _as_of(expected: Checkpoint, found: list[bytes | None]) -> list[bytes | None]:
-    """What was found, without the checkpoint that it came with. Raises `Moved` when that is another one."""
-    log_id, position, parking, *values = found
+    """What was found, without the checkpoint that it came with. Raises `CheckpointMismatch` for another one."""
+    log_id, position, parked_revision, *values = found
     if (log_id, position) != (expected.log_id.hex.encode(), b"%d" % expected.position):
-        raise Moved
-    if (parking or b"") != expected.parking.encode():
-        raise Moved
+        raise CheckpointMismatch
+    if (parked_revision or b"") != expected.parked_revision.encode():
+        raise CheckpointMismatch
     return values

@@ -8,7 +8,7 @@ if (redis.call('HGET', generations, 'live') or '1') ~= ARGV[1] then
   return 0
 end
 local from = redis.call('HMGET', KEYS[2], 'log_id', 'position')
-local to = redis.call('HMGET', KEYS[3], 'log_id', 'position', 'serve_from')
+local to = redis.call('HMGET', KEYS[3], 'log_id', 'position', 'ready_at')
 if not to[1] or tonumber(to[2]) < tonumber(to[3]) then
   return 0
 end

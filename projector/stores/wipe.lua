@@ -5,7 +5,7 @@
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return 0
 end
-redis.call('HDEL', KEYS[1], 'log_id', 'position', 'serve_from', 'generation', 'code', 'hash', 'parking',
+redis.call('HDEL', KEYS[1], 'log_id', 'position', 'ready_at', 'generation', 'code', 'hash', 'parked_revision',
   'partitions')
 for i = 2, #KEYS do
   redis.call('UNLINK', KEYS[i])

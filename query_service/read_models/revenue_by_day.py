@@ -40,8 +40,8 @@ with live as (
     from (select 'revenue_by_day' as projection) as this
     left join read_model_generations g on g.projection = this.projection
 ), parts as (
-    select live.generation, m.log_id, m.position, m.serve_from,
-           case when m.parking <> '' then (
+    select live.generation, m.log_id, m.position, m.ready_at,
+           case when m.parked_revision <> '' then (
                select count(*) from read_model_parked k
                where k.projection = m.projection and k.generation = m.generation
            ) else 0 end as parked
@@ -50,11 +50,11 @@ with live as (
         and m.projection = 'revenue_by_day' || case when partition > 0 then '.' || partition else '' end
 ), together as (
     select (array_agg(log_id))[1] as log_id, min(position) as position,
-           coalesce(max(serve_from) filter (where position < serve_from), 0) as serve_from,
+           coalesce(max(ready_at) filter (where position < ready_at), 0) as ready_at,
            generation, sum(parked)::bigint as parked
     from parts group by generation having count(log_id) = count(*) and count(distinct log_id) = 1
 )
-select m.log_id, m.position, m.serve_from, m.generation, m.parked,
+select m.log_id, m.position, m.ready_at, m.generation, m.parked,
        r.day, r.currency, r.status, r.orders, r.placed, r.paid, r.cancelled
 from together m
 left join revenue_by_day r

@@ -157,6 +157,15 @@ _COLUMNS = (
 _APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 _READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
 _READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
+# Sums the sizes of events before each: the page ends with the event that reaches the bound.
+_READ_PAGE = f"""
+select {_COLUMNS} from (
+    select {_COLUMNS}, sum(octet_length(data::text) + octet_length(metadata::text))
+        over (order by position rows between unbounded preceding and 1 preceding) as bytes_before
+    from (select {_COLUMNS} from events where position > $1 order by position limit $2) page
+) sized
+where coalesce(bytes_before, 0) < $3 order by position
+"""  # noqa: S608 - constants only
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
 _HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head where only_row"
 _FIND_KEY = (
@@ -335,6 +344,11 @@ async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> 
 async def read_batch(connection: Connection, after: int, limit: int) -> list[StoredEvent]:
     """At most `limit` events after a position, in order."""
     return [StoredEvent._make(row) for row in await connection.fetch(_READ_ALL, after, limit)]
+
+
+async def read_page(connection: Connection, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
+    """At most `limit` events after a position, in order; none after those whose JSON reaches `max_bytes`."""
+    return [StoredEvent._make(row) for row in await connection.fetch(_READ_PAGE, after, limit, max_bytes)]
 
 
 async def position_at(connection: Connection, at: datetime, head: int, *, inclusive: bool) -> int:

@@ -5,7 +5,7 @@ All keys of one partition of a projection share a hash tag, so they live on one 
 may touch them all:
 
     {orders.0}:meta         hash         the checkpoint and who wrote it, see `Checkpoint`
-    {orders.0}:heartbeat    hash         the worker's last sign of life
+    {orders.0}:heartbeat    hash         the worker's last heartbeat
     {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version; where it
                                          stays behind an event that cannot be applied: parked
                                          (`shared.read_models.poison`)
@@ -45,6 +45,11 @@ def row_name(projection: str, partition: int) -> str:
 def glob_literal(text: str) -> str:
     """A pattern of Redis that matches this text only."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def lease_name(projection: str, generation: int, partition: int) -> str:
+    """Of the right to work on a partition, see `shared.eventstore.lease`."""
+    return f"projector of {PartitionKeys(projection, partition, generation).prefix}"
 
 
 class PartitionKeys:
@@ -91,18 +96,18 @@ class PartitionKeys:
 class Checkpoint(NamedTuple):
     """How far a read model is: it equals the fold of log `log_id` up to `position`.
 
-    A rebuilt model answers no query before it reaches `serve_from`, the end of the log when the rebuild began: until
+    A rebuilt model answers no query before it reaches `ready_at`, the end of the log when the rebuild began: until
     then an order it does not know may well exist.
 
-    `parking` names the state of what is parked: it is another one after each change. Streams that are parked are only
-    shown up to their poison event, so position and parking together name one state of the read model.
+    `parked_revision` names the state of what is parked: it is another one after each change. Parked documents are only
+    shown up to their poison event, so position and `parked_revision` together name one state of the read model.
     """
 
     log_id: UUID
     position: int
-    serve_from: int
+    ready_at: int
     generation: int
-    parking: str = ""
+    parked_revision: str = ""
 
     @property
     def token(self) -> ConsistencyToken:
@@ -110,7 +115,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def rebuilding(self) -> bool:
-        return self.position < self.serve_from
+        return self.position < self.ready_at
 
     def shows(self, token: ConsistencyToken) -> bool:
         """Whether an answer from here is one to that token."""
@@ -125,21 +130,21 @@ class Checkpoint(NamedTuple):
         known = [checkpoint for checkpoint in partitions if checkpoint is not None]
         if len(known) < len(partitions) or len({checkpoint.log_id for checkpoint in known}) != 1:
             return None
-        serve_from = max((one.serve_from for one in known if one.rebuilding), default=0)
-        return min(known, key=lambda checkpoint: checkpoint.position)._replace(serve_from=serve_from)
+        ready_at = max((one.ready_at for one in known if one.rebuilding), default=0)
+        return min(known, key=lambda checkpoint: checkpoint.position)._replace(ready_at=ready_at)
 
     @classmethod
     def parse(cls, values: Sequence[Any]) -> Checkpoint | None:
         """From the values (bytes or None) of `CHECKPOINT_FIELDS`; None where there is no read model (yet)."""
-        log_id, position, serve_from, generation, *parking = values
-        if None in (log_id, position, serve_from, generation):
+        log_id, position, ready_at, generation, *parked_revision = values
+        if None in (log_id, position, ready_at, generation):
             return None
-        name = "" if parking in ([], [None]) else parking[0].decode()
-        return cls(UUID(log_id.decode()), int(position), int(serve_from), int(generation), name)
+        name = "" if parked_revision in ([], [None]) else parked_revision[0].decode()
+        return cls(UUID(log_id.decode()), int(position), int(ready_at), int(generation), name)
 
 
 # Of the hash `meta`; the Lua scripts name them too.
-CHECKPOINT_FIELDS = ("log_id", "position", "serve_from", "generation", "parking")
+CHECKPOINT_FIELDS = ("log_id", "position", "ready_at", "generation", "parked_revision")
 
 
 class Generations(NamedTuple):

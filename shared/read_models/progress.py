@@ -11,10 +11,10 @@ from shared.read_models.keys import Checkpoint
 # Partitions that are there no more are forgotten: their lag would grow for ever.
 _REPORT = """
 with gone as (delete from projection_progress where projection = $1 and partition >= $6)
-insert into projection_progress as kept (projection, partition, log_id, position, serve_from, reported_at)
+insert into projection_progress as kept (projection, partition, log_id, position, ready_at, reported_at)
 values ($1, $2, $3, $4, $5, clock_timestamp())
 on conflict (projection, partition) do update
-set log_id = excluded.log_id, position = excluded.position, serve_from = excluded.serve_from,
+set log_id = excluded.log_id, position = excluded.position, ready_at = excluded.ready_at,
     reported_at = excluded.reported_at
 """
 _LAGS = """
@@ -22,7 +22,7 @@ select p.projection, max(extract(epoch from clock_timestamp() - e.recorded_at)):
 from projection_progress p
 join log_head h on h.log_id = p.log_id
 join events e on e.position = p.position + 1
-where p.projection = any($1) and p.position >= p.serve_from
+where p.projection = any($1) and p.position >= p.ready_at
 group by p.projection
 """
 

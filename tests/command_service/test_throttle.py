@@ -84,10 +84,10 @@ async def minute_old_event(connection: Connection) -> Connection:
     return connection
 
 
-async def report(connection: Connection, position: int, serve_from: int = 0, projection: str = "orders") -> None:
+async def report(connection: Connection, position: int, ready_at: int = 0, projection: str = "orders") -> None:
     """Says where the read model is, as its projector would."""
     log_id = (await event_log.read_head(connection)).log_id
-    await progress.report(connection, projection, Checkpoint(log_id, position, serve_from, 1))
+    await progress.report(connection, projection, Checkpoint(log_id, position, ready_at, 1))
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ async def test_nobody_is_throttled_for_a_read_model_that_is(
 ) -> None:
     match why:
         case "being built anew":
-            await report(minute_old_event, 0, serve_from=1)
+            await report(minute_old_event, 0, ready_at=1)
         case "another read model":
             await report(minute_old_event, 0, projection="revenue_by_day")
     connection = await asyncpg.connect(settings_of(settings, "orders_command").database_url.get_secret_value())

@@ -14,8 +14,6 @@ from typing import Any
 import msgspec
 
 from cli.main import app
-from cli.projection_admin import admin
-from projector import crew
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS, Registered
 from projector.projections.orders import ORDERS, OrderDocument
@@ -48,8 +46,7 @@ def fold_otherwise() -> None:
         return msgspec.structs.replace(after, tracking_number=marked(before))
 
     other = Registered(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
-    for module in (crew, admin):
-        vars(module)["PROJECTIONS"] = tuple(other if one.projection is ORDERS else one for one in PROJECTIONS)
+    PROJECTIONS[ORDERS.name] = other
 
 
 RELEASES = {"newer-event": know_newer_event, "other-code": fold_otherwise}

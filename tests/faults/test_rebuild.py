@@ -15,10 +15,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from projector.generations import Caretaker, Differs
+from projector.generation_manager import Differs, GenerationManager
 from projector.projection import RecordedEvent
 from projector.projections.orders import ORDERS, OrderDocument
-from projector.stores.redis import RedisShelf
+from projector.stores.redis_generations import RedisGenerationStore
 from projector.verification import Comparison
 from projector.verification import compare as compare_with_log
 from shared.read_models.keys import Checkpoint
@@ -207,18 +207,18 @@ async def test_what_differs_from_the_log_is_not_switched_to(
 
     await recorder.record("42", placed())
     projector = settings_of(settings, "orders_projector")
-    shelf = RedisShelf(redis, "orders", code=1)
-    caretaker = Caretaker(projector, replace(ORDERS, apply=miscounting), shelf)
+    shelf = RedisGenerationStore(redis, "orders", code=1)
+    generation_manager = GenerationManager(projector, replace(ORDERS, apply=miscounting), shelf)
 
     async def compare(generation: int) -> Comparison:
         assert generation == 2
         return await compare_with_log(recorder.connection, ORDERS, [shelf.inspection(generation)])
 
     with pytest.raises(Differs, match="document 42"):
-        await caretaker.rebuild(lambda *_: None, compare)
+        await generation_manager.rebuild(lambda *_: None, compare)
 
     assert (await shelf.generations()).live == 1
-    assert await caretaker.drop() == [2]
+    assert await generation_manager.drop() == [2]
     assert [key async for key in redis.scan_iter(match="{orders.0}.2:*")] == []
 
 
@@ -231,7 +231,7 @@ async def test_a_live_generation_that_never_stands_still_is_switched_from(
     await recorder.record("42", placed())
     await assert_equal_to_the_log(servers)
 
-    class MovingShelf(RedisShelf):
+    class MovingGenerationStore(RedisGenerationStore):
         async def checkpoints(self, generation: int) -> list[Checkpoint | None]:
             if generation == 1:
                 for _ in range(3):
@@ -245,9 +245,9 @@ async def test_a_live_generation_that_never_stands_still_is_switched_from(
     async def compare(_: int) -> Comparison:
         return Comparison()
 
-    shelf = MovingShelf(redis, "orders", code=1)
+    shelf = MovingGenerationStore(redis, "orders", code=1)
     async with asyncio.timeout(10):
-        assert await Caretaker(projector, ORDERS, shelf).rebuild(lambda *_: None, compare) == 2
+        assert await GenerationManager(projector, ORDERS, shelf).rebuild(lambda *_: None, compare) == 2
     await assert_equal_to_the_log(servers)
 
 

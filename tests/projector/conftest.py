@@ -7,10 +7,10 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.projections.revenue_by_day import REVENUE
-from projector.session import Session, open_session
-from projector.stores import Shelf
-from projector.stores.postgres_shelf import PostgresShelf
-from projector.stores.redis import RedisShelf
+from projector.stores import GenerationStore
+from projector.stores.postgres_generations import PostgresGenerationStore
+from projector.stores.redis_generations import RedisGenerationStore
+from shared.eventstore.subscription import LogSession, open_session
 from shared.postgres import create_pool
 from shared.settings import Settings
 from tests.projector.fresh_log import FreshLog
@@ -30,11 +30,11 @@ async def pool(projector_settings: Settings) -> AsyncIterator[asyncpg.Pool[async
 
 
 @pytest.fixture(params=["redis", "postgresql"])
-async def shelf(request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> Shelf:
+async def shelf(request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> GenerationStore:
     """Of each place where read models are kept."""
     if request.param == "redis":
-        return RedisShelf(redis, "orders", code=1)
-    return PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)
+        return RedisGenerationStore(redis, "orders", code=1)
+    return PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def fresh_log(connection: asyncpg.Connection[asyncpg.Record]) -> FreshLog:
 
 
 @pytest.fixture
-async def session(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIterator[Session]:
+async def session(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIterator[LogSession]:
     """Reads that log, and lets it know when it was told of an event."""
     async with open_session(projector_settings, fresh_log.told.set) as session:
         yield session

@@ -11,11 +11,10 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from projector import crew
-from projector.crew import shelf_of
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS
 from projector.stores import EVERYTHING, Store
+from projector.stores.factory import open_generation_store
 from shared.eventstore.log import read_head
 from shared.postgres import create_pool
 from shared.redis import create_redis
@@ -50,7 +49,7 @@ class SickStack:
         await self._exit.aclose()
 
     async def start(self, name: str, on_poison: OnPoison) -> None:
-        (one,) = (one for one in PROJECTIONS if one.projection.name == name)
+        one = PROJECTIONS[name]
         healthy = one.projection.apply
 
         def apply(document_id: str, document: Any, recorded: RecordedEvent[Any]) -> Any:
@@ -59,14 +58,14 @@ class SickStack:
             return healthy(document_id, document, recorded)
 
         rigged = one._replace(projection=replace(one.projection, apply=apply))
-        self._patch.setattr(crew, "PROJECTIONS", tuple(rigged if other is one else other for other in PROJECTIONS))
+        self._patch.setitem(PROJECTIONS, name, rigged)
         running = running_projector(self._settings, projector_on_poison=on_poison)
         self.projector = await self._exit.enter_async_context(running)
         self.queries = await self._exit.enter_async_context(running_query_service(self._settings))
         projector = settings_of(self._settings, "orders_projector")
         redis = await self._exit.enter_async_context(create_redis(projector))
         pool = await self._exit.enter_async_context(await create_pool(projector, "test"))
-        self.store = shelf_of(one, redis, pool).store(1)
+        self.store = open_generation_store(one, redis, pool).store(1)
         await eventually(self.ready)
 
     async def ready(self) -> bool:

@@ -13,14 +13,14 @@ from redis.asyncio import Redis
 
 from projector.engine import Engine
 from projector.folding import Changes
-from projector.lease import try_acquire
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.routing import PoisonEvent
-from projector.session import open_session
-from projector.stores import Batch, Fenced, Verdict
+from projector.stores import ApplyResult, Batch, Fenced
 from projector.stores.redis import RedisStore
 from shared.aggregates.order import OrderItemAdded
+from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import read_head
+from shared.eventstore.subscription import open_session
 from shared.read_models.keys import Checkpoint, PartitionKeys
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
@@ -103,7 +103,7 @@ async def test_an_empty_log_makes_an_empty_read_model_that_can_be_served(
     await run_to_head(await new_engine())
 
     head = await read_head(recorder.connection)
-    assert await store.checkpoint() == Checkpoint(head.log_id, position=0, serve_from=0, generation=1)
+    assert await store.checkpoint() == Checkpoint(head.log_id, position=0, ready_at=0, generation=1)
 
 
 async def test_a_restart_continues_exactly_where_the_checkpoint_is(
@@ -130,10 +130,10 @@ async def test_a_batch_that_comes_twice_changes_nothing(new_engine: NewEngine, s
     batch = Batch(
         start, 1, bytes(32), Changes({"1": {"document": "{}", "version": "1"}}, {}, {"all": ["0" * 15 + "1"]})
     )
-    assert await store.apply(batch, epoch=1_000) is Verdict.APPLIED
+    assert await store.apply(batch, epoch=1_000) is ApplyResult.APPLIED
     before = await everything_in(redis)
 
-    assert await store.apply(batch, epoch=1_000) is Verdict.MOVED
+    assert await store.apply(batch, epoch=1_000) is ApplyResult.MISMATCH
 
     assert await everything_in(redis) == before
 
@@ -223,11 +223,11 @@ async def test_what_another_log_left_behind_is_removed(
 ) -> None:
     # A higher epoch than this log's sequence ever gave: epochs of different logs cannot be compared.
     await store.claim(epoch=500)
-    foreign = await store.reset(500, uuid4(), serve_from=3)
+    foreign = await store.reset(500, uuid4(), ready_at=3)
     changes = Changes(
         {f"old-{n}": {"document": "{}", "version": "1"} for n in range(1_200)}, {}, {"customer:old": ["0" * 15 + "1"]}
     )
-    assert await store.apply(Batch(foreign, 3, bytes(32), changes), 500) is Verdict.APPLIED
+    assert await store.apply(Batch(foreign, 3, bytes(32), changes), 500) is ApplyResult.APPLIED
     await some_orders(recorder)
 
     await run_to_head(await new_engine())
@@ -252,7 +252,7 @@ async def test_a_log_restored_to_an_older_state_builds_the_read_model_again(
     await some_orders(recorder)
     head = await read_head(recorder.connection)
     await store.claim(epoch=1)
-    start = await store.reset(1, head.log_id, serve_from=0)
+    start = await store.reset(1, head.log_id, ready_at=0)
     lost_future = Changes({"lost": {"document": "{}", "version": "1"}}, {}, {"all": ["0" * 15 + "lost"]})
     await store.apply(Batch(start, position, b"x" * 32, lost_future), 1)
 

@@ -19,13 +19,12 @@ from redis.asyncio import Redis
 from projector import engine as engine_module
 from projector.engine import Engine
 from projector.folding import fold, fold_batch
-from projector.lease import Lease, try_acquire
 from projector.projection import D, Entry, Projection, RecordedEvent
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.routing import PoisonEvent, record, route
-from projector.session import Session, open_session
 from projector.stores import EVERYTHING, Fenced
 from shared.aggregates.order import OrderEvent
+from shared.eventstore.lease import Lease, try_acquire
 from shared.eventstore.log import StoredEvent
 from shared.failpoints import armed
 from shared.read_models.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
@@ -76,7 +75,7 @@ class Parking(RuleBasedStateMachine):
     """Engines on a real log and a real store. Events are poisoned and mended, engines crash and overlap, the store is
     emptied and replaced by older copies."""
 
-    def __init__(self, do: Do, log: FreshLog, place: Place, sessions: list[Session]) -> None:
+    def __init__(self, do: Do, log: FreshLog, place: Place, sessions: list[LogSession]) -> None:
         super().__init__()
         self.do, self.log, self.place, self.sessions = do, log, place, sessions
         self.poisoned: set[int] = set()
@@ -203,7 +202,7 @@ async def do() -> Do:
 
 
 @pytest.fixture
-async def sessions(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIterator[list[Session]]:
+async def sessions(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIterator[list[LogSession]]:
     """One more than there are engines at a time; they may idle while a failure is made small."""
     async with AsyncExitStack() as stack:
         opened = [open_session(projector_settings, fresh_log.told.set, 600.0) for _ in range(MOST_ENGINES + 1)]
@@ -225,7 +224,7 @@ async def place(
 )
 @pytest.mark.timeout(400)  # a failure is worth the time it takes to shrink
 def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_parked(
-    do: Do, fresh_log: FreshLog, place: Place, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+    do: Do, fresh_log: FreshLog, place: Place, sessions: list[LogSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "MOST_PARKED", MOST_PARKED)
     run_state_machine_as_test(

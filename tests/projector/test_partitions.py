@@ -15,16 +15,16 @@ from redis.asyncio import Redis
 
 from projector.engine import Engine
 from projector.folding import Changes
-from projector.lease import lease_name, try_acquire
 from projector.projection import Contribution, Projection
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
-from projector.session import Session
-from projector.stores import Batch, Shelf, Store, Verdict
-from projector.stores.postgres_shelf import PostgresShelf
-from projector.stores.redis import RedisShelf
+from projector.stores import ApplyResult, Batch, GenerationStore, Store
+from projector.stores.postgres_generations import PostgresGenerationStore
+from projector.stores.redis_generations import RedisGenerationStore
+from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import StoredEvent
-from shared.read_models.keys import Generations
+from shared.eventstore.subscription import LogSession
+from shared.read_models.keys import Generations, lease_name
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import logs
@@ -49,17 +49,17 @@ async def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(
     batch_size: int,
     data: st.DataObject,
     fresh_log: FreshLog,
-    session: Session,
+    session: LogSession,
     places: tuple[RedisPlace, PostgresPlace],
-    shelf: Shelf,
+    shelf: GenerationStore,
     database_url: str,
     redis_url: str,
 ) -> None:
     await fresh_log.begin()
     for place in places:
         await place.put_back(NOTHING)
-    assert (await shelf.settle(partitions)).partitions_of(1) == partitions
-    projection: Projection[Any] = ORDERS if isinstance(shelf, RedisShelf) else REVENUE_BY_DAY
+    assert (await shelf.initialise(partitions)).partitions_of(1) == partitions
+    projection: Projection[Any] = ORDERS if isinstance(shelf, RedisGenerationStore) else REVENUE_BY_DAY
     engines: list[Engine[Any]] = []
     for number in range(partitions):
         held = await try_acquire(session, lease_name(projection.name, 1, number))
@@ -83,9 +83,9 @@ async def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(
 async def begin(store: Store, position: int, document_id: str = "a") -> None:
     """At that position, with one document."""
     await store.claim(1)
-    start = await store.reset(1, LOG, serve_from=0)
+    start = await store.reset(1, LOG, ready_at=0)
     changes = Changes({document_id: {"document": '{"n":1}', "version": "1"}}, {}, {})
-    assert await store.apply(Batch(start, position, bytes(32), changes), epoch=1) is Verdict.APPLIED
+    assert await store.apply(Batch(start, position, bytes(32), changes), epoch=1) is ApplyResult.APPLIED
 
 
 async def position_of(store: Store) -> int | None:
@@ -93,29 +93,29 @@ async def position_of(store: Store) -> int | None:
     return None if checkpoint is None else checkpoint.position
 
 
-async def test_the_first_generation_has_the_number_that_was_set(shelf: Shelf) -> None:
-    assert (await shelf.settle(4)).partitions_of(1) == 4
-    assert (await shelf.settle(8)).partitions_of(1) == 4, "whoever was first has said it"
+async def test_the_first_generation_has_the_number_that_was_set(shelf: GenerationStore) -> None:
+    assert (await shelf.initialise(4)).partitions_of(1) == 4
+    assert (await shelf.initialise(8)).partitions_of(1) == 4, "whoever was first has said it"
     assert (await shelf.generations()).partitions_of(1) == 4
 
 
-async def test_a_read_model_that_is_there_keeps_its_number(shelf: Shelf) -> None:
+async def test_a_read_model_that_is_there_keeps_its_number(shelf: GenerationStore) -> None:
     await begin(shelf.store(1), 3)
 
-    assert await shelf.settle(4) == Generations()
+    assert await shelf.initialise(4) == Generations()
 
 
-async def test_a_generation_has_the_number_it_was_begun_with(shelf: Shelf) -> None:
-    assert [await shelf.add(4), await shelf.add(2)] == [2, 2]
+async def test_a_generation_has_the_number_it_was_begun_with(shelf: GenerationStore) -> None:
+    assert [await shelf.begin(4), await shelf.begin(2)] == [2, 2]
 
     generations = await shelf.generations()
 
     assert [generations.partitions_of(number) for number in (1, 2, 3)] == [1, 4, 1]
 
 
-async def test_partitions_have_documents_and_checkpoints_of_their_own(shelf: Shelf) -> None:
+async def test_partitions_have_documents_and_checkpoints_of_their_own(shelf: GenerationStore) -> None:
     for partition, position in ((0, 3), (1, 5)):
-        await begin(shelf.store(await shelf.add(2), partition, 2), position, f"of-{partition}")
+        await begin(shelf.store(await shelf.begin(2), partition, 2), position, f"of-{partition}")
 
     for partition, position in ((0, 3), (1, 5)):
         store = shelf.store(2, partition, 2)
@@ -125,9 +125,9 @@ async def test_partitions_have_documents_and_checkpoints_of_their_own(shelf: She
         assert (await store.load(checkpoint, ["of-0", "of-1"])).keys() == {f"of-{partition}"}
 
 
-async def test_nothing_is_switched_to_while_any_partition_shows_less(shelf: Shelf) -> None:
+async def test_nothing_is_switched_to_while_any_partition_shows_less(shelf: GenerationStore) -> None:
     await begin(shelf.store(1), 5)
-    await shelf.add(2)
+    await shelf.begin(2)
     await begin(shelf.store(2, 0, 2), 5)
     assert not await shelf.switch(1, 2), "a partition is not there"
     await begin(shelf.store(2, 1, 2), 4)
@@ -143,9 +143,11 @@ async def test_nothing_is_switched_to_while_any_partition_shows_less(shelf: Shel
     assert await shelf.switch(2, 1), "and back"
 
 
-async def test_a_live_generation_that_never_stands_still_is_followed_to_where_it_was_seen(shelf: Shelf) -> None:
+async def test_a_live_generation_that_never_stands_still_is_followed_to_where_it_was_seen(
+    shelf: GenerationStore,
+) -> None:
     await begin(shelf.store(1), 5)
-    await shelf.add(2)
+    await shelf.begin(2)
     for partition in range(2):
         await begin(shelf.store(2, partition, 2), 5)
     seen = await shelf.checkpoints(1)
@@ -160,9 +162,9 @@ async def test_a_live_generation_that_never_stands_still_is_followed_to_where_it
     )
 
 
-async def test_what_is_dropped_is_gone_in_every_partition(shelf: Shelf) -> None:
+async def test_what_is_dropped_is_gone_in_every_partition(shelf: GenerationStore) -> None:
     await begin(shelf.store(1), 3)
-    await shelf.add(3)
+    await shelf.begin(3)
     for partition in range(3):
         await begin(shelf.store(2, partition, 3), 3)
 
@@ -176,19 +178,19 @@ async def test_what_is_dropped_is_gone_in_every_partition(shelf: Shelf) -> None:
 async def test_what_was_one_of_another_number_of_partitions_is_begun_anew(redis_url: str) -> None:
     """Left over on a node of a Cluster, when the node that knew the number was emptied."""
     async with Redis.from_url(redis_url) as redis:
-        shelf = RedisShelf(redis, "orders", code=1)
+        shelf = RedisGenerationStore(redis, "orders", code=1)
         await begin(shelf.store(1, 1, 2), 3)
 
         assert await shelf.store(1, 1, 4).claim(2) is None
 
 
 async def test_partitions_add_to_the_same_sums_and_begin_anew_together(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    shelf = PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)
-    await shelf.settle(2)
+    shelf = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1)
+    await shelf.initialise(2)
     line = ("2011-01-04", "GBP", "PENDING")
     stores = [shelf.store(1, partition, 2) for partition in range(2)]
 
-    async def add_one(store: Store) -> Verdict:
+    async def add_one(store: Store) -> ApplyResult:
         checkpoint = await store.checkpoint()
         assert checkpoint is not None
         changes = Changes({}, {}, {"revenue_by_day": [Contribution(line, (1, 10, 0, 0))]})
@@ -196,13 +198,13 @@ async def test_partitions_add_to_the_same_sums_and_begin_anew_together(pool: asy
 
     for store in stores:
         await store.claim(1)
-    starts = [await store.reset(1, LOG, serve_from=0) for store in stores]
+    starts = [await store.reset(1, LOG, ready_at=0) for store in stores]
     assert starts[0] == starts[1]
     for store in stores:
-        assert await add_one(store) is Verdict.APPLIED
+        assert await add_one(store) is ApplyResult.APPLIED
     assert await pool.fetchval("select orders from revenue_by_day") == 2
 
-    await stores[1].reset(1, UUID(int=2), serve_from=0)
+    await stores[1].reset(1, UUID(int=2), ready_at=0)
 
     assert await pool.fetchval("select count(*) from revenue_by_day") == 0
     standings = [await store.claim(1) for store in stores]

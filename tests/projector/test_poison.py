@@ -59,8 +59,8 @@ async def test_one_stuck_projection_does_not_stop_the_other(name: str, stack: Si
 async def test_a_stopped_projection_tries_again_when_it_is_asked_to(
     name: str, stack: SickStack, recorder: Recorder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projector.worker.FIRST_RETRY_SECONDS", 60.0)
-    monkeypatch.setattr("projector.worker.LAST_POISON_RETRY_SECONDS", 60.0)
+    monkeypatch.setattr("projector.worker_status.FIRST_RETRY_SECONDS", 60.0)
+    monkeypatch.setattr("projector.worker_status.LAST_POISON_RETRY_SECONDS", 60.0)
     await stack.start(name, "stop")
     await three_events_of_two_orders(recorder, stack)
 

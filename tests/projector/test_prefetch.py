@@ -14,12 +14,11 @@ from redis.asyncio import Redis
 from projector import engine as engine_module
 from projector.document_cache import DocumentCache
 from projector.engine import Engine
-from projector.lease import try_acquire
 from projector.projections.orders import ORDERS, OrderDocument
-from projector.session import Batch as Events
-from projector.session import Session
-from projector.stores import Batch, Standing, Verdict
+from projector.stores import ApplyResult, Batch, ClaimedCheckpoint
 from projector.stores.redis import RedisStore
+from shared.eventstore.lease import try_acquire
+from shared.eventstore.subscription import LogSession, Page
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
@@ -44,7 +43,7 @@ class WatchedStore(RedisStore):
         self.may_apply.set()
         self._reads = reads
 
-    async def claim(self, epoch: int) -> Standing | None:
+    async def claim(self, epoch: int) -> ClaimedCheckpoint | None:
         self.claims += 1
         return await super().claim(epoch)
 
@@ -52,7 +51,7 @@ class WatchedStore(RedisStore):
         self.loaded += document_ids
         return await super().load(expected, document_ids)
 
-    async def apply(self, batch: Batch, epoch: int) -> Verdict:
+    async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
         await eventually(lambda: batch.position in self._reads)
         await self.may_apply.wait()
         if self.breaks:
@@ -66,15 +65,15 @@ class WatchedStore(RedisStore):
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """After which positions the log was asked for events, once it has answered."""
     answered: list[int] = []
-    read = Session.read
+    read = LogSession.read
 
-    async def watched(self: Session, after: int, limit: int) -> Events:
+    async def watched(self: LogSession, after: int, limit: int) -> Page:
         try:
             return await read(self, after, limit)
         finally:
             answered.append(after)
 
-    monkeypatch.setattr(Session, "read", watched)
+    monkeypatch.setattr(LogSession, "read", watched)
     return answered
 
 
@@ -84,7 +83,7 @@ def store(redis: Redis, reads: list[int]) -> WatchedStore:
 
 
 @pytest.fixture
-async def engine(session: Session, store: WatchedStore) -> Engine[OrderDocument]:
+async def engine(session: LogSession, store: WatchedStore) -> Engine[OrderDocument]:
     held = await try_acquire(session, "the lease")
     assert held is not None
     return Engine(ORDERS, store, held, BATCH)
@@ -192,7 +191,7 @@ async def test_a_prefetched_page_is_not_used_once_the_log_is_another(
 async def test_a_failed_apply_is_raised_even_when_the_prefetch_fails_too(
     engine: Engine[OrderDocument],
     recorder: Recorder,
-    session: Session,
+    session: LogSession,
     store: WatchedStore,
     reads: list[int],
     settings: Settings,

@@ -15,14 +15,14 @@ from redis.asyncio import Redis
 from projector.document_cache import DocumentCache
 from projector.engine import Engine
 from projector.folding import fold
-from projector.lease import try_acquire
 from projector.projection import Entry, Projection, RecordedEvent
 from projector.routing import PoisonEvent, route
-from projector.session import Session
 from projector.stores import Store
 from projector.stores.postgres import PostgresStore
 from projector.stores.redis import RedisStore
 from shared.aggregates.order import OrderPlaced
+from shared.eventstore.lease import try_acquire
+from shared.eventstore.subscription import LogSession
 from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import OnPoison
 from tests.orders import paid, placed
@@ -79,7 +79,7 @@ def stores(request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], r
 
 
 async def an_engine(
-    session: Session,
+    session: LogSession,
     store: Store,
     projection: Projection[Customer] = CUSTOMERS_ORDERS,
     batch_size: int = 2,
@@ -126,7 +126,7 @@ def orders_of_each(*order_ids: str) -> dict[str, Customer]:
 @pytest.mark.promise("read-models", "A document may be folded from several streams")
 @pytest.mark.parametrize("batch_size", [1, 2, 1_000])
 async def test_a_document_goes_on_with_the_events_of_other_streams(
-    batch_size: int, session: Session, stores: list[Store], recorder: Recorder
+    batch_size: int, session: LogSession, stores: list[Store], recorder: Recorder
 ) -> None:
     await record_orders(recorder, *"012345678")
 
@@ -137,7 +137,7 @@ async def test_a_document_goes_on_with_the_events_of_other_streams(
 
 @pytest.mark.promise("read-models", "An event is applied in the partition of each document that it changes")
 async def test_an_event_is_handled_in_the_partition_of_each_document_that_it_changes(
-    session: Session, stores: list[Store], recorder: Recorder
+    session: LogSession, stores: list[Store], recorder: Recorder
 ) -> None:
     await record_orders(recorder, *"012345678")
 
@@ -151,7 +151,7 @@ async def test_an_event_is_handled_in_the_partition_of_each_document_that_it_cha
 
 @pytest.mark.promise("poison", "A parked document waits with the events of all its streams; a retry folds it on")
 async def test_a_parked_document_waits_for_the_events_of_all_its_streams_and_is_folded_on_from_there(
-    session: Session, stores: list[Store], recorder: Recorder
+    session: LogSession, stores: list[Store], recorder: Recorder
 ) -> None:
     sick, store = Sick(), stores[0]
     sick.order_id = "3"  # of alice, as 0, 6 and 9 are
@@ -184,7 +184,7 @@ async def test_a_parked_document_waits_for_the_events_of_all_its_streams_and_is_
 
 @pytest.mark.promise("read-models", "An event that stops a projection changes none of its documents")
 async def test_an_event_that_is_not_passed_changes_none_of_its_documents(
-    session: Session, stores: list[Store], recorder: Recorder
+    session: LogSession, stores: list[Store], recorder: Recorder
 ) -> None:
     sick, store = Sick(), stores[0]
     sick.order_id = "4"
@@ -217,7 +217,7 @@ def test_the_documents_of_an_event_that_ends_the_fold_are_as_before_it() -> None
 
 
 async def test_an_event_of_which_nobody_can_tell_which_documents_it_changes_stops_the_projection(
-    session: Session, stores: list[Store], recorder: Recorder
+    session: LogSession, stores: list[Store], recorder: Recorder
 ) -> None:
     await record_orders(recorder, "0", "1")
     position = await recorder.record_raw("2", "OrderTeleported", 1, "{}")
@@ -232,7 +232,7 @@ async def test_an_event_of_which_nobody_can_tell_which_documents_it_changes_stop
 
 
 async def test_a_wrong_guess_that_a_document_is_new_makes_no_event_poison(
-    session: Session, stores: list[Store], recorder: Recorder
+    session: LogSession, stores: list[Store], recorder: Recorder
 ) -> None:
     """Though it could not be applied to a new document."""
 

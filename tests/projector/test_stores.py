@@ -15,10 +15,20 @@ from redis.asyncio import Redis
 from projector.folding import Changes
 from projector.projection import Contribution, IndexEntry
 from projector.projections.revenue_by_day import REVENUE
-from projector.stores import EVERYTHING, Batch, Fenced, Moved, OtherCode, Shelf, Store, Verdict
+from projector.stores import (
+    EVERYTHING,
+    ApplyResult,
+    Batch,
+    CheckpointMismatch,
+    Fenced,
+    GenerationStore,
+    Store,
+    VersionMismatch,
+)
 from projector.stores.postgres import PostgresStore
-from projector.stores.postgres_shelf import PostgresShelf
-from projector.stores.redis import RedisShelf, RedisStore
+from projector.stores.postgres_generations import PostgresGenerationStore
+from projector.stores.redis import RedisStore
+from projector.stores.redis_generations import RedisGenerationStore
 from shared.read_models.keys import Checkpoint, Generations, PartitionKeys
 from shared.read_models.poison import Poison
 
@@ -48,7 +58,7 @@ def batch(start: Checkpoint, position: int, **documents: str) -> Batch:
 
 async def begun(store: Store, epoch: int = 1) -> Checkpoint:
     await store.claim(epoch)
-    return await store.reset(epoch, LOG, serve_from=7)
+    return await store.reset(epoch, LOG, ready_at=7)
 
 
 async def test_there_is_nothing_before_it_begins(store: Store) -> None:
@@ -56,22 +66,22 @@ async def test_there_is_nothing_before_it_begins(store: Store) -> None:
     assert await store.claim(epoch=1) is None
     assert await store.checkpoint() is None
     nowhere = Checkpoint(LOG, 0, 0, 1)
-    assert await store.apply(batch(nowhere, 1), epoch=1) is Verdict.MOVED
-    with pytest.raises(Moved):
+    assert await store.apply(batch(nowhere, 1), epoch=1) is ApplyResult.MISMATCH
+    with pytest.raises(CheckpointMismatch):
         await store.load(nowhere, ["a"])
 
 
 async def test_it_begins_at_the_start_of_a_log(store: Store) -> None:
     start = await begun(store)
 
-    assert start == Checkpoint(LOG, position=0, serve_from=7, generation=1) == await store.checkpoint()
+    assert start == Checkpoint(LOG, position=0, ready_at=7, generation=1) == await store.checkpoint()
     assert start.rebuilding
 
 
 async def test_a_batch_is_applied_with_its_checkpoint(store: Store) -> None:
     start = await begun(store)
 
-    assert await store.apply(batch(start, 3, a='{"n":1}', b='{"n":2}'), epoch=1) is Verdict.APPLIED
+    assert await store.apply(batch(start, 3, a='{"n":1}', b='{"n":2}'), epoch=1) is ApplyResult.APPLIED
 
     checkpoint = await store.checkpoint()
     assert checkpoint == start._replace(position=3)
@@ -86,8 +96,8 @@ async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) ->
     await store.apply(batch(start, 3, a='{"n":1}'), epoch=1)
 
     for stale in (start, start._replace(position=4), start._replace(log_id=uuid4(), position=3)):
-        assert await store.apply(batch(stale, 5, a='{"n":9}'), epoch=1) is Verdict.MOVED
-        with pytest.raises(Moved):
+        assert await store.apply(batch(stale, 5, a='{"n":9}'), epoch=1) is ApplyResult.MISMATCH
+        with pytest.raises(CheckpointMismatch):
             await store.load(stale, ["a"])
 
     assert await store.checkpoint() == start._replace(position=3)
@@ -97,12 +107,12 @@ async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) ->
 async def test_a_batch_that_takes_a_document_for_new_which_is_there_is_refused_whole(store: Store) -> None:
     start = await begun(store)
     new = replace(batch(start, 3, a='{"n":1}', b='{"n":2}'), new=["a", "b"])
-    assert await store.apply(new, epoch=1) is Verdict.APPLIED
-    assert await store.apply(new, epoch=1) is Verdict.MOVED, "as any batch that comes twice"
+    assert await store.apply(new, epoch=1) is ApplyResult.APPLIED
+    assert await store.apply(new, epoch=1) is ApplyResult.MISMATCH, "as any batch that comes twice"
 
     reached = start._replace(position=3)
     mistaken = replace(batch(reached, 5, b='{"n":3}', c='{"n":4}'), new=["b", "c"])
-    assert await store.apply(mistaken, epoch=1) is Verdict.EXISTS
+    assert await store.apply(mistaken, epoch=1) is ApplyResult.EXISTS
 
     assert await store.checkpoint() == reached
     assert await store.load(reached, ["a", "b", "c"]) == {"a": b'{"n":1}', "b": b'{"n":2}'}
@@ -113,11 +123,11 @@ async def test_a_batch_of_a_lower_epoch_is_refused_whole(store: Store) -> None:
     start = await begun(store)
     await store.claim(epoch=2)
 
-    assert await store.apply(batch(start, 3, a='{"n":1}'), epoch=1) is Verdict.FENCED
+    assert await store.apply(batch(start, 3, a='{"n":1}'), epoch=1) is ApplyResult.FENCED
     with pytest.raises(Fenced) as fenced:
         await store.claim(epoch=1)
-    with pytest.raises(Moved):
-        await store.reset(1, LOG, serve_from=0)
+    with pytest.raises(CheckpointMismatch):
+        await store.reset(1, LOG, ready_at=0)
 
     assert fenced.value.epoch == 2
     assert await store.checkpoint() == start
@@ -130,7 +140,7 @@ async def test_of_many_who_apply_the_same_batch_one_does(store: Store) -> None:
 
     verdicts = await asyncio.gather(*(store.apply(batch(start, 3, a='{"n":1}'), epoch=1) for _ in range(8)))
 
-    assert sorted(verdicts) == [Verdict.APPLIED, *[Verdict.MOVED] * 7]
+    assert sorted(verdicts) == [ApplyResult.APPLIED, *[ApplyResult.MISMATCH] * 7]
 
 
 async def test_beginning_again_removes_everything(store: Store) -> None:
@@ -152,7 +162,7 @@ async def test_partitions_that_begin_at_once_do_not_keep_each_other_waiting_for_
 
         starts = await asyncio.gather(*(begun(store) for store in stores))
 
-        assert starts == [Checkpoint(LOG, position=0, serve_from=7, generation=1)] * 4
+        assert starts == [Checkpoint(LOG, position=0, ready_at=7, generation=1)] * 4
 
 
 async def test_sums_follow_the_documents_that_count_in_them(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -172,7 +182,9 @@ async def test_sums_follow_the_documents_that_count_in_them(pool: asyncpg.Pool[a
 
     lines = []
     for nr, changes in enumerate((first, then, last)):
-        assert await store.apply(Batch(start._replace(position=nr), nr + 1, HASH, changes), epoch=1) is Verdict.APPLIED
+        assert (
+            await store.apply(Batch(start._replace(position=nr), nr + 1, HASH, changes), epoch=1) is ApplyResult.APPLIED
+        )
         rows = await pool.fetch("select status, orders, placed, paid from revenue_by_day order by status")
         lines.append([(row[0], *map(int, row[1:])) for row in rows])
 
@@ -191,8 +203,8 @@ async def test_sums_of_a_refused_batch_do_not_count(pool: asyncpg.Pool[asyncpg.R
     await store.apply(Batch(start, 1, HASH, added), epoch=1)
 
     for changes in (added, removed):
-        assert await store.apply(Batch(start, 1, HASH, changes), epoch=1) is Verdict.MOVED
-        assert await store.apply(Batch(start._replace(position=1), 2, HASH, changes), epoch=0) is Verdict.FENCED
+        assert await store.apply(Batch(start, 1, HASH, changes), epoch=1) is ApplyResult.MISMATCH
+        assert await store.apply(Batch(start._replace(position=1), 2, HASH, changes), epoch=0) is ApplyResult.FENCED
 
     assert [tuple(row) for row in await pool.fetch("select orders, placed from revenue_by_day")] == [(1, 5)]
 
@@ -209,7 +221,7 @@ async def test_partitions_add_to_lines_that_others_empty(pool: asyncpg.Pool[asyn
             come, go = ([], shares) if position % 2 else (shares, [])
             changes = Changes({}, {"revenue_by_day": go}, {"revenue_by_day": come})
             batch = Batch(start._replace(position=position), position + 1, HASH, changes)
-            assert await store.apply(batch, epoch=1) is Verdict.APPLIED
+            assert await store.apply(batch, epoch=1) is ApplyResult.APPLIED
 
     await asyncio.gather(*map(come_and_go, stores, starts))
 
@@ -222,27 +234,27 @@ async def test_the_last_word_of_a_heartbeat_is_the_highest_epochs(store: Store) 
     await store.heartbeat(2, "new", "stuck")
 
 
-async def at(shelf: Shelf, generation: int, position: int) -> None:
+async def at(shelf: GenerationStore, generation: int, position: int) -> None:
     """Makes a generation that is at that position."""
     store = shelf.store(generation)
     await store.claim(1)
-    start = await store.reset(1, LOG, serve_from=0)
-    assert await store.apply(batch(start, position, a='{"n":1}'), epoch=1) is Verdict.APPLIED
+    start = await store.reset(1, LOG, ready_at=0)
+    assert await store.apply(batch(start, position, a='{"n":1}'), epoch=1) is ApplyResult.APPLIED
 
 
-async def test_without_more_ado_generation_1_is_live_and_alone(shelf: Shelf) -> None:
+async def test_without_more_ado_generation_1_is_live_and_alone(shelf: GenerationStore) -> None:
     assert await shelf.generations() == Generations(live=1)
 
 
-async def test_a_generation_that_was_begun_is_gone_on_with(shelf: Shelf) -> None:
-    assert [await shelf.add(1), await shelf.add(1)] == [2, 2]
+async def test_a_generation_that_was_begun_is_gone_on_with(shelf: GenerationStore) -> None:
+    assert [await shelf.begin(1), await shelf.begin(1)] == [2, 2]
     assert await shelf.generations() == Generations(live=1, building=2)
 
 
-async def test_generations_hold_documents_of_their_own(shelf: Shelf) -> None:
+async def test_generations_hold_documents_of_their_own(shelf: GenerationStore) -> None:
     await at(shelf, 1, 3)
-    await at(shelf, await shelf.add(1), 5)
-    await shelf.store(2).reset(1, LOG, serve_from=0)
+    await at(shelf, await shelf.begin(1), 5)
+    await shelf.store(2).reset(1, LOG, ready_at=0)
 
     first, second = await shelf.store(1).checkpoint(), await shelf.store(2).checkpoint()
 
@@ -253,17 +265,17 @@ async def test_generations_hold_documents_of_their_own(shelf: Shelf) -> None:
     assert await shelf.store(2).load(second, ["a"]) == {}
 
 
-async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(shelf: Shelf) -> None:
+async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(shelf: GenerationStore) -> None:
     await at(shelf, 1, 3)
-    assert not await shelf.switch(1, await shelf.add(1))
+    assert not await shelf.switch(1, await shelf.begin(1))
     await at(shelf, 2, 2)
     assert not await shelf.switch(1, 2)
     assert await shelf.generations() == Generations(live=1, building=2)
 
 
-async def test_a_switch_keeps_the_one_before_and_can_be_undone(shelf: Shelf) -> None:
+async def test_a_switch_keeps_the_one_before_and_can_be_undone(shelf: GenerationStore) -> None:
     await at(shelf, 1, 3)
-    await at(shelf, await shelf.add(1), 3)
+    await at(shelf, await shelf.begin(1), 3)
 
     assert not await shelf.switch(2, 1)
     assert await shelf.switch(1, 2)
@@ -272,9 +284,9 @@ async def test_a_switch_keeps_the_one_before_and_can_be_undone(shelf: Shelf) -> 
     assert await shelf.generations() == Generations(live=1, previous=2)
 
 
-async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(shelf: Shelf) -> None:
+async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(shelf: GenerationStore) -> None:
     await at(shelf, 1, 3)
-    await at(shelf, await shelf.add(1), 3)
+    await at(shelf, await shelf.begin(1), 3)
     await shelf.switch(1, 2)
 
     assert not await shelf.drop(2)
@@ -283,23 +295,25 @@ async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(shelf
     assert await shelf.generations() == Generations(live=2)
     assert await shelf.store(1).checkpoint() is None
     assert await shelf.store(2).checkpoint() is not None
-    assert await shelf.add(1) == 3
+    assert await shelf.begin(1) == 3
     assert await shelf.drop(3)
-    assert await shelf.add(1) == 4
+    assert await shelf.begin(1) == 4
 
 
-async def test_other_code_is_told_and_claims_nothing(shelf: Shelf, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+async def test_other_code_is_told_and_claims_nothing(
+    shelf: GenerationStore, pool: asyncpg.Pool[asyncpg.Record]
+) -> None:
     await at(shelf, 1, 3)
-    newer: Shelf = PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=2)
-    if isinstance(shelf, RedisShelf):
-        newer = RedisShelf(shelf._redis, "orders", code=2)
+    newer: GenerationStore = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=2)
+    if isinstance(shelf, RedisGenerationStore):
+        newer = RedisGenerationStore(shelf._redis, "orders", code=2)
 
-    with pytest.raises(OtherCode, match=r"version 1 .* this is version 2"):
+    with pytest.raises(VersionMismatch, match=r"version 1 .* this is version 2"):
         await newer.store(1).claim(epoch=5)
 
     checkpoint = await shelf.store(1).checkpoint()
     assert checkpoint is not None
-    assert await shelf.store(1).apply(batch(checkpoint, 4), epoch=1) is Verdict.APPLIED
+    assert await shelf.store(1).apply(batch(checkpoint, 4), epoch=1) is ApplyResult.APPLIED
 
 
 def poison(document_id: str, position: int, waiting: int = 0) -> Poison:
@@ -324,9 +338,11 @@ async def test_what_is_parked_is_written_with_the_batch_and_its_checkpoint(store
     start = await begun(store)
     parked = {"a": poison("a", 3), "b": poison("b", 2)}
 
-    assert await store.apply(Batch(start, 3, HASH, NOTHING, parked, parking="1.1"), epoch=1) is Verdict.APPLIED
+    assert (
+        await store.apply(Batch(start, 3, HASH, NOTHING, parked, parked_revision="1.1"), epoch=1) is ApplyResult.APPLIED
+    )
 
-    reached = start._replace(position=3, parking="1.1")
+    reached = start._replace(position=3, parked_revision="1.1")
     assert await store.checkpoint() == reached
     assert await store.claim(epoch=1) == (reached, HASH)
     assert await store.parked(reached) == [parked["b"], parked["a"]]
@@ -334,20 +350,23 @@ async def test_what_is_parked_is_written_with_the_batch_and_its_checkpoint(store
     assert await store.load(reached, ["a"]) == {}
 
     more = Batch(reached, 4, HASH, NOTHING, {"a": poison("a", 3, waiting=1)}, ["b"], "1.2")
-    assert await store.apply(more, epoch=1) is Verdict.APPLIED
+    assert await store.apply(more, epoch=1) is ApplyResult.APPLIED
     assert await store.parked(more.reached) == [poison("a", 3, waiting=1)]
 
 
 async def test_a_batch_is_refused_whole_where_something_else_is_parked_at_its_checkpoint(store: Store) -> None:
     """As when the store is replaced by a copy from before a retry, which does not move the position."""
     start = await begun(store)
-    assert await store.apply(Batch(start, 3, HASH, NOTHING, {"a": poison("a", 3)}, parking="1.1"), 1) is Verdict.APPLIED
+    assert (
+        await store.apply(Batch(start, 3, HASH, NOTHING, {"a": poison("a", 3)}, parked_revision="1.1"), 1)
+        is ApplyResult.APPLIED
+    )
 
-    for stale in (start._replace(position=3), start._replace(position=3, parking="1.2")):
+    for stale in (start._replace(position=3), start._replace(position=3, parked_revision="1.2")):
         retry = Batch(stale, 3, HASH, NOTHING, {}, ["a"], "1.3")
-        assert await store.apply(retry, epoch=1) is Verdict.MOVED
+        assert await store.apply(retry, epoch=1) is ApplyResult.MISMATCH
         for question in (store.load(stale, ["a"]), store.parked(stale)):
-            with pytest.raises(Moved):
+            with pytest.raises(CheckpointMismatch):
                 await question
 
     assert await store.count_parked() == 1
@@ -356,7 +375,9 @@ async def test_a_batch_is_refused_whole_where_something_else_is_parked_at_its_ch
 async def test_beginning_again_forgets_what_was_parked_and_asked(store: Store) -> None:
     start = await begun(store)
     parked = {"a": poison("a", 3)}
-    assert await store.apply(Batch(start, 3, HASH, NOTHING, parked, parking="1.1"), epoch=1) is Verdict.APPLIED
+    assert (
+        await store.apply(Batch(start, 3, HASH, NOTHING, parked, parked_revision="1.1"), epoch=1) is ApplyResult.APPLIED
+    )
     await store.ask_retry("a")
 
     again = await begun(store, epoch=2)
@@ -377,13 +398,13 @@ async def test_what_is_asked_to_be_tried_again_stays_until_it_was(store: Store) 
     assert await store.retries() == {"b"}
 
 
-async def test_what_is_parked_is_dropped_with_its_generation(shelf: Shelf) -> None:
+async def test_what_is_parked_is_dropped_with_its_generation(shelf: GenerationStore) -> None:
     await at(shelf, 1, 3)
-    await at(shelf, await shelf.add(1), 3)
+    await at(shelf, await shelf.begin(1), 3)
     for store in (shelf.store(1), shelf.store(2)):
         checkpoint = await store.checkpoint()
         assert checkpoint is not None
-        await store.apply(Batch(checkpoint, 4, HASH, NOTHING, {"a": poison("a", 4)}, parking="1.1"), epoch=1)
+        await store.apply(Batch(checkpoint, 4, HASH, NOTHING, {"a": poison("a", 4)}, parked_revision="1.1"), epoch=1)
 
     assert await shelf.drop(2)
 

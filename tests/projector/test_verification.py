@@ -19,8 +19,8 @@ from projector.projections.orders import ORDERS, OrderDocument
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.refold import open_refold
 from projector.stores import IndexMember, Inspected
-from projector.stores.postgres_shelf import PostgresShelf
-from projector.stores.redis import RedisShelf
+from projector.stores.postgres_generations import PostgresGenerationStore
+from projector.stores.redis_generations import RedisGenerationStore
 from projector.stores.redis_inspection import RedisInspection
 from projector.verification import PAGE, Comparison, MovedBack, compare
 from shared.read_models.keys import PartitionKeys, sort_key
@@ -52,11 +52,11 @@ TAMPERING: dict[str, Callable[[Redis], Awaitable[Any]]] = {
 
 
 async def compared(recorder: Recorder, redis: Redis) -> Comparison:
-    return await compare(recorder.connection, ORDERS, [RedisShelf(redis, "orders", code=1).inspection(1)])
+    return await compare(recorder.connection, ORDERS, [RedisGenerationStore(redis, "orders", code=1).inspection(1)])
 
 
 async def revenue_compared(recorder: Recorder, pool: asyncpg.Pool[asyncpg.Record]) -> Comparison:
-    shelf = PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1)
+    shelf = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1)
     return await compare(recorder.connection, REVENUE_BY_DAY, [shelf.inspection(1)])
 
 
@@ -142,7 +142,7 @@ async def test_more_documents_than_a_page_are_compared_in_each_partition(
     def report(what: str, done: int, total: int) -> None:
         reported.append((what, done, total))
 
-    inspection = RedisShelf(redis, "orders", code=1).inspection(1)
+    inspection = RedisGenerationStore(redis, "orders", code=1).inspection(1)
     assert (await compare(recorder.connection, ORDERS, [inspection], report)).compared == 2 * PAGE
     assert ("folding", 2 * PAGE, 2 * PAGE) in reported
     assert reported[-2:] == [("comparing", 2 * PAGE, 2 * PAGE), ("looking for others", 1, 1)]

@@ -139,7 +139,7 @@ def digest_of(projection: Projection[Any]) -> str:
 
 
 @pytest.mark.promise("read-models", "A projection whose code folds differently has another version")
-@pytest.mark.parametrize("projection", [one.projection for one in PROJECTIONS], ids=lambda one: one.name)
+@pytest.mark.parametrize("projection", [one.projection for one in PROJECTIONS.values()], ids=lambda one: one.name)
 def test_code_that_makes_something_else_of_events_has_another_version(projection: Projection[Any]) -> None:
     digest = digest_of(projection)
 

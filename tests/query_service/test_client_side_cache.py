@@ -104,8 +104,8 @@ class ModelOfRedis:
                 self.sent.append([key.encode()])
 
 
-def at(position: int, generation: int = 1, serve_from: int = 0) -> ReadPosition:
-    checkpoint = Checkpoint(LOG, position, serve_from, generation)
+def at(position: int, generation: int = 1, ready_at: int = 0) -> ReadPosition:
+    checkpoint = Checkpoint(LOG, position, ready_at, generation)
     return ReadPosition(checkpoint, checkpoint.token.encode())
 
 
@@ -193,7 +193,7 @@ def test_a_token_is_answered_only_by_a_checkpoint_that_has_reached_it() -> None:
 
 
 def test_a_read_model_that_is_being_built_answers_nothing() -> None:
-    assert cache_with(at(9, serve_from=10), a=b"document").find("a", None) is None
+    assert cache_with(at(9, ready_at=10), a=b"document").find("a", None) is None
 
 
 def test_the_least_recently_used_document_is_evicted_first() -> None:

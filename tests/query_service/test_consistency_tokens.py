@@ -194,7 +194,7 @@ async def test_a_read_model_that_is_catching_up_is_503_and_serves_queries_that_w
 ) -> None:
     await recorder.record("42", placed())
     log_id = (await read_head(recorder.connection)).log_id
-    await redis.hset("{orders.0}:meta", mapping=checkpoint(0, log_id, serve_from=1) | {"hash": ""})
+    await redis.hset("{orders.0}:meta", mapping=checkpoint(0, log_id, ready_at=1) | {"hash": ""})
     assert (await queries_alone.get("/orders/42")).json()["code"] == "projection-rebuilding"
 
     headers = {"Consistency-Token": ConsistencyToken(log_id, 0).encode(), "Prefer": "wait=20"}

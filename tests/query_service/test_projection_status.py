@@ -140,7 +140,7 @@ async def test_operators_see_the_worker_of_a_read_model_why_it_is_stuck_and_its_
 ) -> None:
     keys = PartitionKeys("orders", generation=2)
     await redis.hset(keys.generations, mapping={"live": 2, "previous": 1, "building": 3})
-    await redis.hset(keys.meta, mapping=checkpoint(7, serve_from=9, generation=2))
+    await redis.hset(keys.meta, mapping=checkpoint(7, ready_at=9, generation=2))
     await write_heartbeat(redis, keys, age_seconds=60, worker="host-1:4711", state="stuck", reason="no such host")
 
     orders, revenue, *_, trouble = [line for line in (await shown(queries_alone)).splitlines() if "e" in line][1:]

@@ -29,8 +29,8 @@ async def log(connection: Connection) -> Connection:
     return connection
 
 
-async def at(connection: Connection, position: int, serve_from: int = 0) -> Checkpoint:
-    return Checkpoint((await event_log.read_head(connection)).log_id, position, serve_from, 1)
+async def at(connection: Connection, position: int, ready_at: int = 0) -> Checkpoint:
+    return Checkpoint((await event_log.read_head(connection)).log_id, position, ready_at, 1)
 
 
 async def behind(connection: Connection) -> dict[str, float]:
@@ -57,7 +57,7 @@ async def test_the_lag_is_the_age_of_the_oldest_event_not_shown_and_grows_withou
 async def test_one_that_is_not_there_yet_is_not_behind(log: Connection, state: str) -> None:
     checkpoint = {
         "emptied": None,
-        "being built": await at(log, 1, serve_from=2),
+        "being built": await at(log, 1, ready_at=2),
         "of another log": Checkpoint(uuid4(), 1, 0, 1),
     }[state]
     await progress.report(log, "orders", await at(log, 1))

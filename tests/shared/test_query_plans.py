@@ -23,9 +23,9 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from projector.folding import Changes
 from projector.projection import Contribution, IndexEntry
 from projector.projections.revenue_by_day import REVENUE
-from projector.stores import Batch, Verdict
+from projector.stores import ApplyResult, Batch
 from projector.stores.postgres import PostgresStore
-from projector.stores.postgres_shelf import PostgresShelf
+from projector.stores.postgres_generations import PostgresGenerationStore
 from query_service.live import stream_filter as followed_log
 from query_service.live.stream_filter import StreamFilter
 from query_service.read_models.revenue_by_day import RevenueReader
@@ -106,7 +106,7 @@ async def _fill(url: str) -> None:
     pool = await asyncpg.create_pool(url, min_size=1, max_size=1)
     store = PostgresStore(pool, "revenue_by_day", [REVENUE])
     await store.claim(epoch=1)
-    await store.reset(1, (await event_log.read_head(connection)).log_id, serve_from=0)
+    await store.reset(1, (await event_log.read_head(connection)).log_id, ready_at=0)
     await connection.execute(_FILL)
     await connection.execute("analyze")
     await pool.close()
@@ -203,12 +203,12 @@ async def apply(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     documents = {id_: {"document": "{}"} for id_ in ids}
     changes = Changes(documents, {REVENUE.name: emptied}, {REVENUE.name: added})
     batch = Batch(checkpoint, checkpoint.position + 1, bytes(32), changes)
-    assert await store.apply(batch, epoch=1) is Verdict.APPLIED
+    assert await store.apply(batch, epoch=1) is ApplyResult.APPLIED
 
 
 async def verify_a_page(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """What a verification of a read model does again and again."""
-    inspection = PostgresShelf(pool, "revenue_by_day", (REVENUE,), code=1).inspection(1)
+    inspection = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1).inspection(1)
     ids = await anext(inspection.document_ids(500))
     assert len((await inspection.read(ids, [])).documents) == len(ids) > 0
 
@@ -222,6 +222,7 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "read a stream": lambda pool: event_log.read_stream_page(pool, "order-4711", 0, 1_000),
     "read a version": lambda pool: event_log.read_version(pool, "order-4711"),
     "tail": lambda pool: event_log.read_batch(pool, EVENTS - 1_000, 1_000),
+    "read a page": lambda pool: event_log.read_page(pool, EVENTS - 1_000, 1_000, 100_000),
     "read the head": event_log.read_head,
     "measure the lag": measure_the_lag,
     "find an Idempotency-Key": lambda pool: event_log.find_key(pool, "key-4711"),

@@ -14,14 +14,14 @@ from projector.stores.postgres_inspection import PostgresInspection
 from shared.read_models.keys import Checkpoint, Generations, row_name
 
 _READ = "select live, previous, building, partitions from read_model_generations where projection = $1"
-_SETTLE = """
+_INITIALISE = """
 insert into read_model_generations (projection, partitions)
 select $1, jsonb_build_object('1', $2::integer)
 where not exists (select from read_models where projection = $1) on conflict do nothing
 """
 _ENSURE = "insert into read_model_generations (projection) values ($1) on conflict do nothing"
 _LOCK = _READ + " for update"
-_ADD = """
+_BEGIN = """
 update read_model_generations
 set last = case when building is null then last + 1 else last end, building = coalesce(building, last + 1),
     partitions = case when building is null and $2 > 1
@@ -30,7 +30,7 @@ where projection = $1 returning building
 """
 # Locks the live one: until the switch is committed it goes no further, so nobody sees more of it than of the other.
 _STANDINGS = """
-select log_id, position, serve_from, generation, parking from read_models
+select log_id, position, ready_at, generation, parked_revision from read_models
 where projection = any($1) and generation = any($2) order by projection, generation for update
 """
 _SWITCH = """
@@ -44,8 +44,8 @@ where projection = $1
 _REMOVE = "delete from read_models where projection = any($1) and generation = $2"
 
 
-class PostgresShelf:
-    """Methods are those of `projector.stores.Shelf`."""
+class PostgresGenerationStore:
+    """Methods are those of `projector.stores.GenerationStore`."""
 
     def __init__(
         self, pool: asyncpg.Pool[asyncpg.Record], projection: str, rollups: tuple[Rollup, ...], code: int
@@ -59,8 +59,8 @@ class PostgresShelf:
         row = await self._pool.fetchrow(_READ, self._projection)
         return Generations() if row is None else _generations(row)
 
-    async def settle(self, partitions: int) -> Generations:
-        await self._pool.execute(_SETTLE, self._projection, partitions)
+    async def initialise(self, partitions: int) -> Generations:
+        await self._pool.execute(_INITIALISE, self._projection, partitions)
         return await self.generations()
 
     def store(
@@ -72,10 +72,10 @@ class PostgresShelf:
     def inspection(self, generation: int, partition: int = 0, partitions: int = 1) -> PostgresInspection:
         return PostgresInspection(self._pool, self._projection, self._rollups, generation, partition, partitions)
 
-    async def add(self, partitions: int) -> int:
+    async def begin(self, partitions: int) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_ENSURE, self._projection)
-            return int(await connection.fetchval(_ADD, self._projection, partitions))
+            return int(await connection.fetchval(_BEGIN, self._projection, partitions))
 
     async def checkpoints(self, generation: int) -> Sequence[Checkpoint | None]:
         del generation

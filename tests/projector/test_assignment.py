@@ -9,38 +9,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.sharing import PATIENCE_SECONDS, Sharing, Sighting, share_out
+from projector.assignment import PATIENCE_SECONDS, Assignment, PartitionOwners, assign
 
 projectors = st.integers(1, 5)
 NAMES = [f"{{orders.{partition}}}:" for partition in range(12)]
 
 
 @st.composite
-def sightings(draw: st.DrawFn, *, all_willing: bool = False) -> list[Sighting]:
+def sightings(draw: st.DrawFn, *, all_willing: bool = False) -> list[PartitionOwners]:
     there = draw(st.frozensets(projectors, min_size=1))
     seen = []
     for name in NAMES[: draw(st.integers(1, len(NAMES)))]:
         willing = there if all_willing else draw(st.frozensets(st.sampled_from(sorted(there))))
-        seen.append(Sighting(name, draw(st.none() | st.sampled_from(sorted(there))), willing))
+        seen.append(PartitionOwners(name, draw(st.none() | st.sampled_from(sorted(there))), willing))
     return seen
 
 
-def as_shared(seen: list[Sighting]) -> list[Sighting]:
+def as_shared(seen: list[PartitionOwners]) -> list[PartitionOwners]:
     """When everybody has done their part."""
-    shares = share_out(seen)
+    shares = assign(seen)
     return [one._replace(holder=shares.get(one.name)) for one in seen]
 
 
 @pytest.mark.promise("projectors", "No partition moves while no projector joins or leaves")
 @given(sightings())
-def test_once_shared_nothing_moves(seen: list[Sighting]) -> None:
+def test_once_shared_nothing_moves(seen: list[PartitionOwners]) -> None:
     settled = as_shared(seen)
 
     assert as_shared(settled) == settled
 
 
 @given(sightings(all_willing=True))
-def test_nobody_has_two_more_than_another(seen: list[Sighting]) -> None:
+def test_nobody_has_two_more_than_another(seen: list[PartitionOwners]) -> None:
     load = Counter(one.holder for one in as_shared(seen))
 
     loads = [load[projector] for projector in seen[0].candidates]
@@ -49,7 +49,7 @@ def test_nobody_has_two_more_than_another(seen: list[Sighting]) -> None:
 
 
 @given(sightings())
-def test_what_anybody_would_take_is_taken_and_by_nobody_who_would_not(seen: list[Sighting]) -> None:
+def test_what_anybody_would_take_is_taken_and_by_nobody_who_would_not(seen: list[PartitionOwners]) -> None:
     for before, after in zip(seen, as_shared(seen), strict=True):
         if after.holder != before.holder:
             assert after.holder in before.candidates
@@ -58,15 +58,15 @@ def test_what_anybody_would_take_is_taken_and_by_nobody_who_would_not(seen: list
 
 
 @given(sightings(), st.randoms(use_true_random=False))
-def test_everybody_works_out_the_same(seen: list[Sighting], random: object) -> None:
+def test_everybody_works_out_the_same(seen: list[PartitionOwners], random: object) -> None:
     shuffled = [*seen]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
-    assert share_out(shuffled) == share_out(seen)
+    assert assign(shuffled) == assign(seen)
 
 
 def test_only_as_many_move_as_must() -> None:
-    held = [Sighting(name, 1 if nr < 6 else 2, frozenset({1, 2, 3})) for nr, name in enumerate(NAMES)]
+    held = [PartitionOwners(name, 1 if nr < 6 else 2, frozenset({1, 2, 3})) for nr, name in enumerate(NAMES)]
 
     moved = [
         (before.holder, after.holder)
@@ -78,9 +78,9 @@ def test_only_as_many_move_as_must() -> None:
 
 
 def test_who_knows_nothing_of_candidates_keeps_what_it_has() -> None:
-    older = [Sighting(name, 9, frozenset({1, 2})) for name in NAMES]
+    older = [PartitionOwners(name, 9, frozenset({1, 2})) for name in NAMES]
 
-    assert set(share_out(older).values()) == {9}
+    assert set(assign(older).values()) == {9}
 
 
 MOST_LOOKS = 20 * len(NAMES)
@@ -98,14 +98,14 @@ class Releases:
     quiet_since: float = 0.0
 
     def __post_init__(self) -> None:
-        self._sharing = {process: Sharing(process) for process in self.seen_by}
+        self._sharing = {process: Assignment(process) for process in self.seen_by}
 
     def look(self, process: int) -> None:
         """It looks, lets go of what is another's share, and takes what is free and its own."""
-        seen = [Sighting(name, self.holders.get(name), self._willing(name)) for name in self.seen_by[process]]
+        seen = [PartitionOwners(name, self.holders.get(name), self._willing(name)) for name in self.seen_by[process]]
         elsewhere = Counter(holder for name, holder in self.holders.items() if name not in self.seen_by[process])
         before = {**self.holders}
-        shares = self._sharing[process].share_out(seen, elsewhere, self.now)
+        shares = self._sharing[process].assign(seen, elsewhere, self.now)
         for one in seen:
             if one.holder == process != shares[one.name]:
                 del self.holders[one.name]

@@ -1,14 +1,15 @@
-"""A process's connection to the log: its leases are held by it, and all its projections read the log through it.
+"""A subscription to the event log: one connection that holds leases, reads pages of events and listens for new ones.
 
-Each event is read once, however many follow the log here: the last batches are remembered for those who come later.
-What is not there yet is never remembered, so nobody learns of an event later than by asking the log itself.
+A consumer takes a lease (`shared.eventstore.lease`), supplies its own checkpoint and reads the pages after it. NOTIFY
+is a hint that may be lost: a consumer polls as well, always.
+
+Each event is read once, however many consumers follow the log in a process: the last pages are cached. The end of the
+log is never cached, so no consumer learns of an event later than by asking the log itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,27 +23,31 @@ from shared.eventstore.log import Head, StoredEvent
 from shared.settings import Settings
 
 # The server ends a session that asks nothing for so long, and with it the leases of a process that is paused: its
-# kernel would keep the connection alive for ever. One that is at work looks at its leases far more often than that.
+# kernel would keep the connection alive for ever. An active process reads its leases far more often than that.
 # (One stopped within a statement is ended by `transaction_timeout`, from PostgreSQL 17 on: see `shared.postgres`.)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0  # a statement that takes longer means that the connection is dead
-REMEMBERED = 4  # batches; few, for the reason in decision 16
+CACHED_PAGES = 4  # few: decision 16
+MAX_PAGE_BYTES = 8 * 1024 * 1024  # of events' JSON, and one event more
+_LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
-PROCESS_NAME = f"{socket.gethostname()}:{os.getpid()}"  # by which operators know it
+ROLE = "projector"  # the application's name ends with it; `foreign_lease_holders` knows it
 
 
-class Batch(NamedTuple):
+class Page(NamedTuple):
     """Events in order without a gap; `more`: there may be others after them already."""
 
     events: list[StoredEvent]
     more: bool
 
 
-class Session:
+class LogSession:
+    """One connection, shared by the consumers of a process."""
+
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self._connection = connection
-        self._turn = asyncio.Lock()
-        self._batches: deque[tuple[Batch, int]] = deque(maxlen=REMEMBERED)
+        self._lock = asyncio.Lock()
+        self._pages: deque[tuple[Page, int]] = deque(maxlen=CACHED_PAGES)
         self._hints = 0  # that the log had grown
 
     @property
@@ -55,73 +60,74 @@ class Session:
         return self._connection.is_closed()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    async def exclusive(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """The connection, for one caller at a time. Raises what is in `shared.postgres.CONNECTION_LOST`."""
-        async with self._turn:
+        async with self._lock:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     yield self._connection
             except TimeoutError:
-                self._connection.terminate()  # so that those who wait for their turn learn it at once
+                self._connection.terminate()  # so that the callers that wait for the lock learn it at once
                 raise
 
-    async def read(self, after: int, limit: int) -> Batch:
-        """At most `limit` events after a position."""
-        if (known := self._remembered(after, limit)) is not None:
+    async def read(self, after: int, limit: int) -> Page:
+        """At most `limit` events after a position, of at most `MAX_PAGE_BYTES` and one event more."""
+        if (known := self._cached(after, limit)) is not None:
             return known
-        async with self.turn() as connection:
-            if (known := self._remembered(after, limit)) is not None:  # somebody else has read it meanwhile
+        async with self.exclusive() as connection:
+            if (known := self._cached(after, limit)) is not None:  # another consumer has read it meanwhile
                 return known
             hints = self._hints
-            events = await event_log.read_batch(connection, after, limit)
-        batch = Batch(events, len(events) == limit)
+            events = await event_log.read_page(connection, after, limit, MAX_PAGE_BYTES)
+        characters = sum([len(event.data) + len(event.metadata) for event in events])
+        page = Page(events, len(events) == limit or characters * _LONGEST_CHARACTER >= MAX_PAGE_BYTES)
         if events:
-            self._batches.append((batch, hints))
-        return batch
+            self._pages.append((page, hints))
+        return page
 
-    def _remembered(self, after: int, limit: int) -> Batch | None:
-        for nr, ((events, more), hints) in enumerate(reversed(self._batches)):
+    def _cached(self, after: int, limit: int) -> Page | None:
+        for nr, ((events, more), hints) in enumerate(reversed(self._pages)):
             if events[0].position <= after + 1 <= events[-1].position:
                 start = after + 1 - events[0].position
                 some = events[start : start + limit]
-                return Batch(some, more or nr > 0 or hints != self._hints or len(some) < len(events) - start)
+                return Page(some, more or nr > 0 or hints != self._hints or len(some) < len(events) - start)
         return None
 
-    def hint(self) -> None:
-        """The log may have grown since."""
+    def notify(self) -> None:
+        """The log may have grown since the last read."""
         self._hints += 1
 
-    def forget(self) -> None:
-        """What was read before: it may be of another log, or of another past of this one."""
-        self._batches.clear()
+    def invalidate(self) -> None:
+        """Drops the cached pages: they may be of another log, or of another past of this one."""
+        self._pages.clear()
 
     async def read_one(self, position: int) -> StoredEvent:
         """What the log has there now."""
-        async with self.turn() as connection:
+        async with self.exclusive() as connection:
             return (await event_log.read_batch(connection, position - 1, 1))[0]
 
     async def read_head(self) -> Head:
-        async with self.turn() as connection:
+        async with self.exclusive() as connection:
             return await event_log.read_head(connection)
 
     async def read_stream_page(self, stream_id: str, after_version: int) -> list[StoredEvent]:
         """At most `event_log.PAGE` events of one stream after a version."""
-        async with self.turn() as connection:
+        async with self.exclusive() as connection:
             return await event_log.read_stream_page(connection, stream_id, after_version, event_log.PAGE)
 
 
 @asynccontextmanager
 async def open_session(
     settings: Settings, on_event: Callable[[], None], idle_seconds: float = IDLE_SECONDS
-) -> AsyncIterator[Session]:
+) -> AsyncIterator[LogSession]:
     """One that calls `on_event` when the log may have grown, and when the connection is lost."""
-    connection = await postgres.connect(settings, "projector")
+    connection = await postgres.connect(settings, ROLE)
     try:
         await connection.execute(f"set idle_session_timeout = {round(idle_seconds * 1_000)}", timeout=ANSWER_SECONDS)
-        session = Session(connection)
+        session = LogSession(connection)
 
         def on_notify(*_: object) -> None:
-            session.hint()
+            session.notify()
             on_event()
 
         connection.add_termination_listener(lambda *_: on_event())

@@ -1,8 +1,8 @@
 """Generations of a read model: built beside the live one, compared, switched to, switched back, dropped.
 
-Who does that is a process of its own, such as `orders projections rebuild`. It holds the leases on all partitions of
-the generation it works on, and goes on from their checkpoints when one before it was killed. The projectors follow
-whatever generation is live.
+A process of its own does that, such as `orders projections rebuild`. It holds the leases on all partitions of the
+generation it works on, and goes on from their checkpoints when one before it was killed. The projectors follow the live
+generation.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from projector.engine import Engine
-from projector.lease import Lease, lease_name, try_acquire
+from projector.process_name import PROCESS_NAME
 from projector.projection import Projection
-from projector.session import PROCESS_NAME, Session, open_session
-from projector.stores import Shelf
+from projector.stores import GenerationStore
 from projector.verification import Comparison
-from shared.read_models.keys import Checkpoint
+from shared.eventstore.lease import Lease, try_acquire
+from shared.eventstore.subscription import LogSession, open_session
+from shared.read_models.keys import Checkpoint, lease_name
 from shared.settings import Settings
 
 SWITCH_SECONDS = 30.0  # the longest that it may take to be as far as the live generation, which moves as well
-_LOOK_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 
 Report = Callable[[int, int], None]  # (position reached, head of the log)
 
@@ -40,23 +41,26 @@ class Differs(Refused):
         )
 
 
-class Caretaker:
-    """Looks after the generations of one read model. Methods raise `Refused`, what `Engine.step` raises, and `AWAY`."""
+class GenerationManager:
+    """Builds, switches and drops the generations of one read model.
 
-    def __init__(self, settings: Settings, projection: Projection[Any], shelf: Shelf) -> None:
+    Methods raise `Refused`, what `Engine.step` raises, and what is in `UNAVAILABLE`.
+    """
+
+    def __init__(self, settings: Settings, projection: Projection[Any], shelf: GenerationStore) -> None:
         self._settings = settings
         self._projection = projection
-        self._shelf = shelf
+        self._generation_store = shelf
 
     async def rebuild(self, report: Report, compare: Callable[[int], Awaitable[Comparison]]) -> int:
         """Builds a generation beside the live one, compares it with the log and switches to it; its number."""
-        generations = await self._shelf.generations()
+        generations = await self._generation_store.generations()
         if generations.previous is not None:
             raise Refused(
                 f"generation {generations.previous} is still kept for a rollback:"
                 f" `orders projections drop {self._projection.name}` removes it"
             )
-        number = await self._shelf.add(self._settings.partitions_of(self._projection.name))
+        number = await self._generation_store.begin(self._settings.partitions_of(self._projection.name))
         async with self._engines(number) as (engines, leases):
             await self._catch_up(engines, leases[0].session, report)
             comparison = await compare(number)
@@ -67,7 +71,7 @@ class Caretaker:
 
     async def rollback(self, report: Report) -> int:
         """Answers queries from the previous generation again, once that has caught up; its number."""
-        previous = (await self._shelf.generations()).previous
+        previous = (await self._generation_store.generations()).previous
         if previous is None:
             raise Refused(f"no earlier generation of {self._projection.name} is kept")
         async with self._engines(previous) as (engines, leases):
@@ -77,17 +81,17 @@ class Caretaker:
 
     async def drop(self) -> list[int]:
         """Removes every generation that is not live: the previous one, and one whose rebuild was given up."""
-        numbers = (await self._shelf.generations()).not_live
+        numbers = (await self._generation_store.generations()).not_live
         for number in numbers:
             async with self._leases(number):
-                if not await self._shelf.drop(number):
+                if not await self._generation_store.drop(number):
                     raise Refused(f"generation {number} is in use")
         return numbers
 
     @asynccontextmanager
     async def _leases(self, generation: int) -> AsyncIterator[list[Lease]]:
         """On every partition of the generation."""
-        partitions = (await self._shelf.generations()).partitions_of(generation)
+        partitions = (await self._generation_store.generations()).partitions_of(generation)
         async with open_session(self._settings, lambda: None, idle_seconds=0) as session:
             held = []
             for partition in range(partitions):
@@ -103,11 +107,11 @@ class Caretaker:
             yield [self._engine(generation, nr, lease, len(leases)) for nr, lease in enumerate(leases)], leases
 
     def _engine(self, generation: int, partition: int, lease: Lease, partitions: int) -> Engine[Any]:
-        store = self._shelf.store(generation, partition, partitions, announce=False)
+        store = self._generation_store.store(generation, partition, partitions, announce=False)
         projection, settings = self._projection.part(partition, partitions), self._settings
         return Engine(projection, store, lease, settings.projector_batch_size, settings.projector_on_poison)
 
-    async def _catch_up(self, engines: Sequence[Engine[Any]], session: Session, report: Report) -> None:
+    async def _catch_up(self, engines: Sequence[Engine[Any]], session: LogSession, report: Report) -> None:
         more, head = True, 0
         while more:
             more = await _step(engines)
@@ -119,25 +123,25 @@ class Caretaker:
 
     async def _switch(self, engines: Sequence[Engine[Any]], leases: Sequence[Lease], number: int) -> None:
         """The live one moves all the time: follows it until for a moment this one is no older."""
-        live = (await self._shelf.generations()).live
+        live = (await self._generation_store.generations()).live
         seen: Sequence[Checkpoint | None] = ()
         for engine in engines:
             engine.prefetch = False  # else it is always a step behind, and the live one is not
         try:
             async with asyncio.timeout(SWITCH_SECONDS):
-                await self._say_alive(leases, number)
-                while not await self._shelf.switch(live, number, seen):
-                    await asyncio.sleep(_LOOK_SECONDS)
-                    seen = await self._shelf.checkpoints(live)
+                await self._send_heartbeats(leases, number)
+                while not await self._generation_store.switch(live, number, seen):
+                    await asyncio.sleep(_POLL_SECONDS)
+                    seen = await self._generation_store.checkpoints(live)
                     await _reach(engines, seen)
         except TimeoutError:
             raise Refused(f"generation {number} did not get as far as the live one in {SWITCH_SECONDS:.0f} s") from None
 
-    async def _say_alive(self, leases: Sequence[Lease], number: int) -> None:
-        """Of partitions that the live generation has not got: else queries would think that nobody works on them."""
-        generations = await self._shelf.generations()
+    async def _send_heartbeats(self, leases: Sequence[Lease], number: int) -> None:
+        """Of partitions that the live generation lacks: without one, they would seem to have no projector."""
+        generations = await self._generation_store.generations()
         for partition in range(generations.partitions_of(generations.live), len(leases)):
-            store = self._shelf.store(number, partition, len(leases))
+            store = self._generation_store.store(number, partition, len(leases))
             await store.heartbeat(leases[partition].epoch, PROCESS_NAME, "active")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from projector import crew
+from projector import projector_process
 from projector.projections import PROJECTIONS
 from shared.settings import Settings
 from tests.orders import placed
@@ -16,7 +16,7 @@ from tests.recording import Recorder
 from tests.running import eventually, is_ready, running_projector, running_query_service
 
 STALE_SECONDS = 1.0
-NEWER = tuple(one._replace(projection=replace(one.projection, version=2)) for one in PROJECTIONS)
+NEWER = {name: one._replace(projection=replace(one.projection, version=2)) for name, one in PROJECTIONS.items()}
 REFUSED = "generation 1 is folded by version 1 of the projection's code, this is version 2"
 
 
@@ -47,7 +47,7 @@ async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_n
         async with running_projector(ours):
             before = await recorder.record("42", placed())
             await eventually(lambda: at_work(before))
-            monkeypatch.setattr(crew, "PROJECTIONS", NEWER)
+            monkeypatch.setattr(projector_process, "PROJECTIONS", NEWER)
             projector = await running.enter_async_context(running_projector(ours))
             monkeypatch.undo()
             await eventually(lambda: is_ready(projector))
@@ -55,7 +55,9 @@ async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_n
 
         async def nobody_works() -> bool:
             reason = await readiness(projector)
-            return all(f"{one.projection.name}: There has been no sign of life" in reason for one in NEWER)
+            return all(
+                f"{one.projection.name}: Waiting for the projector: no heartbeat" in reason for one in NEWER.values()
+            )
 
         await eventually(nobody_works)
         assert (await readiness(projector)).count(REFUSED) == 2
@@ -67,7 +69,7 @@ async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_n
         await eventually(said)
         assert {position for *_, position in await told()} == {before}, "it touches nothing"
         for status in (await queries.get("/projections")).json()["projections"]:
-            assert status["heartbeat_age_ms"] > STALE_SECONDS * 1_000, "an excuse is no sign of life"
+            assert status["heartbeat_age_ms"] > STALE_SECONDS * 1_000, "an excuse is no heartbeat"
 
         async with running_projector(ours):
             await eventually(lambda: at_work(after))

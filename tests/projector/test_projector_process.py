@@ -12,18 +12,21 @@ import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from projector.lag import Monitor
-from projector.lease import Candidacy, lease_name, try_acquire
+from projector.membership import Membership
+from projector.partition_worker import LiveGeneration, PartitionWorker
+from projector.progress_reporter import ProgressReporter
 from projector.projections.orders import ORDERS
-from projector.session import Session, open_session
-from projector.stores.redis import RedisShelf
-from projector.worker import FIRST_RETRY_SECONDS, Layout, Worker
+from projector.stores.redis_generations import RedisGenerationStore
+from projector.worker_status import FIRST_RETRY_SECONDS
 from shared.eventstore.blockers import SlowCallMonitor
+from shared.eventstore.lease import try_acquire
+from shared.eventstore.subscription import LogSession, open_session
 from shared.postgres import connect
+from shared.read_models.keys import lease_name
 from shared.redis import create_redis
 from shared.settings import Settings
 from tests.orders import new_order_id, placed
-from tests.projector.test_worker import assert_equal_to_the_log
+from tests.projector.test_partition_worker import assert_equal_to_the_log
 from tests.recording import Recorder
 from tests.running import eventually, free_ports, is_ready, running_projector
 
@@ -73,38 +76,38 @@ async def test_it_stands_for_nothing_that_it_still_works_on_for_a_session_that_i
 async def test_what_another_stands_for_and_never_takes_is_not_left_to_it(
     projector_settings: Settings, recorder: Recorder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projector.sharing.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("projector.assignment.PATIENCE_SECONDS", 0.1)
     await recorder.record(new_order_id(), placed())
     async with open_session(projector_settings, lambda: None, idle_seconds=60.0) as idler:
-        await Candidacy(idler).stand(NAMES)
+        await Membership(idler).join(NAMES)
         async with running_projector(projector_settings):
             await assert_equal_to_the_log(settings)
 
 
 @pytest.mark.promise("projectors", "A projector that cannot reach a store backs off, and joins again once it can")
 async def test_who_cannot_reach_a_store_waits_longer_each_time_and_stands_for_it_once_it_can(
-    projector_settings: Settings, session: Session, redis: Redis, pool: asyncpg.Pool[asyncpg.Record]
+    projector_settings: Settings, session: LogSession, redis: Redis, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
     """Whatever others do meanwhile."""
     nobody = SecretStr(f"redis://127.0.0.1:{free_ports(1)[0]}")
     stalls = SlowCallMonitor(partial(connect, projector_settings, "stalls"), 60.0)
     started = monotonic()
     async with create_redis(projector_settings.model_copy(update={"redis_url": nobody})) as away:
-        shelf = RedisShelf(away, ORDERS.name, ORDERS.version)
-        worker = Worker(projector_settings, ORDERS, shelf, Layout(1, 1), 0, stalls, lambda: None)
+        shelf = RedisGenerationStore(away, ORDERS.name, ORDERS.version)
+        worker = PartitionWorker(projector_settings, ORDERS, shelf, LiveGeneration(1, 1), 0, stalls, lambda: None)
         for _ in range(3):
             held = await try_acquire(session, worker.lease_name)
             assert held is not None
             worker.start(held)
             await eventually(lambda: worker.idle)
             worker.stand_by()
-            assert not worker.standing(session)
+            assert not worker.is_candidate(session)
 
     assert monotonic() - started >= FIRST_RETRY_SECONDS * (1 + 2 + 4)
-    worker.store = RedisShelf(redis, ORDERS.name, ORDERS.version).store(1)
-    monitor = Monitor(worker, pool, 0.1)
+    worker.store = RedisGenerationStore(redis, ORDERS.name, ORDERS.version).store(1)
+    monitor = ProgressReporter(worker, pool, 0.1)
     monitoring = asyncio.create_task(monitor.run())
-    await eventually(lambda: worker.standing(session))
+    await eventually(lambda: worker.is_candidate(session))
     monitor.stop()
     await monitoring
 
@@ -117,7 +120,7 @@ async def test_it_ends_in_time_also_while_a_whole_read_model_is_removed(
     connection: asyncpg.Connection[asyncpg.Record],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("projector.worker.FINISH_SECONDS", 0.1)
+    monkeypatch.setattr("projector.partition_worker.FINISH_SECONDS", 0.1)
     rival = await asyncpg.connect(settings.database_url.get_secret_value())
     await recorder.record(new_order_id(), placed())
     async with rival.transaction():

@@ -11,8 +11,8 @@ from hypothesis import given as for_all
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from projector.session import Session, open_session
 from shared.eventstore import log as event_log
+from shared.eventstore.subscription import LogSession, open_session
 from shared.settings import Settings
 from tests.orders import new_order_id, placed
 from tests.projector.fresh_log import FreshLog
@@ -24,10 +24,10 @@ from tests.running import eventually
 @for_all(data=st.data())
 @effort(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_followers_at_any_pace_read_every_event_once_and_in_order(
-    data: st.DataObject, fresh_log: FreshLog, session: Session
+    data: st.DataObject, fresh_log: FreshLog, session: LogSession
 ) -> None:
     await fresh_log.begin()
-    session.forget()  # what it read of the log before
+    session.invalidate()  # what it read of the log before
     followers: list[list[int]] = [[] for _ in range(3)]
     for _ in range(data.draw(st.integers(1, 20))):
         for _ in range(data.draw(st.integers(0, 4))):
@@ -69,7 +69,7 @@ async def test_many_followers_cost_one_statement(
 async def test_a_statement_that_takes_too_long_ends_the_session_for_all(
     projector_settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projector.session.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("shared.eventstore.subscription.ANSWER_SECONDS", 0.1)
     async with open_session(projector_settings, lambda: None) as session, recorder.connection.transaction():
         await recorder.connection.execute("lock table events")
         with pytest.raises(TimeoutError):

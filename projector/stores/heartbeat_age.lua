@@ -1,6 +1,6 @@
 #!lua
 -- For how long the active projector has been silent, in milliseconds by the server's clock. After more than so many
--- another says what keeps it from the work; that is no sign of life.
+-- another worker writes what keeps it from the work; that is no heartbeat.
 -- KEYS: heartbeat    ARGV: worker, state, what keeps it (or empty), most milliseconds
 local at = redis.call('HGET', KEYS[1], 'at')
 if not at then
