@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -15,6 +15,7 @@ import asyncpg
 from shared.errors import Unavailable
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import Blocker, read_blockers
+from shared.eventstore.lease import ForeignHolder, read_foreign_holders
 from shared.eventstore.token import ConsistencyToken
 from shared.postgres import CONNECTION_LOST
 
@@ -84,6 +85,10 @@ class LogReader:
     async def blockers(self, old_seconds: float) -> list[Blocker]:
         """The sessions that block the log, and transactions that are older than `old_seconds`."""
         return await _bounded(lambda: read_blockers(self._monitor_pool, old_seconds))
+
+    async def foreign_holders(self, leases: Collection[str]) -> list[ForeignHolder]:
+        """The sessions that hold one of these leases and are no projector's."""
+        return await _bounded(lambda: read_foreign_holders(self._monitor_pool, leases))
 
 
 async def _bounded(question: Callable[[], Awaitable[T]]) -> T:

@@ -43,6 +43,16 @@ def show_status(query_url: str | None, data_dir: Path, *, tracebacks: bool = Fal
             console.print(line, markup=False, soft_wrap=True)
     for stall in document.get("stalls", []):
         console.print(_blocker(stall), style="yellow", markup=False, soft_wrap=True)
+    for holder in document.get("foreign_leases", []):
+        console.print(_foreign_lease(holder), style="yellow", markup=False, soft_wrap=True)
+
+
+def _foreign_lease(holder: dict[str, Any]) -> str:
+    session = f"pid {holder['pid']} ({holder['application'] or 'no name'}, user {holder['user']}"
+    return (
+        f"Lease held by a foreign session: {holder['lease']} by {session}, from {holder['client'] or 'not known'},"
+        f" since {holder['since'] or 'not known'})"
+    )
 
 
 def _fetch(url: str) -> dict[str, Any]:

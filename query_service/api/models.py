@@ -133,6 +133,17 @@ class StallStatus(BaseModel):
     transaction_age_ms: int | None = Field(description="age of its transaction; null without the right to see it")
 
 
+class ForeignLease(BaseModel):
+    """A session that holds the lease of a partition and is no projector's: nothing projects the partition meanwhile."""
+
+    lease: str
+    pid: int
+    user: str
+    application: str = Field(description="its application_name")
+    client: str | None = Field(description="its address, or `local`; null without the right to see it")
+    since: AwareDatetime | None = Field(description="when it connected; null without the right to see it")
+
+
 class Projections(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
@@ -184,8 +195,21 @@ class Projections(BaseModel):
                         "transaction_age_ms": 61_530,
                     }
                 ],
+                "foreign_leases": [
+                    {
+                        "lease": "projector of {orders.0}:",
+                        "pid": 4_343,
+                        "user": "orders_auditor",
+                        "application": "psql",
+                        "client": "10.0.0.7",
+                        "since": "2026-01-04T12:00:00Z",
+                    }
+                ],
             }
         }
     )
     projections: list[ProjectionReport]
     stalls: list[StallStatus] = Field(description="sessions in PostgreSQL that block the log; mostly none")
+    foreign_leases: list[ForeignLease] = Field(
+        description="sessions in PostgreSQL that hold a projector's lease and are no projector's; mostly none"
+    )

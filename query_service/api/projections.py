@@ -11,7 +11,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from query_service.api.dependencies import Queries, queries_of
-from query_service.api.models import PartitionReport, PoisonEvent, ProjectionReport, Projections, StallStatus
+from query_service.api.models import (
+    ForeignLease,
+    PartitionReport,
+    PoisonEvent,
+    ProjectionReport,
+    Projections,
+    StallStatus,
+)
 from query_service.api.requests import refuse_query
 from query_service.projection_status import PartitionStatus, ProjectionStatus
 from query_service.read_result import ReadModelUnavailable
@@ -19,7 +26,7 @@ from shared.eventstore.blockers import as_json
 from shared.eventstore.log import Head, Lag
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
-from shared.read_models.keys import Checkpoint
+from shared.read_models.keys import Checkpoint, lease_name
 from shared.read_models.lag import LagLevel, level_of
 from shared.read_models.poison import Poison
 
@@ -38,7 +45,8 @@ class StatusUnavailable(ReadModelUnavailable):
     summary="Lag of the read models, and sessions that block the log",
     description="Measured from the true end of the log, so the lag of a stuck projector grows. `stalls` names the"
     " sessions in PostgreSQL that sessions of this system wait for, and transactions that have been open for too long."
-    " A figure that cannot be measured because of them is null.",
+    " A figure that cannot be measured because of them is null. `foreign_leases` names the sessions that hold a"
+    " projector's lease and are no projector's.",
     response_model=Projections,
     responses={
         200: {"description": "Every read model", "headers": {"Consistency-Token": {"schema": {"type": "string"}}}},
@@ -64,9 +72,17 @@ async def get_projections(request: Request) -> Response:
     finally:
         measuring.cancel()
         await asyncio.gather(measuring, return_exceptions=True)
+    holders = await queries.log.foreign_holders(
+        [
+            lease_name(name, status.generations.live, partition)
+            for name, status in statuses.items()
+            for partition in range(len(status.partitions))
+        ]
+    )
     body = Projections(
         projections=[_report(name, status, head, lag_of) for name, status in statuses.items()],
         stalls=[StallStatus.model_validate(stall) for stall in stalls],
+        foreign_leases=[ForeignLease.model_validate(holder._asdict()) for holder in holders],
     )
     tokens = [status.checkpoint.token for status in statuses.values() if status.checkpoint is not None]
     # The lowest: every read model has reached it.

@@ -11,6 +11,7 @@ from hypothesis import given as for_all
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
+from shared.aggregates.order import OrderLine
 from shared.eventstore import log as event_log
 from shared.eventstore.subscription import LogSession, open_session
 from shared.settings import Settings
@@ -22,7 +23,9 @@ from tests.running import eventually
 
 
 @for_all(data=st.data())
-@effort(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 async def test_followers_at_any_pace_read_every_event_once_and_in_order(
     data: st.DataObject, fresh_log: FreshLog, session: LogSession
 ) -> None:
@@ -49,14 +52,14 @@ async def test_many_followers_cost_one_statement(
     projector_settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements = 0
-    read_batch = event_log.read_batch
+    read_page = event_log.read_page
 
     async def counted(*arguments: Any) -> Any:
         nonlocal statements
         statements += 1
-        return await read_batch(*arguments)
+        return await read_page(*arguments)
 
-    monkeypatch.setattr(event_log, "read_batch", counted)
+    monkeypatch.setattr(event_log, "read_page", counted)
     for _ in range(5):
         await recorder.record(new_order_id(), placed())
     async with open_session(projector_settings, lambda: None) as session:
@@ -64,6 +67,22 @@ async def test_many_followers_cost_one_statement(
 
     assert statements == 1
     assert {len(batch.events) for batch in batches} == {5}
+
+
+async def test_a_page_ends_with_the_event_that_reaches_its_bytes(
+    projector_settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.eventstore.subscription.MAX_PAGE_BYTES", 1_000)
+    for text in ("x" * 400, "é" * 400, "y" * 3_000, "z"):
+        await recorder.record(new_order_id(), placed(OrderLine("MUG", 1, 1, text)))
+
+    async with open_session(projector_settings, lambda: None) as session:
+        pages = [await session.read(0, 100)]
+        while pages[-1].events:
+            pages.append(await session.read(pages[-1].events[-1].position, 100))
+
+    assert [[event.position for event in page.events] for page in pages] == [[1, 2], [3], [4], []]
+    assert [page.more for page in pages[:2]] == [True, True]
 
 
 async def test_a_statement_that_takes_too_long_ends_the_session_for_all(
