@@ -26,6 +26,7 @@ from projector.stores import EVERYTHING, Fenced
 from shared.aggregates.order import OrderEvent
 from shared.eventstore.lease import Lease, try_acquire
 from shared.eventstore.log import StoredEvent
+from shared.eventstore.subscription import LogSession, open_session
 from shared.failpoints import armed
 from shared.read_models.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
 from shared.settings import OnPoison, Settings
