@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,7 +12,7 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from command_service.domain import business_time
-from command_service.domain.decider import Decider
+from command_service.domain.decider import Decider, EventsByStream
 from shared.aggregates import aggregate_of
 from shared.errors import Stale
 from shared.eventstore import codec
@@ -57,9 +56,11 @@ class Decision(NamedTuple):
     after: dict[str, LoadedState]
 
 
-def streams_of(decider: Decider[Any, Any, Any], command: Any) -> list[str]:
+def streams_of(decider: Decider[Any, Any, Any], command: Any) -> tuple[str, ...]:
     """The streams that the command is decided on, its own first, each once."""
-    return list(dict.fromkeys((decider.stream_of(command), *decider.streams(command))))
+    own = decider.stream_of(command)
+    others = decider.streams(command)
+    return tuple(dict.fromkeys((own, *others))) if others else (own,)
 
 
 def decide(
@@ -75,29 +76,39 @@ def decide(
     idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, and what
     `business_time.occurred_at` raises.
     """
-    own = next(iter(states))
+    own = decider.stream_of(command)
     if metadata.expected_version is not None and metadata.expected_version != states[own].version:
         raise StaleVersion(metadata.expected_version, states[own].version)
+    decided: EventsByStream
     if len(states) == 1:
         decided = {own: decider.decide(command, states[own].state)}
     else:
-        decided = dict(decider.decide_over(command, {name: loaded.state for name, loaded in states.items()}))
-    # A stream without new events is never too late: a repeated command may carry its first time.
-    times = [loaded.last_occurred_at for name, loaded in states.items() if decided.get(name)]
-    previous = max((time for time in times if time is not None), default=None)
-    at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), previous)
+        decided = decider.decide_over(command, {name: loaded.state for name, loaded in states.items()})
+        assert decided.keys() <= states.keys(), f"{type(command).__name__} names other streams than it changes"
+    at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), _last_occurred_at(states, decided))
     metadata_text = _encode_metadata(command, metadata)
     appends, after = [], {}
     for name, loaded in states.items():
-        events = decided.pop(name, ())
-        stored = [NewEvent(uuid7(), *codec.encode(event), metadata_text, at) for event in events]
+        stored = []
+        if events := decided.get(name):
+            aggregate, state = aggregate_of(name), loaded.state
+            for event in events:
+                stored.append(NewEvent(uuid7(), *codec.encode(event), metadata_text, at))
+                state = aggregate.evolve(state, event)
+            after[name] = loaded.after(state, len(stored), at)
         appends.append(StreamAppend(name, loaded.version, stored))
-        if events:
-            state = reduce(aggregate_of(name).evolve, events, loaded.state)
-            after[name] = loaded._replace(state=state, version=loaded.version + len(events), last_occurred_at=at)
-    assert not decided, f"{type(command).__name__} names no streams {[*decided]}"
     key, fingerprint = metadata.idempotency_key, metadata.fingerprint
     return Decision(AppendRequest(appends, metadata.command_id, key, fingerprint, log_id), after)
+
+
+def _last_occurred_at(states: Mapping[str, LoadedState], decided: EventsByStream) -> datetime | None:
+    """Of the streams that get events. The others are never too late: a repeated command may carry its first time."""
+    last = None
+    for name, loaded in states.items():
+        at = loaded.last_occurred_at
+        if at is not None and decided.get(name) and (last is None or at > last):
+            last = at
+    return last
 
 
 def _encode_metadata(command: Any, metadata: CommandMetadata) -> str:

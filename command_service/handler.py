@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
-import prometheus_client
+from prometheus_client import Counter
 
 from command_service.decision import CommandMetadata, Decision, decide, streams_of
 from command_service.domain import DECIDERS
@@ -36,7 +35,8 @@ from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 
-MAX_AHEAD = 128  # commands of one stream that are on their way to the log
+MAX_AHEAD = 128  # commands that are decided on each other before all of them are in the log
+_NEW = LatestState(LoadedState())  # what is assumed of a stream that a command usually begins
 
 _log = get_logger()
 
@@ -110,7 +110,6 @@ class Handler:
         self._log_id: UUID | None = None  # of the log that the cached states are of
         self._lock_timeout = lock_timeout
         self._locks = KeyedLocks(lock_timeout)
-        self._ahead: Counter[str] = Counter()  # per stream, the commands that are on their way to the log
         self._saving: dict[str, asyncio.Task[None]] = {}
         for command in DECIDERS:
             for alerting in (AppendOutcomeUnknown, LogUnavailable, AppendQueueFull):
@@ -154,48 +153,45 @@ class Handler:
     async def _submit(self, job: _Job) -> _Submitted | AppendResult:
         """Decides the command and queues what it appends, while the locks of its streams are held. The first
         acknowledgement where the command was carried out before and would be refused now."""
-        await self._limit_ahead(job.streams)
-        decided = await self._decide(job)
-        if isinstance(decided, AppendResult):
-            return decided
-        (request, after), built_on = decided
-        pending = self._group_commit.submit(request, built_on)
-        for name, loaded in after.items():
-            self._cache.put(name, LatestState(loaded, pending))
-            self._ahead[name] += 1
-        return _Submitted(pending, built_on, after)
-
-    async def _decide(self, job: _Job) -> tuple[Decision, list[Pending]] | AppendResult:
-        """The decision, and the requests that it is built on."""
         latest = self._latest(job)
+        for known in latest.values():
+            if known.ahead >= MAX_AHEAD and known.unsettled is not None:
+                await known.unsettled.settled()
         while True:
             log_id = self._log_id
-            states = {name: latest[name].loaded if name in latest else await self._load(name) for name in job.streams}
+            states = {}
+            for name in job.streams:
+                states[name] = latest[name].loaded if name in latest else await self._load(name)
             failpoint("command.deciding")
             try:
-                return decide(job.decider, job.command, job.metadata, states, log_id), _unsettled(latest)
+                decision = decide(job.decider, job.command, job.metadata, states, log_id)
             except OrdersError:
                 if not latest:
                     if replay := await self._replay(job.metadata):
                         return replay  # this very request was handled before
                     raise
+            else:
+                return self._submit_decision(decision, latest)
             # No command is refused on a state that is cached or on its way: it is decided again on the log.
             for pending in _unsettled(latest):
                 await pending.settled()
             latest = {}
 
-    async def _limit_ahead(self, streams: Sequence[str]) -> None:
-        for name in streams:
-            while self._ahead[name] >= MAX_AHEAD and (latest := self._cache.get(name)) and latest.unsettled:
-                await latest.unsettled.settled()
-
     def _latest(self, job: _Job) -> dict[str, LatestState]:
         """What is known of the streams without reading the log."""
         latest = {name: known for name in job.streams if (known := self._cache.get(name)) is not None}
         if job.may_begin and job.streams[0] not in latest:
-            # Assumes an empty stream: the append checks that, and the key, in its one round trip.
-            latest[job.streams[0]] = LatestState(LoadedState())
+            latest[job.streams[0]] = _NEW  # the append checks that, and the key, in its one round trip
         return latest
+
+    def _submit_decision(self, decision: Decision, latest: Mapping[str, LatestState]) -> _Submitted:
+        request, after = decision
+        built_on = _unsettled(latest)
+        pending = self._group_commit.submit(request, built_on)
+        ahead = 1 + max([latest[name].ahead for name in latest], default=0) if built_on else 1
+        for name, loaded in after.items():
+            self._cache.put(name, LatestState(loaded, pending, ahead))
+        return _Submitted(pending, built_on, after)
 
     async def _result(self, job: _Job, submitted: _Submitted) -> AppendResult:
         pending, _, after = submitted
@@ -204,11 +200,6 @@ class Handler:
         except Exception:
             self._drop(after)
             raise
-        finally:
-            for name in after:
-                self._ahead[name] -= 1
-                if not self._ahead[name]:
-                    del self._ahead[name]
         if result.status is AppendStatus.APPENDED:
             self._check_log_id(result.log_id)
             self._commit(pending.request, result, after)
@@ -229,12 +220,11 @@ class Handler:
             self._log_id = log_id
 
     def _commit(self, request: AppendRequest, result: AppendResult, after: Mapping[str, LoadedState]) -> None:
-        position = (
-            result.position
-        )  # of the last event; those of the request are consecutive, in the order of its streams
+        # Of the last event: those of a request are consecutive, in the order of its streams.
+        position = result.position
         for stream_id, _, events in reversed(request.streams):
             if events:
-                loaded = self._cache.with_snapshot_of(stream_id, after[stream_id]._replace(position=position))
+                loaded = self._cache.with_snapshot_of(stream_id, after[stream_id].at_position(position))
                 self._cache.commit(stream_id, self._with_snapshot(stream_id, loaded, len(events)))
                 position -= len(events)
 
@@ -285,5 +275,5 @@ def _unsettled(latest: Mapping[str, LatestState]) -> list[Pending]:
 
 
 @cache
-def _counter(command: str, outcome: str) -> prometheus_client.Counter:
+def _counter(command: str, outcome: str) -> Counter:
     return metrics.COMMANDS.labels(command, outcome)

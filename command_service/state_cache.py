@@ -14,6 +14,7 @@ class LatestState(NamedTuple):
 
     loaded: LoadedState
     pending: Pending | None = None
+    ahead: int = 0  # requests that were built on each other up to this one
 
     @property
     def unsettled(self) -> Pending | None:
