@@ -69,7 +69,7 @@ class Log:
     private_key: Path
 
     def change(self, tamper: Callable[[Connection], Awaitable[object]]) -> None:
-        """As superuser, with the triggers out of the way."""
+        """as superuser, with the triggers disabled."""
 
         async def as_superuser() -> None:
             connection = await asyncpg.connect(self.url)

@@ -1,4 +1,4 @@
-"""SQL of someone who may do anything to the database."""
+"""SQL of an attacker with every right in the database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ LAST = 60  # position of the last event of the log under test
 
 
 def shift(first: int, by: int) -> tuple[str, str]:
-    """Renumber the events from `first` on; by way of negative numbers, for positions are unique at every instant."""
+    """Renumber the events from `first` on; by way of negative numbers, as positions are always unique."""
     return (
         f"update events set position = -(position + {by}) where position >= {first}",
         "update events set position = -position where position < 0",
@@ -14,7 +14,7 @@ def shift(first: int, by: int) -> tuple[str, str]:
 
 
 def swap(one: int, other: int) -> tuple[str, str, str]:
-    """Let two events change places, each with its hash."""
+    """Exchange two events, each with its hash."""
     return (
         f"update events set position = -1 where position = {one}",
         f"update events set position = {one} where position = {other}",

@@ -1,4 +1,4 @@
-"""What `docs/audit.md` tells an outsider is so."""
+"""The claims and examples of `docs/audit.md` are true."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_a_range_that_makes_no_sense_is_refused(untouched: Log) -> None:
     assert audit("export", "--database-url", untouched.url, "--from", LAST + 1) == (0, "")
 
 
-def test_a_reader_that_has_enough_ends_the_export_quietly(untouched: Log) -> None:
+def test_a_closed_pipe_ends_the_export_without_an_error(untouched: Log) -> None:
     command = f"{sys.executable} -m cli audit export --database-url '{untouched.url}' | head -n 1"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert json.loads(result.stdout)["position"] == 1

@@ -1,4 +1,4 @@
-"""A log that was given new ids, as auditors meet it: the chain goes on, and what a restore lost stays a finding."""
+"""A log that was given new ids: the chain continues, and events that a restore lost stay a finding."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NEW_ID = "select give_new_log_id('the disk failed')"
 RESTORED = ("delete from events where position > 45", HEAD_FOLLOWS)
 
 
-def said(log: Log, *options: object) -> list[str]:
-    """By both verifiers."""
+def outputs(log: Log, *options: object) -> list[str]:
+    """Of both verifiers."""
     events, head = log.exported()
     return [
         audit("verify", "--database-url", log.url, *options).output,
@@ -27,7 +27,7 @@ def said(log: Log, *options: object) -> list[str]:
 def ids_of(log: Log) -> list[str]:
     """(new, old) of every change, as printed."""
     pattern = r"new id    (\S+) after position \d+, given at \S+Z instead of (\S+): 'the disk failed'"
-    [ours, theirs] = [re.findall(pattern, output) for output in said(log)]
+    [ours, theirs] = [re.findall(pattern, output) for output in outputs(log)]
     assert ours == theirs
     return [log_id for change in ours for log_id in change]
 
@@ -43,14 +43,14 @@ def seal(log: Log) -> int:
     return audit("seal", "--seals", log.seals, "--key", log.private_key, "--database-url", log.url).exit_code
 
 
-def test_the_chain_goes_on_under_new_ids_and_both_verifiers_name_them(log: Log) -> None:
+def test_the_chain_continues_under_new_ids_and_both_verifiers_name_them(log: Log) -> None:
     log.execute(NEW_ID)
     grow(log, 2)
     log.execute(NEW_ID)
     assert log.verdicts() == [None, None]
     second, _, third, replaced = ids_of(log)
     assert replaced == second
-    for output in said(log):
+    for output in outputs(log):
         assert f"log       {third}\n" in output
         assert f"new id    {second} after position {LAST}, given at " in output
 
@@ -73,7 +73,7 @@ def test_a_seal_of_what_a_restore_lost_stays_a_finding_however_far_the_log_grows
         assert log.verdicts() == [None, None]
         assert log.verdicts(*log.seal_options) == [(46, Kind.CUT_TAIL)] * 2
         new, old = ids_of(log)
-        for output in said(log, *log.seal_options):
+        for output in outputs(log, *log.seal_options):
             assert re.search(rf"the log became {new} after position 45, .* instead of {old}: 'the disk failed'", output)
         grow(log, 10)
 
@@ -95,12 +95,12 @@ def test_without_a_new_id_a_restore_is_a_cut_tail_and_then_another_past(log: Log
     assert log.verdicts(*log.seal_options) == [(LAST, Kind.SEAL)] * 2
 
 
-def test_an_auditor_who_expects_the_old_id_is_told_when_it_ended(log: Log) -> None:
+def test_an_audit_for_the_old_id_reports_when_it_ended(log: Log) -> None:
     log.execute(NEW_ID)
     new, old = ids_of(log)
     assert log.verdicts("--log-id", new) == [None, None]
     assert log.verdicts("--log-id", old) == [(1, Kind.FOREIGN)] * 2
-    for output in said(log, "--log-id", old):
+    for output in outputs(log, "--log-id", old):
         assert f"{new}, not {old}, which it was until it became {new} after position {LAST}, " in output
 
 
@@ -142,7 +142,7 @@ def test_a_reason_cannot_forge_a_verdict(disposable: Log) -> None:
         "alter table log_ids drop constraint log_ids_reason_check",
         "select give_new_log_id(e'x\\nseals     9 agree\\x1b[2J')",
     )
-    for output in said(disposable):
+    for output in outputs(disposable):
         assert ": 'x\\nseals     9 agree\\x1b[2J'\n" in output
 
 

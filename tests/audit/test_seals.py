@@ -1,4 +1,4 @@
-"""Seals: making them, and what is said about those that are no good."""
+"""Seals: how they are made, and the messages about bad ones."""
 
 from __future__ import annotations
 

@@ -150,21 +150,21 @@ def test_the_database_may_be_named_by_the_environment(untouched: Log, tmp_path: 
         assert audit("verify", "--data-dir", tmp_path, **{name: untouched.url}).exit_code == 0
 
 
-def test_a_database_that_cannot_be_reached_is_said_in_words() -> None:
+def test_a_database_that_cannot_be_reached_is_reported() -> None:
     for url in (f"postgresql://auditor@127.0.0.1:{free_port()}/orders", "nonsense"):
         answer = audit("verify", "--database-url", url)
         assert answer.exit_code == 2
         assert answer.output.startswith("orders: the database cannot be read: ")
 
 
-def test_a_database_without_a_log_is_said_in_words(disposable: Log) -> None:
+def test_a_database_without_a_log_is_reported(disposable: Log) -> None:
     disposable.execute("alter table events rename to hidden")
     answer = audit("verify", "--database-url", disposable.url)
     assert answer.exit_code == 2
     assert answer.output.startswith("orders: this database holds no event log")
 
 
-def test_without_a_database_it_says_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_database_the_message_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AUDITOR_DATABASE_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     answer = audit("verify", "--data-dir", tmp_path)

@@ -102,7 +102,7 @@ async def all_pages(queries: httpx.AsyncClient, path: str) -> list[dict[str, Any
 
 @dataclass
 class Expected:
-    """An order as this test, which shares nothing with the importer, reads it off the CSV."""
+    """An order as this test, which shares nothing with the importer, reads it from the CSV."""
 
     customer: str
     placed_at: str
@@ -149,7 +149,7 @@ async def test_what_the_query_api_answers_after_an_import_is_what_the_csv_says(
     for customer, order_ids in by_customer.items():
         theirs = await all_pages(queries, f"/customers/{customer}/orders")
         assert {order["order_id"] for order in theirs} == set(order_ids)
-        # Two of one customer's orders may bear the same minute, so the newest is told by its time.
+        # Two of one customer's orders may have the same minute, so the newest is found by its time.
         assert theirs[0]["placed_at"] == max(expected[order_id].placed_at for order_id in order_ids)
         assert expected[theirs[0]["order_id"]].placed_at == theirs[0]["placed_at"]
 
@@ -216,8 +216,8 @@ async def test_what_the_command_service_refuses_is_in_the_rejects_with_its_code_
 
 @pytest.mark.subprocess
 async def test_without_a_service_nothing_is_guessed_and_the_exit_code_says_so(tmp_path: Path) -> None:
-    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
-    run = await orders_import(tmp_path, csv_file(tmp_path, one_line("1"), one_line("C2")), nobody, "--patience", "0.3")
+    unused = f"http://127.0.0.1:{free_ports(1)[0]}"
+    run = await orders_import(tmp_path, csv_file(tmp_path, one_line("1"), one_line("C2")), unused, "--patience", "0.3")
     assert (run.exit_code, run.summary) == (1, (0, 1, 0))
     assert "not settled: 1 orders" in run.stderr
     assert "Run the same command again" in run.stderr

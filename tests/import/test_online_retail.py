@@ -82,7 +82,7 @@ def test_the_earliest_time_counts_where_lines_differ() -> None:
     assert order.occurred_at == datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
 
 
-def test_lines_of_an_invoice_need_not_stand_together() -> None:
+def test_lines_of_an_invoice_need_not_be_adjacent() -> None:
     invoices = parsed(row("1", product="A"), row("2", product="B"), row("1", product="C"))
     assert [
         (placement.order.order_id, [item.product_id for item in placement.order.items], placement.lines)
@@ -221,7 +221,7 @@ def test_a_byte_order_mark_and_quotes_around_the_header_are_fine() -> None:
     assert len(parse([b"\xef\xbb\xbf" + quoted.encode() + b"\r\n", row().encode() + b"\r\n"]).placements) == 1
 
 
-def test_a_gzipped_file_is_told_by_its_content(tmp_path: Path) -> None:
+def test_a_gzipped_file_is_recognised_by_its_content(tmp_path: Path) -> None:
     text = f"{','.join(HEADER)}\n{row()}\n".encode()
     plain, packed = tmp_path / "plain.csv.gz", tmp_path / "packed.csv"
     plain.write_bytes(text)

@@ -24,7 +24,7 @@ class Replay:
         return await asyncio.to_thread(run_orders, "replay", *arguments, cwd=self.directory, env=settings)
 
     async def refused(self, code: int, *arguments: str, **added: str) -> str:
-        """What it says on standard error when it ends with this code, having printed nothing else."""
+        """Its standard error, having ended with this code and printed nothing else."""
         ended = await self(*arguments, **added)
         assert (ended.returncode, ended.stdout) == (code, ""), ended
         assert ended.stderr.startswith("orders: ")

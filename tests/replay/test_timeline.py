@@ -112,7 +112,7 @@ async def test_an_order_that_does_not_exist_is_reported(replay: Replay, recorder
 
 
 async def test_arguments_that_make_no_sense_end_with_2(replay: Replay) -> None:
-    said = await asyncio.gather(
+    messages = await asyncio.gather(
         replay.refused(2, "42", "--as-of", "yesterday"),
         replay.refused(2, "42", "--known-at", "2026-01-31T14:30:00"),
         replay.refused(2, "42", "--as-of", "2999-01-01T00:00:00Z"),
@@ -121,7 +121,7 @@ async def test_arguments_that_make_no_sense_end_with_2(replay: Replay) -> None:
         replay.refused(2, "42", "--from", "1"),
     )
     for text, expected in zip(
-        said,
+        messages,
         [
             "--as-of: 'yesterday' is not an RFC 3339 time",
             "--known-at: '2026-01-31T14:30:00' is not an RFC 3339 time",
@@ -135,7 +135,7 @@ async def test_arguments_that_make_no_sense_end_with_2(replay: Replay) -> None:
         assert text.startswith(f"orders: {expected}")
 
 
-async def test_what_the_log_holds_cannot_command_the_terminal(replay: Replay, recorder: Recorder) -> None:
+async def test_control_characters_from_the_log_are_escaped(replay: Replay, recorder: Recorder) -> None:
     await recorder.record("42", placed(OrderLine("MUG", 1, 1, "\x1b[2J[red]Käse\x07")))
     timeline = (await replay("42")).stdout
     assert r"'\x1b[2J[red]K\xe4se\x07'" in timeline
@@ -145,24 +145,24 @@ async def test_what_the_log_holds_cannot_command_the_terminal(replay: Replay, re
 async def test_an_event_that_cannot_be_read_stops_it_and_is_named(replay: Replay, recorder: Recorder) -> None:
     await recorder.record("42", placed())
     await recorder.record_raw("42", "OrderPlaced", 3, "{}")
-    said = await replay.refused(1, "42")
-    assert said == (
+    message = await replay.refused(1, "42")
+    assert message == (
         "orders: stopped at position 2: unknown-schema-version: "
         "OrderPlaced version 3 is unknown here, which reads versions 1 to 2.\n"
     )
 
 
-async def test_it_says_which_database_it_misses(replay: Replay) -> None:
-    nobody = f"postgresql://orders@127.0.0.1:{free_port()}/orders"
+async def test_a_missing_or_unreachable_database_is_reported(replay: Replay) -> None:
+    unused = f"postgresql://orders@127.0.0.1:{free_port()}/orders"
     none, away = await asyncio.gather(
-        replay.refused(1, "42", DATABASE_URL=""), replay.refused(1, "42", "--database-url", nobody)
+        replay.refused(1, "42", DATABASE_URL=""), replay.refused(1, "42", "--database-url", unused)
     )
     assert none.startswith("orders: no database: set DATABASE_URL, or start a stack")
     assert away.startswith("orders: cannot connect: ")
 
 
 async def test_it_finds_the_running_stack_and_reads_as_its_auditor(replay: Replay, recorder: Recorder) -> None:
-    """The test stands in for `orders up`: it is alive, and its descriptor names the database."""
+    """The process of the test takes the place of `orders up`: it runs, and its descriptor names the database."""
     await recorder.record("42", placed())
     password = PASSWORDS["orders_auditor"]
     (replay.directory / ".orders").mkdir()

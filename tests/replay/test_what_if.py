@@ -133,9 +133,9 @@ async def test_an_event_of_a_newer_program_stops_it_and_is_never_skipped(replay:
     await recorder.record_raw("42", "OrderGiftWrapped", 1, "{}")
     replay.write("mine.py", COUNT)
 
-    said = await replay.refused(1, "--projection", "mine:positions")
+    message = await replay.refused(1, "--projection", "mine:positions")
 
-    assert said.startswith("orders: stopped at position 2: unknown-event-type: Event type 'OrderGiftWrapped'")
+    assert message.startswith("orders: stopped at position 2: unknown-event-type: Event type 'OrderGiftWrapped'")
     assert (await replay("--projection", "mine:positions", "--to", "1")).returncode == 0
 
 
@@ -143,34 +143,34 @@ async def test_a_function_that_fails_is_shown_where_and_how(replay: Replay, reco
     await recorder.record("42", placed(), paid())
     replay.write("mine.py", "def fail(state, past):\n    return {'PaymentConfirmed': 0}[past.event_type]\n")
 
-    said = await replay.refused(1, "--projection", "mine:fail")
+    message = await replay.refused(1, "--projection", "mine:fail")
 
-    assert said.startswith("orders: the projection failed at position 1 (OrderPlaced of order-42)\n")
-    assert "return {'PaymentConfirmed': 0}[past.event_type]" in said
-    assert said.endswith("KeyError: 'OrderPlaced'\n")
-    assert "what_if.py" not in said, "the reader's own code, not ours"
+    assert message.startswith("orders: the projection failed at position 1 (OrderPlaced of order-42)\n")
+    assert "return {'PaymentConfirmed': 0}[past.event_type]" in message
+    assert message.endswith("KeyError: 'OrderPlaced'\n")
+    assert "what_if.py" not in message, "the traceback begins in the user's code"
 
 
-async def test_a_state_that_is_no_json_is_said_in_words(replay: Replay, recorder: Recorder) -> None:
+async def test_a_state_that_is_no_json_is_reported(replay: Replay, recorder: Recorder) -> None:
     await recorder.record("42", placed())
     replay.write("mine.py", "def opaque(state, past):\n    return object()\n")
-    said = await replay.refused(1, "--projection", "mine:opaque")
-    assert said.startswith("orders: the final state cannot be written as JSON: ")
+    message = await replay.refused(1, "--projection", "mine:opaque")
+    assert message.startswith("orders: the final state cannot be written as JSON: ")
 
 
-async def test_a_function_that_cannot_be_found_is_said_in_words(replay: Replay) -> None:
+async def test_a_function_that_cannot_be_found_is_reported(replay: Replay) -> None:
     replay.write("mine.py", "TAX = 20\n")
     replay.write("broken.py", "def f(:\n")
     replay.write("needy.py", "import no_such_library\n")
     asked = ["mine", "absent.deeper:f", "mine:f", "mine:TAX", "broken:f", "needy:f"]
-    said = await asyncio.gather(
+    messages = await asyncio.gather(
         *(replay.refused(2, "--projection", name) for name in asked),
         replay.refused(2, "--projection", "mine:f", "--from", "0"),
         replay.refused(2, "--projection", "mine:f", "--to", "soon"),
         replay.refused(2, "--projection", "mine:f", "--as-of", "2026-01-31T14:30:00Z"),
     )
     for text, expected in zip(
-        said,
+        messages,
         [
             "'mine' should be MODULE:FUNCTION",
             f"there is no module 'absent.deeper' in {replay.directory}",
@@ -185,8 +185,8 @@ async def test_a_function_that_cannot_be_found_is_said_in_words(replay: Replay) 
         strict=True,
     ):
         assert text.startswith(f"orders: {expected}")
-    assert "SyntaxError" in said[4]
-    assert "No module named 'no_such_library'" in said[5]
+    assert "SyntaxError" in messages[4]
+    assert "No module named 'no_such_library'" in messages[5]
 
 
 async def test_a_terminal_shows_how_far_it_is_and_a_pipe_only_the_result(replay: Replay, recorder: Recorder) -> None:

@@ -78,7 +78,7 @@ async def test_an_edited_one_is_refused_before_anything_is_touched(
     assert await applied(empty_database_url) == NAMES
 
 
-async def test_a_database_of_an_earlier_unreleased_version_is_refused_in_words(empty_database_url: str) -> None:
+async def test_a_database_of_an_earlier_unreleased_version_is_refused(empty_database_url: str) -> None:
     async with connected(empty_database_url) as connection:
         await connection.execute(
             "create table schema_migrations (name text primary key, sha256 bytea not null, applied_at timestamptz);"

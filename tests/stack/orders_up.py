@@ -1,4 +1,4 @@
-"""`orders up` as a person runs it: a process, its terminal, its children."""
+"""`orders up` as a user runs it: a process, its terminal, its children."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.running import wait_until
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run. A zombie does not: it is only waiting for its parent to notice."""
+    """Those that still run. A zombie does not: its parent has not reaped it."""
     return [process for process in processes if identity(process.pid) is not None and process.is_running()]
 
 
 class OrdersUp:
-    """A stack in `data_dir`, on ports of its own; what it prints goes to a file, beside that unless given."""
+    """A stack in `data_dir`, on ports of its own; its output goes to a file, beside the data unless given."""
 
     def __init__(
         self, data_dir: Path, account: Account | None = None, *, terminal: Path | None = None, **added: str
@@ -99,7 +99,7 @@ class OrdersUp:
         return answer.json()["aggregate_id"], answer.json()["consistency_token"]
 
     def order_total(self, order_id: str, token: str) -> int:
-        """What the query service says, once it has seen `token`."""
+        """The total that the query service answers, once it has reached `token`."""
         headers = {"Consistency-Token": token, "Prefer": "wait=20"}
         answer = httpx.get(f"{self.query_url}/orders/{order_id}", headers=headers, timeout=30)
         assert answer.status_code == httpx.codes.OK, answer.text

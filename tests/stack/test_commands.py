@@ -35,7 +35,7 @@ def test_migrate_wants_a_database(tmp_path: Path) -> None:
     assert refused.stderr == f"orders: no database: set DATABASE_URL, or start a stack (nothing runs in {tmp_path})\n"
 
 
-def test_migrate_tells_in_words_that_the_database_does_not_answer() -> None:
+def test_migrate_reports_a_database_that_does_not_answer() -> None:
     refused = run_orders("migrate", env={"DATABASE_URL": f"postgresql://orders@127.0.0.1:{free_port()}/orders"})
     assert refused.returncode == 1
     assert refused.stderr.startswith("orders: ")
@@ -48,7 +48,7 @@ def test_projections_status_wants_a_query_service(tmp_path: Path) -> None:
     assert "--query-url" in refused.stderr
 
 
-def test_projections_status_tells_in_words_that_the_query_service_does_not_answer() -> None:
+def test_projections_status_reports_a_query_service_that_does_not_answer() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     refused = run_orders("projections", "status", "--query-url", url)
     assert refused.returncode == 1

@@ -44,7 +44,7 @@ def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp, tmp
         assert re.fullmatch(r'{.*"total_amount":3564.*}\n', pasted(read))
 
 
-def test_a_second_one_on_the_same_data_is_refused_and_told_where_the_first_is(running: OrdersUp) -> None:
+def test_a_second_one_on_the_same_data_is_refused_with_the_addresses_of_the_first(running: OrdersUp) -> None:
     second = run_orders("up", "--data-dir", str(running.data_dir), "--command-port", str(free_port()))
     assert second.returncode == 1
     assert f"process {running.process.pid}" in second.stderr
@@ -91,7 +91,7 @@ def test_other_commands_find_the_running_stack_by_its_data_dir(running: OrdersUp
     assert (migrated.returncode, migrated.stdout) == (0, "nothing to apply\n")
 
 
-def test_projections_status_tells_how_far_each_read_model_is_behind(running: OrdersUp) -> None:
+def test_projections_status_shows_the_lag_of_each_read_model(running: OrdersUp) -> None:
     status = run_orders("projections", "status", "--data-dir", str(running.data_dir))
     assert status.returncode == 0, status.stderr
     assert re.search(r"orders .*\b(normal|warning|critical|emergency)\b", status.stdout)
@@ -141,7 +141,7 @@ def test_servers_that_are_named_are_waited_for_and_used_instead_of_embedded_ones
         assert living(processes) == []
 
 
-def test_a_database_of_an_earlier_unreleased_version_is_refused_in_words(
+def test_a_database_of_an_earlier_unreleased_version_is_refused(
     tmp_path: Path, start_up: StartUp, database_url: str
 ) -> None:
     asyncio.run(_rename_first_migration(database_url))
@@ -160,7 +160,7 @@ async def _rename_first_migration(database_url: str) -> None:
     await connection.close()
 
 
-def test_an_unreachable_database_is_told_in_words(tmp_path: Path, start_up: StartUp) -> None:
+def test_an_unreachable_database_is_reported(tmp_path: Path, start_up: StartUp) -> None:
     url = f"postgresql://orders:secret@127.0.0.1:{free_port()}/orders"
     stack = start_up(tmp_path / "data", DATABASE_URL=url)
     assert stack.process.wait(20) == 1
