@@ -43,7 +43,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             measure=f"commands on one stream, {CONNECTIONS} clients",
             unit="commands/s",
             ours=[report.per_second() for report in hot],
-            against=f"on {ORDERS:,} streams",
+            against=f"commands on {ORDERS:,} streams",
             theirs=[report.per_second() for report in distinct],
             goal=Goal("at least", 0.6),
             n=sum(report.flows[0].answers for report in hot),

@@ -77,7 +77,7 @@ def _interleaved(ports: tuple[int, int], scale: Scale, pids: dict[str, list[int]
             measure=f"its p99 at {LOAD:.0%} of its slowest round{variant}",
             unit="ms",
             ours=[percentile(report.flows[0].latencies, 0.99) for report in opened],
-            against="at the same rate",
+            against="the bare route at that rate",
             theirs=[percentile(report.flows[0].latencies, 0.99) for report in bare_opened],
             goal=None if variant else Goal("at most", 1.5),
             n=sum(report.flows[0].answers for report in opened),

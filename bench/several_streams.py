@@ -53,8 +53,8 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             notes=[f"all sides together: {grouped}"],
         )
         for label, against, theirs in (
-            ("one event", "to one stream, 1 event each", baselines[0]),
-            (f"{STREAMS} events", f"to one stream, {STREAMS} events each", baselines[1]),
+            ("one event", "appends to one stream, 1 event each", baselines[0]),
+            (f"{STREAMS} events", f"appends to one stream, {STREAMS} events each", baselines[1]),
         )
     ]
 

@@ -37,7 +37,7 @@ def measure(servers: Servers, scale: Scale) -> list[Result]:
             measure=f"loading a stream of {longest:,} events",
             unit="ms",
             ours=[times[longest] for times in rounds],
-            against=f"of {shortest:,} events",
+            against=f"a stream of {shortest:,}",
             theirs=[times[shortest] for times in rounds],
             goal=Goal("at most", 2.0),
             n=scale.rounds * LOADS,
