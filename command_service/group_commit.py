@@ -95,7 +95,11 @@ class Pending:
         self.request = request
         self.built_on = built_on
         self.since = monotonic()
-        self.size = sum(len(event.data) + len(event.metadata) for stream in request.streams for event in stream.events)
+        size = 0
+        for _, _, events in request.streams:
+            for _, _, _, data, metadata, _ in events:
+                size += len(data) + len(metadata)
+        self.size = size  # in characters
         self.appended: bool | None = None  # None until it is known
         self._result: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
 
@@ -106,6 +110,11 @@ class Pending:
     def abandoned(self) -> bool:
         """Whether the client went away while it waited."""
         return self._result.cancelled()
+
+    @property
+    def is_unfounded(self) -> bool:
+        """Whether a request that it is built on was not appended."""
+        return any(other.appended is False for other in self.built_on)
 
     async def settled(self) -> None:
         """Returns once the result is there, for a command that waits for another one's; raises nothing."""
@@ -225,13 +234,14 @@ class GroupCommit:
             if len(group) == self._group_size or size >= _GROUP_CHARACTERS:
                 break
             pending = self._queue.popleft()
-            if pending.abandoned or any(other.appended is False for other in pending.built_on):
-                pending.finish(self._not_sent(pending.request))
+            request = pending.request
+            if pending.abandoned or (pending.built_on and pending.is_unfounded):
+                pending.finish(self._not_sent(request))
                 continue
-            streams, _, key, *_ = pending.request
-            if key in keys or (held and not held.isdisjoint(stream.stream_id for stream in streams)):
+            key = request.idempotency_key
+            if key in keys or (held and not held.isdisjoint(stream.stream_id for stream in request.streams)):
                 later.append(pending)
-                held.update(stream.stream_id for stream in streams)
+                held.update(stream.stream_id for stream in request.streams)
                 continue
             if key is not None:
                 keys.add(key)
