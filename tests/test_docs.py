@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 DIRECTORY = Path(__file__).parents[1] / "docs"
-PAGES = [DIRECTORY / name for name in ("audit.md", "operations.md", "performance.md", "scaling.md", "time-travel.md")]
+PAGES = [
+    DIRECTORY / name
+    for name in ("architecture.md", "audit.md", "operations.md", "performance.md", "scaling.md", "time-travel.md")
+]
 TWO_SCREENS = 100  # lines
 
 
