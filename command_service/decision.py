@@ -112,12 +112,11 @@ def _last_occurred_at(states: Mapping[str, LoadedState], decided: EventsByStream
 
 
 def _encode_metadata(command: Any, metadata: CommandMetadata) -> str:
-    command_id = str(metadata.command_id)
     fields = {
-        "command_id": command_id,
+        "command_id": metadata.command_id,
         "command": type(command).__name__,
         "correlation_id": metadata.correlation_id,
-        "causation_id": metadata.causation_id or command_id,
+        "causation_id": metadata.causation_id or metadata.command_id,
     }
     if metadata.traceparent is not None:
         fields["traceparent"] = metadata.traceparent

@@ -80,7 +80,7 @@ class _Job(NamedTuple):
 class _Submitted(NamedTuple):
     pending: Pending
     built_on: Sequence[Pending]
-    after: Mapping[str, LoadedState]  # of each stream that gets events
+    states: Mapping[str, LatestState]  # of each stream that gets events, after them
 
     @property
     def is_sound(self) -> bool:
@@ -188,25 +188,27 @@ class Handler:
         request, after = decision
         built_on = _unsettled(latest)
         pending = self._group_commit.submit(request, built_on)
-        ahead = 1 + max([latest[name].ahead for name in latest], default=0) if built_on else 1
+        ahead = 1 + max([known.ahead for known in latest.values()]) if built_on else 1
+        states = {}
         for name, loaded in after.items():
-            self._cache.put(name, LatestState(loaded, pending, ahead))
-        return _Submitted(pending, built_on, after)
+            states[name] = state = LatestState(loaded, pending, ahead)
+            self._cache.put(name, state)
+        return _Submitted(pending, built_on, states)
 
     async def _result(self, job: _Job, submitted: _Submitted) -> AppendResult:
-        pending, _, after = submitted
+        pending, _, states = submitted
         try:
             result = await pending
         except Exception:
-            self._drop(after)
+            self._drop(states)
             raise
         if result.status is AppendStatus.APPENDED:
             self._check_log_id(result.log_id)
-            self._commit(pending.request, result, after)
+            self._commit(pending.request, result, states)
         elif submitted.is_sound:
             self._check_log_id(result.log_id)
             # States that others decided on its events are invalid; after a conflict, all that it was decided on are.
-            self._drop(job.streams if result.status is AppendStatus.CONFLICT else after)
+            self._drop(job.streams if result.status is AppendStatus.CONFLICT else states)
         return result
 
     def _drop(self, streams: Iterable[str]) -> None:
@@ -219,23 +221,29 @@ class Handler:
             self._cache.clear()
             self._log_id = log_id
 
-    def _commit(self, request: AppendRequest, result: AppendResult, after: Mapping[str, LoadedState]) -> None:
+    def _commit(self, request: AppendRequest, result: AppendResult, states: Mapping[str, LatestState]) -> None:
         # Of the last event: those of a request are consecutive, in the order of its streams.
-        position = result.position
+        position, now = result.position, datetime.now(UTC)
         for stream_id, _, events in reversed(request.streams):
             if events:
-                loaded = self._cache.with_snapshot_of(stream_id, after[stream_id].at_position(position))
-                self._cache.commit(stream_id, self._with_snapshot(stream_id, loaded, len(events)))
+                state = states[stream_id]
+                state.pending = None
+                if self._policy.is_due(state.loaded, len(events), now):
+                    self._save_due_snapshot(stream_id, state, len(events), position, now)
                 position -= len(events)
 
-    def _with_snapshot(self, stream_id: str, loaded: LoadedState, appended: int) -> LoadedState:
-        """The state after a command that appended so many events to its stream. Saves a snapshot where one is due."""
-        now = datetime.now(UTC)
+    def _save_due_snapshot(
+        self, stream_id: str, state: LatestState, appended: int, position: int, now: datetime
+    ) -> None:
+        """Unless one of a later state, which was on its way meanwhile, is known."""
+        latest = self._cache.get(stream_id) or state
+        loaded = state.loaded.with_snapshot_of(latest.loaded)
         if stream_id in self._saving or not self._policy.is_due(loaded, appended, now):
-            return loaded
+            return
         # In the background: no client waits for a snapshot.
-        self._saving[stream_id] = asyncio.create_task(self._save_snapshot(stream_id, loaded))
-        return loaded.with_snapshot(now)
+        saved = loaded._replace(position=position)
+        self._saving[stream_id] = asyncio.create_task(self._save_snapshot(stream_id, saved))
+        latest.loaded = latest.loaded.with_snapshot_of(saved.with_snapshot(now))
 
     async def _save_snapshot(self, stream_id: str, loaded: LoadedState) -> None:
         try:

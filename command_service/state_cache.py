@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from command_service.group_commit import Pending
 from shared.eventstore.snapshots import LoadedState
 
 
-class LatestState(NamedTuple):
+@dataclass(slots=True)
+class LatestState:
     """A state, and the request that brings its last events to the log; None once they are committed."""
 
     loaded: LoadedState
@@ -46,19 +47,6 @@ class StateCache:
         self._states.move_to_end(stream_id)
         if len(self._states) > self._size:
             self._states.popitem(last=False)
-
-    def commit(self, stream_id: str, loaded: LoadedState) -> None:
-        """Replaces the state that was on its way. A later one stays, and learns which snapshot there is."""
-        latest = self._states.get(stream_id)
-        if latest is None or latest.loaded.version <= loaded.version:
-            self.put(stream_id, LatestState(loaded))
-        else:
-            self._states[stream_id] = latest._replace(loaded=latest.loaded.with_snapshot_of(loaded))
-
-    def with_snapshot_of(self, stream_id: str, loaded: LoadedState) -> LoadedState:
-        """The state, with the snapshot that the latest one of its stream knows."""
-        latest = self._states.get(stream_id)
-        return loaded if latest is None else loaded.with_snapshot_of(latest.loaded)
 
     def drop(self, stream_id: str) -> None:
         self._states.pop(stream_id, None)

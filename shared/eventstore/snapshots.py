@@ -51,11 +51,6 @@ class LoadedState(NamedTuple):
         version = self.version + events
         return LoadedState(state, version, self.position, at, self.snapshot_version, self.snapshot_taken_at)
 
-    def at_position(self, position: int) -> LoadedState:
-        """The same, once the position of its last event is known."""
-        state, version, _, at, snapshot_version, snapshot_taken_at = self
-        return LoadedState(state, version, position, at, snapshot_version, snapshot_taken_at)
-
     def with_snapshot_of(self, other: LoadedState) -> LoadedState:
         """The same, with the snapshot that another state of its stream knows, where that is a later one."""
         if other.snapshot_version <= self.snapshot_version:
