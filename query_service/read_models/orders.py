@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
-from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES, answer_past_state
+from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES, answer_past_state, not_found
 from query_service.api.requests import (
     IF_NONE_MATCH,
     NOT_MODIFIED,
@@ -190,8 +190,7 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
     at, document, headers = await answer(request, ORDERS, lambda orders, at_least: orders.one(order_id, at_least))
     headers |= parked_headers(document, at, request.headers.get("consistency-token"))
     if document.body is None or document.version is None:
-        detail = f"There is no order {order_id!r}."
-        return problems.problem(404, "order-not-found", "There is no such order", detail, request.url.path, headers)
+        return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
     return unless_known(request, document.body, f'"{document.version.decode()}"', headers)
 
 
