@@ -56,7 +56,7 @@ check: setup  ## lint, formatting, types, import contracts
 bench: $(BENCH)  ## measure everything, ten minutes; ARGS="--quick"; one row alone: python -m bench.place_order
 	$(BIN)/python -m bench $(ARGS)
 
-bench-check: setup  ## a minute: fails where something has become slow
+bench-check: setup  ## two minutes: fails where something has become slow
 	$(BIN)/python -m bench.check
 
 format: setup  ## put the code in its standard form

@@ -1,4 +1,4 @@
-"""`python -m bench.check`: a regression check in a minute, a short form of rows 1, 3, 4, 6, 14 and 15.
+"""`python -m bench.check`: a regression check in two minutes, a short form of rows 1, 3, 4, 6, 14 and 15.
 
 Fails when a row reaches less than 0.7 of its goal, and again less in a second run of five rounds or more.
 """
