@@ -32,7 +32,7 @@ from bench.scale import Scale
 from bench.servers import Connection, Servers, Services, with_connection
 from cli.importer.online_retail import HEADER, OrderRequest, read_invoices
 from cli.stack.service import orders_command
-from shared.aggregates.order import OrderLine, OrderPlaced, stream_of
+from shared.aggregates.order import ORDER, OrderLine, OrderPlaced
 from shared.eventstore.log import AppendRequest
 
 SAMPLE = ROOT / "tests" / "data" / "online_retail_sample.csv.gz"
@@ -153,7 +153,7 @@ async def _append(database_url: str, *parts: list[OrderRequest]) -> None:
 def _placing(order: OrderRequest) -> AppendRequest:
     lines = [OrderLine(item.product_id, item.quantity, item.unit_price, item.product_name) for item in order.items]
     event = OrderPlaced(order.customer_id, order.currency, tuple(lines), order.shipping_address_id)
-    return AppendRequest.of_stream(stream_of(order.order_id), 0, uuid7(), [orders.new_event(event)])
+    return AppendRequest.of_stream(ORDER.stream_of(order.order_id), 0, uuid7(), [orders.new_event(event)])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from bench.result import Goal, Result
 from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Connection, Servers, checkpoint, connect, with_connection
-from shared.aggregates.order import stream_of
+from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest
 
@@ -46,7 +46,7 @@ async def append(connection: Connection, _: int) -> int:
 async def read_stream(connection: Connection, events: int) -> int:
     """Reads a random order of four events."""
     number = random.randrange(events // orders.EVENTS_OF_AN_ORDER)
-    return len([event async for event in event_log.read_stream(connection, stream_of(orders.order_id(number)))])
+    return len([event async for event in event_log.read_stream(connection, ORDER.stream_of(orders.order_id(number)))])
 
 
 async def tail(connection: Connection, _: int) -> int:

@@ -14,13 +14,13 @@ from uuid_utils.compat import uuid7
 
 from bench.http_connection import json_request
 from shared.aggregates.order import (
+    ORDER,
     OrderEvent,
     OrderLine,
     OrderPlaced,
     OrderShipped,
     PaymentConfirmed,
     ShippingAddressChanged,
-    stream_of,
 )
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
@@ -90,7 +90,7 @@ def new_event(event: OrderEvent) -> NewEvent:
 
 def place_order(number: int) -> AppendRequest:
     """The append that begins an order."""
-    return AppendRequest.of_stream(stream_of(order_id(number)), 0, uuid7(), [order_placed(number)])
+    return AppendRequest.of_stream(ORDER.stream_of(order_id(number)), 0, uuid7(), [order_placed(number)])
 
 
 def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
@@ -123,12 +123,12 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
 
 def _first_half(number: int) -> AppendRequest:
     readdressed = new_event(ShippingAddressChanged(f"address-{number % 7}"))
-    return AppendRequest.of_stream(stream_of(order_id(number)), 0, uuid7(), [order_placed(number), readdressed])
+    return AppendRequest.of_stream(ORDER.stream_of(order_id(number)), 0, uuid7(), [order_placed(number), readdressed])
 
 
 def _second_half(number: int) -> AppendRequest:
     events = [new_event(PaymentConfirmed(f"pay-{number}", _TOTAL)), new_event(OrderShipped(f"track-{number}"))]
-    return AppendRequest.of_stream(stream_of(order_id(number)), 2, uuid7(), events)
+    return AppendRequest.of_stream(ORDER.stream_of(order_id(number)), 2, uuid7(), events)
 
 
 def place(database_url: str, numbers: Sequence[int]) -> None:

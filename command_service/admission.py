@@ -1,13 +1,13 @@
-"""Admission control: which commands are let in, so that those that are get their answer in time.
+"""Admission control: limits the commands in progress, so that admitted ones are answered in time.
 
-When more commands arrive than this process can carry out, they queue in sockets and in the event loop, where no bound
-of ours sees them, and soon every command is carried out for a client that has gone. What is refused at once, for a
-small part of the work, leaves the processor to the rest.
+When more commands arrive than this process can carry out, they queue in sockets and in the event loop, which have no
+bound of ours, and soon every command is carried out for a client that has gone. Refusing a command costs a small part
+of carrying it out, and leaves the processor to the others.
 
-A burst is no overload; a queue that never empties is. So what counts is the least delay of an interval, as in CoDel
-(Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012; RFC 8289). By Little's law as many commands may
-be in progress as are answered within the delay that is accepted. From there the limit goes up by a little where it does
-no harm and down by a fraction where it does, as a TCP window (Chiu and Jain, 1989).
+A burst is no overload; a queue that never empties is. So the least delay of an interval counts, as in CoDel (Nichols
+and Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012; RFC 8289). By Little's law, as many commands may be in
+progress as are answered within the accepted delay. The limit then rises in small steps and falls by a fraction, as a
+TCP window does (Chiu and Jain, 1989).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from shared.http.problems import MEDIA_TYPE
 from shared.http.protocol import ServerProtocol
 from shared.logs import get_logger
 
-_STANDING = 20  # a delay is a standing one after so many times its length
-_STEP = 4  # and then the limit is adjusted every so many times its length
+_STANDING = 20  # the limit is lowered when the delay lasts so many times its length
+_STEP = 4  # and is then adjusted every so many times its length
 _UP = 1.1
 _DOWN = 0.8
 _LEAST = 32  # commands; fewer do not make a group
@@ -41,7 +41,7 @@ _log = get_logger()
 
 
 class Limit:
-    """How many commands may be in progress. Pure: told what happens and when."""
+    """How many commands may be in progress. Pure: it is given delays and times."""
 
     def __init__(self, delay: float, most: int) -> None:
         """`delay` is how many seconds the event loop may be late all the time; 0 sets no limit. `most` commands may be
@@ -50,7 +50,7 @@ class Limit:
         self._most = most if delay else inf
         self._admitted = 0
         self._refused = 0
-        self._turns = 0
+        self._observed = 0
         self._least = inf
         self._since = 0.0
         self.commands: float = self._most
@@ -61,7 +61,7 @@ class Limit:
         return self.commands < self._most
 
     def admits(self, in_progress: int) -> bool:
-        """Whether one more is let in."""
+        """Whether one more command is admitted."""
         if in_progress - self.in_append() < self.commands:
             self._admitted += 1
             return True
@@ -70,12 +70,12 @@ class Limit:
 
     def observe(self, delay: float, now: float) -> None:
         """The event loop was late by `delay` seconds."""
-        self._turns += 1
+        self._observed += 1
         self._least = min(self._least, delay)
         seconds = now - self._since
-        if self._turns > 1 and seconds >= self.delay * (_STEP if self.is_lowered else _STANDING):  # one is a burst
+        if self._observed > 1 and seconds >= self.delay * (_STEP if self.is_lowered else _STANDING):  # one is a burst
             self._adjust(seconds)
-            self._since, self._turns, self._least, self._admitted, self._refused = now, 0, inf, 0, 0
+            self._since, self._observed, self._least, self._admitted, self._refused = now, 0, inf, 0, 0
 
     def _adjust(self, seconds: float) -> None:
         if self._least > self.delay:
@@ -88,7 +88,7 @@ class Limit:
 
 
 async def watch(limit: Limit) -> None:
-    """Tells the limit how late the event loop is, for ever."""
+    """Measures how late the event loop is and passes it to the limit, until cancelled."""
     tick = limit.delay / 4
     while limit.delay:
         due = monotonic() + tick
@@ -97,13 +97,13 @@ async def watch(limit: Limit) -> None:
         limit.observe(now - due, now)
         metrics.ADMISSION_LIMIT.set(limit.commands)
         if limit.is_lowered and not was_lowered:
-            _log.warning("overloaded: commands are refused", limit=round(limit.commands))
+            _log.warning("overload began", limit=round(limit.commands))
         elif was_lowered and not limit.is_lowered:
-            _log.info("no longer overloaded")
+            _log.info("overload ended")
 
 
 def protocol(limit: Limit) -> type[ServerProtocol]:
-    """The server's protocol, less the commands beyond the limit."""
+    """The server's protocol, which refuses commands beyond the limit."""
 
     class Limited(_Admission):
         _limit = limit
@@ -112,7 +112,7 @@ def protocol(limit: Limit) -> type[ServerProtocol]:
 
 
 class _Answered:
-    """Stands for a request that needs nothing more; its body is read and dropped."""
+    """A request that is answered already; its body is read and dropped."""
 
     response_complete = True
     message_event = asyncio.Event()
@@ -141,7 +141,7 @@ class _Admission(ServerProtocol):
     def _refuse(self) -> None:
         self.cycle = _ANSWERED
         body = _BODY % msgspec.json.encode(self.url.partition(b"?")[0].decode("latin-1"))
-        # Who waits to be told before sending the body need not send it any more, and we could not tell its absence.
+        # A client that waits for 100 Continue need not send its body any more, and its absence would not be noticed.
         keep = self.parser.should_keep_alive() and not self.expect_100_continue
         self.transport.write(
             _HEAD % (len(body), correlation_id(self.headers).encode(), b"" if keep else b"connection: close\r\n") + body

@@ -84,7 +84,7 @@ def decide(
         decided = {own: decider.decide(command, states[own].state)}
     else:
         decided = decider.decide_over(command, {name: loaded.state for name, loaded in states.items()})
-        assert decided.keys() <= states.keys(), f"{type(command).__name__} names other streams than it changes"
+        assert decided.keys() <= states.keys(), f"{type(command).__name__} changes a stream that it does not name"
     at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), _last_occurred_at(states, decided))
     metadata_text = _encode_metadata(command, metadata)
     appends, after = [], {}

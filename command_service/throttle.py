@@ -1,7 +1,7 @@
 """Admits fewer commands while a read model is an emergency behind, so that it can catch up.
 
 Projectors report their progress to PostgreSQL (`shared.read_models.progress`); one task here reads it once a second, so
-commands neither wait for that nor depend on Redis. While PostgreSQL cannot be asked, the last known lag holds.
+commands neither wait for that nor depend on Redis. While PostgreSQL cannot be reached, the last known lag counts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from shared.postgres import CONNECTION_LOST
 from shared.read_models.lag import EMERGENCY_SECONDS
 from shared.read_models.progress import ReadModelLag
 
-LEAST_SHARE = 0.05  # admitted however far behind: whoever repeats a command gets through in the end
-_ASK_SECONDS = 1.0  # between questions
+LEAST_SHARE = 0.05  # admitted at any lag: a command that is repeated is admitted in the end
+_POLL_SECONDS = 1.0
 
 _log = get_logger()
 
@@ -37,7 +37,7 @@ class Throttled(Unavailable):
     title = "Commands are throttled while a read model catches up"
 
     def __post_init__(self) -> None:
-        self.retry_after = 1 / self.share  # the fewer are admitted, the later it is worth coming again
+        self.retry_after = 1 / self.share  # the smaller the share, the later a client should repeat
 
     @property
     def detail(self) -> str:
@@ -48,25 +48,25 @@ class Throttled(Unavailable):
 
 
 class Throttle:
-    def __init__(self, ask: Callable[[], Awaitable[list[ReadModelLag]]]) -> None:
-        """`ask` tells which of the read models that count are behind. Until `start`, nobody is throttled."""
+    def __init__(self, read_lag: Callable[[], Awaitable[list[ReadModelLag]]]) -> None:
+        """`read_lag` returns the read models that are behind. Until `start`, all commands are admitted."""
         self.active = False
-        self._ask = ask
+        self._read_lag = read_lag
         self._worst = ReadModelLag("", 0.0)
         self._share = 1.0
         self._credit = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._follow(), name="throttle")
+        self._task = asyncio.create_task(self._poll(), name="throttle")
 
     async def stop(self) -> None:
         await cancel(self._task)
 
     def admit(self) -> None:
-        """Lets the command pass or raises `Throttled`. Admitted ones are spread evenly, not drawn.
+        """Admits the command or raises `Throttled`. Admitted ones are spread evenly, not drawn at random.
 
-        Only to be asked while `active`.
+        To be called while `active` only.
         """
         self._credit += self._share
         if self._credit < 1.0:
@@ -75,23 +75,23 @@ class Throttle:
         self._credit -= 1.0
 
     def set(self, behind: list[ReadModelLag]) -> None:
-        """What is behind now."""
+        """Sets the read models that are behind now."""
         self._worst = max(behind, key=lambda one: one.seconds, default=ReadModelLag("", 0.0))
         self._share = share_of(self._worst.seconds)
         THROTTLED_SHARE.set(1.0 - self._share)
         if self.active != (self._share < 1.0):
             self.active = not self.active
             log = _log.error if self.active else _log.info
-            log("throttling begins" if self.active else "throttling ends", **self._worst._asdict())
+            log("throttling began" if self.active else "throttling ended", **self._worst._asdict())
 
-    async def _follow(self) -> None:
+    async def _poll(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(_ASK_SECONDS):
-                    self.set(await self._ask())
+                async with asyncio.timeout(_POLL_SECONDS):
+                    self.set(await self._read_lag())
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-                _log.warning("lag of the read models not known", error=repr(error))
-            await asyncio.sleep(_ASK_SECONDS)
+                _log.warning("read model lag unknown", error=repr(error))
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def share_of(lag_seconds: float) -> float:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from command_service.domain.order import OrderCommand, decide
-from shared.aggregates.order import Order, OrderEvent, State, evolve, stream_of
+from shared.aggregates.order import ORDER, Order, OrderEvent, State, evolve
 from shared.errors import OrdersError
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
@@ -90,7 +90,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 async def stored(connection: Connection, order_id: str) -> list[StoredEvent]:
-    return [event async for event in event_log.read_stream(connection, stream_of(order_id))]
+    return [event async for event in event_log.read_stream(connection, ORDER.stream_of(order_id))]
 
 
 async def events_of(connection: Connection, order_id: str) -> list[OrderEvent]:
@@ -111,7 +111,7 @@ class Request:
     async def answer(self) -> httpx.Response:
         """Whatever the service answers."""
         if self.past:
-            await put_in_log(self.orders.connection, stream_of(self.order_id), *self.past, at=self.past_at)
+            await put_in_log(self.orders.connection, ORDER.stream_of(self.order_id), *self.past, at=self.past_at)
         client = self.orders.client
         url = f"/orders/{self.order_id}{self.path}"
         return await client.request(self.method, url, json=self.body, headers=self.headers)

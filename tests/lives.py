@@ -25,7 +25,7 @@ from command_service.domain.order import (
 )
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.routing import record
-from shared.aggregates.order import OrderEvent, OrderLine, State, evolve, stream_of
+from shared.aggregates.order import ORDER, OrderEvent, OrderLine, State, evolve
 from shared.errors import OrdersError
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
@@ -90,7 +90,7 @@ def as_rows(life: list[Happening]) -> list[StoredEvent]:
     return [
         StoredEvent(
             number,
-            stream_of(ID),
+            ORDER.stream_of(ID),
             number,
             UUID(int=number),
             *codec.encode(happening.event),
@@ -107,7 +107,7 @@ async def live(recorder: Recorder, order_id: str, life: list[Happening]) -> list
     """Records a life, one append an event, so that each has a time of its own; the rows of the log."""
     for happening in life:
         await recorder.record(order_id, happening.event, occurred_at=happening.occurred_at)
-    return [event async for event in event_log.read_stream(recorder.connection, stream_of(order_id))]
+    return [event async for event in event_log.read_stream(recorder.connection, ORDER.stream_of(order_id))]
 
 
 def projected(order_id: str, rows: list[StoredEvent]) -> OrderDocument | None:

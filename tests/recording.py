@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
-from shared.aggregates.order import OrderEvent, stream_of
+from shared.aggregates.order import ORDER, OrderEvent
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent
@@ -40,7 +40,7 @@ class Recorder:
 
     async def record(self, order_id: str, *events: OrderEvent, occurred_at: datetime | None = None) -> int:
         """Appends events to an order's stream; the position of the last one."""
-        stream_id = stream_of(order_id)
+        stream_id = ORDER.stream_of(order_id)
         after = self._versions[stream_id]
         return self._recorded(
             stream_id, await put_in_log(self.connection, stream_id, *events, after=after, at=occurred_at)
@@ -49,7 +49,7 @@ class Recorder:
     async def record_each(self, order_ids: Sequence[str], event: OrderEvent, occurred_at: datetime) -> None:
         """Appends the same first event to many new streams at once."""
         encoded = codec.encode(event)
-        streams = [stream_of(order_id) for order_id in order_ids]
+        streams = [ORDER.stream_of(order_id) for order_id in order_ids]
         group = [
             AppendRequest.of_stream(stream_id, 0, uuid7(), [NewEvent(uuid7(), *encoded, "{}", occurred_at)])
             for stream_id in streams
@@ -61,7 +61,7 @@ class Recorder:
     async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:
         """Appends what today's program would not write."""
         event = NewEvent(uuid7(), event_type, schema_version, data, "{}", datetime.now(UTC))
-        stream_id = stream_of(order_id)
+        stream_id = ORDER.stream_of(order_id)
         return self._recorded(stream_id, await _append(self.connection, stream_id, self._versions[stream_id], [event]))
 
     def _recorded(self, stream_id: str, result: AppendResult) -> int:

@@ -121,7 +121,7 @@ async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     **describe(*_ANY_CHANGE, _NOT_PENDING, *_TOO_MUCH),
 )
 async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItemBody) -> Response:
-    """Adds a line to a PENDING order. A product may stand on several lines."""
+    """Adds a line to a PENDING order. Several lines may have the same product."""
     return await carry_out(request, order.AddOrderItem(order_id, body.line()), body)
 
 

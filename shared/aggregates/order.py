@@ -210,5 +210,3 @@ ORDER: Aggregate[Order, OrderEvent] = Aggregate(
     document=document,
     example=OrderPlaced("17850", "GBP", (OrderLine("71053", 6, 339),), "united-kingdom"),
 )
-
-stream_of = ORDER.stream_of

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from projector.projection import RecordedEvent
 from projector.routing import record
 from shared.aggregates.order import (
+    ORDER,
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
@@ -22,7 +23,6 @@ from shared.aggregates.order import (
     OrderShipped,
     PaymentConfirmed,
     ShippingAddressChanged,
-    stream_of,
 )
 from shared.eventstore import codec
 from shared.eventstore.log import StoredEvent
@@ -72,5 +72,5 @@ def recorded(
 def stored(event: OrderEvent, order_id: str, version: int, position: int) -> StoredEvent:
     at = datetime(2011, 1, 1, tzinfo=UTC) + timedelta(seconds=position // 3)
     return StoredEvent(
-        position, stream_of(order_id), version, UUID(int=position), *codec.encode(event), "{}", at, at, bytes(32)
+        position, ORDER.stream_of(order_id), version, UUID(int=position), *codec.encode(event), "{}", at, at, bytes(32)
     )
