@@ -80,7 +80,7 @@ def decide(
     if metadata.expected_version is not None and metadata.expected_version != states[own].version:
         raise StaleVersion(metadata.expected_version, states[own].version)
     decided: EventsByStream
-    if len(states) == 1:
+    if not decider.streams(command):
         decided = {own: decider.decide(command, states[own].state)}
     else:
         decided = decider.decide_over(command, {name: loaded.state for name, loaded in states.items()})

@@ -13,7 +13,7 @@ from command_service.domain.decider import Decider
 from shared.aggregates import RegistrationError
 from shared.aggregates.order import ORDER, Order, OrderEvent
 from shared.eventstore.snapshots import LoadedState
-from tests.command_service.wallets import WALLETS, Move, Put, wallets_registered
+from tests.command_service.wallets import WALLETS, Move, Put, Wallet, wallets_registered
 
 
 def test_an_aggregate_that_is_not_registered_has_no_commands() -> None:
@@ -37,6 +37,14 @@ def test_a_command_names_its_own_stream_first_and_each_stream_once() -> None:
     assert streams_of(WALLETS, Put("a", 1)) == ("wallet-a",)
     assert streams_of(WALLETS, Move("b", "a", 1)) == ("wallet-b", "wallet-a")
     assert streams_of(WALLETS, Move("a", "a", 1)) == ("wallet-a",)
+
+
+def test_a_command_that_names_its_own_stream_as_another_is_decided_over_streams() -> None:
+    states = {"wallet-a": LoadedState(Wallet(1, 1), 1)}
+    with wallets_registered():
+        request, after = decide(WALLETS, Move("a", "a", 1), CommandMetadata("test"), states, None)
+    assert [len(stream.events) for stream in request.streams] == [1]
+    assert after["wallet-a"].version == 2
 
 
 def test_a_decider_may_change_only_the_streams_that_a_command_names() -> None:
