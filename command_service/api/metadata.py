@@ -13,7 +13,7 @@ from command_service.api.bodies import CommandBody
 from command_service.decision import CommandMetadata
 from shared.errors import Malformed, Stale
 
-_ETAG = re.compile(r'"(0|[1-9][0-9]{0,9})"')
+_ETAG = re.compile(r'(?:W/)?"(0|[1-9][0-9]{0,9})"')  # proxies that compress make entity tags weak
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CAUSE = re.compile(r"[\x21-\x7e]{1,128}")  # as long as a correlation id may be
 # W3C trace context: version ff and ids of zeros only are invalid.
@@ -51,8 +51,8 @@ def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
 COMMAND_HEADERS = [
     _header(
         "Idempotency-Key",
-        "1 to 255 visible ASCII characters. The same key and request: the first acknowledgement again. Kept 7 days"
-        " unless set otherwise.",
+        "1 to 255 visible ASCII characters, less double quotes around them. The same key and request: the first"
+        " acknowledgement again. Kept 7 days unless set otherwise.",
         pattern=f"^{_KEY.pattern}$",
         examples=["b6f1c0de-7c11-4d1d-9a0e-3f1d1f6c9a55"],
     ),
@@ -90,15 +90,13 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
     key, cause, traceparent, if_match = None, None, None, None
     for name, value in request.scope["headers"]:
         if name == b"idempotency-key":
-            key = value.decode("latin-1")
+            key = _idempotency_key(value.decode("latin-1"))
         elif name == b"x-causation-id":
             cause = value.decode("latin-1")
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
         elif name == b"if-match":
             if_match = value.decode("latin-1")
-    if key is not None and _KEY.fullmatch(key) is None:
-        raise MalformedHeader("Idempotency-Key", "1 to 255 visible ASCII characters")
     if cause is not None and _CAUSE.fullmatch(cause) is None:
         raise MalformedHeader("X-Causation-ID", "1 to 128 visible ASCII characters")
     if creates and if_match == "*":
@@ -112,8 +110,16 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
         occurred_at=None if body is None else body.occurred_at,
         expected_version=_expected_version(if_match),
         idempotency_key=key,
-        fingerprint=None if key is None else _fingerprint(request, body, if_match or ""),
+        fingerprint=None if key is None else _fingerprint(request, body, (if_match or "").removeprefix("W/")),
     )
+
+
+def _idempotency_key(given: str) -> str:
+    """The key, without double quotes around it."""
+    key = given[1:-1] if len(given) > 2 and given[0] == given[-1] == '"' else given
+    if _KEY.fullmatch(key) is None:
+        raise MalformedHeader("Idempotency-Key", "1 to 255 visible ASCII characters")
+    return key
 
 
 def _expected_version(if_match: str | None) -> int | None:

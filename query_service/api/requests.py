@@ -13,12 +13,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from shared.errors import Malformed
+from shared.http.limits import MAX_HEADER_BYTES
 from shared.read_models.keys import is_index_entry
 
 MAX_WAIT_SECONDS = 30
 
 _WAIT = re.compile(r'\s*wait\s*=\s*(?:"(\d{1,9})"|(\d{1,9}))\s*(?:;.*)?', re.ASCII | re.IGNORECASE)
-_ETAG = re.compile(r'\s*(?:W/)?("[\x21\x23-\x7e]*")\s*(?:,|$)')
+# Without white space in front: `findall` would begin anew at each space of a run, in quadratic time.
+_ETAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e]*")[ \t]*+(?:,|$)')
+_MAX_CURSOR = 200  # characters; ours are shorter
 
 
 @dataclass
@@ -37,6 +40,8 @@ def encode_cursor(entry: str) -> str:
 
 def decode_cursor(cursor: str) -> str:
     """The index entry that the cursor names. Raises `MalformedCursor`."""
+    if len(cursor) > _MAX_CURSOR:
+        raise MalformedCursor
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         entry = base64.b64decode(padded, altchars="-_", validate=True).decode("ascii")
@@ -49,7 +54,7 @@ def decode_cursor(cursor: str) -> str:
 
 def preferred_wait(prefer: str | None) -> int | None:
     """Seconds of `Prefer: wait=<seconds>`, at most 30. None where it cannot be parsed (RFC 7240)."""
-    if prefer is None:
+    if prefer is None or len(prefer) > MAX_HEADER_BYTES:
         return None
     for preference in prefer.split(","):
         if match := _WAIT.fullmatch(preference):
@@ -59,6 +64,8 @@ def preferred_wait(prefer: str | None) -> int | None:
 
 def matches(if_none_match: str, etag: str) -> bool:
     """Whether the client has that version: RFC 9110's weak comparison with a list of entity tags, or `*`."""
+    if len(if_none_match) > MAX_HEADER_BYTES:
+        return False
     return if_none_match.strip() == "*" or etag in _ETAG.findall(if_none_match)
 
 

@@ -274,9 +274,7 @@ class TestExpectedVersion:
         fresh = await orders.client.post(url, json={"tracking_number": "t"}, headers={"If-Match": '"2"'})
         assert fresh.status_code == 200
 
-    @pytest.mark.parametrize(
-        "malformed", ["2", '"2', '"two"', '"-1"', '"02"', 'W/"2"', '"1", "2"', '""', '"99999999999"']
-    )
+    @pytest.mark.parametrize("malformed", ["2", '"2', '"two"', '"-1"', '"02"', '"1", "2"', '""', '"99999999999"'])
     async def test_that_cannot_be_read_is_said_so(self, orders: Orders, malformed: str) -> None:
         past = orders.given(placed(), paid())
         shipment = past.when("POST", "/shipment", {"tracking_number": "t"}, If_Match=malformed)
@@ -307,7 +305,7 @@ class TestExpectedVersionOfANewOrder:
         answer = await orders.client.post("/orders", json=place, headers={"If-Match": '"1"'})
         problem(answer, 409, "order-already-placed")
 
-    @pytest.mark.parametrize("malformed", ["0", "none", 'W/"0"', '"0", "1"'])
+    @pytest.mark.parametrize("malformed", ["0", "none", '"0", "1"'])
     async def test_that_cannot_be_read_is_said_so(self, orders: Orders, malformed: str) -> None:
         answer = await orders.client.post("/orders", json=order_body(), headers={"If-Match": malformed})
         assert problem(answer, 400, "malformed-header")["header"] == "If-Match"
