@@ -59,7 +59,7 @@ def create_group_commit(settings: Settings) -> tuple[SlowCallMonitor, GroupCommi
         return PostgresAppendSession(await connect(settings, "appender"))
 
     monitor = SlowCallMonitor(
-        lambda: connect(settings, "stalls"),
+        lambda: connect(settings, "blockers"),
         settings.long_transaction_seconds,
         patience=min(1.0, settings.append_timeout_seconds / 2),
     )

@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 1.0  # seconds between attempts to connect
 _GROUP_CHARACTERS = 4 * 2**20  # of data and metadata; the request that reaches it is the last of its group
 
 # Refusals that will pass: disk or memory full, cancelled, locked, a standby. Any other refusal is a defect of ours.
-_FOR_NOW = (
+_TRANSIENT = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.LockNotAvailableError,
@@ -285,7 +285,7 @@ class GroupCommit:
             # The whole group: it was rolled back, if it was sent at all, and the session is sound.
             _log.error("append refused", commands=len(group), error=repr(error))
             for pending in group:
-                pending.finish(LogUnavailable() if isinstance(error, _FOR_NOW) else error)
+                pending.finish(LogUnavailable() if isinstance(error, _TRANSIENT) else error)
         else:
             # The server may have committed before the connection was lost; only the log can tell.
             _log.error("append outcome unknown", commands=len(group), error=repr(error))

@@ -16,7 +16,7 @@ import msgspec
 
 from projector.document_cache import DocumentCache
 from projector.folding import Folded, fold_batch
-from projector.parking import MOST_PARKED, fold_on, parked_by, say_parked
+from projector.parking import MOST_PARKED, fold_on, log_parked, parked_by
 from projector.projection import D, Projection
 from projector.routing import Routed, documents_needed, route
 from projector.stores import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, Store
@@ -122,7 +122,7 @@ class Engine(Generic[D]):
             self._guesses_new = False
             folded = await self._apply_page(checkpoint, events, more=more)
         for raised in folded.parked.values():
-            say_parked(self._projection.name, raised)
+            log_parked(self._projection.name, raised)
         if folded.poison is not None:
             PROJECTION_POISON.labels(self._projection.name, "stopped").inc()
             raise folded.poison
@@ -182,8 +182,8 @@ class Engine(Generic[D]):
         """No batch: the very first event cannot be applied. `guess` which documents are new; the store checks it."""
         routed = route(self._projection, events)
         before = await self._before(routed, expected, guess=guess)
-        room = self._most_parked - len(self._parked)
-        folded, changes = await fold_batch(self._projection, routed, before.documents, self._parked, room)
+        may_park = self._most_parked - len(self._parked)
+        folded, changes = await fold_batch(self._projection, routed, before.documents, self._parked, may_park)
         if before.new and (folded.poison or folded.parked):  # perhaps because one is not new
             return await self._fold(expected, events, guess=False)
         failpoint("projection.folded", self._projection.name)
@@ -210,7 +210,7 @@ class Engine(Generic[D]):
             Batch(checkpoint, position, self._hash, outcome.changes, parked, unparked, parked_revision), {}
         )
         if outcome.raised is not None:
-            say_parked(self._projection.name, outcome.raised)
+            log_parked(self._projection.name, outcome.raised)
         else:
             _log.info(
                 "a parked stream is up to date again", projection=self._projection.name, stream_id=poison.stream_id
@@ -270,14 +270,14 @@ class Engine(Generic[D]):
         self._prefetched = None
         self._guesses_new = True
         failpoint("projection.claiming", self._projection.name)
-        standing = await self._claim()
+        claimed = await self._claim()
         failpoint("projection.claimed", self._projection.name)
         self._lease.session.invalidate()
         head = await self._lease.session.read_head()
-        reason = await self._why_rebuild(standing, head)
+        reason = await self._why_rebuild(claimed, head)
         if reason is None:
-            assert standing is not None
-            checkpoint, self._hash = standing
+            assert claimed is not None
+            checkpoint, self._hash = claimed
             parked = await self._store.parked(checkpoint) if checkpoint.parked_revision else []
             self._parked = {poison.document_id: poison for poison in parked}
             _log.info(
@@ -289,7 +289,7 @@ class Engine(Generic[D]):
                 epoch=self._lease.epoch,
             )
             return checkpoint
-        log = _log.info if standing is None else _log.error
+        log = _log.info if claimed is None else _log.error
         log(
             "building the read model from the start",
             projection=self._projection.name,
@@ -310,10 +310,10 @@ class Engine(Generic[D]):
             await self._lease.raise_epoch(above=higher.epoch)
             return await self._store.claim(self._lease.epoch)
 
-    async def _why_rebuild(self, standing: ClaimedCheckpoint | None, head: Head) -> str | None:
-        if standing is None:
+    async def _why_rebuild(self, claimed: ClaimedCheckpoint | None, head: Head) -> str | None:
+        if claimed is None:
             return "there is none"
-        checkpoint = standing.checkpoint
+        checkpoint = claimed.checkpoint
         if checkpoint.log_id != head.log_id:
             return f"it belongs to log {checkpoint.log_id}, this is {head.log_id}"
         if checkpoint.position > head.position:
@@ -321,10 +321,10 @@ class Engine(Generic[D]):
         if checkpoint.position > 0:
             # Each hash covers all that went before, so one comparison tells whether the model's past is this log's.
             last = await self._lease.session.read_one(checkpoint.position)
-            if last.hash != standing.hash:
+            if last.hash != claimed.hash:
                 return f"the log has another past at {checkpoint.position}; it was restored to an older state"
         return None
 
 
-def _refused(projection: str, verdict: ApplyResult) -> None:
-    PROJECTION_REFUSED.labels(projection, verdict).inc()
+def _refused(projection: str, result: ApplyResult) -> None:
+    PROJECTION_REFUSED.labels(projection, result).inc()

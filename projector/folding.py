@@ -40,7 +40,7 @@ async def fold_batch(
     routed: Routed,
     stored: Mapping[str, D],
     parked: Container[str] = (),
-    room: int = 0,
+    may_park: int = 0,
 ) -> tuple[Folded[D], Changes]:
     """`fold`, and what it changes. A document that is folded but cannot be written is its event's fault as well.
 
@@ -50,7 +50,7 @@ async def fold_batch(
     events = routed.events
     for first in range(0, len(events), _SLICE):
         some = Routed(events[first : first + _SLICE])
-        fold(projection, some, stored, parked, room, folded=folded)
+        fold(projection, some, stored, parked, may_park, folded=folded)
         if folded.poison is not None:
             break
         if len(events) > _SLICE:  # else it is over at once, and would only come later
@@ -60,7 +60,7 @@ async def fold_batch(
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - found again below, at the event that caused it
-        folded = fold(projection, routed, stored, parked, room, rendering=True)
+        folded = fold(projection, routed, stored, parked, may_park, rendering=True)
         changed = changes(projection, stored, folded.documents)
     folded.poison = folded.poison or routed.poison
     return folded, changed
@@ -71,7 +71,7 @@ def fold(
     routed: Routed,
     stored: Mapping[str, D],
     parked: Container[str] = (),
-    room: int = 0,
+    may_park: int = 0,
     *,
     rendering: bool = False,
     folded: Folded[D] | None = None,
@@ -79,7 +79,7 @@ def fold(
     """Applies the events to the stored documents, in order; after those of `folded`, where there are any.
 
     Those of `parked` documents wait. An event that cannot be applied to a document parks that document, while there is
-    `room` for so many more; without any the event changes nothing and ends the fold. `rendering` also tries what is
+    `may_park` for so many more; without any the event changes nothing and ends the fold. `rendering` also tries what is
     written of a document, after every event.
     """
     folded = Folded() if folded is None else folded
@@ -102,7 +102,7 @@ def fold(
                 failed.append(PoisonEvent(event, document_id, error))
             else:
                 documents[document_id] = document
-        if failed and len(folded.parked) + len(failed) > room:
+        if failed and len(folded.parked) + len(failed) > may_park:
             folded.poison = failed[0]
             _restore(documents, before)
             break

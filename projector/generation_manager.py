@@ -47,10 +47,10 @@ class GenerationManager:
     Methods raise `Refused`, what `Engine.step` raises, and what is in `UNAVAILABLE`.
     """
 
-    def __init__(self, settings: Settings, projection: Projection[Any], shelf: GenerationStore) -> None:
+    def __init__(self, settings: Settings, projection: Projection[Any], generation_store: GenerationStore) -> None:
         self._settings = settings
         self._projection = projection
-        self._generation_store = shelf
+        self._generation_store = generation_store
 
     async def rebuild(self, report: Report, compare: Callable[[int], Awaitable[Comparison]]) -> int:
         """Builds a generation beside the live one, compares it with the log and switches to it; its number."""

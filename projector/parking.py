@@ -55,7 +55,7 @@ def parked_by(folded: Folded[D], parked: Mapping[str, Poison]) -> dict[str, Pois
     return new
 
 
-def say_parked(projection: str, raised: PoisonEvent) -> None:
+def log_parked(projection: str, raised: PoisonEvent) -> None:
     PROJECTION_POISON.labels(projection, "parked").inc()
     event = raised.event
     _log.error(
@@ -71,7 +71,7 @@ def say_parked(projection: str, raised: PoisonEvent) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RetryResult:
     """What a document changes that was folded on; `parked`: where and why it stops again, None when it does not."""
 
     changes: Changes
@@ -81,7 +81,7 @@ class Outcome:
 
 async def fold_on(
     projection: Projection[D], log: LogSession, poison: Poison, before: D | None, position: int, page: int
-) -> Outcome:
+) -> RetryResult:
     """Folds a parked document on, from the event it stopped before up to that position of the log, by pages."""
     projection = projection.only(poison.document_id)
     stored = {} if before is None else {poison.document_id: before}
@@ -89,12 +89,12 @@ async def fold_on(
     parked: dict[str, Poison] = {}
     raised: PoisonEvent | None = None
     async for events in _pages(log, poison, position, page):
-        folded = fold(projection, route(projection, events), document, parked, room=1, rendering=True)
+        folded = fold(projection, route(projection, events), document, parked, may_park=1, rendering=True)
         document |= folded.documents
         raised = raised or next(iter(folded.parked.values()), None)
         parked |= parked_by(folded, parked)
     written = {} if document == stored else document
-    return Outcome(changes(projection, stored, written), parked.get(poison.document_id), raised)
+    return RetryResult(changes(projection, stored, written), parked.get(poison.document_id), raised)
 
 
 async def _pages(log: LogSession, poison: Poison, position: int, page: int) -> AsyncIterator[list[StoredEvent]]:

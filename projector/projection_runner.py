@@ -44,7 +44,7 @@ class ProjectionRunner:
         self._log = log
         self._on_change = on_change
         self._wanted = settings.partitions_of(projection.name)
-        self._slow_calls = SlowCallMonitor(partial(connect, settings, "stalls"), settings.long_transaction_seconds)
+        self._slow_calls = SlowCallMonitor(partial(connect, settings, "blockers"), settings.long_transaction_seconds)
         self._live: LiveGeneration | None = None
         self._reporters: list[ProgressReporter] = []
         self._reporting: list[asyncio.Task[None]] = []

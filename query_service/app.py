@@ -104,7 +104,7 @@ async def _open_queries(
         stack.push_async_callback(redis.aclose)
         pool = await create_pool(settings, "query", max_size=4)
         stack.callback(pool.terminate)
-        monitor_pool = await create_pool(settings, "stalls", max_size=1)
+        monitor_pool = await create_pool(settings, "blockers", max_size=1)
         stack.callback(monitor_pool.terminate)
         log = LogReader(pool, monitor_pool)
         opened: dict[str, OpenReadModel] = {}
@@ -116,7 +116,7 @@ async def _open_queries(
             gate = ConsistencyGate(stored.signal, log, lags[read_model.name])
             opened[read_model.name] = OpenReadModel(read_model.reader(stored.source), gate, stored.status)
         monitoring = asyncio.create_task(
-            monitor_blockers(lambda: connect(settings, "stalls"), settings.long_transaction_seconds), name="blockers"
+            monitor_blockers(lambda: connect(settings, "blockers"), settings.long_transaction_seconds), name="blockers"
         )
         stack.push_async_callback(cancel, monitoring)
         yield Queries(log, opened, settings.token_wait_seconds, settings.long_transaction_seconds)

@@ -75,8 +75,8 @@ class ProjectionAdmin:
         self.settings = settings
         self.redis = redis
         self.database = database
-        self.shelf: GenerationStore = open_generation_store(registered, redis, database)
-        self.generation_manager = GenerationManager(settings, self.projection, self.shelf)
+        self.generation_store: GenerationStore = open_generation_store(registered, redis, database)
+        self.generation_manager = GenerationManager(settings, self.projection, self.generation_store)
         self.console = Console(highlight=False)
 
     async def rebuild(self) -> None:
@@ -94,7 +94,7 @@ class ProjectionAdmin:
 
     async def verify(self) -> None:
         """Compare the live generation with the log."""
-        generation = (await self.shelf.generations()).live
+        generation = (await self.generation_store.generations()).live
         with progress_bars(self.console) as report:
             comparison = await self.compare(generation, report)
         if comparison.differences:
@@ -117,12 +117,12 @@ class ProjectionAdmin:
 
     async def stores(self, generation: int) -> list[Store]:
         """One for each partition of the generation."""
-        partitions = (await self.shelf.generations()).partitions_of(generation)
-        return [self.shelf.store(generation, partition, partitions) for partition in range(partitions)]
+        partitions = (await self.generation_store.generations()).partitions_of(generation)
+        return [self.generation_store.store(generation, partition, partitions) for partition in range(partitions)]
 
     async def live_stores(self) -> list[Store]:
         """One for each partition of the live generation."""
-        return await self.stores((await self.shelf.generations()).live)
+        return await self.stores((await self.generation_store.generations()).live)
 
     async def compare(self, generation: int, report: Report) -> Comparison:
         """Compare the generation with the log."""
@@ -131,7 +131,9 @@ class ProjectionAdmin:
         if parked := sum([await store.count_parked() for store in stores]):
             self.console.print(f"{parked} documents are parked before an event that could not be applied")
         partitions = len(stores)
-        inspections = [self.shelf.inspection(generation, partition, partitions) for partition in range(partitions)]
+        inspections = [
+            self.generation_store.inspection(generation, partition, partitions) for partition in range(partitions)
+        ]
         return await compare(self.database, self.projection, inspections, report)
 
 

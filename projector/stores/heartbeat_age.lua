@@ -7,8 +7,8 @@ if not at then
   return nil
 end
 local now = redis.call('TIME')
-local silence = now[1] * 1000 + math.floor(now[2] / 1000) - at
-if ARGV[3] ~= '' and silence > tonumber(ARGV[4]) then
+local age = now[1] * 1000 + math.floor(now[2] / 1000) - at
+if ARGV[3] ~= '' and age > tonumber(ARGV[4]) then
   redis.call('HSET', KEYS[1], 'worker', ARGV[1], 'state', ARGV[2], 'reason', ARGV[3], 'poison', '')
 end
-return silence
+return age

@@ -37,7 +37,7 @@ class Gate:
         self.groups: list[list[AppendRequest]] = []
         self._next: asyncio.Queue[Exception | None] = asyncio.Queue()
 
-    def let_go(self, groups: int = 1) -> None:
+    def release(self, groups: int = 1) -> None:
         for _ in range(groups):
             self._next.put_nowait(None)
 
@@ -93,7 +93,7 @@ async def process() -> AsyncIterator[Process]:
 
     async with handling(store, open_session) as handler:
         yield Process(store, handler, gate)
-        gate.let_go(100)
+        gate.release(100)
 
 
 async def test_commands_on_one_stream_share_a_group(process: Process) -> None:
@@ -101,7 +101,7 @@ async def test_commands_on_one_stream_share_a_group(process: Process) -> None:
     await process.appends(1)
     others = [process.start(Put("a", amount)) for amount in (2, 3, 4)]
     await process.queued()
-    process.gate.let_go(2)
+    process.gate.release(2)
     assert [result.version for result in await asyncio.gather(first, *others)] == [1, 2, 3, 4]
     assert [len(group) for group in process.gate.groups] == [1, 3]
     assert await process.changes("a") == [1, 2, 3, 4]
@@ -113,7 +113,7 @@ async def test_what_was_decided_on_a_failed_command_is_decided_again(process: Pr
     others = [process.start(Put("a", 2)), process.start(Take("a", 1))]
     await process.queued()
     process.gate.fail()
-    process.gate.let_go(2)
+    process.gate.release(2)
     with pytest.raises(AppendOutcomeUnknown):
         await first
     await asyncio.gather(*others)
@@ -126,7 +126,7 @@ async def test_no_command_is_accepted_on_a_state_that_never_came_about(process: 
     withdrawal = process.start(Take("a", 5))
     await process.queued()
     process.gate.fail()
-    process.gate.let_go(1)
+    process.gate.release(1)
     with pytest.raises(AppendOutcomeUnknown):
         await deposit
     with pytest.raises(TooLittle):
@@ -146,7 +146,7 @@ async def test_a_version_that_another_process_makes_does_not_stand_for_the_state
     )
     await process.store.append_group([AppendRequest([rival], uuid7())])
     process.gate.fail()
-    process.gate.let_go(2)
+    process.gate.release(2)
     with pytest.raises(AppendOutcomeUnknown):
         await deposit
     with pytest.raises(TooLittle) as refusal:
@@ -158,12 +158,12 @@ async def test_a_version_that_another_process_makes_does_not_stand_for_the_state
 async def test_no_command_is_refused_on_a_state_that_never_came_about(process: Process) -> None:
     deposit = process.start(Put("a", 5))
     await process.appends(1)
-    process.gate.let_go()
+    process.gate.release()
     await deposit
     lost, wanted = process.start(Take("a", 5)), process.start(Take("a", 3))
     await process.appends(2)
     process.gate.fail()
-    process.gate.let_go()
+    process.gate.release()
     with pytest.raises(AppendOutcomeUnknown):
         await lost
     await wanted
@@ -172,7 +172,7 @@ async def test_no_command_is_refused_on_a_state_that_never_came_about(process: P
 
 async def test_a_refusal_on_a_state_that_came_about_stays(process: Process) -> None:
     tasks = [process.start(Put("a", 5)), process.start(Take("a", 5)), process.start(Take("a", 1))]
-    process.gate.let_go(2)
+    process.gate.release(2)
     await asyncio.gather(*tasks[:2])
     with pytest.raises(TooLittle) as refusal:
         await tasks[2]
@@ -187,7 +187,7 @@ async def test_a_command_that_comes_again_while_the_first_is_on_its_way_is_answe
     await process.appends(1)
     again, other = process.start(Put("a", 5), **same), process.start(Put("a", 1))
     misused = process.start(Put("a", 7), **{**same, "fingerprint": b"other"})
-    process.gate.let_go(20)
+    process.gate.release(20)
     assert (await again)[1:] == (await first)[1:]
     assert (await other).version == 2
     with pytest.raises(KeyReused):
@@ -199,7 +199,7 @@ async def test_a_command_that_would_be_refused_the_second_time_is_answered_as_th
     same = {"idempotency_key": "k", "fingerprint": b"same"}
     deposit = process.start(Put("a", 5))
     first, again = process.start(Take("a", 5), **same), process.start(Take("a", 5), **same)
-    process.gate.let_go(20)
+    process.gate.release(20)
     await deposit
     assert (await again)[1:] == (await first)[1:]
     assert await process.changes("a") == [5, -5]
@@ -211,7 +211,7 @@ async def test_a_client_that_goes_away_takes_only_its_own_command_with_it(proces
     gone, other = process.start(Put("a", 2)), process.start(Put("a", 4))
     await process.queued()
     gone.cancel()
-    process.gate.let_go(20)
+    process.gate.release(20)
     await asyncio.gather(first, other)
     assert await process.changes("a") == [1, 4]
 
@@ -223,7 +223,7 @@ async def test_a_command_over_several_streams_is_appended_to_all_of_them_or_to_n
         process.start(Take("b", 1)),
         process.start(Move("b", "a", 9)),
     ]
-    process.gate.let_go(20)
+    process.gate.release(20)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [AppendResult, AppendResult, AppendResult, TooLittle]
     assert (await process.changes("a"), await process.changes("b")) == ([5, -3], [3, -1])
@@ -236,7 +236,7 @@ async def test_commands_on_their_way_are_bounded(process: Process, monkeypatch: 
     monkeypatch.setattr(module, "MAX_AHEAD", 3)
     tasks = [process.start(Put("a", amount)) for amount in range(1, 11)]
     await process.appends(1)
-    process.gate.let_go(10)
+    process.gate.release(10)
     await asyncio.gather(*tasks)
     assert await process.changes("a") == list(range(1, 11))
     assert max(len(group) for group in process.gate.groups) <= 3

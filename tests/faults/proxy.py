@@ -1,4 +1,4 @@
-"""A wire between our processes and a server, that can be cut, or go dead without a word in one direction or both."""
+"""A proxy between our processes and a server, that can be cut, or go dead without a word in one direction or both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Line:
         self.server.transport.abort()
 
 
-class Wire:
+class FaultProxy:
     """Listens on 127.0.0.1:`port` and passes everything on, both ways, to 127.0.0.1:`target`."""
 
     def __init__(self, target: int) -> None:

@@ -3,7 +3,7 @@
 A half-open connection is the worst: it takes what it is given and nobody says that it is gone. Every request is still
 answered in bounded time and honestly, and when the network is back everything goes on without a restart.
 
-Each process has a wire of its own to each server. Those broken together are of pairs that do not hide each other: what
+Each process has a proxy of its own to each server. Those broken together are of pairs that do not hide each other: what
 each does shows in other answers.
 """
 
@@ -20,57 +20,57 @@ import httpx
 import pytest
 
 from tests.acknowledgements import Acknowledgement
-from tests.faults.proxy import Wire
+from tests.faults.proxy import FaultProxy
 from tests.faults.shop import Process, Servers, Shop, at_port, codes, port_of, until_more
 from tests.running import eventually
 
-Fault = Callable[[Wire], Awaitable[None]]
+Fault = Callable[[FaultProxy], Awaitable[None]]
 
 LONGEST_SECONDS = 12.0  # for any answer, whatever is gone
 NOTICED_SECONDS = 20.0  # by a projector, and by whoever takes over from it
 RECOVERY_SECONDS = 30.0
 
 
-async def refused(wire: Wire) -> None:
-    await wire.refuse()
+async def refused(proxy: FaultProxy) -> None:
+    await proxy.refuse()
 
 
-async def requests_lost(wire: Wire) -> None:
-    wire.lose(requests=True, answers=False)
+async def requests_lost(proxy: FaultProxy) -> None:
+    proxy.lose(requests=True, answers=False)
 
 
-async def answers_lost(wire: Wire) -> None:
-    wire.lose(requests=False, answers=True)
+async def answers_lost(proxy: FaultProxy) -> None:
+    proxy.lose(requests=False, answers=True)
 
 
-async def both_lost(wire: Wire) -> None:
-    wire.lose(requests=True, answers=True)
+async def both_lost(proxy: FaultProxy) -> None:
+    proxy.lose(requests=True, answers=True)
 
 
 FAULTS: list[Fault] = [refused, requests_lost, answers_lost, both_lost]
 
 
-class Wires(NamedTuple):
+class Proxies(NamedTuple):
     """What each kind of process has to PostgreSQL, and what those have to Redis that use it."""
 
-    command_postgres: Wire
-    query_postgres: Wire
-    projector_postgres: Wire
-    query_redis: Wire
-    projector_redis: Wire
+    command_postgres: FaultProxy
+    query_postgres: FaultProxy
+    projector_postgres: FaultProxy
+    query_redis: FaultProxy
+    projector_redis: FaultProxy
 
 
 @pytest.fixture
-async def wires(servers: Servers) -> AsyncIterator[Wires]:
+async def proxies(servers: Servers) -> AsyncIterator[Proxies]:
     postgres, redis = port_of(servers.database_url), port_of(servers.redis_url)
     async with AsyncExitStack() as stack:
         targets = [postgres, postgres, postgres, redis, redis]
-        yield Wires(*[await stack.enter_async_context(Wire(target)) for target in targets])
+        yield Proxies(*[await stack.enter_async_context(FaultProxy(target)) for target in targets])
 
 
 @pytest.fixture
-async def shop(tmp_path: Path, servers: Servers, wires: Wires) -> AsyncIterator[Shop]:
-    def through(postgres: Wire, redis: Wire | None = None) -> Servers:
+async def shop(tmp_path: Path, servers: Servers, proxies: Proxies) -> AsyncIterator[Shop]:
+    def through(postgres: FaultProxy, redis: FaultProxy | None = None) -> Servers:
         return Servers(
             at_port(servers.database_url, postgres.port),
             servers.redis_url if redis is None else at_port(servers.redis_url, redis.port),
@@ -80,9 +80,9 @@ async def shop(tmp_path: Path, servers: Servers, wires: Wires) -> AsyncIterator[
         tmp_path,
         servers,
         {
-            "command": through(wires.command_postgres),
-            "query": through(wires.query_postgres, wires.query_redis),
-            "projector": through(wires.projector_postgres, wires.projector_redis),
+            "command": through(proxies.command_postgres),
+            "query": through(proxies.query_postgres, proxies.query_redis),
+            "projector": through(proxies.projector_postgres, proxies.projector_redis),
         },
     )
     await shop.start()
@@ -154,32 +154,32 @@ async def recovered(shop: Shop, acknowledged: list[Acknowledgement]) -> None:
 )
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_any_pair_out_of_reach_is_said_in_time_and_recovered_from_without_a_restart(
-    fault: Fault, shop: Shop, wires: Wires
+    fault: Fault, shop: Shop, proxies: Proxies
 ) -> None:
     customers = shop.customers()
     async with customers.ordering(2):
         await until_more(customers.acknowledged)
         await shop.assert_has_reached(customers.acknowledged[0])
         another = shop.process("projector")
-        await _break_query_postgres_and_projector_postgres(fault, shop, wires, customers.acknowledged, another)
+        await _break_query_postgres_and_projector_postgres(fault, shop, proxies, customers.acknowledged, another)
         await recovered(shop, customers.acknowledged)
         assert customers.asked_again == 0, "commands depend on no other's connections"
         await asyncio.to_thread(another.stop)
         await recovered(shop, customers.acknowledged)
         known = customers.acknowledged[0]["aggregate_id"]
-        await _break_command_postgres_query_redis_and_projector_redis(fault, shop, wires, known)
+        await _break_command_postgres_query_redis_and_projector_redis(fault, shop, proxies, known)
         await recovered(shop, customers.acknowledged)
     assert customers.asked_again > 0
     await shop.assert_all_is_well(customers.acknowledged)
 
 
 async def _break_query_postgres_and_projector_postgres(
-    fault: Fault, shop: Shop, wires: Wires, acknowledged: list[Acknowledgement], another: Process
+    fault: Fault, shop: Shop, proxies: Proxies, acknowledged: list[Acknowledgement], another: Process
 ) -> None:
     """Another projector takes over from the one that is cut off."""
-    broken = (wires.query_postgres, wires.projector_postgres)
-    for wire in broken:
-        await fault(wire)
+    broken = (proxies.query_postgres, proxies.projector_postgres)
+    for proxy in broken:
+        await fault(proxy)
     await shop.start(another)
     known, newest = acknowledged[0]["aggregate_id"], int(acknowledged[-1]["position"])
     for number in range(2, 4):
@@ -195,16 +195,16 @@ async def _break_query_postgres_and_projector_postgres(
     await eventually(another_has_taken_over, NOTICED_SECONDS)
     await eventually(lambda: _is_not_ready(shop), NOTICED_SECONDS)
     await shop.assert_has_reached(acknowledged[-1])
-    for wire in broken:
-        await wire.heal()
+    for proxy in broken:
+        await proxy.heal()
 
 
 async def _break_command_postgres_query_redis_and_projector_redis(
-    fault: Fault, shop: Shop, wires: Wires, known: str
+    fault: Fault, shop: Shop, proxies: Proxies, known: str
 ) -> None:
-    broken = (wires.command_postgres, wires.query_redis, wires.projector_redis)
-    for wire in broken:
-        await fault(wire)
+    broken = (proxies.command_postgres, proxies.query_redis, proxies.projector_redis)
+    for proxy in broken:
+        await fault(proxy)
     await eventually(lambda: _is_not_remembered(shop, known))
     for number in range(2):
         answers = await ask(shop, known, number)
@@ -213,8 +213,8 @@ async def _break_command_postgres_query_redis_and_projector_redis(
         assert codes([*answers.from_log, answers.report]) == {(200, "")}, "what is in PostgreSQL is read from there"
         assert codes([answers.query_ready]) == {(503, "not-ready")}
     await eventually(lambda: _is_not_ready(shop), NOTICED_SECONDS)
-    for wire in broken:
-        await wire.heal()
+    for proxy in broken:
+        await proxy.heal()
 
 
 async def _is_not_remembered(shop: Shop, known: str) -> bool:
@@ -231,12 +231,12 @@ async def _is_not_ready(shop: Shop) -> bool:
 
 
 @pytest.mark.promise("failures", "Connections that are reset again and again lose and double nothing")
-async def test_connections_that_are_reset_again_and_again_lose_and_double_nothing(shop: Shop, wires: Wires) -> None:
+async def test_connections_that_are_reset_again_and_again_lose_and_double_nothing(shop: Shop, proxies: Proxies) -> None:
     customers = shop.customers()
     async with customers.ordering(4):
         for _ in range(20):
             await until_more(customers.acknowledged, 10)
-            for wire in wires:
-                wire.cut()
+            for proxy in proxies:
+                proxy.cut()
         await recovered(shop, customers.acknowledged)
     await shop.assert_all_is_well(customers.acknowledged)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.proxy import Wire
+from tests.faults.proxy import FaultProxy
 from tests.faults.shop import Servers, Shop, at_port, port_of, projects_only, until_more
 from tests.running import eventually
 
@@ -22,23 +22,23 @@ MOMENTS = [
 
 
 @pytest.fixture
-async def wire(servers: Servers) -> AsyncIterator[Wire]:
-    async with Wire(port_of(servers.database_url)) as wire:
-        yield wire
+async def proxy(servers: Servers) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(port_of(servers.database_url)) as proxy:
+        yield proxy
 
 
 @pytest.mark.promise("projectors", "A paused projector changes nothing when it resumes after another took over")
 @pytest.mark.parametrize(("failpoint", "statement"), MOMENTS, ids=["applying", "wiping and reading"])
 async def test_a_projector_paused_in_a_batch_changes_nothing_when_it_comes_back(
-    failpoint: str, statement: bytes, shop: Shop, wire: Wire
+    failpoint: str, statement: bytes, shop: Shop, proxy: FaultProxy
 ) -> None:
     await shop.start(shop.command)
-    through = Servers(at_port(shop.servers.database_url, wire.port), shop.servers.redis_url)
+    through = Servers(at_port(shop.servers.database_url, proxy.port), shop.servers.redis_url)
     paused = [
         shop.process("projector", FAILPOINTS=f"{projects_only('orders')};{failpoint}"),
         shop.process("projector", through=through, FAILPOINTS=projects_only("revenue_by_day")),
     ]
-    wire.before(statement, paused[1].pause)
+    proxy.before(statement, paused[1].pause)
     customers = shop.customers()
     async with customers.ordering(1):
         await until_more(customers.acknowledged, 20)

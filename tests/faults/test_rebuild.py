@@ -207,17 +207,17 @@ async def test_what_differs_from_the_log_is_not_switched_to(
 
     await recorder.record("42", placed())
     projector = settings_of(settings, "orders_projector")
-    shelf = RedisGenerationStore(redis, "orders", code=1)
-    generation_manager = GenerationManager(projector, replace(ORDERS, apply=miscounting), shelf)
+    generation_store = RedisGenerationStore(redis, "orders", code=1)
+    generation_manager = GenerationManager(projector, replace(ORDERS, apply=miscounting), generation_store)
 
     async def compare(generation: int) -> Comparison:
         assert generation == 2
-        return await compare_with_log(recorder.connection, ORDERS, [shelf.inspection(generation)])
+        return await compare_with_log(recorder.connection, ORDERS, [generation_store.inspection(generation)])
 
     with pytest.raises(Differs, match="document 42"):
         await generation_manager.rebuild(lambda *_: None, compare)
 
-    assert (await shelf.generations()).live == 1
+    assert (await generation_store.generations()).live == 1
     assert await generation_manager.drop() == [2]
     assert [key async for key in redis.scan_iter(match="{orders.0}.2:*")] == []
 
@@ -245,9 +245,9 @@ async def test_a_live_generation_that_never_stands_still_is_switched_from(
     async def compare(_: int) -> Comparison:
         return Comparison()
 
-    shelf = MovingGenerationStore(redis, "orders", code=1)
+    generation_store = MovingGenerationStore(redis, "orders", code=1)
     async with asyncio.timeout(10):
-        assert await GenerationManager(projector, ORDERS, shelf).rebuild(lambda *_: None, compare) == 2
+        assert await GenerationManager(projector, ORDERS, generation_store).rebuild(lambda *_: None, compare) == 2
     await assert_equal_to_the_log(servers)
 
 

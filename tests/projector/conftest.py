@@ -30,7 +30,9 @@ async def pool(projector_settings: Settings) -> AsyncIterator[asyncpg.Pool[async
 
 
 @pytest.fixture(params=["redis", "postgresql"])
-async def shelf(request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis: Redis) -> GenerationStore:
+async def generation_store(
+    request: pytest.FixtureRequest, pool: asyncpg.Pool[asyncpg.Record], redis: Redis
+) -> GenerationStore:
     """Of each place where read models are kept."""
     if request.param == "redis":
         return RedisGenerationStore(redis, "orders", code=1)

@@ -33,7 +33,14 @@ from shared.settings import OnPoison, Settings
 from tests.orders import paid, placed, shipped
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import later, placings, stored
-from tests.projector.places import NOTHING, BrokenOff, Place, PostgresPlace, RedisPlace, listed
+from tests.projector.inspected_stores import (
+    NOTHING,
+    ConnectionCut,
+    InspectedPostgres,
+    InspectedRedis,
+    InspectedStore,
+    listed,
+)
 
 T = TypeVar("T")
 
@@ -68,7 +75,7 @@ class OverlappingLease(Lease):
 
     async def raise_epoch(self, above: int) -> None:
         if self is not self._machine.lease:
-            raise BrokenOff  # a lease that is over has no connection
+            raise ConnectionCut  # a lease that is over has no connection
         await super().raise_epoch(above)
 
 
@@ -76,9 +83,9 @@ class Parking(RuleBasedStateMachine):
     """Engines on a real log and a real store. Events are poisoned and mended, engines crash and overlap, the store is
     emptied and replaced by older copies."""
 
-    def __init__(self, do: Do, log: FreshLog, place: Place, sessions: list[LogSession]) -> None:
+    def __init__(self, do: Do, log: FreshLog, inspected: InspectedStore, sessions: list[LogSession]) -> None:
         super().__init__()
-        self.do, self.log, self.place, self.sessions = do, log, place, sessions
+        self.do, self.log, self.inspected, self.sessions = do, log, inspected, sessions
         self.poisoned: set[int] = set()
         self.ever_poisoned: set[int] = set()
         self.turns = 0
@@ -86,17 +93,17 @@ class Parking(RuleBasedStateMachine):
         self.lease: Lease | None = None  # of the last engine
         self.engines: list[Engine[Any]] = []
         self.copies = [NOTHING]
-        self.projection: Projection[Any] = replace(place.projection, apply=self.apply)
+        self.projection: Projection[Any] = replace(inspected.projection, apply=self.apply)
 
     def apply(self, order_id: str, document: Any, recorded: RecordedEvent[Any]) -> Any:
         if recorded.position in self.poisoned:
             raise ValueError(f"indigestible: {recorded.position}")
-        return self.place.projection.apply(order_id, document, recorded)
+        return self.inspected.projection.apply(order_id, document, recorded)
 
     @initialize(on_poison=st.sampled_from(["park", "park", "stop"]))
     def begin(self, on_poison: OnPoison) -> None:
         self.do(self.log.begin())
-        self.do(self.place.put_back(NOTHING))
+        self.do(self.inspected.put_back(NOTHING))
         self.start(on_poison, 3)
 
     def start(self, on_poison: OnPoison, batch_size: int) -> None:
@@ -106,7 +113,7 @@ class Parking(RuleBasedStateMachine):
         held = self.do(try_acquire(self.sessions[number], f"the lease of session {number}"))
         assert held is not None
         self.lease = OverlappingLease(held, self)
-        engine = Engine(self.projection, self.place.store, self.lease, batch_size, on_poison)
+        engine = Engine(self.projection, self.inspected.store, self.lease, batch_size, on_poison)
         self.engines = [*self.engines[1 - MOST_ENGINES :], engine]
 
     @rule(what=st.sampled_from(["append"] * 3 + ["step"] * 4 + ["retry"] + ["disturb"] * 2), data=st.data())
@@ -138,14 +145,14 @@ class Parking(RuleBasedStateMachine):
         try:
             with armed(f"projection.{self.breaks_off}", self.break_off) if self.breaks_off else nullcontext():
                 self.do(engine.step(retry))
-        except (PoisonEvent, BrokenOff):
+        except (PoisonEvent, ConnectionCut):
             pass
         except Fenced:
             assert engine is not self.engines[-1]
 
     def break_off(self) -> None:
         self.breaks_off = None
-        raise BrokenOff
+        raise ConnectionCut
 
     def mend_and_retry(self, data: st.DataObject, asked: str) -> None:
         if self.poisoned:
@@ -159,13 +166,13 @@ class Parking(RuleBasedStateMachine):
             case "applying" | "applied":
                 self.breaks_off = what
             case "copy":
-                self.copies = [*self.copies[-1:], self.do(self.place.copy())]
+                self.copies = [*self.copies[-1:], self.do(self.inspected.copy())]
             case "older copy":
-                self.do(self.place.put_back(self.copies[number % len(self.copies)]))
+                self.do(self.inspected.put_back(self.copies[number % len(self.copies)]))
 
     @invariant()
     def every_stream_is_the_fold_of_its_events_before_its_poison(self) -> None:
-        store = self.place.store
+        store = self.inspected.store
         checkpoint = self.do(store.checkpoint())
         position = 0 if checkpoint is None else checkpoint.position
         found = {} if checkpoint is None else self.do(store.load(checkpoint, [*"abc"]))
@@ -177,10 +184,10 @@ class Parking(RuleBasedStateMachine):
                 assert parked.position in self.ever_poisoned
                 assert parked.waiting == sum(event.position > parked.position for event in events)
                 events = [event for event in events if event.position < parked.position]
-            document = folded(self.place.projection, events)
+            document = folded(self.inspected.projection, events)
             assert found.get(order_id) == (document and msgspec.json.encode(document))
-            entries += self.place.projection.entries(document) if document else ()
-        assert self.do(self.place.listed()) == listed(entries)
+            entries += self.inspected.projection.entries(document) if document else ()
+        assert self.do(self.inspected.listed()) == listed(entries)
         assert self.do(store.count_parked()) == len(every_parked) <= MOST_PARKED
 
     def teardown(self) -> None:
@@ -190,10 +197,10 @@ class Parking(RuleBasedStateMachine):
         self.start("stop", 3)
         while self.do(self.engines[-1].step({EVERYTHING})):
             pass
-        checkpoint = self.do(self.place.store.checkpoint())
+        checkpoint = self.do(self.inspected.store.checkpoint())
         assert checkpoint is not None
         assert checkpoint.position == len(self.log.events)
-        assert self.do(self.place.store.parked(checkpoint)) == []
+        assert self.do(self.inspected.store.parked(checkpoint)) == []
         self.every_stream_is_the_fold_of_its_events_before_its_poison()
 
 
@@ -211,13 +218,13 @@ async def sessions(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIt
 
 
 @pytest.fixture(params=["redis", "postgresql"])
-async def place(
+async def inspected(
     request: pytest.FixtureRequest,
     redis: Redis,
     pool: asyncpg.Pool[asyncpg.Record],
     connection: asyncpg.Connection[asyncpg.Record],
-) -> Place:
-    return RedisPlace(redis) if request.param == "redis" else PostgresPlace(pool, connection)
+) -> InspectedStore:
+    return InspectedRedis(redis) if request.param == "redis" else InspectedPostgres(pool, connection)
 
 
 @pytest.mark.promise(
@@ -225,11 +232,11 @@ async def place(
 )
 @pytest.mark.timeout(400)  # a failure is worth the time it takes to shrink
 def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_parked(
-    do: Do, fresh_log: FreshLog, place: Place, sessions: list[LogSession], monkeypatch: pytest.MonkeyPatch
+    do: Do, fresh_log: FreshLog, inspected: InspectedStore, sessions: list[LogSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "MOST_PARKED", MOST_PARKED)
     run_state_machine_as_test(
-        lambda: Parking(do, fresh_log, place, sessions),  # type: ignore[arg-type]  # any factory will do
+        lambda: Parking(do, fresh_log, inspected, sessions),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
             max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
@@ -254,7 +261,7 @@ def log() -> list[StoredEvent]:
 
 
 def test_a_parked_stream_does_not_hold_up_the_others(log: list[StoredEvent]) -> None:
-    result = fold(raising(3), route(ORDERS, log), {}, room=1)
+    result = fold(raising(3), route(ORDERS, log), {}, may_park=1)
 
     assert result.poison is None
     assert result.events == len(log)
@@ -264,7 +271,7 @@ def test_a_parked_stream_does_not_hold_up_the_others(log: list[StoredEvent]) -> 
 
 
 def test_without_room_the_fold_stops_before_the_event(log: list[StoredEvent]) -> None:
-    result = fold(raising(3, 4), route(ORDERS, log), {}, room=1)
+    result = fold(raising(3, 4), route(ORDERS, log), {}, may_park=1)
 
     assert result.poison is not None
     assert result.poison.event.position == 4
@@ -277,7 +284,7 @@ async def test_an_event_that_makes_a_document_that_cannot_be_written_is_poison_a
             raise ValueError("nowhere to list it")
         return ORDERS.entries(document)
 
-    result, changes = await fold_batch(replace(ORDERS, entries=entries), route(ORDERS, log), {}, room=1)
+    result, changes = await fold_batch(replace(ORDERS, entries=entries), route(ORDERS, log), {}, may_park=1)
 
     assert result.parked["a"].event.position == 3
     assert {name: fields["version"] for name, fields in changes.documents.items()} == {"a": "1", "b": "3"}
@@ -288,7 +295,7 @@ def test_a_want_of_memory_is_no_poison(log: list[StoredEvent]) -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        fold(replace(ORDERS, apply=apply), route(ORDERS, log), {}, room=1)
+        fold(replace(ORDERS, apply=apply), route(ORDERS, log), {}, may_park=1)
 
 
 def test_what_is_kept_of_an_error_is_bounded_and_can_be_written() -> None:

@@ -28,16 +28,16 @@ from shared.read_models.keys import Generations, lease_name
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import logs
-from tests.projector.places import NOTHING, PostgresPlace, RedisPlace
+from tests.projector.inspected_stores import NOTHING, InspectedPostgres, InspectedRedis
 
 LOG = UUID(int=1)
 
 
 @pytest.fixture
-def places(
+def inspected_stores(
     redis: Redis, pool: asyncpg.Pool[asyncpg.Record], connection: asyncpg.Connection[asyncpg.Record]
-) -> tuple[RedisPlace, PostgresPlace]:
-    return RedisPlace(redis), PostgresPlace(pool, connection)
+) -> tuple[InspectedRedis, InspectedPostgres]:
+    return InspectedRedis(redis), InspectedPostgres(pool, connection)
 
 
 @pytest.mark.promise("read-models", "Partitions folded in any order are together the fold of the log")
@@ -50,22 +50,22 @@ async def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(
     data: st.DataObject,
     fresh_log: FreshLog,
     session: LogSession,
-    places: tuple[RedisPlace, PostgresPlace],
-    shelf: GenerationStore,
+    inspected_stores: tuple[InspectedRedis, InspectedPostgres],
+    generation_store: GenerationStore,
     database_url: str,
     redis_url: str,
 ) -> None:
     await fresh_log.begin()
-    for place in places:
-        await place.put_back(NOTHING)
-    assert (await shelf.initialise(partitions)).partitions_of(1) == partitions
-    projection: Projection[Any] = ORDERS if isinstance(shelf, RedisGenerationStore) else REVENUE_BY_DAY
+    for inspected in inspected_stores:
+        await inspected.put_back(NOTHING)
+    assert (await generation_store.initialise(partitions)).partitions_of(1) == partitions
+    projection: Projection[Any] = ORDERS if isinstance(generation_store, RedisGenerationStore) else REVENUE_BY_DAY
     engines: list[Engine[Any]] = []
     for number in range(partitions):
         held = await try_acquire(session, lease_name(projection.name, 1, number))
         assert held is not None
         engines.append(
-            Engine(projection.part(number, partitions), shelf.store(1, number, partitions), held, batch_size)
+            Engine(projection.part(number, partitions), generation_store.store(1, number, partitions), held, batch_size)
         )
 
     for event in events:
@@ -93,102 +93,102 @@ async def position_of(store: Store) -> int | None:
     return None if checkpoint is None else checkpoint.position
 
 
-async def test_the_first_generation_has_the_number_that_was_set(shelf: GenerationStore) -> None:
-    assert (await shelf.initialise(4)).partitions_of(1) == 4
-    assert (await shelf.initialise(8)).partitions_of(1) == 4, "whoever was first has said it"
-    assert (await shelf.generations()).partitions_of(1) == 4
+async def test_the_first_generation_has_the_number_that_was_set(generation_store: GenerationStore) -> None:
+    assert (await generation_store.initialise(4)).partitions_of(1) == 4
+    assert (await generation_store.initialise(8)).partitions_of(1) == 4, "whoever was first has said it"
+    assert (await generation_store.generations()).partitions_of(1) == 4
 
 
-async def test_a_read_model_that_is_there_keeps_its_number(shelf: GenerationStore) -> None:
-    await begin(shelf.store(1), 3)
+async def test_a_read_model_that_is_there_keeps_its_number(generation_store: GenerationStore) -> None:
+    await begin(generation_store.store(1), 3)
 
-    assert await shelf.initialise(4) == Generations()
+    assert await generation_store.initialise(4) == Generations()
 
 
-async def test_a_generation_has_the_number_it_was_begun_with(shelf: GenerationStore) -> None:
-    assert [await shelf.begin(4), await shelf.begin(2)] == [2, 2]
+async def test_a_generation_has_the_number_it_was_begun_with(generation_store: GenerationStore) -> None:
+    assert [await generation_store.begin(4), await generation_store.begin(2)] == [2, 2]
 
-    generations = await shelf.generations()
+    generations = await generation_store.generations()
 
     assert [generations.partitions_of(number) for number in (1, 2, 3)] == [1, 4, 1]
 
 
-async def test_partitions_have_documents_and_checkpoints_of_their_own(shelf: GenerationStore) -> None:
+async def test_partitions_have_documents_and_checkpoints_of_their_own(generation_store: GenerationStore) -> None:
     for partition, position in ((0, 3), (1, 5)):
-        await begin(shelf.store(await shelf.begin(2), partition, 2), position, f"of-{partition}")
+        await begin(generation_store.store(await generation_store.begin(2), partition, 2), position, f"of-{partition}")
 
     for partition, position in ((0, 3), (1, 5)):
-        store = shelf.store(2, partition, 2)
+        store = generation_store.store(2, partition, 2)
         checkpoint = await store.checkpoint()
         assert checkpoint is not None
         assert checkpoint.position == position
         assert (await store.load(checkpoint, ["of-0", "of-1"])).keys() == {f"of-{partition}"}
 
 
-async def test_nothing_is_switched_to_while_any_partition_shows_less(shelf: GenerationStore) -> None:
-    await begin(shelf.store(1), 5)
-    await shelf.begin(2)
-    await begin(shelf.store(2, 0, 2), 5)
-    assert not await shelf.switch(1, 2), "a partition is not there"
-    await begin(shelf.store(2, 1, 2), 4)
-    assert not await shelf.switch(1, 2), "a partition is behind"
-    assert (await shelf.generations()).live == 1
+async def test_nothing_is_switched_to_while_any_partition_shows_less(generation_store: GenerationStore) -> None:
+    await begin(generation_store.store(1), 5)
+    await generation_store.begin(2)
+    await begin(generation_store.store(2, 0, 2), 5)
+    assert not await generation_store.switch(1, 2), "a partition is not there"
+    await begin(generation_store.store(2, 1, 2), 4)
+    assert not await generation_store.switch(1, 2), "a partition is behind"
+    assert (await generation_store.generations()).live == 1
 
-    store = shelf.store(2, 1, 2)
+    store = generation_store.store(2, 1, 2)
     checkpoint = await store.checkpoint()
     assert checkpoint is not None
     await store.apply(Batch(checkpoint, 5, bytes(32), Changes({}, {}, {})), epoch=1)
 
-    assert await shelf.switch(1, 2)
-    assert await shelf.switch(2, 1), "and back"
+    assert await generation_store.switch(1, 2)
+    assert await generation_store.switch(2, 1), "and back"
 
 
 async def test_a_live_generation_that_never_stands_still_is_followed_to_where_it_was_seen(
-    shelf: GenerationStore,
+    generation_store: GenerationStore,
 ) -> None:
-    await begin(shelf.store(1), 5)
-    await shelf.begin(2)
+    await begin(generation_store.store(1), 5)
+    await generation_store.begin(2)
     for partition in range(2):
-        await begin(shelf.store(2, partition, 2), 5)
-    seen = await shelf.checkpoints(1)
-    live = shelf.store(1)
+        await begin(generation_store.store(2, partition, 2), 5)
+    seen = await generation_store.checkpoints(1)
+    live = generation_store.store(1)
     checkpoint = await live.checkpoint()
     assert checkpoint is not None
     await live.apply(Batch(checkpoint, 6, bytes(32), Changes({}, {}, {})), epoch=1)
 
-    assert not await shelf.switch(1, 2)
-    assert await shelf.switch(1, 2, seen) == bool(seen), (
+    assert not await generation_store.switch(1, 2)
+    assert await generation_store.switch(1, 2, seen) == bool(seen), (
         "where looking and switching are one step, it has to be no older"
     )
 
 
-async def test_what_is_dropped_is_gone_in_every_partition(shelf: GenerationStore) -> None:
-    await begin(shelf.store(1), 3)
-    await shelf.begin(3)
+async def test_what_is_dropped_is_gone_in_every_partition(generation_store: GenerationStore) -> None:
+    await begin(generation_store.store(1), 3)
+    await generation_store.begin(3)
     for partition in range(3):
-        await begin(shelf.store(2, partition, 3), 3)
+        await begin(generation_store.store(2, partition, 3), 3)
 
-    assert await shelf.drop(2)
+    assert await generation_store.drop(2)
 
-    assert [await position_of(shelf.store(2, partition, 3)) for partition in range(3)] == [None] * 3
-    assert await shelf.generations() == Generations()
-    assert await position_of(shelf.store(1)) == 3
+    assert [await position_of(generation_store.store(2, partition, 3)) for partition in range(3)] == [None] * 3
+    assert await generation_store.generations() == Generations()
+    assert await position_of(generation_store.store(1)) == 3
 
 
 async def test_what_was_one_of_another_number_of_partitions_is_begun_anew(redis_url: str) -> None:
     """Left over on a node of a Cluster, when the node that knew the number was emptied."""
     async with Redis.from_url(redis_url) as redis:
-        shelf = RedisGenerationStore(redis, "orders", code=1)
-        await begin(shelf.store(1, 1, 2), 3)
+        generation_store = RedisGenerationStore(redis, "orders", code=1)
+        await begin(generation_store.store(1, 1, 2), 3)
 
-        assert await shelf.store(1, 1, 4).claim(2) is None
+        assert await generation_store.store(1, 1, 4).claim(2) is None
 
 
 async def test_partitions_add_to_the_same_sums_and_begin_anew_together(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    shelf = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1)
-    await shelf.initialise(2)
+    generation_store = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1)
+    await generation_store.initialise(2)
     line = ("2011-01-04", "GBP", "PENDING")
-    stores = [shelf.store(1, partition, 2) for partition in range(2)]
+    stores = [generation_store.store(1, partition, 2) for partition in range(2)]
 
     async def add_one(store: Store) -> ApplyResult:
         checkpoint = await store.checkpoint()

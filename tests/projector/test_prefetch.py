@@ -24,7 +24,7 @@ from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import paid, placed, shipped
 from tests.projector.fresh_log import FreshLog
-from tests.projector.places import KEYS, BrokenOff, RedisPlace
+from tests.projector.inspected_stores import KEYS, ConnectionCut, InspectedRedis
 from tests.recording import Recorder
 from tests.running import eventually
 
@@ -56,7 +56,7 @@ class WatchedStore(RedisStore):
         await self.may_apply.wait()
         if self.breaks:
             self.breaks = False
-            raise BrokenOff
+            raise ConnectionCut
         self.applied += 1
         return await super().apply(batch, epoch)
 
@@ -154,12 +154,12 @@ async def test_documents_that_left_the_cache_are_loaded_as_of_the_batch_before(
 async def test_a_refused_apply_empties_the_cache_and_drops_the_prefetched_page(
     engine: Engine[OrderDocument], recorder: Recorder, redis: Redis, store: WatchedStore, settings: Settings
 ) -> None:
-    place = RedisPlace(redis)
+    inspected = InspectedRedis(redis)
     await record_history(recorder)
     await engine.step()
-    older = await place.copy()
+    older = await inspected.copy()
     await engine.step()
-    await place.put_back(older)
+    await inspected.put_back(older)
 
     await run_to_head(engine)
 
@@ -212,7 +212,7 @@ async def test_a_failed_apply_is_raised_even_when_the_prefetch_fails_too(
         await log.execute("select pg_cancel_backend($1)", session.pid)
         await eventually(lambda: reads[-1] == 4)
         store.may_apply.set()
-        with pytest.raises(BrokenOff):
+        with pytest.raises(ConnectionCut):
             await step
 
     await run_to_head(engine)

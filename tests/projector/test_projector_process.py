@@ -90,11 +90,13 @@ async def test_who_cannot_reach_a_store_waits_longer_each_time_and_stands_for_it
 ) -> None:
     """Whatever others do meanwhile."""
     nobody = SecretStr(f"redis://127.0.0.1:{free_ports(1)[0]}")
-    stalls = SlowCallMonitor(partial(connect, projector_settings, "stalls"), 60.0)
+    monitor = SlowCallMonitor(partial(connect, projector_settings, "blockers"), 60.0)
     started = monotonic()
     async with create_redis(projector_settings.model_copy(update={"redis_url": nobody})) as away:
-        shelf = RedisGenerationStore(away, ORDERS.name, ORDERS.version)
-        worker = PartitionWorker(projector_settings, ORDERS, shelf, LiveGeneration(1, 1), 0, stalls, lambda: None)
+        generation_store = RedisGenerationStore(away, ORDERS.name, ORDERS.version)
+        worker = PartitionWorker(
+            projector_settings, ORDERS, generation_store, LiveGeneration(1, 1), 0, monitor, lambda: None
+        )
         for _ in range(3):
             held = await try_acquire(session, worker.lease_name)
             assert held is not None
@@ -105,11 +107,11 @@ async def test_who_cannot_reach_a_store_waits_longer_each_time_and_stands_for_it
 
     assert monotonic() - started >= FIRST_RETRY_SECONDS * (1 + 2 + 4)
     worker.store = RedisGenerationStore(redis, ORDERS.name, ORDERS.version).store(1)
-    monitor = ProgressReporter(worker, pool, 0.1)
-    monitoring = asyncio.create_task(monitor.run())
+    reporter = ProgressReporter(worker, pool, 0.1)
+    reporting = asyncio.create_task(reporter.run())
     await eventually(lambda: worker.is_candidate(session))
-    monitor.stop()
-    await monitoring
+    reporter.stop()
+    await reporting
 
 
 @pytest.mark.promise("projectors", "A projector stops in time, even while it removes a whole read model")

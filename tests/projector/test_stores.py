@@ -234,86 +234,86 @@ async def test_the_last_word_of_a_heartbeat_is_the_highest_epochs(store: Store) 
     await store.heartbeat(2, "new", "stuck")
 
 
-async def at(shelf: GenerationStore, generation: int, position: int) -> None:
+async def at(generation_store: GenerationStore, generation: int, position: int) -> None:
     """Makes a generation that is at that position."""
-    store = shelf.store(generation)
+    store = generation_store.store(generation)
     await store.claim(1)
     start = await store.reset(1, LOG, ready_at=0)
     assert await store.apply(batch(start, position, a='{"n":1}'), epoch=1) is ApplyResult.APPLIED
 
 
-async def test_without_more_ado_generation_1_is_live_and_alone(shelf: GenerationStore) -> None:
-    assert await shelf.generations() == Generations(live=1)
+async def test_without_more_ado_generation_1_is_live_and_alone(generation_store: GenerationStore) -> None:
+    assert await generation_store.generations() == Generations(live=1)
 
 
-async def test_a_generation_that_was_begun_is_gone_on_with(shelf: GenerationStore) -> None:
-    assert [await shelf.begin(1), await shelf.begin(1)] == [2, 2]
-    assert await shelf.generations() == Generations(live=1, building=2)
+async def test_a_generation_that_was_begun_is_gone_on_with(generation_store: GenerationStore) -> None:
+    assert [await generation_store.begin(1), await generation_store.begin(1)] == [2, 2]
+    assert await generation_store.generations() == Generations(live=1, building=2)
 
 
-async def test_generations_hold_documents_of_their_own(shelf: GenerationStore) -> None:
-    await at(shelf, 1, 3)
-    await at(shelf, await shelf.begin(1), 5)
-    await shelf.store(2).reset(1, LOG, ready_at=0)
+async def test_generations_hold_documents_of_their_own(generation_store: GenerationStore) -> None:
+    await at(generation_store, 1, 3)
+    await at(generation_store, await generation_store.begin(1), 5)
+    await generation_store.store(2).reset(1, LOG, ready_at=0)
 
-    first, second = await shelf.store(1).checkpoint(), await shelf.store(2).checkpoint()
+    first, second = await generation_store.store(1).checkpoint(), await generation_store.store(2).checkpoint()
 
     assert first is not None
     assert second is not None
     assert (first.position, first.generation, second.position, second.generation) == (3, 1, 0, 2)
-    assert await shelf.store(1).load(first, ["a"]) == {"a": b'{"n":1}'}
-    assert await shelf.store(2).load(second, ["a"]) == {}
+    assert await generation_store.store(1).load(first, ["a"]) == {"a": b'{"n":1}'}
+    assert await generation_store.store(2).load(second, ["a"]) == {}
 
 
-async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(shelf: GenerationStore) -> None:
-    await at(shelf, 1, 3)
-    assert not await shelf.switch(1, await shelf.begin(1))
-    await at(shelf, 2, 2)
-    assert not await shelf.switch(1, 2)
-    assert await shelf.generations() == Generations(live=1, building=2)
+async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(generation_store: GenerationStore) -> None:
+    await at(generation_store, 1, 3)
+    assert not await generation_store.switch(1, await generation_store.begin(1))
+    await at(generation_store, 2, 2)
+    assert not await generation_store.switch(1, 2)
+    assert await generation_store.generations() == Generations(live=1, building=2)
 
 
-async def test_a_switch_keeps_the_one_before_and_can_be_undone(shelf: GenerationStore) -> None:
-    await at(shelf, 1, 3)
-    await at(shelf, await shelf.begin(1), 3)
+async def test_a_switch_keeps_the_one_before_and_can_be_undone(generation_store: GenerationStore) -> None:
+    await at(generation_store, 1, 3)
+    await at(generation_store, await generation_store.begin(1), 3)
 
-    assert not await shelf.switch(2, 1)
-    assert await shelf.switch(1, 2)
-    assert await shelf.generations() == Generations(live=2, previous=1)
-    assert await shelf.switch(2, 1)
-    assert await shelf.generations() == Generations(live=1, previous=2)
+    assert not await generation_store.switch(2, 1)
+    assert await generation_store.switch(1, 2)
+    assert await generation_store.generations() == Generations(live=2, previous=1)
+    assert await generation_store.switch(2, 1)
+    assert await generation_store.generations() == Generations(live=1, previous=2)
 
 
-async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(shelf: GenerationStore) -> None:
-    await at(shelf, 1, 3)
-    await at(shelf, await shelf.begin(1), 3)
-    await shelf.switch(1, 2)
+async def test_what_is_dropped_is_gone_and_its_number_is_never_given_again(generation_store: GenerationStore) -> None:
+    await at(generation_store, 1, 3)
+    await at(generation_store, await generation_store.begin(1), 3)
+    await generation_store.switch(1, 2)
 
-    assert not await shelf.drop(2)
-    assert await shelf.drop(1)
+    assert not await generation_store.drop(2)
+    assert await generation_store.drop(1)
 
-    assert await shelf.generations() == Generations(live=2)
-    assert await shelf.store(1).checkpoint() is None
-    assert await shelf.store(2).checkpoint() is not None
-    assert await shelf.begin(1) == 3
-    assert await shelf.drop(3)
-    assert await shelf.begin(1) == 4
+    assert await generation_store.generations() == Generations(live=2)
+    assert await generation_store.store(1).checkpoint() is None
+    assert await generation_store.store(2).checkpoint() is not None
+    assert await generation_store.begin(1) == 3
+    assert await generation_store.drop(3)
+    assert await generation_store.begin(1) == 4
 
 
 async def test_other_code_is_told_and_claims_nothing(
-    shelf: GenerationStore, pool: asyncpg.Pool[asyncpg.Record]
+    generation_store: GenerationStore, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
-    await at(shelf, 1, 3)
+    await at(generation_store, 1, 3)
     newer: GenerationStore = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=2)
-    if isinstance(shelf, RedisGenerationStore):
-        newer = RedisGenerationStore(shelf._redis, "orders", code=2)
+    if isinstance(generation_store, RedisGenerationStore):
+        newer = RedisGenerationStore(generation_store._redis, "orders", code=2)
 
     with pytest.raises(VersionMismatch, match=r"version 1 .* this is version 2"):
         await newer.store(1).claim(epoch=5)
 
-    checkpoint = await shelf.store(1).checkpoint()
+    checkpoint = await generation_store.store(1).checkpoint()
     assert checkpoint is not None
-    assert await shelf.store(1).apply(batch(checkpoint, 4), epoch=1) is ApplyResult.APPLIED
+    assert await generation_store.store(1).apply(batch(checkpoint, 4), epoch=1) is ApplyResult.APPLIED
 
 
 def poison(document_id: str, position: int, waiting: int = 0) -> Poison:
@@ -398,14 +398,14 @@ async def test_what_is_asked_to_be_tried_again_stays_until_it_was(store: Store) 
     assert await store.retries() == {"b"}
 
 
-async def test_what_is_parked_is_dropped_with_its_generation(shelf: GenerationStore) -> None:
-    await at(shelf, 1, 3)
-    await at(shelf, await shelf.begin(1), 3)
-    for store in (shelf.store(1), shelf.store(2)):
+async def test_what_is_parked_is_dropped_with_its_generation(generation_store: GenerationStore) -> None:
+    await at(generation_store, 1, 3)
+    await at(generation_store, await generation_store.begin(1), 3)
+    for store in (generation_store.store(1), generation_store.store(2)):
         checkpoint = await store.checkpoint()
         assert checkpoint is not None
         await store.apply(Batch(checkpoint, 4, HASH, NOTHING, {"a": poison("a", 4)}, parked_revision="1.1"), epoch=1)
 
-    assert await shelf.drop(2)
+    assert await generation_store.drop(2)
 
-    assert (await shelf.store(1).count_parked(), await shelf.store(2).count_parked()) == (1, 0)
+    assert (await generation_store.store(1).count_parked(), await generation_store.store(2).count_parked()) == (1, 0)

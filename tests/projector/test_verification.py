@@ -56,8 +56,8 @@ async def compared(recorder: Recorder, redis: Redis) -> Comparison:
 
 
 async def revenue_compared(recorder: Recorder, pool: asyncpg.Pool[asyncpg.Record]) -> Comparison:
-    shelf = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1)
-    return await compare(recorder.connection, REVENUE_BY_DAY, [shelf.inspection(1)])
+    generation_store = PostgresGenerationStore(pool, "revenue_by_day", (REVENUE,), code=1)
+    return await compare(recorder.connection, REVENUE_BY_DAY, [generation_store.inspection(1)])
 
 
 async def assert_equal_to_the_log(settings: Settings) -> None:

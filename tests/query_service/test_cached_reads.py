@@ -17,7 +17,7 @@ from query_service.coalescing_reader import CoalescingReader
 from query_service.read_result import ReadModelUnavailable
 from shared.eventstore.token import ConsistencyToken
 from shared.read_models.keys import PartitionKeys
-from tests.faults.proxy import Wire
+from tests.faults.proxy import FaultProxy
 from tests.faults.shop import at_port, port_of
 from tests.orders import paid, placed
 from tests.query_service import redis_read_model
@@ -192,10 +192,10 @@ async def test_the_cache_of_a_connection_that_died_silently_is_used_for_a_moment
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
-    async with Wire(port_of(redis_url)) as wire, Redis.from_url(at_port(redis_url, wire.port)) as through:
+    async with FaultProxy(port_of(redis_url)) as proxy, Redis.from_url(at_port(redis_url, proxy.port)) as through:
         reader = CoalescingReader(through, "orders", 1_000_000)
         await reader.document("0")
-        wire.lose(requests=False, answers=True)
+        proxy.lose(requests=False, answers=True)
         await write(redis, 2, "0")
 
         async def is_asked() -> bool:
@@ -206,7 +206,7 @@ async def test_the_cache_of_a_connection_that_died_silently_is_used_for_a_moment
             return False
 
         await eventually(is_asked)
-        await wire.heal()
+        await proxy.heal()
         assert await body(reader) == b"1: 2"
         await reader.close()
 
@@ -220,7 +220,7 @@ async def test_a_network_that_comes_back_is_used_again_by_reads_of_several_parti
     await redis.hset(KEYS.generations, mapping={"partitions:1": 2})
     for keys in KEYS.each(2):
         await write(redis, 1, *IDS, keys=keys)
-    async with Wire(port_of(redis_url)) as wire, Redis.from_url(at_port(redis_url, wire.port)) as through:
+    async with FaultProxy(port_of(redis_url)) as proxy, Redis.from_url(at_port(redis_url, proxy.port)) as through:
         reader = CoalescingReader(through, "orders", 1_000_000)
 
         async def are_read() -> bool:
@@ -232,10 +232,10 @@ async def test_a_network_that_comes_back_is_used_again_by_reads_of_several_parti
 
         assert await are_read()
         for _ in range(3):
-            wire.lose(requests=True, answers=True)
-            wire.cut()
+            proxy.lose(requests=True, answers=True)
+            proxy.cut()
             await eventually(are_not_read)
-            await wire.heal()
+            await proxy.heal()
             await eventually(are_read)
         await reader.close()
 

@@ -22,8 +22,8 @@ async def test_a_defect_in_one_message_does_not_end_the_subscription(
 ) -> None:
     monkeypatch.setattr("query_service.checkpoint_subscription.RECONNECT_SECONDS", 0.01)
     monkeypatch.setattr("query_service.checkpoint_subscription.POLL_SECONDS", 3600.0)
-    news = CheckpointSubscription(redis, "orders")
-    tell, failed = news._update, asyncio.Event()
+    subscription = CheckpointSubscription(redis, "orders")
+    tell, failed = subscription._update, asyncio.Event()
 
     def fail_once(partition: int, position: int) -> None:
         if not failed.is_set():
@@ -31,14 +31,14 @@ async def test_a_defect_in_one_message_does_not_end_the_subscription(
             raise ZeroDivisionError
         tell(partition, position)
 
-    monkeypatch.setattr(news, "_update", fail_once)
+    monkeypatch.setattr(subscription, "_update", fail_once)
 
     async def heard_of() -> bool:
         await redis.publish(CHANNEL, ConsistencyToken(UUID(int=1), 7).encode())
-        return news.count > 0
+        return subscription.count > 0
 
-    news.start()
+    subscription.start()
     await eventually(heard_of)
 
     assert failed.is_set()
-    await news.close()
+    await subscription.close()

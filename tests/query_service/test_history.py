@@ -125,8 +125,8 @@ async def test_a_client_that_has_it_need_not_fetch_it_again(past: Past) -> None:
     assert again.headers["consistency-token"] == answer.headers["consistency-token"]
 
     await past.recorder.record(past.order_id, shipped())
-    news = await past.queries.get(f"{past.path}/history", headers={"If-None-Match": '"2"'})
-    assert (news.status_code, news.headers["etag"]) == (200, '"3"')
+    second = await past.queries.get(f"{past.path}/history", headers={"If-None-Match": '"2"'})
+    assert (second.status_code, second.headers["etag"]) == (200, '"3"')
 
 
 async def test_an_order_that_does_not_exist_is_404_as_of_a_position_of_the_log(past: Past) -> None:

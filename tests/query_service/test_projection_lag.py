@@ -16,7 +16,7 @@ from query_service import projection_lag as module
 from query_service.projection_lag import LagEstimate, MaxLag
 from shared.eventstore.log import read_head
 from shared.settings import Settings
-from tests.faults.proxy import Wire
+from tests.faults.proxy import FaultProxy
 from tests.faults.shop import at_port, port_of
 from tests.orders import placed
 from tests.query_service.reads import get, token_now
@@ -99,15 +99,15 @@ async def test_a_server_that_hangs_does_not_keep_the_service_from_starting(
     monkeypatch.setattr(module, "FIRST_POLL_SECONDS", 0.01)
     for patience in ("shared.postgres.CONNECT_SECONDS", "query_service.postgresql_store.ANSWER_SECONDS"):
         monkeypatch.setattr(patience, 20.0)
-    async with Wire(port_of(settings.database_url.get_secret_value())) as wire:
-        wire.lose(requests=True, answers=True)
-        async with running_query_service(through(wire, settings)) as client:
+    async with FaultProxy(port_of(settings.database_url.get_secret_value())) as proxy:
+        proxy.lose(requests=True, answers=True)
+        async with running_query_service(through(proxy, settings)) as client:
             assert (await client.get("/orders/42")).headers["Projection-Lag"] == "unknown"
 
 
-def through(wire: Wire, settings: Settings) -> Settings:
+def through(proxy: FaultProxy, settings: Settings) -> Settings:
     """Settings of a query service that reaches PostgreSQL through this proxy."""
-    url = at_port(settings.database_url.get_secret_value(), wire.port)
+    url = at_port(settings.database_url.get_secret_value(), proxy.port)
     return settings.model_copy(update={"database_url": SecretStr(url)})
 
 
@@ -159,22 +159,22 @@ async def test_while_postgresql_hangs_orders_are_served_with_an_upper_bound(
     await recorder.record("42", placed())
     await get(queries, "/orders/42", recorder)
     async with (
-        Wire(port_of(settings.database_url.get_secret_value())) as wire,
-        running_query_service(through(wire, settings)) as client,
+        FaultProxy(port_of(settings.database_url.get_secret_value())) as proxy,
+        running_query_service(through(proxy, settings)) as client,
     ):
 
         async def current() -> bool:
             return bool((await client.get("/orders/42")).headers.get("Projection-Lag") == "0")
 
         await eventually(current)
-        wire.lose(requests=True, answers=True)
+        proxy.lose(requests=True, answers=True)
 
         async def bounded() -> bool:
             return await lag_of(client, "/orders/42") > 1_000
 
         await eventually(bounded)
-        wire.cut()
-        await wire.heal()
+        proxy.cut()
+        await proxy.heal()
         await eventually(current)
 
 

@@ -133,7 +133,7 @@ async def test_without_the_right_to_see_other_sessions_the_blocker_is_named_with
 
 async def test_a_slow_call_logs_the_blocker_once(settings: Settings) -> None:
     ours = settings_of(settings, "orders_projector")
-    monitor = SlowCallMonitor(partial(connect, ours, "stalls"), NEVER, patience=0.25)
+    monitor = SlowCallMonitor(partial(connect, ours, "blockers"), NEVER, patience=0.25)
     with structlog.testing.capture_logs() as logged:
         async with session(settings, "psql", TAKE_THE_HEAD) as rival, waiting_session(settings):
             with monitor.watch("reading"):
@@ -156,7 +156,7 @@ async def test_a_slow_call_logs_the_blocker_once(settings: Settings) -> None:
 async def test_a_server_that_cannot_be_reached_is_logged_and_fails_no_call(settings: Settings) -> None:
     (closed_port,) = free_ports(1)
     away = settings.model_copy(update={"database_url": SecretStr(f"postgresql://x:y@127.0.0.1:{closed_port}/x")})
-    monitor = SlowCallMonitor(partial(connect, away, "stalls"), NEVER, patience=0.0)
+    monitor = SlowCallMonitor(partial(connect, away, "blockers"), NEVER, patience=0.0)
     with structlog.testing.capture_logs() as logged, monitor.watch("reading"):
         await eventually(lambda: logged)
     await monitor.close()
@@ -177,7 +177,7 @@ async def test_transactions_that_no_session_waits_for_yet_are_logged_once_and_co
     with structlog.testing.capture_logs() as logged:
         async with session(settings, "a report", "select 1") as idle:
             polling = asyncio.create_task(
-                blockers.monitor_blockers(partial(connect, settings, "stalls"), old_seconds=0.1, every=0.05)
+                blockers.monitor_blockers(partial(connect, settings, "blockers"), old_seconds=0.1, every=0.05)
             )
             await eventually(lambda: counts.count(1) >= 3)
             assert STALLS.labels(LONG_TRANSACTION)._value.get() == 1

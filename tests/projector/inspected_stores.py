@@ -1,4 +1,4 @@
-"""The places where read models are kept: what they list and add up beside documents, and copies of all they hold."""
+"""Stores whose whole content a test can read, copy and put back: index entries, lines of rollups, documents."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from shared.read_models.keys import PartitionKeys
 KEYS = PartitionKeys("orders")
 TABLES = ("read_models", "read_model_documents", "read_model_parked", "read_model_generations", "revenue_by_day")
 
-Listed: TypeAlias = dict[tuple[str, ...], tuple[int, ...]]  # (index, place): (1,), or (sums, *key of a line): amounts
+# (index, sort key): (1,), or (rollup, *key of a line): amounts
+Listed: TypeAlias = dict[tuple[str, ...], tuple[int, ...]]
 Copy: TypeAlias = Mapping[Any, Any]
 NOTHING: Copy = {}
 
 
 def listed(entries: Iterable[Entry]) -> Listed:
-    """What a place has to hold of all these entries."""
+    """What a store has to hold for all these entries."""
     found: Listed = {}
-    for name, place in entries:
-        key, amounts = ((name, *place.key), place.amounts) if isinstance(place, Contribution) else ((name, place), (1,))
+    for name, entry in entries:
+        key, amounts = ((name, *entry.key), entry.amounts) if isinstance(entry, Contribution) else ((name, entry), (1,))
         found[key] = tuple(map(add, found[key], amounts)) if key in found else amounts
     return found
 
 
-class BrokenOff(ConnectionError):
+class ConnectionCut(ConnectionError):
     """What a client gets when its connection is cut, whether what it sent was done or not."""
 
 
-class RedisPlace:
+class InspectedRedis:
     """All of a Redis, with the orders in it."""
 
     projection: Projection[Any] = ORDERS
@@ -56,9 +57,9 @@ class RedisPlace:
                 pipeline.zrange(key, 0, -1)
             found = await pipeline.execute()
         return {
-            (key.removeprefix(KEYS.prefix), place.decode()): (1,)
-            for key, places in zip(indexes, found, strict=True)
-            for place in places
+            (key.removeprefix(KEYS.prefix), entry.decode()): (1,)
+            for key, entries in zip(indexes, found, strict=True)
+            for entry in entries
         }
 
     async def copy(self) -> Copy:
@@ -77,7 +78,7 @@ class RedisPlace:
             await pipeline.execute()
 
 
-class PostgresPlace:
+class InspectedPostgres:
     """All tables of read models, with the revenue by day in them. Copies need a superuser's connection."""
 
     projection: Projection[Any] = REVENUE_BY_DAY
@@ -108,4 +109,4 @@ class PostgresPlace:
                     await self._connection.execute(f"insert into {table} select * from {rows}", copy[table])
 
 
-Place: TypeAlias = RedisPlace | PostgresPlace
+InspectedStore: TypeAlias = InspectedRedis | InspectedPostgres
