@@ -198,7 +198,7 @@ class GroupCommit:
     async def _serve(self) -> None:
         try:
             await self._run()
-        except Exception:  # noqa: BLE001 - a defect: told in the log, and to the orchestrator by `healthy`
+        except Exception:  # noqa: BLE001 - a defect: logged, and reported to the orchestrator by `healthy`
             _log.exception("group commit stopped")
         finally:
             self._stopping = True  # no command shall wait for a task that is gone

@@ -1,8 +1,8 @@
 """Moves one read model along the log: read, fold, apply atomically with the checkpoint.
 
 Correctness does not rest on being alone: every apply names the checkpoint it started from and the epoch of its
-projector, and the store refuses it when either is not current. So a batch is applied exactly once whoever sends it,
-however often.
+projector, and the store refuses it when either is not current. So a batch is applied exactly once, however
+often and by however many projectors it is sent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from shared.read_models.keys import Checkpoint
 from shared.read_models.poison import Poison
 from shared.settings import OnPoison
 
-LOG_SECONDS = 1.0  # between looks at which log it is
+LOG_SECONDS = 1.0  # between checks of which log it is
 
 _log = get_logger()
 
@@ -59,7 +59,7 @@ class _DocumentExists(Exception):
 
 
 class Engine(Generic[D]):
-    """One turn as the active projector: from taking the lease to losing it."""
+    """Folds one partition under one lease."""
 
     def __init__(
         self, projection: Projection[D], store: Store, lease: Lease, batch_size: int, on_poison: OnPoison = "stop"
@@ -78,7 +78,7 @@ class Engine(Generic[D]):
         self._prefetched: Prefetched | None = None
         self._guesses_new = True  # that the first event of a stream makes a new document
         self.prefetch = True  # reads the next page while a batch is written: a step then applies what was read before
-        self._look_at = 0.0
+        self._next_log_check = 0.0
         self._apply_seconds = PROJECTION_APPLY_SECONDS.labels(projection.name)
         self._batch_events = PROJECTION_BATCH_EVENTS.labels(projection.name)
 
@@ -105,7 +105,7 @@ class Engine(Generic[D]):
             return await self._apply_next(self._checkpoint)
         except CheckpointMismatch:
             _refused(self._projection.name, ApplyResult.MISMATCH)
-            _log.warning("the read model is not where it was left; resuming", projection=self._projection.name)
+            _log.warning("checkpoint mismatch; resuming", projection=self._projection.name)
             self._checkpoint = None
             return True
 
@@ -151,8 +151,10 @@ class Engine(Generic[D]):
             await self._write(batch, documents)
         finally:
             await asyncio.wait([reading])
-        if not reading.cancelled() and reading.exception() is None:  # else the next step reads, and raises
-            self._prefetched = Prefetched(batch.position, reading.result())
+        if reading.cancelled() or reading.exception() is not None:
+            return  # the next step reads, and raises
+        if (page := reading.result()).events:  # where it has none, the next step asks again: the log may have grown
+            self._prefetched = Prefetched(batch.position, page)
 
     async def _read(self, after: int) -> Page:
         failpoint("projection.reading", self._projection.name)
@@ -201,20 +203,18 @@ class Engine(Generic[D]):
         document_id = poison.document_id
         before = (await self._load(checkpoint, [document_id])).get(document_id)
         position = checkpoint.position
-        outcome = await fold_on(self._projection, self._lease.session, poison, before, position, self._batch_size)
-        parked = {} if outcome.parked is None else {document_id: outcome.parked}
+        retried = await fold_on(self._projection, self._lease.session, poison, before, position, self._batch_size)
+        parked = {} if retried.parked is None else {document_id: retried.parked}
         unparked = [] if parked else [document_id]
         parked_revision = self._next_revision()
         self._cache.drop(document_id)
         await self._write(
-            Batch(checkpoint, position, self._hash, outcome.changes, parked, unparked, parked_revision), {}
+            Batch(checkpoint, position, self._hash, retried.changes, parked, unparked, parked_revision), {}
         )
-        if outcome.raised is not None:
-            log_parked(self._projection.name, outcome.raised)
+        if retried.raised is not None:
+            log_parked(self._projection.name, retried.raised)
         else:
-            _log.info(
-                "a parked stream is up to date again", projection=self._projection.name, stream_id=poison.stream_id
-            )
+            _log.info("parked document applied", projection=self._projection.name, document_id=document_id)
 
     async def _load(self, checkpoint: Checkpoint, document_ids: list[str]) -> dict[str, D]:
         raw = await self._store.load(checkpoint, document_ids)
@@ -245,19 +245,19 @@ class Engine(Generic[D]):
         self._apply_seconds.observe(perf_counter() - started)
 
     def _next_revision(self) -> str:
-        """No two leases have one epoch, so nobody gives this name again."""
+        """A new name: no two leases have one epoch."""
         self._revisions += 1
         return f"{self._lease.epoch}.{self._revisions}"
 
     async def _check_log(self, checkpoint: Checkpoint) -> None:
         """Notices a log that was given a new id while we were connected. What is folded until then is right, only its
         name is not."""
-        if monotonic() < self._look_at:
+        if monotonic() < self._next_log_check:
             return
         head = await self._lease.session.read_head()
         if head.log_id != checkpoint.log_id:
             raise CheckpointMismatch
-        self._look_at = monotonic() + LOG_SECONDS
+        self._next_log_check = monotonic() + LOG_SECONDS
 
     async def _check_unmoved(self, checkpoint: Checkpoint) -> None:
         """Notices an emptied or replaced store also while no events arrive."""
@@ -265,7 +265,7 @@ class Engine(Generic[D]):
             raise CheckpointMismatch
 
     async def _resume(self) -> Checkpoint:
-        """Claims the read model and continues where it stands; begins anew where it is not a fold of this log."""
+        """Claims the read model and continues at its checkpoint; begins anew where it is not a fold of this log."""
         self._cache.clear()
         self._prefetched = None
         self._guesses_new = True

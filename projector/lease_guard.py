@@ -23,7 +23,7 @@ class LeaseGuard:
         self._next_check = 0.0
 
     async def check(self, leases: Collection[str]) -> None:
-        """Looks for foreign holders of these leases now and then; logs each once."""
+        """Reads the foreign holders of these leases every `GUARD_SECONDS`; logs each once."""
         if monotonic() < self._next_check:
             return
         async with self._session.exclusive() as connection:

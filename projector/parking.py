@@ -59,7 +59,7 @@ def log_parked(projection: str, raised: PoisonEvent) -> None:
     PROJECTION_POISON.labels(projection, "parked").inc()
     event = raised.event
     _log.error(
-        "parked a stream before an event that cannot be applied; it waits, the others go on",
+        "document parked",
         projection=projection,
         position=event.position,
         stream_id=event.stream_id,

@@ -2,7 +2,7 @@
 again.
 
 No outside failure ends it: it gives the lease back, so that another projector may do better, waits a little longer each
-time and starts over from the read model's own checkpoint. `projector.projector_process` decides who gets which lease.
+time and starts over from the read model's own checkpoint. `projector.projector_process` assigns the leases.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings
 
-POLL_SECONDS = 1.0  # between reads of who holds which lease
+POLL_SECONDS = 1.0  # between reads of the holders of leases
 HANDOVER_POLL_SECONDS = 0.2  # while a partition is to be handed over to this process
 
 _log = get_logger()
@@ -46,7 +46,7 @@ class ProjectorProcess:
             for one in PROJECTIONS.values()
         ]
         self._reason = "The projector has not connected yet."
-        self._foreign = ""  # who else holds leases
+        self._foreign = ""  # the foreign sessions that hold leases
         self._failures = 0
         self._poll = asyncio.Event()
         self._stop = asyncio.Event()

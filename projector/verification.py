@@ -27,7 +27,7 @@ Report: TypeAlias = Callable[[str, int, int], None]  # (what is done, how many o
 
 
 def ignore(what: str, done: int, total: int) -> None:
-    """A report to nobody."""
+    """Reports nothing."""
 
 
 class MovedBack(Exception):

@@ -1,4 +1,4 @@
-"""How often a process looks for garbage that only the cyclic collector finds."""
+"""How often the cyclic garbage collector runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 
 def tune_gc() -> None:
     """For a process that has loaded what it needs, and begins its work."""
-    # What was loaded by now lives as long as the process; the collector need not look at it again and again.
+    # What was loaded by now lives as long as the process; the collector need not visit it again.
     gc.collect()
     gc.freeze()
     # A request or an event makes many objects and hardly a cycle; looking for those after every 700 of them costs 5 %

@@ -51,7 +51,7 @@ def _server_settings(role: str) -> dict[str, str]:
         "application_name": f"orders-{role}",
         "jit": "off",  # compiling costs more than these short statements take
         "timezone": "UTC",
-        # A client whose requests no longer arrive would otherwise keep its row locks for as long as its socket stands.
+        # A client whose requests no longer arrive would otherwise keep its row locks for as long as its socket is open.
         "idle_in_transaction_session_timeout": "5s",
         # A peer that vanished without a word must not hold a lock for two hours.
         "tcp_keepalives_idle": "10",
@@ -72,7 +72,7 @@ def bounds(version: ServerVersion) -> str:
 
 class _Pooled(asyncpg.Connection):
     """Nothing is left to undo on one that a pool has back: what we set is set for a transaction (`set local`), locks on
-    rows end with it, and whoever listens or locks for a session has a connection of its own (`connect`). A transaction
+    rows end with it, and a session that listens or locks has a connection of its own (`connect`). A transaction
     that is still open is rolled back all the same."""
 
     def get_reset_query(self) -> str:
@@ -95,7 +95,7 @@ async def unbound(connection: Connection) -> None:
 
 
 async def connect(settings: Settings, role: str, url: SecretStr | None = None) -> asyncpg.Connection[asyncpg.Record]:
-    """One connection, for whoever needs a session of its own; to `database_url` unless another is given. `role` shows
+    """One connection, a session of its own; to `database_url` unless another is given. `role` shows
     as the application's name."""
     connection = await asyncpg.connect(
         (url or settings.database_url).get_secret_value(),
@@ -104,7 +104,7 @@ async def connect(settings: Settings, role: str, url: SecretStr | None = None) -
     )
     try:
         await _bound(connection)
-    except BaseException:  # cancelled, too: nobody else knows of the connection yet
+    except BaseException:  # cancelled, too: nothing else has a reference to the connection yet
         connection.terminate()
         raise
     return connection

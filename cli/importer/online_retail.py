@@ -121,7 +121,7 @@ class _Invoice(msgspec.Struct, gc=False):
 
 
 def read_invoices(path: Path) -> Invoices:
-    """The invoices of a CSV file, plain or gzipped (told by its content, not by its name).
+    """The invoices of a CSV file, plain or gzipped (recognised by its content, not by its name).
 
     Raises `NotOnlineRetail`, and `OSError` when the file cannot be opened.
     """

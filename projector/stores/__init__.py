@@ -50,7 +50,7 @@ class Batch:
 
 
 class ClaimedCheckpoint(NamedTuple):
-    """Where the read model stands, and the log's hash there."""
+    """The checkpoint of a read model, and the log's hash there."""
 
     checkpoint: Checkpoint
     hash: bytes
@@ -103,7 +103,7 @@ class Store(Protocol):
         ...
 
     async def claim(self, epoch: int) -> ClaimedCheckpoint | None:
-        """Fences every lower epoch; where the read model stands, None when there is none.
+        """Fences every lower epoch. Returns the checkpoint, None where there is no read model.
 
         Raises `Fenced` and `VersionMismatch`.
         """
@@ -212,7 +212,7 @@ class GenerationStore(Protocol):
     def store(self, generation: int, partition: int = 0, partitions: int = 1, *, announce: bool = True) -> Store:
         """A partition of so many of one of them, there or not yet.
 
-        `announce`: wake who waits for its checkpoints; not while it is built.
+        `announce`: publish its checkpoints; not while it is built.
         """
         ...
 
@@ -226,20 +226,20 @@ class GenerationStore(Protocol):
         ...
 
     async def checkpoints(self, generation: int) -> Sequence[Checkpoint | None]:
-        """Where its partitions stand."""
+        """Those of its partitions."""
         ...
 
     async def switch(self, live: int, other: int, seen: Sequence[Checkpoint | None] = ()) -> bool:
         """Answers queries from `other` from now on, atomically, and keeps `live` as the previous one.
 
         False, and nothing changes, when `live` is not the live one, or when `other` shows less of the log than it: when
-        one of its partitions is behind one of the other's. Where its place cannot look and switch in one step, `seen`
-        counts instead, the `checkpoints` of the live one a moment ago: under load it never stands still.
+        one of its partitions is behind one of the other's. Where the store cannot compare and switch in one step, it
+        compares with `seen`, the `checkpoints` of the live one a moment ago: under load that one always moves.
         """
         ...
 
     async def drop(self, generation: int) -> bool:
-        """Removes it; False when it is the live one, or when somebody claims it meanwhile."""
+        """Removes it; False when it is the live one, or when a projector claims it meanwhile."""
         ...
 
     async def reconnect(self) -> None:

@@ -4,7 +4,7 @@
 --   {prefix, epoch, expected log_id, expected position, position, hash, channel (empty: publish nothing),
 --    runs of places removed, runs of (0, place) added, runs of (field, value) of documents,
 --    keys of documents that must not be there, expected parked_revision, parked_revision, {key, document id, position, record} ... parked, {key, document id} ... unparked}
--- Runs stand in one flat array, because a table for each would cost more than all else here: key, number of arguments,
+-- Runs are in one flat array, because a table for each would cost more than all else here: key, number of arguments,
 -- arguments, then the next key.
 -- Numbers that are compared or stored come as decimal text: Lua's are doubles. Everything is MessagePack's `str`, which
 -- is as safe for any bytes: the servers' cmsgpack does not know `bin`.

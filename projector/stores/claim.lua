@@ -1,5 +1,5 @@
 #!lua
--- Marks the read model as written by this epoch, which fences every lower one, and answers where it stands.
+-- Marks the read model as written by this epoch, which fences every lower one, and answers its checkpoint.
 -- KEYS: meta    ARGV: epoch, version of the projection's code (empty: whatever it is), partitions
 -- Answers {0, epoch stored} when a higher epoch has it, {2, version} when other code folds it,
 -- else {1, log_id, position, ready_at, generation, parked_revision, hash}. What was one of another number of partitions counts

@@ -60,7 +60,7 @@ new_documents as (
 )
 """
 _APPLY_PARAMETERS = 13  # and one for each rollup
-# Before all are locked: who locked only those that are there would lock the others in another order than its rivals.
+# Locks all rows, in one order: projectors that locked only existing rows would lock them in different orders.
 _ENSURE_ALL = """
 insert into read_models (projection, generation, epoch) select name, $2, 0 from unnest($1::text[]) name order by name
 on conflict do nothing
@@ -86,7 +86,7 @@ set epoch = excluded.epoch, worker = excluded.worker, state = excluded.state,
 where kept.epoch <= excluded.epoch
 """
 _HEARTBEAT_AGE = """
-with told as (
+with reported as (
     update read_model_heartbeats set worker = $2, state = $3, reason = $4, poison = null
     where projection = $1 and $4 <> '' and beat_at < clock_timestamp() - make_interval(secs => $5)
       and (worker, state, reason) <> ($2, $3, $4)

@@ -28,7 +28,7 @@ set last = case when building is null then last + 1 else last end, building = co
         then partitions || jsonb_build_object((last + 1)::text, $2::integer) else partitions end
 where projection = $1 returning building
 """
-# Locks the live one: until the switch is committed it goes no further, so nobody sees more of it than of the other.
+# Locks the live one: until the switch is committed it goes no further, so no query sees more of it than of the other.
 _STANDINGS = """
 select log_id, position, ready_at, generation, parked_revision from read_models
 where projection = any($1) and generation = any($2) order by projection, generation for update
@@ -66,7 +66,7 @@ class PostgresGenerationStore:
     def store(
         self, generation: int, partition: int = 0, partitions: int = 1, *, announce: bool = True
     ) -> PostgresStore:
-        del announce  # nothing is published: who waits looks
+        del announce  # nothing is published: waiting queries poll
         return PostgresStore(self._pool, self._projection, self._rollups, self._code, generation, partition, partitions)
 
     def inspection(self, generation: int, partition: int = 0, partitions: int = 1) -> PostgresInspection:
@@ -79,7 +79,7 @@ class PostgresGenerationStore:
 
     async def checkpoints(self, generation: int) -> Sequence[Checkpoint | None]:
         del generation
-        return ()  # `switch` looks for itself, at all of them at once
+        return ()  # `switch` compares all of them itself, in one statement
 
     async def switch(self, live: int, other: int, seen: Sequence[Checkpoint | None] = ()) -> bool:
         del seen

@@ -128,7 +128,7 @@ class RedisStore:
         return Checkpoint(log_id, 0, ready_at, self._keys.generation)
 
     async def wipe(self, epoch: int) -> None:
-        """Removes everything but who claimed it last. Raises `CheckpointMismatch` when that is not this epoch."""
+        """Removes all but which epoch claimed it last. Raises `CheckpointMismatch` when that is not this epoch."""
         keep = {self._keys.meta.encode(), self._keys.heartbeat.encode()}
         await self._wipe_keys(epoch, [])
         chunk: list[bytes] = []

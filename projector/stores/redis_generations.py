@@ -60,7 +60,7 @@ class RedisGenerationStore:
     async def switch(self, live: int, other: int, seen: Sequence[Checkpoint | None] = ()) -> bool:
         generations = await self.generations()
         divided = generations.partitions_of(live) > 1 or generations.partitions_of(other) > 1
-        # Partitions are on different nodes, so the switch can only follow the look.
+        # Partitions are on different nodes, so they are compared before the switch, not with it.
         if divided and not is_no_older(await self.checkpoints(other), seen or await self.checkpoints(live)):
             return False
         keys = [self._keys.generations, self._keys.of(live).meta, self._keys.of(other).meta]

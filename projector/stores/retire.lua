@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes a generation out of use, before its keys are removed: from then on nobody can switch to it. What is left in
--- `dropping` by somebody who was killed is removed by the next one.
+-- Takes a generation out of use, before its keys are removed: from then on it cannot be switched to. What is left in
+-- `dropping` by a process that was killed is removed by the next drop.
 -- KEYS: generations    ARGV: generation
 -- Answers 0 when it is the live one.
 if (redis.call('HGET', KEYS[1], 'live') or '1') == ARGV[1] then

@@ -1,7 +1,7 @@
 #!lua
 -- Makes another generation the one that queries are answered from, unless it shows less of the log than they have seen.
 -- KEYS: generations, meta of the live generation, meta of the other
--- ARGV: live, other, channel, whether there are others to look at, which was done before (yes or no)
+-- ARGV: live, other, channel, whether there are other partitions, which the caller has compared (yes or no)
 -- Answers 1, or 0 when `live` is not the live one or the other is behind it.
 local generations = KEYS[1]
 if (redis.call('HGET', generations, 'live') or '1') ~= ARGV[1] then

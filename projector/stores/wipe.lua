@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Removes keys of a read model that is being reset; only whoever claimed it last may. The checkpoint goes first, so
+-- Removes keys of a read model that is being reset; refused unless this epoch claimed it last. The checkpoint goes first, so
 -- that no query and no projector takes a half-removed model for a whole one.
 -- KEYS: meta, keys to remove ...    ARGV: epoch
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then

@@ -13,7 +13,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.stopping = asyncio.Event()  # set when the server is told to stop and waits for its responses
+        self.stopping = asyncio.Event()  # set when the server is stopping and waits for its responses
         self.app_state = {**self.app_state, "protocol": self}
 
     def connection_lost(self, exc: Exception | None) -> None:

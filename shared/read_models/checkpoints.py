@@ -1,4 +1,4 @@
-"""Asks Redis where a read model stands. Apart from its keys, which projections name and which need no client."""
+"""Reads a read model's checkpoint and generations from Redis."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ may touch them all:
                                          stays behind an event that cannot be applied: parked
                                          (`shared.read_models.poison`)
     {orders.0}:parked       sorted set   the ids of those documents, by the event's position
-    {orders.0}:retry        set          those that somebody wants tried again
+    {orders.0}:retry        set          ids of documents to retry
     {orders.0}:<index>      sorted set   the documents of an index by their sort keys, see `sort_key`
     {orders.0}:checkpoints  channel      each new checkpoint, see `shared.read_models.checkpoint_message`
     {orders.0}.generations  hash         which generations there are, see `Generations`; of partition 0 alone

@@ -1,4 +1,4 @@
-"""Events that a projection could not apply: what is kept of them, for those who have to do something about it."""
+"""Events that a projection could not apply: what is stored of them for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the read models are, as their projectors tell PostgreSQL: for whoever must not ask the read models."""
+"""Checkpoints of read models as their projectors report them to PostgreSQL, for processes that reach no read model."""
 
 from __future__ import annotations
 

@@ -47,5 +47,5 @@ def fresh_log(connection: asyncpg.Connection[asyncpg.Record]) -> FreshLog:
 @pytest.fixture
 async def session(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIterator[LogSession]:
     """Reads that log, and lets it know when it was told of an event."""
-    async with open_session(projector_settings, fresh_log.told.set) as session:
+    async with open_session(projector_settings, fresh_log.notified.set) as session:
         yield session

@@ -19,7 +19,7 @@ update log_head set (log_id, position, hash, recorded_at) = (
     select id, 0, sha256(uuid_send(id)), '-infinity'::timestamptz from gen_random_uuid() id
 )
 """
-TOLD_SECONDS = 10.0
+NOTIFY_SECONDS = 10.0
 
 
 class FreshLog:
@@ -27,20 +27,20 @@ class FreshLog:
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self.events: list[StoredEvent] = []
-        self.told = asyncio.Event()  # to be set by a session that is told of an event
+        self.notified = asyncio.Event()  # to be set by a session that receives a notification
         self._connection = connection
 
     async def begin(self) -> None:
-        """Another log in the place of what was there."""
+        """Empties the log and gives it another id."""
         await self._connection.execute(_EMPTY)
         self.events = []
 
     async def append(self, event: StoredEvent) -> None:
-        """The next event of a history, under a hash and a time of the log's own. Returns once a session was told."""
-        self.told.clear()
+        """Appends the next event, under a hash and a time of the log's own. Returns once a session was notified."""
+        self.notified.clear()
         append = AppendRequest.of_stream(event.stream_id, event.version - 1, uuid4(), [NewEvent(*event[3:9])])
-        (verdict,) = await event_log.append_group(self._connection, [append])
-        assert (verdict.status, verdict.position) == (AppendStatus.APPENDED, event.position)
+        (result,) = await event_log.append_group(self._connection, [append])
+        assert (result.status, result.position) == (AppendStatus.APPENDED, event.position)
         self.events += await event_log.read_batch(self._connection, len(self.events), 1)
-        async with asyncio.timeout(TOLD_SECONDS):
-            await self.told.wait()
+        async with asyncio.timeout(NOTIFY_SECONDS):
+            await self.notified.wait()

@@ -213,7 +213,7 @@ async def do() -> Do:
 async def sessions(projector_settings: Settings, fresh_log: FreshLog) -> AsyncIterator[list[LogSession]]:
     """One more than there are engines at a time; they may idle while a failure is made small."""
     async with AsyncExitStack() as stack:
-        opened = [open_session(projector_settings, fresh_log.told.set, 600.0) for _ in range(MOST_ENGINES + 1)]
+        opened = [open_session(projector_settings, fresh_log.notified.set, 600.0) for _ in range(MOST_ENGINES + 1)]
         yield [await stack.enter_async_context(session) for session in opened]
 
 

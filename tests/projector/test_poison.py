@@ -98,7 +98,7 @@ async def test_a_parked_stream_waits_in_order_and_the_others_go_on_until_it_is_t
     assert (event["document_id"], event["position"], event["waiting"]) == ("a", position, 1)
     assert (event["event_type"], event["error"]) == ("PaymentConfirmed", "ValueError: indigestible")
     assert "in apply" in event["traceback"]
-    (line,) = (line for line in logged if line["event"].startswith("parked a stream"))
+    (line,) = (line for line in logged if line["event"] == "document parked")
     assert (line["projection"], line["position"], line["stream_id"]) == (name, position, "order-a")
     assert isinstance(line["exc_info"], ValueError)
     assert await stack.metric("orders_projection_poison_events_total", outcome="parked", projection=name) == before + 1

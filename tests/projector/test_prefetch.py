@@ -90,7 +90,7 @@ async def engine(session: LogSession, store: WatchedStore) -> Engine[OrderDocume
 
 
 async def record_history(recorder: Recorder, order_ids: str = "abc") -> None:
-    """Orders that take turns, so that every batch of two goes on with what the ones before began."""
+    """Interleaved orders, so that every batch of two continues what the ones before began."""
     for event in (placed(), paid(), shipped()):
         for order_id in order_ids:
             await recorder.record(order_id, event)
@@ -122,6 +122,22 @@ async def test_the_next_page_is_read_while_the_store_is_busy(
     assert store.applied == 1, "the next batch is sent in the next step"
     assert engine.checkpoint is not None
     assert engine.checkpoint.position == BATCH
+
+
+async def test_events_that_follow_a_page_prefetched_at_the_end_of_the_log_are_read_at_once(
+    engine: Engine[OrderDocument], recorder: Recorder, reads: list[int]
+) -> None:
+    await recorder.record("a", placed())
+    await recorder.record("a", paid())
+    await engine.step()
+    assert reads == [0, 2], "the page after the batch was read, and was empty"
+    for order_id in "bc":
+        await recorder.record(order_id, placed())
+
+    await engine.step()
+
+    assert engine.checkpoint is not None
+    assert engine.checkpoint.position == 2 * BATCH
 
 
 async def test_documents_just_written_are_not_loaded(
