@@ -17,7 +17,7 @@ def number_and_title(record: Path) -> tuple[int, str]:
 
 
 def test_the_index_lists_every_decision() -> None:
-    index = "\n".join("{}. [{}]({})".format(*number_and_title(record), record.name) for record in RECORDS)
+    index = "\n".join("- [{}. {}]({})".format(*number_and_title(record), record.name) for record in RECORDS)
     assert f"\n{index}\n" in (DIRECTORY / "README.md").read_text(), f"docs/decisions/README.md should hold:\n{index}"
 
 

@@ -22,7 +22,7 @@ GENERIC = [
     "query_service",
     "cli/auditing",
 ]
-CONCRETE = ["projector/projections", "projector/verification", "query_service/read_models", "query_service/api"]
+CONCRETE = ["projector/projections", "query_service/read_models", "query_service/api"]
 
 # Fields whose names other aggregates and this program's own tables use as well.
 COMMON = {"status", "version", "items", "currency", "last_event_at"}
