@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from shared.errors import Unavailable
 from shared.read_models.keys import Checkpoint
@@ -61,6 +61,13 @@ class IndexPage(NamedTuple):
 
     next_entry: bytes | None
     summaries: list[bytes]
+
+
+class RollupLines(NamedTuple):
+    """`parked` documents count as they were before an event that could not be applied, or not at all."""
+
+    lines: list[tuple[Any, ...]]  # the columns that were asked for
+    parked: int
 
 
 class LiveGeneration(NamedTuple):

@@ -27,6 +27,14 @@ async def put_in_log(
     return await _append(connection, stream_id, after, [NewEvent(uuid7(), *codec.encode(e), "{}", at) for e in events])
 
 
+async def put_raw_in_log(
+    connection: Connection, stream_id: str, event_type: str, schema_version: int, data: str, after: int = 0
+) -> AppendResult:
+    """Appends what today's program would not write."""
+    event = NewEvent(uuid7(), event_type, schema_version, data, "{}", datetime.now(UTC))
+    return await _append(connection, stream_id, after, [event])
+
+
 async def _append(connection: Connection, stream_id: str, after: int, events: list[NewEvent]) -> AppendResult:
     [result] = await event_log.append_group(connection, [AppendRequest.of_stream(stream_id, after, uuid7(), events)])
     assert result.status is AppendStatus.APPENDED
@@ -60,9 +68,11 @@ class Recorder:
 
     async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:
         """Appends what today's program would not write."""
-        event = NewEvent(uuid7(), event_type, schema_version, data, "{}", datetime.now(UTC))
         stream_id = ORDER.stream_of(order_id)
-        return self._recorded(stream_id, await _append(self.connection, stream_id, self._versions[stream_id], [event]))
+        after = self._versions[stream_id]
+        return self._recorded(
+            stream_id, await put_raw_in_log(self.connection, stream_id, event_type, schema_version, data, after)
+        )
 
     def _recorded(self, stream_id: str, result: AppendResult) -> int:
         self._versions[stream_id] = result.version

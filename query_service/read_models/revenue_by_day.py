@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import date, timedelta
 from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
 
-import asyncpg
 import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -23,44 +21,14 @@ from query_service.api.requests import (
     answer_headers,
     unless_known,
 )
-from query_service.postgresql_store import ANSWER_SECONDS, in_postgresql
+from query_service.postgresql_reader import PostgresReader
+from query_service.postgresql_store import in_postgresql
 from query_service.read_model import ReadModel
-from query_service.read_result import ReadModelUnavailable, ReadPosition, ReadResult
+from query_service.read_result import ReadResult, RollupLines
 from shared.aggregates.order import OrderStatus
 from shared.http import problems
-from shared.postgres import CONNECTION_LOST
-from shared.read_models.keys import Checkpoint
 
 # --- reader --------------------------------------------------------------------------------------------------------
-
-# One statement sees one state of the database, so the lines belong to the checkpoint: to the lowest of the partitions'.
-_LINES = """
-with live as (
-    select coalesce(g.live, 1) as generation, coalesce((g.partitions->>g.live::text)::integer, 1) as partitions
-    from (select 'revenue_by_day' as projection) as this
-    left join read_model_generations g on g.projection = this.projection
-), parts as (
-    select live.generation, m.log_id, m.position, m.ready_at,
-           case when m.parked_revision <> '' then (
-               select count(*) from read_model_parked k
-               where k.projection = m.projection and k.generation = m.generation
-           ) else 0 end as parked
-    from live cross join lateral generate_series(0, live.partitions - 1) as partition
-    left join read_models m on m.generation = live.generation
-        and m.projection = 'revenue_by_day' || case when partition > 0 then '.' || partition else '' end
-), together as (
-    select (array_agg(log_id))[1] as log_id, min(position) as position,
-           coalesce(max(ready_at) filter (where position < ready_at), 0) as ready_at,
-           generation, sum(parked)::bigint as parked
-    from parts group by generation having count(log_id) = count(*) and count(distinct log_id) = 1
-)
-select m.log_id, m.position, m.ready_at, m.generation, m.parked,
-       r.day, r.currency, r.status, r.orders, r.placed, r.paid, r.cancelled
-from together m
-left join revenue_by_day r
-    on r.generation = m.generation and r.day between $1 and $2 and ($3::text is null or r.currency = $3)
-order by r.day, r.currency, r.status
-"""
 
 
 class Line(NamedTuple):
@@ -75,28 +43,14 @@ class Line(NamedTuple):
     cancelled: int
 
 
-class Lines(NamedTuple):
-    """`parked` orders count as they were before an event that could not be applied, or not at all."""
-
-    lines: list[Line]
-    parked: int
-
-
 class RevenueReader:
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self._pool = pool
+    def __init__(self, reader: PostgresReader) -> None:
+        self._reader = reader
 
-    async def between(self, first: date, last: date, currency: str | None) -> ReadResult[Lines]:
+    async def between(self, first: date, last: date, currency: str | None) -> ReadResult[RollupLines]:
         """The lines of those days, both included, by day, currency and status. Raises `ReadModelUnavailable`."""
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                rows = await self._pool.fetch(_LINES, first, last, currency)
-        except CONNECTION_LOST as error:
-            raise ReadModelUnavailable("PostgreSQL") from error
-        if not rows:
-            return ReadResult(None, Lines([], 0))
-        lines = [_line(row[5:]) for row in rows if row["day"] is not None]
-        return ReadResult(ReadPosition.of(Checkpoint(*rows[0][:4])), Lines(lines, rows[0]["parked"]))
+        days = "line.day between $2 and $3 and ($4::text is null or line.currency = $4)"
+        return await self._reader.lines("revenue_by_day", Line._fields, days, first, last, currency)
 
 
 def _line(columns: tuple[Any, ...]) -> Line:
@@ -213,7 +167,7 @@ async def get_revenue(request: Request, span: Annotated[Span, Query()]) -> Respo
         "from": span.first,
         "to": span.last,
         "currency": span.currency,
-        "lines": [line._asdict() for line in lines],
+        "lines": [_line(line)._asdict() for line in lines],
     }
     body = msgspec.json.encode(report)
     return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)

@@ -19,13 +19,15 @@ from shared.eventstore import codec
 from shared.eventstore.log import AppendRequest, AppendResult, NewEvent, StreamAppend
 from shared.eventstore.memory import InMemoryEventStore
 from tests.command_service.processes import handling
-from tests.command_service.wallets import WALLET, Move, Put, Take, TooLittle, WalletChanged, wallets_registered
 from tests.running import eventually
+from tests.toy.aggregates.wallet import WALLET, WalletChanged
+from tests.toy.domain.wallet import Deposit, TooLittle, Transfer, Withdraw
+from tests.toy.registered import toy_registered
 
 
 @pytest.fixture(autouse=True)
 def _wallets() -> Iterator[None]:
-    with wallets_registered():
+    with toy_registered():
         yield
 
 
@@ -97,9 +99,9 @@ async def process() -> AsyncIterator[Process]:
 
 
 async def test_commands_on_one_stream_share_a_group(process: Process) -> None:
-    first = process.start(Put("a", 1))
+    first = process.start(Deposit("a", 1))
     await process.appends(1)
-    others = [process.start(Put("a", amount)) for amount in (2, 3, 4)]
+    others = [process.start(Deposit("a", amount)) for amount in (2, 3, 4)]
     await process.queued()
     process.gate.release(2)
     assert [result.version for result in await asyncio.gather(first, *others)] == [1, 2, 3, 4]
@@ -108,9 +110,9 @@ async def test_commands_on_one_stream_share_a_group(process: Process) -> None:
 
 
 async def test_what_was_decided_on_a_failed_command_is_decided_again(process: Process) -> None:
-    first = process.start(Put("a", 5))
+    first = process.start(Deposit("a", 5))
     await process.appends(1)
-    others = [process.start(Put("a", 2)), process.start(Take("a", 1))]
+    others = [process.start(Deposit("a", 2)), process.start(Withdraw("a", 1))]
     await process.queued()
     process.gate.fail()
     process.gate.release(2)
@@ -121,9 +123,9 @@ async def test_what_was_decided_on_a_failed_command_is_decided_again(process: Pr
 
 
 async def test_no_command_is_accepted_on_a_state_that_never_came_about(process: Process) -> None:
-    deposit = process.start(Put("a", 5))
+    deposit = process.start(Deposit("a", 5))
     await process.appends(1)
-    withdrawal = process.start(Take("a", 5))
+    withdrawal = process.start(Withdraw("a", 5))
     await process.queued()
     process.gate.fail()
     process.gate.release(1)
@@ -137,12 +139,12 @@ async def test_no_command_is_accepted_on_a_state_that_never_came_about(process: 
 async def test_a_version_that_another_process_makes_does_not_stand_for_the_state_that_was_expected(
     process: Process,
 ) -> None:
-    deposit = process.start(Put("a", 5))
+    deposit = process.start(Deposit("a", 5))
     await process.appends(1)
-    withdrawal = process.start(Take("a", 5))
+    withdrawal = process.start(Withdraw("a", 5))
     await process.queued()
     rival = StreamAppend(
-        "wallet-a", 0, [NewEvent(uuid7(), *codec.encode(WalletChanged(1, "")), "{}", datetime.now(UTC))]
+        "wallet-a", 0, [NewEvent(uuid7(), *codec.encode(WalletChanged("ann", 1, "")), "{}", datetime.now(UTC))]
     )
     await process.store.append_group([AppendRequest([rival], uuid7())])
     process.gate.fail()
@@ -156,11 +158,11 @@ async def test_a_version_that_another_process_makes_does_not_stand_for_the_state
 
 
 async def test_no_command_is_refused_on_a_state_that_never_came_about(process: Process) -> None:
-    deposit = process.start(Put("a", 5))
+    deposit = process.start(Deposit("a", 5))
     await process.appends(1)
     process.gate.release()
     await deposit
-    lost, wanted = process.start(Take("a", 5)), process.start(Take("a", 3))
+    lost, wanted = process.start(Withdraw("a", 5)), process.start(Withdraw("a", 3))
     await process.appends(2)
     process.gate.fail()
     process.gate.release()
@@ -171,7 +173,7 @@ async def test_no_command_is_refused_on_a_state_that_never_came_about(process: P
 
 
 async def test_a_refusal_on_a_state_that_came_about_stays(process: Process) -> None:
-    tasks = [process.start(Put("a", 5)), process.start(Take("a", 5)), process.start(Take("a", 1))]
+    tasks = [process.start(Deposit("a", 5)), process.start(Withdraw("a", 5)), process.start(Withdraw("a", 1))]
     process.gate.release(2)
     await asyncio.gather(*tasks[:2])
     with pytest.raises(TooLittle) as refusal:
@@ -183,10 +185,10 @@ async def test_a_command_that_comes_again_while_the_first_is_on_its_way_is_answe
     process: Process,
 ) -> None:
     same = {"idempotency_key": "k", "fingerprint": b"same"}
-    first = process.start(Put("a", 5), **same)
+    first = process.start(Deposit("a", 5), **same)
     await process.appends(1)
-    again, other = process.start(Put("a", 5), **same), process.start(Put("a", 1))
-    misused = process.start(Put("a", 7), **{**same, "fingerprint": b"other"})
+    again, other = process.start(Deposit("a", 5), **same), process.start(Deposit("a", 1))
+    misused = process.start(Deposit("a", 7), **{**same, "fingerprint": b"other"})
     process.gate.release(20)
     assert (await again)[1:] == (await first)[1:]
     assert (await other).version == 2
@@ -197,8 +199,8 @@ async def test_a_command_that_comes_again_while_the_first_is_on_its_way_is_answe
 
 async def test_a_command_that_would_be_refused_the_second_time_is_answered_as_the_first(process: Process) -> None:
     same = {"idempotency_key": "k", "fingerprint": b"same"}
-    deposit = process.start(Put("a", 5))
-    first, again = process.start(Take("a", 5), **same), process.start(Take("a", 5), **same)
+    deposit = process.start(Deposit("a", 5))
+    first, again = process.start(Withdraw("a", 5), **same), process.start(Withdraw("a", 5), **same)
     process.gate.release(20)
     await deposit
     assert (await again)[1:] == (await first)[1:]
@@ -206,9 +208,9 @@ async def test_a_command_that_would_be_refused_the_second_time_is_answered_as_th
 
 
 async def test_a_client_that_goes_away_takes_only_its_own_command_with_it(process: Process) -> None:
-    first = process.start(Put("a", 1))
+    first = process.start(Deposit("a", 1))
     await process.appends(1)
-    gone, other = process.start(Put("a", 2)), process.start(Put("a", 4))
+    gone, other = process.start(Deposit("a", 2)), process.start(Deposit("a", 4))
     await process.queued()
     gone.cancel()
     process.gate.release(20)
@@ -218,10 +220,10 @@ async def test_a_client_that_goes_away_takes_only_its_own_command_with_it(proces
 
 async def test_a_command_over_several_streams_is_appended_to_all_of_them_or_to_none(process: Process) -> None:
     tasks = [
-        process.start(Put("a", 5)),
-        process.start(Move("a", "b", 3)),
-        process.start(Take("b", 1)),
-        process.start(Move("b", "a", 9)),
+        process.start(Deposit("a", 5)),
+        process.start(Transfer("a", "b", 3)),
+        process.start(Withdraw("b", 1)),
+        process.start(Transfer("b", "a", 9)),
     ]
     process.gate.release(20)
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -234,7 +236,7 @@ async def test_a_command_over_several_streams_is_appended_to_all_of_them_or_to_n
 
 async def test_commands_on_their_way_are_bounded(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_AHEAD", 3)
-    tasks = [process.start(Put("a", amount)) for amount in range(1, 11)]
+    tasks = [process.start(Deposit("a", amount)) for amount in range(1, 11)]
     await process.appends(1)
     process.gate.release(10)
     await asyncio.gather(*tasks)

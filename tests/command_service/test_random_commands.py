@@ -26,8 +26,10 @@ from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, Sto
 from shared.eventstore.memory import InMemoryEventStore
 from shared.eventstore.store import AppendSession, EventStore, PostgresAppendSession, PostgresEventStore
 from tests.command_service.processes import handling
-from tests.command_service.wallets import WALLET, Move, Put, Take, TooLittle, WalletCommand, wallets_registered
 from tests.running import fresh_database
+from tests.toy.aggregates.wallet import WALLET
+from tests.toy.domain.wallet import Deposit, TooLittle, Transfer, WalletCommand, Withdraw
+from tests.toy.registered import toy_registered
 
 Fault: TypeAlias = Literal["none", "slow", "refused", "lost", "answer lost"]
 OpenSession: TypeAlias = Callable[[], Awaitable[AppendSession]]
@@ -50,8 +52,8 @@ class Sent(NamedTuple):
     def command(self, tag: str, prefix: str) -> WalletCommand:
         wallet, other = (prefix + name for name in self.wallets)
         if self.kind == "move":
-            return Move(wallet, other, self.amount, tag)
-        return (Put if self.kind == "put" else Take)(wallet, self.amount, tag)
+            return Transfer(wallet, other, self.amount, tag)
+        return (Deposit if self.kind == "put" else Withdraw)(wallet, self.amount, tag)
 
 
 SENT = st.builds(
@@ -141,7 +143,7 @@ async def check(
         for event in events:
             change = codec.decode(event.event_type, event.schema_version, event.data)
             balances[name].append(balances[name][-1] + change.by)
-            by_tag[change.tag].append(event)
+            by_tag[change.note].append(event)
         assert min(balances[name]) >= 0, "no command was accepted on a state that never came about"
     for number, (sent, outcome) in enumerate(zip(commands, outcomes, strict=True)):
         check_outcome(sent, outcome, by_tag[str(number)], balances)
@@ -184,14 +186,14 @@ def test_of_random_commands_in_memory_none_is_lost_doubled_or_wrongly_refused(
         outcomes = await send_all(store, store.open_session, commands, faults, "")
         await check(store, commands, outcomes, "")
 
-    with wallets_registered():
+    with toy_registered():
         uvloop.run(run())
 
 
 def test_of_random_commands_in_postgresql_none_is_lost_doubled_or_wrongly_refused(postgres: EmbeddedPostgres) -> None:
     numbers = itertools.count(1)
     database = fresh_database(postgres.url)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, wallets_registered():
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, toy_registered():
         url = runner.run(_enter(database))
 
         @settings(max_examples=25, deadline=None, phases=[Phase.generate])

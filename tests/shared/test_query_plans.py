@@ -28,6 +28,7 @@ from projector.stores.postgres import PostgresStore
 from projector.stores.postgres_generations import PostgresGenerationStore
 from query_service.live import stream_filter as followed_log
 from query_service.live.stream_filter import StreamFilter
+from query_service.postgresql_reader import PostgresReader
 from query_service.read_models.revenue_by_day import RevenueReader
 from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
@@ -237,7 +238,9 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "follow a customer from the start": lambda pool: followed_log.read_page(
         pool, StreamFilter("order", "bob", by_owner=True), 0
     ),
-    "report revenue": lambda pool: RevenueReader(pool).between(DAY - timedelta(days=6), DAY, "GBP"),
+    "report revenue": lambda pool: RevenueReader(PostgresReader(pool, "revenue_by_day")).between(
+        DAY - timedelta(days=6), DAY, "GBP"
+    ),
     "apply a batch in PostgreSQL": apply,
     "verify a page of a read model": verify_a_page,
     "read the head of the log for an audit": lambda pool: _with(pool, audited_log.read_log_head),
