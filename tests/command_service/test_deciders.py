@@ -13,7 +13,9 @@ from command_service.domain.decider import Decider
 from shared.aggregates import RegistrationError
 from shared.aggregates.order import ORDER, Order, OrderEvent
 from shared.eventstore.snapshots import LoadedState
-from tests.command_service.wallets import WALLETS, Move, Put, Wallet, wallets_registered
+from tests.toy.aggregates.wallet import Wallet
+from tests.toy.domain.wallet import WALLETS, Deposit, Transfer
+from tests.toy.registered import toy_registered
 
 
 def test_an_aggregate_that_is_not_registered_has_no_commands() -> None:
@@ -34,15 +36,15 @@ def test_a_command_of_a_name_that_is_in_use_is_refused() -> None:
 
 
 def test_a_command_names_its_own_stream_first_and_each_stream_once() -> None:
-    assert streams_of(WALLETS, Put("a", 1)) == ("wallet-a",)
-    assert streams_of(WALLETS, Move("b", "a", 1)) == ("wallet-b", "wallet-a")
-    assert streams_of(WALLETS, Move("a", "a", 1)) == ("wallet-a",)
+    assert streams_of(WALLETS, Deposit("a", 1)) == ("wallet-a",)
+    assert streams_of(WALLETS, Transfer("b", "a", 1)) == ("wallet-b", "wallet-a")
+    assert streams_of(WALLETS, Transfer("a", "a", 1)) == ("wallet-a",)
 
 
 def test_a_command_that_names_its_own_stream_as_another_is_decided_over_streams() -> None:
     states = {"wallet-a": LoadedState(Wallet(1, 1), 1)}
-    with wallets_registered():
-        request, after = decide(WALLETS, Move("a", "a", 1), CommandMetadata("test"), states, None)
+    with toy_registered():
+        request, after = decide(WALLETS, Transfer("a", "a", 1), CommandMetadata("test"), states, None)
     assert [len(stream.events) for stream in request.streams] == [1]
     assert after["wallet-a"].version == 2
 
@@ -50,5 +52,5 @@ def test_a_command_that_names_its_own_stream_as_another_is_decided_over_streams(
 def test_a_decider_may_change_only_the_streams_that_a_command_names() -> None:
     strays = replace(WALLETS, decide_over=lambda _command, _states: {"wallet-c": []})
     states = {"wallet-a": LoadedState(), "wallet-b": LoadedState()}
-    with wallets_registered(), pytest.raises(AssertionError, match="Move"):
-        decide(strays, Move("a", "b", 1), CommandMetadata("test"), states, None)
+    with toy_registered(), pytest.raises(AssertionError, match="Transfer"):
+        decide(strays, Transfer("a", "b", 1), CommandMetadata("test"), states, None)

@@ -190,6 +190,10 @@ async def test_a_poison_event_parks_its_document_until_it_is_retried(wallets: Wa
     await wallets.deposit("purse", "ann", 3)  # waits with the document, though of another stream
     await wallets.deposit("piggy-bank", "bob", 30)
 
+    async def parked() -> bool:
+        return [event["waiting"] for event in (await wallets.status(name))["parked_events"]] == [1]
+
+    await eventually(parked)
     assert (await wallets.get(f"/{name}/bob"))["total"] == 30
     ann = await wallets.queries.get(f"/{name}/ann")
     assert (ann.json()["total"], ann.headers["projection-parked"]) == (500, "2")
@@ -198,7 +202,7 @@ async def test_a_poison_event_parks_its_document_until_it_is_retried(wallets: Wa
     status = await wallets.status(name)
     (event,) = status["parked_events"]
     assert (status["parked"], event["document_id"], event["stream_id"]) == (1, "ann", "wallet-savings")
-    assert (event["position"], event["waiting"]) == (2, 1)
+    assert event["position"] == 2
 
     wallets.refused.clear()
     async with open_admin(settings_of(wallets.settings, "orders_projector"), PROJECTIONS[name]) as admin:
