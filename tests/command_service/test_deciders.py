@@ -42,7 +42,7 @@ def test_a_command_names_its_own_stream_first_and_each_stream_once() -> None:
 
 
 def test_a_command_that_names_its_own_stream_as_another_is_decided_over_streams() -> None:
-    states = {"wallet-a": LoadedState(Wallet(1, 1), 1)}
+    states = {"wallet-a": LoadedState(Wallet("ann", 1, 1), 1)}
     with toy_registered():
         request, after = decide(WALLETS, Transfer("a", "a", 1), CommandMetadata("test"), states, None)
     assert [len(stream.events) for stream in request.streams] == [1]
