@@ -45,8 +45,8 @@ def test_a_command_that_names_its_own_stream_as_another_is_decided_over_streams(
     states = {"wallet-a": LoadedState(Wallet("ann", 1, 1), 1)}
     with toy_registered():
         request, after = decide(WALLETS, Transfer("a", "a", 1), CommandMetadata("test"), states, None)
-    assert [len(stream.events) for stream in request.streams] == [1]
-    assert after["wallet-a"].version == 2
+    assert [len(stream.events) for stream in request.streams] == [2]
+    assert (after["wallet-a"].version, after["wallet-a"].state.balance) == (3, 1)
 
 
 def test_a_decider_may_change_only_the_streams_that_a_command_names() -> None:

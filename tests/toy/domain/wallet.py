@@ -67,8 +67,8 @@ def decide_over(command: WalletCommand, states: States) -> EventsByStream:
     assert isinstance(command, Transfer)
     source, target = WALLET.stream_of(command.wallet_id), WALLET.stream_of(command.to)
     (taken,) = decide(Withdraw(command.wallet_id, command.amount, command.note), states[source])
-    put = Deposit(command.to, command.amount, command.note, taken.owner_id)
-    return {source: [taken], target: decide(put, states[target])}
+    put = decide(Deposit(command.to, command.amount, command.note, taken.owner_id), states[target])
+    return {source: [taken, *put]} if source == target else {source: [taken], target: put}
 
 
 WALLETS: Decider[WalletCommand, Wallet, WalletChanged] = Decider(
