@@ -130,13 +130,13 @@ class _Admission(ServerProtocol):
 
     _limit: Limit
 
-    def on_headers_complete(self) -> None:
+    def start_request(self) -> None:
         before: RequestResponseCycle | None = self.cycle
         is_first = before is None or before.response_complete  # one that was sent ahead waits for those before it
         if is_first and self.parser.get_method() not in _NO_COMMANDS and not self._limit.admits(len(self.tasks)):
             self._refuse()
         else:
-            super().on_headers_complete()
+            super().start_request()
 
     def _refuse(self) -> None:
         self.cycle = _ANSWERED

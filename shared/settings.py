@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     query_port: int = Field(8002, ge=1, le=65535, description="the query service")
     projector_port: int = Field(8003, ge=1, le=65535, description="the projector's health and metrics")
 
-    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="larger request bodies are answered 413")
+    max_body_bytes: int = Field(512 * 1024, ge=1024, description="larger request bodies are answered 413")
     shutdown_seconds: float = Field(10.0, gt=0, description="how long a stopping server finishes what it accepted")
 
     admission_delay_seconds: float = Field(

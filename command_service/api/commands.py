@@ -21,7 +21,7 @@ from shared.http.problems import UNREADABLE, responses
 _ANY_COMMAND = (
     (400, "malformed-json", "The body is not JSON."),
     (400, "malformed-header", "A header cannot be read."),
-    (413, "body-too-large", "The body is larger than 1 MiB."),
+    (413, "body-too-large", "The body is larger than 512 KiB."),
     (415, "unsupported-media-type", "The body is not application/json."),
     (422, "invalid-request", "A value is missing, unknown or out of bounds; `errors` points at it."),
     (422, "idempotency-key-reused", "The Idempotency-Key came with another request before."),

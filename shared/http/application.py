@@ -30,6 +30,9 @@ _OPERATIONS = "operations"
 _ERRORS = """\
 Every error is a problem document (RFC 9457). Switch on its `code`, which never changes: each operation lists its own;
 an address that is none is 404 `no-such-route`, a method that is not offered there 405 `method-not-allowed`.
+A request line over 8 KiB is 414 `uri-too-long`; one header over 8 KiB, or all over 16 KiB or 100 lines, 431
+`headers-too-large`; a body over 512 KiB, unless set otherwise, 413 `body-too-large`; what is not HTTP 400
+`malformed-request`. The connection then closes.
 """
 
 # The event loop (libuv) accepts one connection a turn for each listening socket. Under overload more arrive, and wait

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from http import HTTPStatus
 from time import perf_counter
 
 import structlog
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from shared.http.problems import problem
 from shared.http.response_headers import ResponseHeaders
 from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
@@ -57,30 +59,40 @@ class RequestMiddleware:
                 message["headers"] = [*message["headers"], echo, *self._response_headers(scope)]
             await send(message)
 
+        too_large = content_length is not None and content_length > self._max_body_bytes
         try:
-            await self._app(scope, self._limited(content_length, expects_continue, receive), send_with_id)
+            if too_large:
+                await self._refuse(scope, receive, send_with_id, discard=not expects_continue)
+            else:
+                await self._app(scope, self._limited(receive), send_with_id)
         finally:
             # An event stream sets when it began: it may last for hours.
             answered_at = scope.get("answered_at") or perf_counter()
             _observe(scope, status, answered_at - started)
 
-    def _limited(self, content_length: int | None, expects_continue: bool, receive: Receive) -> Receive:
-        """`receive` that refuses a body over the limit with 413, whether or not Content-Length gives its size.
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, discard: bool) -> None:
+        """Answers 413 to a body whose Content-Length is over the limit, on every route."""
+        if discard:
+            await _discard(receive)
+        error = self._too_large()
+        title = HTTPStatus(error.status_code).phrase
+        refused = problem(413, "body-too-large", title, error.detail, scope["path"], error.headers)
+        await refused(scope, receive, send)
+
+    def _limited(self, receive: Receive) -> Receive:
+        """`receive` that refuses a body over the limit with 413 where no Content-Length gives its size.
 
         FastAPI's own `max_body_size` answers in plain text, which would break the promise of problem details.
         """
-        too_large = content_length is not None and content_length > self._max_body_bytes
         received = 0
 
         async def receive_limited() -> Message:
             nonlocal received
-            if not too_large:
-                message = await receive()
-                received += len(message.get("body", b""))
-                if received <= self._max_body_bytes:
-                    return message
-            if not (too_large and expects_continue):
-                await _discard(receive)
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received <= self._max_body_bytes:
+                return message
+            await _discard(receive)
             raise self._too_large()
 
         return receive_limited

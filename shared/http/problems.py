@@ -48,16 +48,19 @@ def problem(
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
-    body = {
+    body = problem_body(status, code, title, detail, instance) | dict(extra or {})
+    return Response(msgspec.json.encode(body, enc_hook=str), status, headers, media_type=MEDIA_TYPE)
+
+
+def problem_body(status: int, code: str, title: str, detail: str, instance: str) -> dict[str, Any]:
+    return {
         "type": f"urn:orders:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
         "instance": instance,
         "code": code,
-        **(extra or {}),
     }
-    return Response(msgspec.json.encode(body, enc_hook=str), status, headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI, response_headers: ResponseHeaders) -> None:

@@ -1,0 +1,81 @@
+"""A server of its own for a test, and a client that writes bytes of its choice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from cli.stack.embedded_server import free_port
+from shared.http.protocol import ServerProtocol
+from tests.running import running_app
+
+SECONDS = 10
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> Any:
+        assert self.headers["content-type"] == "application/problem+json"
+        return json.loads(self.body)["code"]
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, sent: bytes) -> None:
+        self.writer.write(sent)
+
+    async def answer(self) -> Answer:
+        async with asyncio.timeout(SECONDS):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            status, *lines = head.rstrip().split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in lines)
+            body = await self.reader.readexactly(int(headers["content-length"]))
+        return Answer(int(status.split()[1]), headers, body)
+
+    async def is_closed(self) -> bool:
+        """Whether the server ends the connection without another byte."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await self.reader.read(1) == b""
+        except ConnectionError:
+            return True
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    yield Client(reader, writer)
+    writer.close()
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the length of the body and the number of headers."""
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    request = Request(scope, receive)
+    body = await request.body()
+    await Response(f"{len(body)} {len(scope['headers'])}")(scope, receive, send)
+
+
+@asynccontextmanager
+async def server(protocol: type[ServerProtocol] = ServerProtocol) -> AsyncIterator[int]:
+    """Runs `echo`; yields its port."""
+    port = free_port()
+    async with running_app(echo, port, protocol):
+        yield port
