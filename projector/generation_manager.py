@@ -28,11 +28,11 @@ _POLL_SECONDS = 0.01
 Report = Callable[[int, int], None]  # (position reached, head of the log)
 
 
-class Refused(Exception):
+class OperationRefused(Exception):
     """It was not done; the message says why, and what to do."""
 
 
-class Differs(Refused):
+class GenerationDiffers(OperationRefused):
     """What was built is not what the log says."""
 
     def __init__(self, generation: int, comparison: Comparison) -> None:
@@ -44,7 +44,7 @@ class Differs(Refused):
 class GenerationManager:
     """Builds, switches and drops the generations of one read model.
 
-    Methods raise `Refused`, what `Engine.step` raises, and what is in `UNAVAILABLE`.
+    Methods raise `OperationRefused`, what `Engine.step` raises, and what is in `UNAVAILABLE`.
     """
 
     def __init__(self, settings: Settings, projection: Projection[Any], generation_store: GenerationStore) -> None:
@@ -56,7 +56,7 @@ class GenerationManager:
         """Builds a generation beside the live one, compares it with the log and switches to it; its number."""
         generations = await self._generation_store.generations()
         if generations.previous is not None:
-            raise Refused(
+            raise OperationRefused(
                 f"generation {generations.previous} is still kept for a rollback:"
                 f" `orders projections drop {self._projection.name}` removes it"
             )
@@ -65,7 +65,7 @@ class GenerationManager:
             await self._catch_up(engines, leases[0].session, report)
             comparison = await compare(number)
             if comparison.differences:
-                raise Differs(number, comparison)
+                raise GenerationDiffers(number, comparison)
             await self._switch(engines, leases, number)
         return number
 
@@ -73,7 +73,7 @@ class GenerationManager:
         """Answers queries from the previous generation again, once that has caught up; its number."""
         previous = (await self._generation_store.generations()).previous
         if previous is None:
-            raise Refused(f"no earlier generation of {self._projection.name} is kept")
+            raise OperationRefused(f"no earlier generation of {self._projection.name} is kept")
         async with self._engines(previous) as (engines, leases):
             await self._catch_up(engines, leases[0].session, report)
             await self._switch(engines, leases, previous)
@@ -85,7 +85,7 @@ class GenerationManager:
         for number in numbers:
             async with self._leases(number):
                 if not await self._generation_store.drop(number):
-                    raise Refused(f"generation {number} is in use")
+                    raise OperationRefused(f"generation {number} is in use")
         return numbers
 
     @asynccontextmanager
@@ -97,7 +97,7 @@ class GenerationManager:
             for partition in range(partitions):
                 lease = await try_acquire(session, lease_name(self._projection.name, generation, partition))
                 if lease is None:
-                    raise Refused(f"another process works on generation {generation}")
+                    raise OperationRefused(f"another process works on generation {generation}")
                 held.append(lease)
             yield held
 
@@ -135,7 +135,9 @@ class GenerationManager:
                     seen = await self._generation_store.checkpoints(live)
                     await _reach(engines, seen)
         except TimeoutError:
-            raise Refused(f"generation {number} did not get as far as the live one in {SWITCH_SECONDS:.0f} s") from None
+            raise OperationRefused(
+                f"generation {number} did not get as far as the live one in {SWITCH_SECONDS:.0f} s"
+            ) from None
 
     async def _send_heartbeats(self, leases: Sequence[Lease], number: int) -> None:
         """Of partitions that the live generation lacks: without one, they would seem to have no projector."""

@@ -18,7 +18,7 @@ from projector.process_name import PROCESS_NAME
 from projector.projection import D, Projection
 from projector.routing import PoisonEvent
 from projector.stores import UNAVAILABLE, GenerationStore, Store
-from projector.worker_status import State, WorkerStatus
+from projector.worker_status import WorkerState, WorkerStatus
 from shared.aio import wait_for
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.lease import Lease
@@ -91,7 +91,7 @@ class PartitionWorker(Generic[D]):
         other. While it still works with the lease of a session that is lost, it could not take another.
         """
         free = self._task is None or (self._held is not None and self._held.session is session)
-        waiting = self.status.state is State.STUCK and self._task is not None
+        waiting = self.status.state is WorkerState.STUCK and self._task is not None
         return free and self.status.may_retry and self.status.store_reached and not waiting and not self._retired
 
     def start(self, held: Lease) -> None:
@@ -137,7 +137,7 @@ class PartitionWorker(Generic[D]):
         """That of the active worker. Where there is none, it writes down what keeps it from the work itself."""
         status, stale_seconds = self.status, self._settings.heartbeat_stale_seconds
         status.received_heartbeat(
-            await self.store.heartbeat_age(PROCESS_NAME, status.state, status.excuse, stale_seconds)
+            await self.store.heartbeat_age(PROCESS_NAME, status.state, status.inactive_because, stale_seconds)
         )
 
     async def _work(self, held: Lease) -> None:

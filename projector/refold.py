@@ -85,10 +85,10 @@ class Refold(Generic[D]):
             last = rows[-1][0]
             yield [row[0] for row in rows]
 
-    def knows(self, document_id: str) -> bool:
+    def has_document(self, document_id: str) -> bool:
         return self._database.execute("select 1 from documents where id = ?", (document_id,)).fetchone() is not None
 
-    def lists(self, name: str, entry: str) -> bool:
+    def has_entry(self, name: str, entry: str) -> bool:
         """Whether an index of that name has the entry."""
         found = self._database.execute("select 1 from entries where name = ? and entry = ?", (name, entry))
         return found.fetchone() is not None

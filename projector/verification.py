@@ -30,7 +30,7 @@ def ignore(what: str, done: int, total: int) -> None:
     """Reports nothing."""
 
 
-class MovedBack(Exception):
+class CheckpointMovedBack(Exception):
     """The checkpoint is lower than before: the read model was emptied or restored while it was compared."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ async def compare(
 ) -> Comparison:
     """`inspections` are those of each partition.
 
-    Raises what stores and the log raise, `PoisonEvent` and `MovedBack`.
+    Raises what stores and the log raise, `PoisonEvent` and `CheckpointMovedBack`.
     """
     comparison = Comparison()
     with ExitStack() as stack:
@@ -128,7 +128,7 @@ class _Partition(Generic[D]):
     async def fold_to(self, position: int, *, reported: bool = False) -> set[str]:
         """The ids of the documents that changed on the way."""
         if position < self.refold.position:
-            raise MovedBack
+            raise CheckpointMovedBack
         changed: set[str] = set()
         start = self.refold.position
         while (at := self.refold.position) < position:
@@ -136,7 +136,7 @@ class _Partition(Generic[D]):
                 self._report("folding", at - start, position - start)
             events = await event_log.read_batch(self._log, at, min(event_log.PAGE, position - at))
             if not events:
-                raise MovedBack
+                raise CheckpointMovedBack
             changed |= self.refold.apply(events)
         if reported and position > start:
             self._report("folding", position - start, position - start)
@@ -180,25 +180,25 @@ class _Partition(Generic[D]):
             self._comparison.differs(f"document {document_id} is not listed in {sorted(missing)}")
 
     async def _find_unknown_documents(self, document_ids: Sequence[str]) -> None:
-        unknown = [document_id for document_id in document_ids if not self.refold.knows(document_id)]
+        unknown = [document_id for document_id in document_ids if not self.refold.has_document(document_id)]
         if not unknown:
             return
         found = await self.inspection.read(unknown, [])
         await self.fold_to(found.position)
         for document_id in found.documents:
-            if not self.refold.knows(document_id):
+            if not self.refold.has_document(document_id):
                 self._comparison.differs(
                     f"document {document_id} is there, the log does not know it or it belongs to another partition"
                 )
 
     async def _find_unknown_members(self, members: Sequence[IndexMember]) -> None:
-        unknown = [member for member in members if not self.refold.lists(*member) and member not in self._parked]
+        unknown = [member for member in members if not self.refold.has_entry(*member) and member not in self._parked]
         if not unknown:
             return
         found = await self.inspection.read([], unknown)
         await self.fold_to(found.position)
         for name, entry in sorted(found.members):
-            if not self.refold.lists(name, entry):
+            if not self.refold.has_entry(name, entry):
                 self._comparison.differs(f"list {name} holds {entry}, where no document belongs")
 
 

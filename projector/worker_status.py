@@ -20,7 +20,7 @@ LAST_POISON_RETRY_SECONDS = 30.0
 _log = get_logger()
 
 
-class State(StrEnum):
+class WorkerState(StrEnum):
     STARTING = "starting"
     STANDBY = "standby"  # another projector is active
     WAITING = "waiting"  # its code is not the generation's: for a rebuild, or for the program whose code it is
@@ -32,7 +32,7 @@ class WorkerStatus:
     """Of one partition in this process."""
 
     def __init__(self, projection: str, partition: int, stale_seconds: float) -> None:
-        self.state = State.STARTING
+        self.state = WorkerState.STARTING
         self.cause = "The projector has not connected yet."  # of the state
         self.poison: Poison | None = None  # the event that it is stuck before
         self.epoch: int | None = None  # of its last lease
@@ -46,29 +46,29 @@ class WorkerStatus:
     @property
     def working(self) -> bool:
         """Whether it is active, or another worker was lately; else `reason` says what keeps it."""
-        return self.state is State.ACTIVE or (self.leaves_it and self._heartbeat_age < self._stale_seconds)
+        return self.state is WorkerState.ACTIVE or (self.is_passive and self._heartbeat_age < self._stale_seconds)
 
     @property
     def reason(self) -> str:
-        if not self.leaves_it:
+        if not self.is_passive:
             return self.cause
         since = "" if self._heartbeat_at is None else f" for {self._heartbeat_age:.0f} s"
         return f"Waiting for the projector: no heartbeat{since}. {self.cause}".rstrip()
 
     @property
-    def leaves_it(self) -> bool:
-        """Whether it leaves the work to another."""
-        return self.state in (State.STANDBY, State.WAITING)
+    def is_passive(self) -> bool:
+        """Whether another worker has the work."""
+        return self.state in (WorkerState.STANDBY, WorkerState.WAITING)
 
     @property
     def reports(self) -> bool:
         """Whether heartbeat and progress are its to report: it has the work, also while it is stuck."""
-        return self.epoch is not None and self.state in (State.ACTIVE, State.STUCK)
+        return self.epoch is not None and self.state in (WorkerState.ACTIVE, WorkerState.STUCK)
 
     @property
-    def excuse(self) -> str:
+    def inactive_because(self) -> str:
         """What keeps it from the work while no worker is active."""
-        return self.cause if self.state in (State.WAITING, State.STUCK) else ""
+        return self.cause if self.state in (WorkerState.WAITING, WorkerState.STUCK) else ""
 
     @property
     def _heartbeat_age(self) -> float:
@@ -80,18 +80,18 @@ class WorkerStatus:
 
     def stand_by(self) -> None:
         """Another worker is active, or is about to be."""
-        if not self.leaves_it:
+        if not self.is_passive:
             _log.info("standing by; another projector is active", **self._about)
-            self.state, self.cause, self.poison = State.STANDBY, "", None
+            self.state, self.cause, self.poison = WorkerState.STANDBY, "", None
 
     def activate(self, epoch: int, generation: int) -> None:
-        if self.state is not State.ACTIVE:
+        if self.state is not WorkerState.ACTIVE:
             _log.info("projecting", **self._about, generation=generation, epoch=epoch)
-        self.state, self.epoch, self.cause, self._failures = State.ACTIVE, epoch, "", 0
+        self.state, self.epoch, self.cause, self._failures = WorkerState.ACTIVE, epoch, "", 0
         self.poison, self.may_retry, self.store_reached = None, True, True
 
     def stop_before(self, raised: PoisonEvent, epoch: int) -> None:
-        self.state, self.epoch = State.STUCK, epoch
+        self.state, self.epoch = WorkerState.STUCK, epoch
         self.cause = f"Stopped before an event that cannot be applied: {raised}"
         self.poison = poison_of(raised)
 
@@ -110,7 +110,7 @@ class WorkerStatus:
                 # During a deploy the other program goes on with it; afterwards a rebuild makes a generation of ours.
                 if self.cause != str(error):
                     _log.warning("standing by", **self._about, reason=str(error))
-                self.state, self.cause, self._failures = State.WAITING, str(error), 0
+                self.state, self.cause, self._failures = WorkerState.WAITING, str(error), 0
                 return STANDBY_SECONDS
             case Fenced():
                 self.cause = "Another projector has taken over."
@@ -121,7 +121,7 @@ class WorkerStatus:
             case _:
                 self.cause = f"{type(error).__name__}: {error}"
                 _log.error("the projector failed; trying again", **self._about, exc_info=error)
-        self.state = State.STUCK
+        self.state = WorkerState.STUCK
         self._failures += 1
         return min(longest, FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 20))
 

@@ -17,13 +17,13 @@ from cli.failure import CommandFailed
 from cli.projection_admin.progress import progress_bars
 from cli.settings import load_settings
 from cli.stack.addresses import find_database, find_redis
-from projector.generation_manager import GenerationManager, Refused
+from projector.generation_manager import GenerationManager, OperationRefused
 from projector.projection import Projection
-from projector.projections import PROJECTIONS, Registered
+from projector.projections import PROJECTIONS, RegisteredProjection
 from projector.routing import PoisonEvent
 from projector.stores import UNAVAILABLE, CheckpointMismatch, Fenced, GenerationStore, Store, VersionMismatch
 from projector.stores.factory import open_generation_store
-from projector.verification import Comparison, MovedBack, Report, compare
+from projector.verification import CheckpointMovedBack, Comparison, Report, compare
 from shared.gc_tuning import tune_gc
 from shared.logs import configure_logs
 from shared.postgres import create_pool
@@ -44,12 +44,12 @@ def administer(name: str, data_dir: Path, action: Callable[[ProjectionAdmin], Aw
     try:
         uvloop.run(_run(action, registered, settings))
     except (
-        Refused,
+        OperationRefused,
         PoisonEvent,
         VersionMismatch,
         Fenced,
         CheckpointMismatch,
-        MovedBack,
+        CheckpointMovedBack,
         asyncpg.PostgresError,
     ) as error:
         raise CommandFailed(str(error)) from error
@@ -58,7 +58,7 @@ def administer(name: str, data_dir: Path, action: Callable[[ProjectionAdmin], Aw
 
 
 async def _run(
-    action: Callable[[ProjectionAdmin], Awaitable[None]], registered: Registered, settings: Settings
+    action: Callable[[ProjectionAdmin], Awaitable[None]], registered: RegisteredProjection, settings: Settings
 ) -> None:
     async with open_admin(settings, registered) as admin:
         await action(admin)
@@ -68,7 +68,7 @@ class ProjectionAdmin:
     """Each method prints what it did. Raises CommandFailed where it was not done, or differences were found."""
 
     def __init__(
-        self, settings: Settings, registered: Registered, redis: Redis, database: asyncpg.Pool[asyncpg.Record]
+        self, settings: Settings, registered: RegisteredProjection, redis: Redis, database: asyncpg.Pool[asyncpg.Record]
     ) -> None:
         self.projection: Projection[Any] = registered.projection
         self.store = registered.store
@@ -138,7 +138,7 @@ class ProjectionAdmin:
 
 
 @asynccontextmanager
-async def open_admin(settings: Settings, registered: Registered) -> AsyncIterator[ProjectionAdmin]:
+async def open_admin(settings: Settings, registered: RegisteredProjection) -> AsyncIterator[ProjectionAdmin]:
     """Connects to Redis and PostgreSQL for the duration of the block. Raises CommandFailed for a malformed address."""
     try:
         redis = create_redis(settings)

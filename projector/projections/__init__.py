@@ -14,21 +14,21 @@ from projector.projections.revenue_by_day import REVENUE_BY_DAY
 StoreName: TypeAlias = Literal["redis", "postgresql"]
 
 
-class Registered(NamedTuple):
+class RegisteredProjection(NamedTuple):
     """A projection, and the store of its read model."""
 
     projection: Projection[Any]
     store: StoreName
 
 
-PROJECTIONS: dict[str, Registered] = {}  # by name
+PROJECTIONS: dict[str, RegisteredProjection] = {}  # by name
 
 
 def register(projection: Projection[Any], store: StoreName) -> None:
     """Adds a projection. Raises `ValueError` where there is one of that name."""
     if projection.name in PROJECTIONS:
         raise ValueError(f"there is a projection {projection.name!r} already")
-    PROJECTIONS[projection.name] = Registered(projection, store)
+    PROJECTIONS[projection.name] = RegisteredProjection(projection, store)
 
 
 register(ORDERS, "redis")

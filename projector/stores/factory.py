@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncpg
 from redis.asyncio import Redis
 
-from projector.projections import Registered
+from projector.projections import RegisteredProjection
 from projector.stores import GenerationStore
 from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis_generations import RedisGenerationStore
 
 
 def open_generation_store(
-    registered: Registered, redis: Redis, database: asyncpg.Pool[asyncpg.Record]
+    registered: RegisteredProjection, redis: Redis, database: asyncpg.Pool[asyncpg.Record]
 ) -> GenerationStore:
     projection = registered.projection
     if registered.store == "redis":

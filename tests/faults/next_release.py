@@ -15,7 +15,7 @@ import msgspec
 
 from cli.main import app
 from projector.projection import RecordedEvent
-from projector.projections import PROJECTIONS, Registered
+from projector.projections import PROJECTIONS, RegisteredProjection
 from projector.projections.orders import ORDERS, OrderDocument
 from shared.aggregates import EVENT_TYPES
 
@@ -45,7 +45,7 @@ def fold_otherwise() -> None:
         after = ORDERS.apply(order_id, before, recorded)
         return msgspec.structs.replace(after, tracking_number=marked(before))
 
-    other = Registered(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
+    other = RegisteredProjection(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
     PROJECTIONS[ORDERS.name] = other
 
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from projector.generation_manager import Differs, GenerationManager
+from projector.generation_manager import GenerationDiffers, GenerationManager
 from projector.projection import RecordedEvent
 from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores.redis_generations import RedisGenerationStore
@@ -214,7 +214,7 @@ async def test_what_differs_from_the_log_is_not_switched_to(
         assert generation == 2
         return await compare_with_log(recorder.connection, ORDERS, [generation_store.inspection(generation)])
 
-    with pytest.raises(Differs, match="document 42"):
+    with pytest.raises(GenerationDiffers, match="document 42"):
         await generation_manager.rebuild(lambda *_: None, compare)
 
     assert (await generation_store.generations()).live == 1

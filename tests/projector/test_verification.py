@@ -22,7 +22,7 @@ from projector.stores import IndexMember, Inspected
 from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis_generations import RedisGenerationStore
 from projector.stores.redis_inspection import RedisInspection
-from projector.verification import PAGE, Comparison, MovedBack, compare
+from projector.verification import PAGE, CheckpointMovedBack, Comparison, compare
 from shared.read_models.keys import PartitionKeys, sort_key
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
@@ -162,7 +162,7 @@ async def test_a_read_model_that_is_emptied_meanwhile_is_not_compared_on(
     async with running_projector(settings):
         await recorder.record("42", placed())
         await assert_equal_to_the_log(settings)
-    with pytest.raises(MovedBack):
+    with pytest.raises(CheckpointMovedBack):
         await compare(recorder.connection, ORDERS, [EmptiedInspection(redis, PartitionKeys("orders"))])
 
 
@@ -186,6 +186,6 @@ def test_a_document_is_folded_as_far_as_it_goes_and_its_entries_with_it() -> Non
         assert document.version == 1
         assert refold.document("b") is None
         assert [*refold.pages(1)] == [["a"], ["b"]]
-        assert refold.lists("status:PENDING", sort_key(document.placed_at, "a"))
-        assert not refold.lists("status:CONFIRMED", sort_key(document.placed_at, "a"))
+        assert refold.has_entry("status:PENDING", sort_key(document.placed_at, "a"))
+        assert not refold.has_entry("status:CONFIRMED", sort_key(document.placed_at, "a"))
         assert refold.position == 4
