@@ -64,7 +64,8 @@ def create_redis(settings: Settings) -> Redis:
         # It has the same methods, and every call of ours names keys of one partition only, so of one node.
         options["socket_timeout"] = ANSWER_SECONDS
         return cast("Redis", _Cluster.from_url(url.replace(_CLUSTER, "://", 1), **options))
-    return _Server.from_url(url, **options)
+    # Not told apart by library: redis-py would read its package's metadata from disk for every connection.
+    return _Server.from_url(url, driver_info=None, **options)
 
 
 def is_cluster(redis: Redis) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,7 +32,8 @@ hypothesis.settings.register_profile("fast", max_examples=10, deadline=None)
 # Httpx looks for this package eight times a request. That it is not there, Python does not remember by itself: it
 # would cost a request a quarter of its time.
 sys.modules["sniffio"] = None  # type: ignore[assignment]
-# Nor is there any TLS here, for which each client would read all certificates that there are: 25 ms.
+# There is no TLS here: each client would read all certificates, each connection ask PostgreSQL for TLS first.
+os.environ["PGSSLMODE"] = "disable"
 httpx.AsyncClient.__init__ = partialmethod(httpx.AsyncClient.__init__, verify=False)  # type: ignore[assignment,method-assign]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from shared.settings import Settings
 
 Role = Literal["orders_migrator", "orders_command", "orders_projector", "orders_auditor"]
@@ -21,4 +23,5 @@ def url_of(database_url: str, role: Role) -> str:
 def settings_of(settings: Settings, role: Role) -> Settings:
     """The same settings for a process that connects as its own role."""
     url = url_of(settings.database_url.get_secret_value(), role)
-    return Settings.model_validate({**settings.model_dump(), "database_url": url})
+    # A copy: to validate anew would read the environment and .env again, for every process of every test.
+    return settings.model_copy(update={"database_url": SecretStr(url)})
