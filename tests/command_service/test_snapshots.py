@@ -74,11 +74,16 @@ async def _snapshot(connection: asyncpg.Connection[asyncpg.Record], stream_id: s
     return (await event_log.load_stream(connection, stream_id, snapshots.fingerprint(ORDER)))[0]
 
 
+async def _has_snapshot_of(connection: asyncpg.Connection[asyncpg.Record], stream_id: str, version: int) -> bool:
+    snapshot = await _snapshot(connection, stream_id)
+    return snapshot is not None and snapshot.version == version
+
+
 async def test_a_long_life_leaves_a_snapshot_and_a_short_tail(
     commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     stream_id = await _order_of(commands, 50, "long")
-    await eventually(lambda: _snapshot(connection, stream_id))
+    await eventually(lambda: _has_snapshot_of(connection, stream_id, 40))
     snapshot, tail = await event_log.load_stream(connection, stream_id, snapshots.fingerprint(ORDER))
     assert snapshot is not None
     assert snapshot.version == 40
