@@ -14,7 +14,7 @@ from tests.orders_command import REPOSITORY
 pytestmark = pytest.mark.subprocess
 
 # "Fetching" uv puts a script in its place. `touch no-uv` makes that fail, `touch uv-fails` makes uv itself fail, and
-# `touch interrupted` ends the whole set-up while uv installs the development tools.
+# `touch interrupted` terminates the whole set-up while uv installs the development tools.
 PYTHON = """#!/bin/sh
 echo "python $*" >> calls
 case "$*" in
@@ -27,7 +27,7 @@ esac
 """
 UV = """#!/bin/sh
 echo "uv $*" >> calls
-case "$*" in *dev.lock*) if test -e interrupted; then kill -INT "$PPID" && exit 130; fi ;; esac
+case "$*" in *dev.lock*) if test -e interrupted; then kill -TERM "$PPID" && exit 143; fi ;; esac
 test ! -e uv-fails
 """
 
