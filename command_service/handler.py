@@ -144,7 +144,9 @@ class Handler:
                 raise KeyReused
             if result.status is not AppendStatus.CONFLICT:
                 return result
-            if submitted.is_sound:  # else it was decided on what was not appended, and is decided again
+            # Else it was decided on what was not appended, and is decided again. That is not counted: it happens at
+            # most once for each command before it.
+            if submitted.is_sound:
                 metrics.CONFLICTS.labels(type(job.command).__name__).inc()
                 conflicts += 1
             job = job._replace(may_begin=False)
@@ -199,7 +201,7 @@ class Handler:
         pending, _, states = submitted
         try:
             result = await pending
-        except Exception:
+        except Exception:  # whatever it is, these states are not known to be in the log
             self._drop(states)
             raise
         if result.status is AppendStatus.APPENDED:

@@ -151,7 +151,8 @@ class Engine(Generic[D]):
             await self._write(batch, documents)
         finally:
             await asyncio.wait([reading])
-        if reading.cancelled() or reading.exception() is not None:
+            failed = reading.cancelled() or reading.exception() is not None
+        if failed:
             return  # the next step reads, and raises
         if (page := reading.result()).events:  # where it has none, the next step asks again: the log may have grown
             self._prefetched = Prefetched(batch.position, page)

@@ -51,7 +51,7 @@ class Refold(Generic[D]):
         for event in map(record, events):
             try:
                 document_ids = self._projection.route(event)
-            except Exception as error:
+            except Exception as error:  # whatever it is, verification names the event
                 raise PoisonEvent(event, "", error) from error
             for document_id in document_ids:
                 if document_id not in after:
@@ -60,7 +60,7 @@ class Refold(Generic[D]):
                     continue
                 try:
                     after[document_id] = self._projection.apply(document_id, after[document_id], event)
-                except Exception as error:
+                except Exception as error:  # whatever it is, the document stays before the event
                     self._stopped.add(document_id)
                     if len(self._stopped) > MAX_STOPPED:
                         raise PoisonEvent(event, document_id, error) from error

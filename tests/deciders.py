@@ -35,7 +35,7 @@ class Decided(msgspec.Struct):
 
 
 class Latest(NamedTuple):
-    """What a process knows of a stream: its version and last event, and who is about to append that."""
+    """What a process knows of a stream: its version and last event, and the handler that is about to append that."""
 
     version: int
     event_id: UUID | None

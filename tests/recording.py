@@ -1,4 +1,4 @@
-"""Writes events into the log directly, for tests of whoever reads it."""
+"""Writes events into the log directly, for tests of its readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every page says in its first line who reads it, and a long one has a table of contents that is complete."""
+"""Every page names its readers in its first line, and a long one has a complete table of contents."""
 
 from __future__ import annotations
 

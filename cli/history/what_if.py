@@ -59,7 +59,7 @@ def load_function(name: str) -> Function:
         if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise BadProjection(f"there is no module {module_name!r} in {Path.cwd()}") from error
         raise BadProjection(_failed_import(module_name, error)) from error
-    except Exception as error:
+    except Exception as error:  # the module is the user's own
         raise BadProjection(_failed_import(module_name, error)) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -123,7 +123,7 @@ def _step(function: Function, state: Any, stored: StoredEvent) -> Any:
         raise ReplayFailed(f"stopped at position {stored.position}: {error}") from error
     try:
         return function(state, event)
-    except Exception as error:
+    except Exception as error:  # the function is the user's own
         where = f"position {stored.position} ({stored.event_type} of {stored.stream_id})"
         raise ReplayFailed(f"the projection failed at {where}\n{_last_lines(error)}") from error
 

@@ -97,7 +97,7 @@ class Process(Service):
 
 @dataclass
 class Servers:
-    """Where the servers are, for whoever looks at them past any proxy."""
+    """The addresses of the servers themselves, past any proxy."""
 
     database_url: str
     redis_url: str

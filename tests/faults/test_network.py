@@ -27,7 +27,7 @@ from tests.running import eventually
 Fault = Callable[[FaultProxy], Awaitable[None]]
 
 LONGEST_SECONDS = 12.0  # for any answer, whatever is gone
-NOTICED_SECONDS = 20.0  # by a projector, and by whoever takes over from it
+NOTICED_SECONDS = 20.0  # by a projector, and by the one that takes over from it
 RECOVERY_SECONDS = 30.0
 
 

@@ -84,7 +84,7 @@ class OrdinaryUser(NamedTuple):
 
 @pytest.fixture
 def ordinary_user(tmp_path: Path) -> Iterator[OrdinaryUser]:
-    """Can reach the interpreter while the test runs, and a copy of the code, whoever may read the original."""
+    """Can reach the interpreter while the test runs, and a copy of the code where it may not read the original."""
     account = unprivileged_account(tmp_path)
     if account is None:
         yield OrdinaryUser(None, {})

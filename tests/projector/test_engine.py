@@ -1,4 +1,4 @@
-"""The engine on a real log and a real Redis, batch by batch: each applied exactly once, whoever sends it."""
+"""The engine on a real log and a real Redis, batch by batch: each applied exactly once, by any projector."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ async def position_of(store: Store) -> int | None:
 
 async def test_the_first_generation_has_the_number_that_was_set(generation_store: GenerationStore) -> None:
     assert (await generation_store.initialise(4)).partitions_of(1) == 4
-    assert (await generation_store.initialise(8)).partitions_of(1) == 4, "whoever was first has said it"
+    assert (await generation_store.initialise(8)).partitions_of(1) == 4, "the first caller decides"
     assert (await generation_store.generations()).partitions_of(1) == 4
 
 
