@@ -10,7 +10,15 @@ import pytest
 DIRECTORY = Path(__file__).parents[1] / "docs"
 PAGES = [
     DIRECTORY / name
-    for name in ("architecture.md", "audit.md", "operations.md", "performance.md", "scaling.md", "time-travel.md")
+    for name in (
+        "architecture.md",
+        "audit.md",
+        "operations.md",
+        "performance.md",
+        "scaling.md",
+        "security.md",
+        "time-travel.md",
+    )
 ]
 TWO_SCREENS = 100  # lines
 
