@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     query_port: int = Field(8002, ge=1, le=65535, description="the query service")
     projector_port: int = Field(8003, ge=1, le=65535, description="the projector's health and metrics")
 
+    forwarded_allow_ips: str = Field(
+        "",
+        description="addresses and networks, with commas, of proxies whose `X-Forwarded-For` names the client of a"
+        " request; empty: none",
+    )
     max_body_bytes: int = Field(512 * 1024, ge=1024, description="larger request bodies are answered 413")
     shutdown_seconds: float = Field(10.0, gt=0, description="how long a stopping server finishes what it accepted")
 

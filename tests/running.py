@@ -160,6 +160,7 @@ async def running_app(app: ASGIApp, port: int, protocol: type[ServerProtocol] = 
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve())
