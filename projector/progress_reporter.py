@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -15,6 +16,7 @@ from prometheus_client import Gauge
 
 from projector.partition_worker import PartitionWorker
 from projector.stores import UNAVAILABLE
+from projector.worker_status import WorkerState
 from shared.aio import wait_for
 from shared.eventstore import log as event_log
 from shared.logs import get_logger
@@ -28,6 +30,8 @@ from shared.metrics import (
 from shared.postgres import CONNECTION_LOST
 from shared.read_models import progress
 from shared.read_models.keys import Checkpoint
+
+STARTING_POLL_SECONDS = 0.05
 
 _OF_LAG = (PROJECTION_CHECKPOINT, PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS)
 
@@ -65,7 +69,18 @@ class ProgressReporter:
                 await act()
             except Exception as error:  # noqa: BLE001 - without it, a projector that works would seem dead
                 _log.error("the progress reporter failed; trying again", projection=self._name, exc_info=error)
-            await wait_for(self._stop, self._seconds)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """A heartbeat. It ends when the worker has started, so that what the worker does first is reported at once."""
+        end = monotonic() + self._seconds
+        starting = self._is_starting
+        while starting is self._is_starting and not self._stop.is_set() and (left := end - monotonic()) > 0:
+            await wait_for(self._stop, min(left, STARTING_POLL_SECONDS) if starting else left)
+
+    @property
+    def _is_starting(self) -> bool:
+        return self._worker.status.state is WorkerState.STARTING
 
     async def _report_heartbeat(self) -> None:
         try:

@@ -139,6 +139,21 @@ async def test_it_ends_in_time_also_while_a_whole_read_model_is_removed(
     await rival.close()
 
 
+async def test_progress_is_reported_as_soon_as_a_worker_has_started_not_a_heartbeat_later(
+    projector_settings: Settings, recorder: Recorder, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    reported = (
+        "select exists (select from read_model_heartbeats)"
+        " and (select count(*) from projection_progress where position > 0) > 1"
+    )
+    await recorder.record(new_order_id(), placed())
+    async with running_projector(projector_settings) as projector:
+        await eventually(lambda: is_ready(projector))
+    await connection.execute("delete from read_model_heartbeats; delete from projection_progress")
+    async with running_projector(projector_settings, heartbeat_seconds=60.0):
+        await eventually(lambda: connection.fetchval(reported))
+
+
 @pytest.mark.promise("projectors", "Heartbeats continue after PostgreSQL refused one")
 async def test_its_heart_beats_on_after_postgresql_has_refused_a_beat(
     projector_settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
