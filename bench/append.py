@@ -85,7 +85,8 @@ def new_event() -> NewEvent:
 def one_event() -> AppendRequest:
     """One event to a new stream."""
     event = new_event()
-    return AppendRequest.of_stream(f"order-{event.event_id}", 0, event.event_id, (event,))
+    owner = f"customer{event.event_id.int % 5_000}"
+    return AppendRequest.of_stream(f"order-{event.event_id}", 0, event.event_id, (event,), owner=owner)
 
 
 async def append(database_url: str, seconds: float, request: NewRequest = one_event) -> tuple[int, float]:

@@ -80,8 +80,12 @@ def order_id(number: int) -> str:
     return f"order{number:08d}"
 
 
+def customer_id(number: int) -> str:
+    return f"customer{number % 5_000}"
+
+
 def order_placed(number: int) -> NewEvent:
-    return new_event(OrderPlaced(f"customer{number % 5_000}", "GBP", _LINES, "address-1"))
+    return new_event(OrderPlaced(customer_id(number), "GBP", _LINES, "address-1"))
 
 
 def new_event(event: OrderEvent) -> NewEvent:
@@ -90,7 +94,7 @@ def new_event(event: OrderEvent) -> NewEvent:
 
 def place_order(number: int) -> AppendRequest:
     """The append that begins an order."""
-    return AppendRequest.of_stream(ORDER.stream_of(order_id(number)), 0, uuid7(), [order_placed(number)])
+    return _begin(number, [order_placed(number)])
 
 
 def fill(database_url: str, events: int, first_order: int = 0, apart: int = 0) -> int:
@@ -123,7 +127,11 @@ async def _fill(database_url: str, first: int, end: int, behind: int) -> None:
 
 def _first_half(number: int) -> AppendRequest:
     readdressed = new_event(ShippingAddressChanged(f"address-{number % 7}"))
-    return AppendRequest.of_stream(ORDER.stream_of(order_id(number)), 0, uuid7(), [order_placed(number), readdressed])
+    return _begin(number, [order_placed(number), readdressed])
+
+
+def _begin(number: int, events: list[NewEvent]) -> AppendRequest:
+    return AppendRequest.of_stream(ORDER.stream_of(order_id(number)), 0, uuid7(), events, owner=customer_id(number))
 
 
 def _second_half(number: int) -> AppendRequest:

@@ -89,14 +89,17 @@ def decide(
     metadata_text = _encode_metadata(command, metadata)
     appends, after = [], {}
     for name, loaded in states.items():
-        stored = []
+        stored: list[NewEvent] = []
+        owner = None
         if events := decided.get(name):
             aggregate, state = aggregate_of(name), loaded.state
+            if loaded.version == 0:
+                owner = aggregate.owner_of(events[0])
             for event in events:
                 stored.append(NewEvent(uuid7(), *codec.encode(event), metadata_text, at))
                 state = aggregate.evolve(state, event)
             after[name] = loaded.after(state, len(stored), at)
-        appends.append(StreamAppend(name, loaded.version, stored))
+        appends.append(StreamAppend(name, loaded.version, stored, owner))
     key, fingerprint = metadata.idempotency_key, metadata.fingerprint
     return Decision(AppendRequest(appends, metadata.command_id, key, fingerprint, log_id), after)
 

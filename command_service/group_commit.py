@@ -96,7 +96,7 @@ class Pending:
         self.built_on = built_on
         self.since = monotonic()
         size = 0
-        for _, _, events in request.streams:
+        for _, _, events, _ in request.streams:
             for _, _, _, data, metadata, _ in events:
                 size += len(data) + len(metadata)
         self.size = size  # in characters

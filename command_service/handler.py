@@ -226,7 +226,7 @@ class Handler:
     def _commit(self, request: AppendRequest, result: AppendResult, states: Mapping[str, LatestState]) -> None:
         # Of the last event: those of a request are consecutive, in the order of its streams.
         position, now = result.position, datetime.now(UTC)
-        for stream_id, _, events in reversed(request.streams):
+        for stream_id, _, events, _ in reversed(request.streams):
             if events:
                 state = states[stream_id]
                 state.pending = None

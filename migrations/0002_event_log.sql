@@ -15,13 +15,16 @@ create table events (
     occurred_at    timestamptz not null,
     recorded_at    timestamptz not null,
     hash           bytea       not null check (octet_length(hash) = 32),
+    owner          text,
     unique (stream_id, version)
 );
+create index events_by_owner on events (owner, position) where owner is not null;
 comment on column events.position    is 'global order: dense, 1, 2, 3 …, visible in commit order';
 comment on column events.version     is 'order in the stream: 1, 2, 3 … without gaps';
 comment on column events.occurred_at is 'business time, given by the client or the time of the command';
 comment on column events.recorded_at is 'store time, never decreasing with position';
 comment on column events.hash        is 'SHA-256 over the previous hash and every stored field; see event_hash()';
+comment on column events.owner       is 'whose stream it is, as its first event says; follows from that event, so not hashed';
 
 -- One row: the end of the log. Appends lock it, so positions are assigned in commit order.
 create table log_head (

@@ -24,8 +24,8 @@ set local role orders_owner;
 --
 -- Returns one row of arrays. Most groups name each stream once and repeat no key; they take a shorter path (decision 30).
 create function append_group(
-    -- one element per stream that the group names
-    stream_ids text[],
+    -- one element per stream that the group names; the owner counts where the group begins the stream
+    stream_ids text[], stream_owners text[],
     -- one element per command; an array of which all elements are null may be null
     command_ids uuid[], keys text[], fingerprints bytea[],
     known_log_ids uuid[],      -- the id of the log that it was decided under; null where the command service knows none yet
@@ -55,6 +55,7 @@ declare
     last_hash         bytea;      -- … and its event's hash
     before            bigint;     -- the last position before this group
     seen              record;
+    owners            text[];     -- of each stream
     alone             boolean;    -- whether each command names a stream of its own, and no key was seen
     c                 integer;
     s                 integer;
@@ -89,10 +90,11 @@ begin
                                and coalesce(known_log_ids[r.nr], append_group.log_id) = append_group.log_id
                           then 'appended' else 'conflict' end order by r.nr),
            array_agg(coalesce(v.version, 0) order by r.nr),
-           array_agg(coalesce(v.position, 0) order by r.nr)
-    into outcomes, versions, positions
+           array_agg(coalesce(v.position, 0) order by r.nr),
+           array_agg(case when v.version is null then stream_owners[r.nr] else v.owner end order by r.nr)
+    into outcomes, versions, positions, owners
     from unnest(stream_ids) with ordinality as r (stream_id, nr)
-    left join lateral (select e.version, e.position from public.events e where e.stream_id = r.stream_id
+    left join lateral (select e.version, e.position, e.owner from public.events e where e.stream_id = r.stream_id
                        order by e.version desc limit 1) v on true;
 
     if keys is not null then
@@ -186,7 +188,7 @@ begin
         insert into public.events
         select before + n.nr, stream_ids[coalesce(named_streams[event_named[n.i]], event_named[n.i])], new_version[n.nr],
                event_ids[n.i], event_types[n.i], schema_versions[n.i], datas[n.i]::json, metadatas[n.i]::json,
-               occurred_ats[n.i], at, new_hash[n.nr]
+               occurred_ats[n.i], at, new_hash[n.nr], owners[coalesce(named_streams[event_named[n.i]], event_named[n.i])]
         from unnest(new_event) with ordinality as n (i, nr)
         order by n.nr;
         update public.log_head set position = last, hash = last_hash, recorded_at = at where only_row;

@@ -21,8 +21,7 @@ from projector.projection import D, Projection
 from projector.routing import Routed, documents_needed, route
 from projector.stores import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, Store
 from shared.eventstore.lease import Lease
-from shared.eventstore.log import Head, StoredEvent
-from shared.eventstore.subscription import Page
+from shared.eventstore.log import Head, Page, StoredEvent
 from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.metrics import (

@@ -39,6 +39,7 @@ class RecordedEvent(msgspec.Struct, Generic[E], gc=False):
     occurred_at: datetime
     recorded_at: datetime
     hash: bytes
+    owner: str | None  # of the stream
     _decoded: E | None = None
 
     @property

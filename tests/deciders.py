@@ -106,7 +106,7 @@ class Deciders:
             pending = self._commit.submit(AppendRequest(streams, uuid7(), command, b"the same"), built_on)
         except Unavailable:
             return None
-        for name, version, added in streams:
+        for name, version, added, _ in streams:
             if added:
                 self._latest[name] = Latest(version + len(added), added[-1].event_id, pending)
         status = None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
-import msgspec
 from uuid_utils.compat import uuid7
 
 from shared.aggregates.order import ORDER, OrderEvent
@@ -20,11 +19,13 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 async def put_in_log(
-    connection: Connection, stream_id: str, *events: msgspec.Struct, after: int = 0, at: datetime | None = None
+    connection: Connection, stream_id: str, *events: Any, after: int = 0, at: datetime | None = None
 ) -> AppendResult:
     """Appends events after a version of the stream, as another writer would."""
     at = at or datetime.now(UTC)
-    return await _append(connection, stream_id, after, [NewEvent(uuid7(), *codec.encode(e), "{}", at) for e in events])
+    owner = ORDER.owner_of(events[0])  # None where it is no order's first event
+    new = [NewEvent(uuid7(), *codec.encode(event), "{}", at) for event in events]
+    return await _append(connection, stream_id, after, new, owner)
 
 
 async def put_raw_in_log(
@@ -35,8 +36,11 @@ async def put_raw_in_log(
     return await _append(connection, stream_id, after, [event])
 
 
-async def _append(connection: Connection, stream_id: str, after: int, events: list[NewEvent]) -> AppendResult:
-    [result] = await event_log.append_group(connection, [AppendRequest.of_stream(stream_id, after, uuid7(), events)])
+async def _append(
+    connection: Connection, stream_id: str, after: int, events: list[NewEvent], owner: str | None = None
+) -> AppendResult:
+    request = AppendRequest.of_stream(stream_id, after, uuid7(), events, owner=owner)
+    [result] = await event_log.append_group(connection, [request])
     assert result.status is AppendStatus.APPENDED
     return result
 
@@ -56,10 +60,12 @@ class Recorder:
 
     async def record_each(self, order_ids: Sequence[str], event: OrderEvent, occurred_at: datetime) -> None:
         """Appends the same first event to many new streams at once."""
-        encoded = codec.encode(event)
+        encoded, owner = codec.encode(event), ORDER.owner_of(event)
         streams = [ORDER.stream_of(order_id) for order_id in order_ids]
         group = [
-            AppendRequest.of_stream(stream_id, 0, uuid7(), [NewEvent(uuid7(), *encoded, "{}", occurred_at)])
+            AppendRequest.of_stream(
+                stream_id, 0, uuid7(), [NewEvent(uuid7(), *encoded, "{}", occurred_at)], owner=owner
+            )
             for stream_id in streams
         ]
         verdicts = await event_log.append_group(self.connection, group)

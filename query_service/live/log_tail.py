@@ -1,42 +1,37 @@
 """The tail of the log: one reader a process reads each new event once and offers it to the matching subscriptions.
 
-It reads only while there are subscriptions. `NOTIFY` wakes it early; it polls as well, and on a replica, which cannot
-notify, it only polls. Positions are dense, so after a lost connection it continues at its position: no event is missed
-or repeated.
+It reads only while there are subscriptions. Positions are dense, so after a lost connection it continues at its
+position: no event is missed or repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 
-from query_service.live import stream_filter
-from query_service.live.stream_filter import EventBatch, StreamFilter
-from shared.aggregates import parse_stream
+from query_service.live.stream_filter import EventBatch, StreamFilter, filters_of
 from shared.aio import wait_for
 from shared.errors import Unavailable
-from shared.eventstore import log as event_log
 from shared.eventstore.log import StoredEvent
+from shared.eventstore.subscription import LogSession
 from shared.logs import get_logger
-from shared.postgres import ANSWER_SECONDS, CONNECTION_LOST
+from shared.postgres import CONNECTION_LOST
 
 POLL_SECONDS = 0.25  # longest sleep without a NOTIFY
 RECONNECT_SECONDS = 0.25
 MAX_BUFFERED = 256  # events of one subscription
-BATCH = MAX_BUFFERED // 2  # read at a time: a consumer that empties its buffer in between is never too slow
+PAGE = MAX_BUFFERED // 2  # events read at a time: a consumer that empties its buffer in between is never too slow
+PAGE_BYTES = 1024 * 1024  # of their JSON, and one event more
 
 OTHER_LOG = "Another log has taken the place of this one."
 
 _log = get_logger()
-
-Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass
@@ -91,11 +86,13 @@ class Subscription:
 
 
 class LogTail:
-    def __init__(self, connect: Callable[[], Awaitable[Session]]) -> None:
+    """`open_session` gets what the session calls when the log may have grown, and when its connection is lost."""
+
+    def __init__(self, open_session: Callable[[Callable[[], None]], AbstractAsyncContextManager[LogSession]]) -> None:
         self.position = 0  # every event up to here was offered
         self._hash: bytes | None = None  # of the event at `position`; None: unknown
         self._log_id: UUID | None = None
-        self._connect = connect
+        self._open_session = open_session
         self._lost = False  # the connection, and that was logged
         self._subscriptions: defaultdict[StreamFilter, set[Subscription]] = defaultdict(set)
         self._reading: asyncio.Task[None] | None = None
@@ -137,7 +134,7 @@ class LogTail:
         try:
             while True:
                 try:
-                    async with self._session() as session:
+                    async with self._open_session(self._hint.set) as session:
                         await self._read_on(session)
                 except (*CONNECTION_LOST, asyncpg.SerializationError) as error:
                     # SerializationError: on a replica, what came from the primary conflicted with the statement.
@@ -157,55 +154,35 @@ class LogTail:
                 for subscription in [one for some in self._subscriptions.values() for one in some]:
                     subscription.close(reason)
 
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[Session]:
-        session = await self._connect()
-        try:
-            session.add_termination_listener(lambda *_: self._hint.set())
-            with suppress(asyncpg.ReadOnlySQLTransactionError):  # a replica has no notifications
-                await session.add_listener(event_log.CHANNEL, lambda *_: self._hint.set())
-            yield session
-        finally:
-            session.terminate()  # close() would wait for the server, which may be down
-
-    async def _read_on(self, session: Session) -> None:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await self._check_hash(session)
+    async def _read_on(self, session: LogSession) -> None:
+        await self._check_hash(session)
         self._lost = False
         while True:
             self._hint.clear()  # before reading: a hint that comes meanwhile ends the wait below
-            async with asyncio.timeout(ANSWER_SECONDS):
-                more = await self._read_batch(session)
-            if not more:
+            if not await self._read_page(session):
                 await wait_for(self._hint, POLL_SECONDS)
 
-    async def _check_hash(self, session: Session) -> None:
+    async def _check_hash(self, session: LogSession) -> None:
         """Raises `SubscriptionClosed` where the log was restored to an older state while the connection was lost."""
-        found = await stream_filter.read_hash(session, self.position)
+        found = None
+        if self.position:
+            events, _ = await session.read(self.position - 1, 1)
+            found = events[0].hash if events else None
         if self._hash is not None and found != self._hash:
             raise SubscriptionClosed("The log was restored and has other events now.")
         self._hash = found
 
-    async def _read_batch(self, session: Session) -> bool:
+    async def _read_page(self, session: LogSession) -> bool:
         """Returns whether there may be more."""
-        head = await event_log.read_head(session)
+        head = await session.read_head()
         if head.log_id != self._log_id:
             raise SubscriptionClosed(OTHER_LOG)
         if head.position <= self.position:
             return False
-        batch = await stream_filter.read_all(session, self.position, BATCH)
-        for event, owner_id in batch:
-            for subscription in self._matching(event, owner_id):
-                subscription.offer(event)
+        events, more = await session.read(self.position, PAGE, PAGE_BYTES)
+        for event in events:
+            for of in filters_of(event):
+                for subscription in [*self._subscriptions.get(of, ())]:
+                    subscription.offer(event)
             self.position, self._hash = event.position, event.hash
-        return len(batch) == BATCH
-
-    def _matching(self, event: StoredEvent, owner_id: str | None) -> list[Subscription]:
-        parsed = parse_stream(event.stream_id)
-        if parsed is None:
-            return []
-        aggregate, aggregate_id = parsed
-        filters = [StreamFilter(aggregate.category, aggregate_id)]
-        if owner_id is not None:
-            filters.append(StreamFilter(aggregate.category, owner_id, by_owner=True))
-        return [subscription for of in filters for subscription in self._subscriptions.get(of, ())]
+        return more

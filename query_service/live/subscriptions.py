@@ -17,6 +17,7 @@ from query_service.live.stream_filter import EventBatch, StreamFilter
 from shared import postgres
 from shared.errors import Unavailable
 from shared.eventstore.log import Head
+from shared.eventstore.subscription import open_session
 from shared.metrics import EVENT_STREAMS
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings
@@ -109,7 +110,7 @@ async def open_subscriptions(settings: Settings) -> AsyncIterator[Subscriptions]
     """Follows the log, or the replica of it that history is read from. Connects at the first subscription."""
     url = settings.history_database_url or settings.database_url
     pool = await postgres.create_pool(settings, "live", max_size=CONNECTIONS, url=url)
-    tail = LogTail(partial(postgres.connect, settings, "live", url))
+    tail = LogTail(partial(open_session, settings, role="live", url=url, cached_pages=0))
     try:
         yield Subscriptions(pool, tail, settings.sse_streams)
     finally:

@@ -76,6 +76,13 @@ class Aggregate(Generic[S, E]):
         fields = state if isinstance(state, dict) else {"state": state}
         return {self.id_field: aggregate_id, **fields, "last_event_at": past.last_event_at, "version": past.version}
 
+    def owner_of(self, event: E) -> str | None:
+        """The id of the owner that the event names; None where it names none."""
+        if self.owner is None or not isinstance(event, self.owner.event):
+            return None
+        owner: str = getattr(event, self.owner.field)
+        return owner
+
     def stream_of(self, aggregate_id: str) -> str:
         return f"{self.category}-{aggregate_id}"
 

@@ -6,7 +6,7 @@ is one number, and "checkpoint = head" is an exact statement.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import chain
@@ -20,6 +20,7 @@ from shared.eventstore.asyncpg_arrays import array_or_null
 from shared.eventstore.token import ConsistencyToken
 
 PAGE = 1_000  # events fetched at a time while streaming
+_LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
 class StoredEvent(NamedTuple):
@@ -36,6 +37,14 @@ class StoredEvent(NamedTuple):
     occurred_at: datetime
     recorded_at: datetime
     hash: bytes
+    owner: str | None = None  # of its stream
+
+
+class Page(NamedTuple):
+    """Events in order without a gap; `more`: there may be others after them already."""
+
+    events: list[StoredEvent]
+    more: bool
 
 
 class NewEvent(NamedTuple):
@@ -50,12 +59,14 @@ class NewEvent(NamedTuple):
 class StreamAppend(NamedTuple):
     """What a command appends to one stream that is still at `expected_version` (0: no stream yet).
 
-    Without events, only the version is checked.
+    Without events, only the version is checked. `owner` counts where the first event is among them: every event of the
+    stream then carries it.
     """
 
     stream_id: str
     expected_version: int
     events: Sequence[NewEvent] = ()
+    owner: str | None = None
 
 
 class AppendRequest(NamedTuple):
@@ -81,9 +92,10 @@ class AppendRequest(NamedTuple):
         idempotency_key: str | None = None,
         fingerprint: bytes | None = None,
         log_id: UUID | None = None,
+        owner: str | None = None,
     ) -> AppendRequest:
         """The request of a command that names its own stream alone."""
-        own = StreamAppend(stream_id, expected_version, events)
+        own = StreamAppend(stream_id, expected_version, events, owner)
         return cls((own,), command_id, idempotency_key, fingerprint, log_id)
 
 
@@ -152,20 +164,28 @@ class Lag(NamedTuple):
 
 
 _COLUMNS = (
-    "position, stream_id, version, event_id, event_type, schema_version, data, metadata, occurred_at, recorded_at, hash"
+    "position, stream_id, version, event_id, event_type, schema_version, data, metadata,"
+    " occurred_at, recorded_at, hash, owner"
 )
-_APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+_APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
 _READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
 _READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
-# Sums the sizes of events before each: the page ends with the event that reaches the bound.
-_READ_PAGE = f"""
-select {_COLUMNS} from (
-    select {_COLUMNS}, sum(octet_length(data::text) + octet_length(metadata::text))
-        over (order by position rows between unbounded preceding and 1 preceding) as bytes_before
-    from (select {_COLUMNS} from events where position > $1 order by position limit $2) page
-) sized
-where coalesce(bytes_before, 0) < $3 order by position
-"""  # noqa: S608 - constants only
+
+
+def bounded_page(where: str, order: str, limit: str, max_bytes: str) -> str:
+    """A statement that reads at most `limit` events in an order, none after those whose JSON reaches `max_bytes`."""
+    # Sums the sizes of events before each: the page ends with the event that reaches the bound.
+    return f"""
+        select {_COLUMNS} from (
+            select {_COLUMNS}, sum(octet_length(data::text) + octet_length(metadata::text))
+                over (order by {order} rows between unbounded preceding and 1 preceding) as bytes_before
+            from (select {_COLUMNS} from events where {where} order by {order} limit {limit}) page
+        ) sized
+        where coalesce(bytes_before, 0) < {max_bytes} order by {order}
+    """  # noqa: S608 - constants only
+
+
+_READ_PAGE = bounded_page("position > $1", "position", "$2", "$3")
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
 _HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head where only_row"
 _FIND_KEY = (
@@ -188,10 +208,10 @@ with snapshot as materialized (
     select version, position, occurred_at, taken_at, state from snapshots where stream_id = $1 and fingerprint = $2
 )
 select position, stream_id, version, event_id, event_type, schema_version, data, metadata,
-       occurred_at, recorded_at, hash
+       occurred_at, recorded_at, hash, owner
 from events where stream_id = $1 and version > coalesce((select version from snapshot), 0)
 union all
-select position, null, version, null, null, null, state, null, occurred_at, taken_at, null from snapshot
+select position, null, version, null, null, null, state, null, occurred_at, taken_at, null, null from snapshot
 order by version limit $3
 """
 _SAVE_SNAPSHOT = "select save_snapshot($1, $2, $3, $4, $5, $6)"
@@ -219,9 +239,10 @@ async def append_group(connection: Connection, group: Sequence[AppendRequest]) -
         return []
     of_requests, command_ids, keys, fingerprints, log_ids = zip(*group, strict=True)
     of_streams = list(chain.from_iterable(of_requests))
-    names, expected_versions, of_each = zip(*of_streams, strict=True)
+    names, expected_versions, of_each, owners = zip(*of_streams, strict=True)
     events = list(chain.from_iterable(of_each))
     stream_ids: Sequence[str] = names
+    stream_owners: Sequence[str | None] = owners
     own_streams: Sequence[str] = names
     named_commands: Sequence[int] = ()
     named_streams: Sequence[int] = ()
@@ -229,11 +250,15 @@ async def append_group(connection: Connection, group: Sequence[AppendRequest]) -
         numbers: dict[str, int] = {}
         named_streams = [numbers.setdefault(name, len(numbers) + 1) for name in names]
         stream_ids = list(numbers)
+        # Where the first of its requests that brings events is not appended, no other is: a stream has one owner.
+        named_owners = {name: owner for name, owner in zip(reversed(names), reversed(owners), strict=True) if owner}
+        stream_owners = [named_owners.get(name) for name in stream_ids]
     if len(names) > len(group):
         named_commands = _owners(of_requests)
         own_streams = [streams[0].stream_id for streams in of_requests]
     columns = (
         stream_ids,
+        stream_owners,
         command_ids,
         keys,
         fingerprints,
@@ -346,9 +371,16 @@ async def read_batch(connection: Connection, after: int, limit: int) -> list[Sto
     return [StoredEvent._make(row) for row in await connection.fetch(_READ_ALL, after, limit)]
 
 
-async def read_page(connection: Connection, after: int, limit: int, max_bytes: int) -> list[StoredEvent]:
+async def read_page(connection: Connection, after: int, limit: int, max_bytes: int) -> Page:
     """At most `limit` events after a position, in order; none after those whose JSON reaches `max_bytes`."""
-    return [StoredEvent._make(row) for row in await connection.fetch(_READ_PAGE, after, limit, max_bytes)]
+    return as_page(await connection.fetch(_READ_PAGE, after, limit, max_bytes), limit, max_bytes)
+
+
+def as_page(rows: Iterable[asyncpg.Record], limit: int, max_bytes: int) -> Page:
+    """Of rows that were read with these bounds."""
+    events = [StoredEvent._make(row) for row in rows]
+    characters = sum([len(event.data) + len(event.metadata) for event in events])
+    return Page(events, len(events) == limit or characters * _LONGEST_CHARACTER >= max_bytes)
 
 
 async def position_at(connection: Connection, at: datetime, head: int, *, inclusive: bool) -> int:

@@ -16,6 +16,7 @@ from shared.eventstore.log import (
     AppendStatus,
     Head,
     NewEvent,
+    Page,
     Snapshot,
     StoredEvent,
 )
@@ -63,12 +64,12 @@ class InMemoryEventStore:
             status = AppendStatus.REPLAYED if same else AppendStatus.KEY_REUSED
             return seen.first._replace(status=status, log_id=self.log_id)
         as_expected = all(
-            self._version(name) == expected and name not in discarded for name, expected, _ in streams
+            self._version(name) == expected and name not in discarded for name, expected, *_ in streams
         ) and log_id in (None, self.log_id)
         before = len(self._events)
-        for stream_id, _, events in streams if as_expected else ():
+        for stream_id, _, events, owner in streams if as_expected else ():
             for event in events:
-                self._store(stream_id, event, at)
+                self._store(stream_id, event, owner, at)
         own = self._streams.get(streams[0].stream_id, [])
         position = len(self._events) if len(self._events) > before else own[-1].position if own else 0
         status = AppendStatus.APPENDED if as_expected else AppendStatus.CONFLICT
@@ -81,10 +82,12 @@ class InMemoryEventStore:
     def _version(self, stream_id: str) -> int:
         return len(self._streams.get(stream_id, ()))
 
-    def _store(self, stream_id: str, event: NewEvent, at: datetime) -> None:
+    def _store(self, stream_id: str, event: NewEvent, owner: str | None, at: datetime) -> None:
         position, version = len(self._events) + 1, self._version(stream_id) + 1
+        if before := self._streams.get(stream_id):
+            owner = before[0].owner
         self._last_hash = _hash(self._last_hash, position, stream_id, version, event, at)
-        stored = StoredEvent(position, stream_id, version, *event, at, self._last_hash)
+        stored = StoredEvent(position, stream_id, version, *event, at, self._last_hash, owner)
         self._events.append(stored)
         self._streams.setdefault(stream_id, []).append(stored)
 
@@ -104,6 +107,16 @@ class InMemoryEventStore:
 
     async def read_batch(self, after: int, limit: int) -> list[StoredEvent]:
         return self._events[after : after + limit]
+
+    async def read_page(self, after: int, limit: int, max_bytes: int) -> Page:
+        events: list[StoredEvent] = []
+        size = 0
+        for event in self._events[after : after + limit]:
+            if size >= max_bytes:
+                return Page(events, more=True)
+            events.append(event)
+            size += len(event.data.encode()) + len(event.metadata.encode())
+        return Page(events, len(events) == limit)
 
     async def read_head(self) -> Head:
         return Head(self.log_id, len(self._events), self._events[-1].recorded_at if self._events else None)

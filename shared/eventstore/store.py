@@ -9,7 +9,7 @@ from typing import Protocol
 import asyncpg
 
 from shared.eventstore import log
-from shared.eventstore.log import AppendRequest, AppendResult, Connection, Head, Snapshot, StoredEvent
+from shared.eventstore.log import AppendRequest, AppendResult, Connection, Head, Page, Snapshot, StoredEvent
 
 
 class EventStore(Protocol):
@@ -26,6 +26,8 @@ class EventStore(Protocol):
     def read_all(self, after: int = 0) -> AsyncIterator[StoredEvent]: ...
 
     async def read_batch(self, after: int, limit: int) -> list[StoredEvent]: ...
+
+    async def read_page(self, after: int, limit: int, max_bytes: int) -> Page: ...
 
     async def read_head(self) -> Head: ...
 
@@ -77,6 +79,9 @@ class PostgresEventStore:
 
     async def read_batch(self, after: int, limit: int) -> list[StoredEvent]:
         return await log.read_batch(self._connection, after, limit)
+
+    async def read_page(self, after: int, limit: int, max_bytes: int) -> Page:
+        return await log.read_page(self._connection, after, limit, max_bytes)
 
     async def read_head(self) -> Head:
         return await log.read_head(self._connection)

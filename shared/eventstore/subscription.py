@@ -1,7 +1,8 @@
 """A subscription to the event log: one connection that holds leases, reads pages of events and listens for new ones.
 
-A consumer takes a lease (`shared.eventstore.lease`), supplies its own checkpoint and reads the pages after it. NOTIFY
-is a hint that may be lost: a consumer polls as well, always.
+The projector and live updates follow the log with it. A consumer supplies its own checkpoint and reads the pages after
+it; one that must be the only one takes a lease (`shared.eventstore.lease`). NOTIFY is a hint that may be lost: a
+consumer polls as well, always.
 
 Each event is read once, however many consumers follow the log in a process: the last pages are cached. The end of the
 log is never cached, so no consumer learns of an event later than by asking the log itself.
@@ -12,14 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
+from pydantic import SecretStr
 
 from shared import postgres
 from shared.eventstore import log as event_log
-from shared.eventstore.log import Head, StoredEvent
+from shared.eventstore.log import Head, Page, StoredEvent
 from shared.settings import Settings
 
 # The server ends a session that asks nothing for so long, and with it the leases of a process that is paused: its
@@ -29,25 +30,17 @@ IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0  # a statement that takes longer means that the connection is dead
 CACHED_PAGES = 4  # few: decision 16
 MAX_PAGE_BYTES = 8 * 1024 * 1024  # of events' JSON, and one event more
-_LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 ROLE = "projector"  # the application's name ends with it; `foreign_lease_holders` knows it
-
-
-class Page(NamedTuple):
-    """Events in order without a gap; `more`: there may be others after them already."""
-
-    events: list[StoredEvent]
-    more: bool
 
 
 class LogSession:
     """One connection, shared by the consumers of a process."""
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], cached_pages: int = CACHED_PAGES) -> None:
         self._connection = connection
         self._lock = asyncio.Lock()
-        self._pages: deque[tuple[Page, int]] = deque(maxlen=CACHED_PAGES)
+        self._pages: deque[tuple[Page, int]] = deque(maxlen=cached_pages)
         self._hints = 0  # that the log had grown
 
     @property
@@ -70,18 +63,16 @@ class LogSession:
                 self._connection.terminate()  # so that the callers that wait for the lock learn it at once
                 raise
 
-    async def read(self, after: int, limit: int) -> Page:
-        """At most `limit` events after a position, of at most `MAX_PAGE_BYTES` and one event more."""
+    async def read(self, after: int, limit: int, max_bytes: int | None = None) -> Page:
+        """At most `limit` events after a position, of at most `max_bytes` (`MAX_PAGE_BYTES`) and one event more."""
         if (known := self._cached(after, limit)) is not None:
             return known
         async with self.exclusive() as connection:
             if (known := self._cached(after, limit)) is not None:  # another consumer has read it meanwhile
                 return known
             hints = self._hints
-            events = await event_log.read_page(connection, after, limit, MAX_PAGE_BYTES)
-        characters = sum([len(event.data) + len(event.metadata) for event in events])
-        page = Page(events, len(events) == limit or characters * _LONGEST_CHARACTER >= MAX_PAGE_BYTES)
-        if events:
+            page = await event_log.read_page(connection, after, limit, max_bytes or MAX_PAGE_BYTES)
+        if page.events:
             self._pages.append((page, hints))
         return page
 
@@ -118,20 +109,28 @@ class LogSession:
 
 @asynccontextmanager
 async def open_session(
-    settings: Settings, on_event: Callable[[], None], idle_seconds: float = IDLE_SECONDS
+    settings: Settings,
+    on_event: Callable[[], None],
+    idle_seconds: float = IDLE_SECONDS,
+    *,
+    role: str = ROLE,
+    url: SecretStr | None = None,
+    cached_pages: int = CACHED_PAGES,
 ) -> AsyncIterator[LogSession]:
-    """One that calls `on_event` when the log may have grown, and when the connection is lost."""
-    connection = await postgres.connect(settings, ROLE)
+    """One that calls `on_event` when the log may have grown, and when the connection is lost. A session with a replica
+    (`url`) gets no notifications: it only polls."""
+    connection = await postgres.connect(settings, role, url)
     try:
         await connection.execute(f"set idle_session_timeout = {round(idle_seconds * 1_000)}", timeout=ANSWER_SECONDS)
-        session = LogSession(connection)
+        session = LogSession(connection, cached_pages)
 
         def on_notify(*_: object) -> None:
             session.notify()
             on_event()
 
         connection.add_termination_listener(lambda *_: on_event())
-        await connection.add_listener(event_log.CHANNEL, on_notify)
+        with suppress(asyncpg.ReadOnlySQLTransactionError):  # of a replica
+            await connection.add_listener(event_log.CHANNEL, on_notify)
         yield session
     finally:
         # Not close(): that waits for the server, which may be the one that is gone.

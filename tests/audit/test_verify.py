@@ -14,7 +14,7 @@ import pytest
 from cli.auditing import database as auditing_log
 from cli.auditing.database import connected
 from cli.auditing.finding import Kind
-from cli.auditing.rows import RowDecoder
+from cli.auditing.rows import COLUMNS, RowDecoder
 from cli.auditing.verification import verify
 from cli.stack.embedded_server import free_port
 from tests.audit.evidence import TOOL, Connection, Log, append_orders, audit, verify_log
@@ -70,7 +70,8 @@ async def test_it_does_not_matter_where_the_stream_of_rows_is_cut(database_url: 
     async def collect(chunk: bytes) -> None:
         stream.extend(chunk)
 
-    await connection.copy_from_query("select * from events order by position", output=collect, format="binary")
+    rows = f"select {', '.join(COLUMNS)} from events order by position"
+    await connection.copy_from_query(rows, output=collect, format="binary")
     await connection.close()
     whole = list(RowDecoder().feed(bytes(stream)))
     for size in (1, 2, 19, 100):

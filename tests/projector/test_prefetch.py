@@ -18,7 +18,8 @@ from projector.projections.orders import ORDERS, OrderDocument
 from projector.stores import ApplyResult, Batch, ClaimedCheckpoint
 from projector.stores.redis import RedisStore
 from shared.eventstore.lease import try_acquire
-from shared.eventstore.subscription import LogSession, Page
+from shared.eventstore.log import Page
+from shared.eventstore.subscription import LogSession
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log

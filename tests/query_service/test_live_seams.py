@@ -152,8 +152,7 @@ async def test_a_client_receives_exactly_the_events_that_the_log_holds(
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a page, a batch and a search end in the middle of what a test wrote."""
     monkeypatch.setattr(stream_filter, "EVENTS", 4)
-    monkeypatch.setattr(stream_filter, "POSITIONS", 10)
-    monkeypatch.setattr(log_tail, "BATCH", 5)
+    monkeypatch.setattr(log_tail, "PAGE", 5)
 
 
 async def test_an_event_between_the_last_page_and_the_subscription_is_not_missed(

@@ -128,7 +128,6 @@ async def test_the_whole_past_comes_in_order_however_many_pages_it_takes(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_filter, "EVENTS", 3)
-    monkeypatch.setattr(stream_filter, "POSITIONS", 7)
     orders = [new_order_id() for _ in range(20)]
     expected = [await place(past, order_id) for order_id in orders]
     for number, order_id in enumerate([*orders, *reversed(orders)]):

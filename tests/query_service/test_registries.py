@@ -85,7 +85,8 @@ async def append(connection: Connection, stream_id: str, after: int, *events: Ca
         NewEvent(uuid4(), *codec.encode(event), "{}", NOON + timedelta(minutes=number))
         for number, event in enumerate(events, start=after)
     ]
-    (result,) = await event_log.append_group(connection, [AppendRequest.of_stream(stream_id, after, uuid4(), new)])
+    request = AppendRequest.of_stream(stream_id, after, uuid4(), new, owner=CART.owner_of(events[0]))
+    (result,) = await event_log.append_group(connection, [request])
     return result.position
 
 

@@ -24,6 +24,10 @@ def stream(stream_id: str, expected_version: int = 0, events: int = 1) -> Stream
     return StreamAppend(stream_id, expected_version, [happened() for _ in range(events)])
 
 
+def of_owner(owner: str | None, stream_id: str, expected_version: int = 0) -> AppendRequest:
+    return AppendRequest([stream(stream_id, expected_version)._replace(owner=owner)], uuid7())
+
+
 def over(*streams: StreamAppend, key: str | None = None) -> AppendRequest:
     """A command that names several streams."""
     return AppendRequest(streams, uuid7(), key, b"request" if key else None)
@@ -196,6 +200,39 @@ class SharedStreamsContract:
         assert statuses(results) == [CONFLICT, APPENDED]
 
 
+class OwnerContract:
+    async def test_every_event_of_a_stream_carries_the_owner_that_its_first_append_names(
+        self, store: EventStore
+    ) -> None:
+        await store.append_group([of_owner("ann", "order-1"), of_owner("bob", "order-2"), append("stock-1")])
+        await store.append_group([of_owner("eve", "order-1", 1), append("order-2", 1), append("stock-1", 1)])
+        owners = [(event.stream_id, event.owner) for event in await log_of(store)]
+        assert owners == 2 * [("order-1", "ann"), ("order-2", "bob"), ("stock-1", None)]
+
+    async def test_a_stream_that_one_group_begins_and_continues_has_one_owner(self, store: EventStore) -> None:
+        group = [of_owner("ann", "order-1"), of_owner("eve", "order-1", 1), append("order-1", 2), append("order-2")]
+        await store.append_group(group)
+        assert [event.owner for event in await log_of(store)] == ["ann", "ann", "ann", None]
+
+    async def test_a_loaded_stream_shows_its_owner(self, store: EventStore) -> None:
+        await store.append_group([of_owner("ann", "order-1")])
+        _, events = await store.load_stream("order-1", b"shape")
+        assert [event.owner for event in events] == ["ann"]
+
+
+class PageContract:
+    async def test_a_page_ends_with_the_event_that_reaches_its_bytes(self, store: EventStore) -> None:
+        await store.append_group([append(f"order-{number}", events=2) for number in range(3)])
+        size = sum(len(text) for text in (await log_of(store))[0][6:8])
+        for max_bytes, count in ((1, 1), (size, 1), (size + 1, 2), (100 * size, 4)):
+            events, more = await store.read_page(1, 4, max_bytes)
+            assert [event.position for event in events] == [*range(2, 2 + count)]
+            assert more
+        assert await store.read_page(6, 4, size) == ([], False)
+        events, more = await store.read_page(4, 4, 100 * size)
+        assert ([event.position for event in events], more) == ([5, 6], False)
+
+
 class SnapshotContract:
     async def test_a_snapshot_is_loaded_with_the_events_after_it(self, store: EventStore) -> None:
         await store.append_group([append("order-1", events=3)])
@@ -225,7 +262,9 @@ class SnapshotContract:
         assert snapshot is None
 
 
-class Contract(EventStoreContract, SeveralStreamsContract, SharedStreamsContract, SnapshotContract):
+class Contract(
+    EventStoreContract, SeveralStreamsContract, SharedStreamsContract, OwnerContract, PageContract, SnapshotContract
+):
     pass
 
 
