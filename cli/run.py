@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never
 
 import typer
 
+from cli.failure import CommandFailed
+
 if TYPE_CHECKING:
     from shared.settings import Settings
 
@@ -27,7 +29,23 @@ def run(name: Annotated[ProcessName, typer.Argument(metavar="NAME")]) -> None:
     # The server stops in good order at SIGTERM and then raises the signal again, when nothing is left to end.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(_refuse_pooler(settings))
         uvloop.run(_process(name, settings))
+
+
+async def _refuse_pooler(settings: Settings) -> None:
+    """Raises CommandFailed where a pooler gives this process no session. Without the server, the process starts."""
+    import asyncpg
+
+    from shared.postgres import CONNECTION_LOST, TransactionPooling, connect
+
+    try:
+        connection = await connect(settings, "start", target="any")
+    except TransactionPooling as error:
+        raise CommandFailed(str(error)) from error
+    except (*CONNECTION_LOST, asyncpg.PostgresError):
+        return
+    connection.terminate()
 
 
 def _process(name: ProcessName, settings: Settings) -> Coroutine[Any, Any, None]:

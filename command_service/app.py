@@ -114,11 +114,13 @@ async def _ready(app: FastAPI) -> None:
         raise NotReady("group commit has stopped")
     try:
         async with asyncio.timeout(2.0):
-            await event_log.read_head(app.state.pool)
+            writable = await event_log.takes_writes(app.state.pool)
     except CONNECTION_LOST as error:
-        raise NotReady("PostgreSQL cannot be reached") from error
+        raise NotReady(f"PostgreSQL cannot be reached: {error!r}") from error
     except asyncpg.PostgresError as error:
         raise NotReady("the event log cannot be read; has `orders migrate` been run?") from error
+    if not writable:
+        raise NotReady("PostgreSQL takes no writes: it is a standby, or was demoted")
 
 
 async def _purge_keys(pool: Connection, settings: Settings) -> None:

@@ -286,6 +286,8 @@ class GroupCommit:
             _log.error("append refused", commands=len(group), error=repr(error))
             for pending in group:
                 pending.finish(LogUnavailable() if isinstance(error, _TRANSIENT) else error)
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                self._disconnect()  # another session may reach the server that takes writes
         else:
             # The server may have committed before the connection was lost; only the log can tell.
             _log.error("append outcome unknown", commands=len(group), error=repr(error))

@@ -192,8 +192,11 @@ begin
         from unnest(new_event) with ordinality as n (i, nr)
         order by n.nr;
         update public.log_head set position = last, hash = last_hash, recorded_at = at where only_row;
-        -- A hint for readers, once a group. Readers also poll.
-        perform pg_notify('events', last::text);
+        -- A hint for readers, once a group; they also poll. A full queue of notifications would fail the transaction, so
+        -- there are no hints while the queue is half full. log_blockers() names the sessions that fill it.
+        if pg_notification_queue_usage() < 0.5 then
+            perform pg_notify('events', last::text);
+        end if;
     end if;
 
     if keys is not null then

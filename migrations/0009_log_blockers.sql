@@ -5,6 +5,8 @@ set local role orders_owner;
 --   blocked           one of our sessions has waited for a lock for `waiting`; the pid is that of the session at the front
 --                     of its queue, however long that is; 0 is a prepared transaction
 --   long-transaction  a transaction is older than `old`: it keeps its locks, and the dead versions of the log's head
+--   notify-queue      the server's queue of notifications is half full, so appends send none. A session that listens
+--                     within a transaction, in any database, keeps the queue: the sessions with the oldest transactions
 --
 -- No statement is shown: statements may hold customers' data.
 create function log_blockers(waiting interval, old interval) returns table (
@@ -36,7 +38,14 @@ begin atomic
     select 'long-transaction', null, null, null,
            a.pid, a.application_name, a.state, extract(epoch from clock_timestamp() - a.xact_start)::float8
     from pg_stat_activity a
-    where a.datname = current_database() and a.xact_start < clock_timestamp() - old and a.backend_type = 'client backend';
+    where a.datname = current_database() and a.xact_start < clock_timestamp() - old and a.backend_type = 'client backend'
+    union all
+    select 'notify-queue', null, null, null,
+           o.pid, o.application_name, o.state, extract(epoch from clock_timestamp() - o.xact_start)::float8
+    from (select a.pid, a.application_name, a.state, a.xact_start from pg_stat_activity a
+          where a.backend_type = 'client backend' and a.xact_start < clock_timestamp() - interval '1 second'
+          order by a.xact_start limit 5) o
+    where (select pg_notification_queue_usage()) >= 0.5;
 end;
 revoke all on function log_blockers from public;
 grant execute on function log_blockers to orders_command, orders_projector, orders_auditor;

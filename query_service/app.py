@@ -28,7 +28,7 @@ from shared.errors import Unavailable
 from shared.eventstore.blockers import monitor_blockers
 from shared.http import application
 from shared.http.application import NotReady
-from shared.postgres import connect, create_pool
+from shared.postgres import create_pool
 from shared.redis import create_redis
 from shared.settings import Settings
 
@@ -102,9 +102,10 @@ async def _open_queries(
     async with AsyncExitStack() as stack:
         redis = create_redis(settings)
         stack.push_async_callback(redis.aclose)
-        pool = await create_pool(settings, "query", max_size=4)
+        pool = await create_pool(settings, "query", max_size=4, target="primary")
         stack.callback(pool.terminate)
-        monitor_pool = await create_pool(settings, "blockers", max_size=1)
+        # One connection for requests, one for the monitor: neither waits for the other.
+        monitor_pool = await create_pool(settings, "blockers", max_size=2, target="primary")
         stack.callback(monitor_pool.terminate)
         log = LogReader(pool, monitor_pool)
         opened: dict[str, OpenReadModel] = {}
@@ -116,7 +117,7 @@ async def _open_queries(
             gate = ConsistencyGate(stored.signal, log, lags[read_model.name])
             opened[read_model.name] = OpenReadModel(read_model.reader(stored.source), gate, stored.status)
         monitoring = asyncio.create_task(
-            monitor_blockers(lambda: connect(settings, "blockers"), settings.long_transaction_seconds), name="blockers"
+            monitor_blockers(monitor_pool, settings.long_transaction_seconds), name="blockers"
         )
         stack.push_async_callback(cancel, monitoring)
         yield Queries(log, opened, settings.token_wait_seconds, settings.long_transaction_seconds)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import inf
+from time import monotonic
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -19,7 +20,7 @@ from shared.logs import get_logger
 from shared.read_models import checkpoint_message
 from shared.read_models.checkpoints import read_checkpoint, read_generations
 from shared.read_models.keys import Generations, PartitionKeys
-from shared.redis import ANSWER_SECONDS, REDIS_DOWN
+from shared.redis import ANSWER_SECONDS, REDIS_DOWN, SESSION_SECONDS
 
 MAX_WAITING = 10_000
 POLL_SECONDS = 0.1  # between polls of the checkpoint while a query waits
@@ -138,19 +139,20 @@ class CheckpointSubscription:
                     async with asyncio.timeout(ANSWER_SECONDS):
                         await subscription.psubscribe(self._keys.channels)
                     await self._receive(subscription)
-                pause = RECONNECT_SECONDS
+                pause = 0.0
             except REDIS_DOWN as error:
                 _log.warning("checkpoint subscription lost", error=str(error))
                 pause = RECONNECT_SECONDS
             except Exception as error:  # noqa: BLE001 - a defect; without the subscription every wait takes longer
                 _log.error("checkpoint subscription failed", exc_info=error)
-                pause = min(2 * pause, MAX_RETRY_SECONDS)
+                pause = min(max(2 * pause, RECONNECT_SECONDS), MAX_RETRY_SECONDS)
             await asyncio.sleep(pause)
 
     async def _receive(self, subscription: PubSub) -> None:
-        """Returns when the subscription has not answered a ping."""
+        """Returns when the subscription has not answered a ping, or is to be replaced."""
         pinged = False
-        while not self._closing:
+        until = monotonic() + SESSION_SECONDS
+        while not self._closing and monotonic() < until:
             message = await subscription.get_message(timeout=SILENCE_SECONDS)
             if message is None:
                 if pinged:

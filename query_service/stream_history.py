@@ -22,7 +22,7 @@ from shared.errors import Malformed, Unavailable
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Head, StoredEvent
 from shared.eventstore.token import ConsistencyToken
-from shared.postgres import CONNECTION_LOST, create_pool
+from shared.postgres import CONNECTION_LOST, create_pool, history_server
 from shared.settings import Settings
 
 SNAPSHOT_SECONDS = 5.0  # for one snapshot, the wait for a free connection included
@@ -178,8 +178,8 @@ class StreamHistory:
 @asynccontextmanager
 async def open_history(settings: Settings) -> AsyncIterator[StreamHistory]:
     """Connects at the first read, so that the service starts without the server."""
-    url = settings.history_database_url or settings.database_url
-    pool = await create_pool(settings, "history", max_size=CONNECTIONS, url=url)
+    url, target = history_server(settings)
+    pool = await create_pool(settings, "history", max_size=CONNECTIONS, target=target, url=url)
     history = StreamHistory(pool)
     try:
         yield history

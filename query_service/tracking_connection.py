@@ -27,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from shared.aio import cancel
-from shared.redis import REDIS_DOWN
+from shared.redis import REDIS_DOWN, SESSION_SECONDS
 
 _CONNECT_SECONDS = 2.0
 _OPTIONS: dict[str, Any] = {
@@ -64,6 +64,7 @@ class TrackingConnection:
         self._digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
         self._on_invalidation = on_invalidation
         self._closed = False
+        self._expires_at = inf
         self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -101,6 +102,8 @@ class TrackingConnection:
                 await self._send(("PING",), lambda _: None)
 
     async def _send(self, command: Sequence[Any], on_answer: OnAnswer) -> Any:
+        if monotonic() >= self._expires_at and not self._pending:
+            self._disconnect(RedisConnectionError("replaced"))
         connection = self._connection or await self._connect()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pending.append((answer, on_answer))
@@ -136,6 +139,7 @@ class TrackingConnection:
                 parser.set_invalidation_push_handler(_as_invalidation)
                 parser.set_pubsub_push_handler(_ignore)
                 self._connection = connection
+                self._expires_at = monotonic() + SESSION_SECONDS
                 self._reading = asyncio.create_task(self._read(connection), name="tracking-connection")
                 await asyncio.sleep(0)  # the task has begun, and so closes the connection whenever it is cancelled
                 if self._connection is None:
@@ -183,6 +187,7 @@ class TrackingConnection:
         """Drops the connection and fails the pending calls."""
         pending, self._pending = self._pending, deque()
         self._connection = None
+        self._expires_at = inf
         self.received_at = -inf
         if self._reading is not None:
             self._reading.cancel()

@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 import asyncpg
 
+from shared.postgres import refuse_transaction_pooling
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
@@ -40,6 +42,13 @@ class IncompatibleDatabase(Exception):
         )
 
 
+class BadPassword(ValueError):
+    """A password that clients could not use; it is not in the message."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"the password of {role} has other characters than the printable ones of ASCII")
+
+
 def migrations() -> list[tuple[str, str]]:
     """(name, SQL) of every migration, in order."""
     found = [f for f in files("migrations").iterdir() if _NAME.fullmatch(f.name)]
@@ -50,10 +59,15 @@ async def migrate(database_url: str, passwords: Mapping[str, str] | None = None)
     """Applies what is missing, each migration in a transaction of its own. Returns the names applied.
 
     `passwords` are set for the roles they name (`orders_command`, …); a role without one cannot log in. ASCII only.
-    Raises `IncompatibleDatabase` before touching anything where an applied migration is not one of today's.
+    Raises `IncompatibleDatabase` before touching anything where an applied migration is not one of today's, and
+    `shared.postgres.TransactionPooling` or `BadPassword`.
     """
+    for role, password in (passwords or {}).items():
+        if not (password.isascii() and password.isprintable()):  # others, clients normalise before they use them
+            raise BadPassword(role)
     connection = await asyncpg.connect(database_url, server_settings={"application_name": "orders-migrate"})
     try:
+        await refuse_transaction_pooling(connection, database_url)
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
         await connection.execute("set client_min_messages = warning")
         await connection.execute(_TABLE)
@@ -100,7 +114,7 @@ async def _set_password(connection: Connection, role: str, password: str) -> Non
 def _scram(password: str) -> str:
     """The verifier that PostgreSQL stores (RFC 5803). Made here, so that the password is neither sent nor logged."""
     salt = secrets.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, _SCRAM_ITERATIONS)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _SCRAM_ITERATIONS)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     server_key = hmac.digest(salted, b"Server Key", "sha256")
     parts = [salt, hashlib.sha256(client_key).digest(), server_key]

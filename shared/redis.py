@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -10,7 +11,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.settings import Settings
@@ -23,18 +24,36 @@ __all__ = ["REDIS_DOWN", "create_redis", "is_cluster"]
 
 _CLUSTER = "+cluster://"
 ANSWER_SECONDS = 5.0  # for a command, connecting included where need be
+# After which idle connections, and those that only read, are replaced. Their server may have been demoted, and the
+# address may lead to another one by now: no command of a reader fails because of that.
+SESSION_SECONDS = 30.0
 
 
 class _Server(Redis):
-    """Bounds each command as a whole.
+    """Bounds each command as a whole, and replaces connections to a server that was demoted.
 
     With `socket_timeout`, redis-py makes each write a task (`asyncio.wait_for`, on Python 3.11): what is ready to be
     sent would wait for whatever else the event loop has to do.
     """
 
+    _expires_at = 0.0
+
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+            if monotonic() >= self._expires_at:
+                await self._expire()
+            try:
+                return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+            except ReadOnlyError:
+                await self._expire()
+                raise
+
+    async def _expire(self) -> None:
+        """Closes the connections that no command uses; each connects again when it is used next."""
+        self._expires_at = monotonic() + SESSION_SECONDS
+        # The pool's own `disconnect` waits, and a command could take a connection meanwhile.
+        for connection in [*self.connection_pool._available_connections]:  # noqa: SLF001 - redis-py offers no other way
+            await connection.disconnect(nowait=True)
 
 
 class _Cluster(RedisCluster):

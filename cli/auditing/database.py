@@ -64,9 +64,10 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 async def _connect(url: str) -> Connection:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await asyncpg.connect(
-                url, server_settings={"default_transaction_read_only": "on", "statement_timeout": "0"}
-            )
+            connection = await asyncpg.connect(url)
+            # Not when connecting: a pooler refuses connections that ask for these.
+            await connection.execute("set default_transaction_read_only = on; set statement_timeout = 0")
+            return connection
     except TimeoutError as error:
         raise CannotAudit(f"the database does not answer within {CONNECT_SECONDS:.0f} s") from error
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -26,7 +26,7 @@ async def log_snapshot(url: str) -> AsyncIterator[tuple[Connection, Head]]:
     """A connection in a read-only snapshot, which shows no later event, and the head there. Raises NoHistory."""
     try:
         connection = await asyncpg.connect(
-            url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-replay", "jit": "off"}
+            url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-replay"}
         )
     except (*CONNECTION_LOST, ValueError, asyncpg.PostgresError) as error:
         raise NoHistory(f"cannot connect: {error}") from error

@@ -120,9 +120,10 @@ class ProjectionReport(BaseModel):
 
 
 class StallStatus(BaseModel):
-    kind: Literal["blocked", "long-transaction"] = Field(
+    kind: Literal["blocked", "long-transaction", "notify-queue"] = Field(
         description="`blocked`: a session of this system waits for it; `long-transaction`: open for longer than"
-        " `LONG_TRANSACTION_SECONDS`"
+        " `LONG_TRANSACTION_SECONDS`; `notify-queue`: one of the oldest transactions while PostgreSQL's queue of"
+        " notifications is half full, in any database"
     )
     blocked_pid: int | None = Field(description="the session that waits")
     blocked_application: str | None

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +22,7 @@ from shared.errors import Unavailable
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.subscription import LogSession
 from shared.logs import get_logger
-from shared.postgres import CONNECTION_LOST
+from shared.postgres import CONNECTION_LOST, SESSION_SECONDS
 
 POLL_SECONDS = 0.25  # longest sleep without a NOTIFY
 RECONNECT_SECONDS = 0.25
@@ -135,13 +136,13 @@ class LogTail:
             while True:
                 try:
                     async with self._open_session(self._hint.set) as session:
-                        await self._read_on(session)
+                        await self._read_on(session, until=monotonic() + SESSION_SECONDS)
                 except (*CONNECTION_LOST, asyncpg.SerializationError) as error:
                     # SerializationError: on a replica, what came from the primary conflicted with the statement.
                     if not self._lost:
                         _log.warning("log tail disconnected", error=repr(error))
                     self._lost = True
-                await asyncio.sleep(RECONNECT_SECONDS)
+                    await asyncio.sleep(RECONNECT_SECONDS)
         except SubscriptionClosed as error:
             reason = error.reason
             _log.warning("log tail ended", reason=reason)
@@ -154,10 +155,10 @@ class LogTail:
                 for subscription in [one for some in self._subscriptions.values() for one in some]:
                     subscription.close(reason)
 
-    async def _read_on(self, session: LogSession) -> None:
+    async def _read_on(self, session: LogSession, until: float) -> None:
         await self._check_hash(session)
         self._lost = False
-        while True:
+        while monotonic() < until:
             self._hint.clear()  # before reading: a hint that comes meanwhile ends the wait below
             if not await self._read_page(session):
                 await wait_for(self._hint, POLL_SECONDS)

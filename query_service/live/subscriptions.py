@@ -108,9 +108,9 @@ class Subscriptions:
 @asynccontextmanager
 async def open_subscriptions(settings: Settings) -> AsyncIterator[Subscriptions]:
     """Follows the log, or the replica of it that history is read from. Connects at the first subscription."""
-    url = settings.history_database_url or settings.database_url
-    pool = await postgres.create_pool(settings, "live", max_size=CONNECTIONS, url=url)
-    tail = LogTail(partial(open_session, settings, role="live", url=url, cached_pages=0))
+    url, target = postgres.history_server(settings)
+    pool = await postgres.create_pool(settings, "live", max_size=CONNECTIONS, target=target, url=url)
+    tail = LogTail(partial(open_session, settings, role="live", target=target, url=url, cached_pages=0))
     try:
         yield Subscriptions(pool, tail, settings.sse_streams)
     finally:

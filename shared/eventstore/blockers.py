@@ -1,4 +1,5 @@
-"""Finds sessions that block the event log: those that our sessions wait for, and long transactions.
+"""Finds sessions that block the event log: those that our sessions wait for, long transactions, and those that keep the
+queue of notifications from being emptied.
 
 They are logged by calls that take too long (`SlowCallMonitor`) and by the query service, which polls for them
 (`monitor_blockers`). Statements are never read: they may hold customers' data.
@@ -21,7 +22,7 @@ from shared.logs import get_logger
 from shared.metrics import STALLED, STALLS
 from shared.postgres import CONNECTION_LOST
 
-BLOCKED, LONG_TRANSACTION = "blocked", "long-transaction"
+BLOCKED, LONG_TRANSACTION, NOTIFY_QUEUE = "blocked", "long-transaction", "notify-queue"
 WAITING_SECONDS = 0.2  # shorter waits for a lock are normal: appends queue for one
 POLL_SECONDS = 5.0
 _READ_SECONDS = 2.0
@@ -106,30 +107,25 @@ class SlowCallMonitor:
         _log.warning("slow call", what=what, blockers=[as_json(blocker) for blocker in blockers])
 
 
-async def monitor_blockers(connect: Connect, old_seconds: float, every: float = POLL_SECONDS) -> None:
+async def monitor_blockers(connection: Connection, old_seconds: float, every: float = POLL_SECONDS) -> None:
     """Until cancelled: counts blockers for the metrics and logs each once, also before a session waits for it."""
     logged: set[tuple[str, int]] = set()
     while True:
         try:
-            connection = await connect()
-            try:
-                while True:
-                    blockers = await read_blockers(connection, old_seconds)
-                    _measure(blockers)
-                    for blocker in blockers:
-                        if (blocker.kind, blocker.pid) not in logged:
-                            _log.warning("event log blocked", **as_json(blocker))
-                    logged = {(blocker.kind, blocker.pid) for blocker in blockers}
-                    await asyncio.sleep(every)
-            finally:
-                connection.terminate()
+            blockers = await read_blockers(connection, old_seconds)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             _log.warning("blockers not read", error=repr(error))
+        else:
+            _measure(blockers)
+            for blocker in blockers:
+                if (blocker.kind, blocker.pid) not in logged:
+                    _log.warning("event log blocked", **as_json(blocker))
+            logged = {(blocker.kind, blocker.pid) for blocker in blockers}
         await asyncio.sleep(every)
 
 
 def _measure(blockers: list[Blocker]) -> None:
-    for kind in (BLOCKED, LONG_TRANSACTION):
+    for kind in (BLOCKED, LONG_TRANSACTION, NOTIFY_QUEUE):
         STALLS.labels(kind).set(sum(blocker.kind == kind for blocker in blockers))
 
 

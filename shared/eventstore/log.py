@@ -187,6 +187,7 @@ def bounded_page(where: str, order: str, limit: str, max_bytes: str) -> str:
 
 _READ_PAGE = bounded_page("position > $1", "position", "$2", "$3")
 _READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
+_TAKES_WRITES = "select not current_setting('transaction_read_only')::boolean from log_head where only_row"
 _HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head where only_row"
 _FIND_KEY = (
     "select k.fingerprint, k.command_id, k.stream_id, k.version, k.position, h.log_id"
@@ -396,6 +397,11 @@ async def position_at(connection: Connection, at: datetime, head: int, *, inclus
         else:
             high = middle - 1
     return low
+
+
+async def takes_writes(connection: Connection) -> bool:
+    """Whether the log can be read and its server takes writes: it is no standby and was not demoted."""
+    return bool(await connection.fetchval(_TAKES_WRITES))
 
 
 async def read_head(connection: Connection) -> Head:

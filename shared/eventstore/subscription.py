@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from shared import postgres
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Head, Page, StoredEvent
+from shared.postgres import ServerDemoted, Target
 from shared.settings import Settings
 
 # The server ends a session that asks nothing for so long, and with it the leases of a process that is paused: its
@@ -37,16 +38,16 @@ ROLE = "projector"  # the application's name ends with it; `foreign_lease_holder
 class LogSession:
     """One connection, shared by the consumers of a process."""
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], cached_pages: int = CACHED_PAGES) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection[asyncpg.Record], pid: int, cached_pages: int = CACHED_PAGES
+    ) -> None:
+        """`pid`: by which PostgreSQL knows it."""
+        self.pid = pid
+        self._only_reads = postgres.takes_no_writes(connection)  # on every server, because of its role
         self._connection = connection
         self._lock = asyncio.Lock()
         self._pages: deque[tuple[Page, int]] = deque(maxlen=cached_pages)
         self._hints = 0  # that the log had grown
-
-    @property
-    def pid(self) -> int:
-        """By which PostgreSQL knows it."""
-        return self._connection.get_server_pid()
 
     @property
     def lost(self) -> bool:
@@ -54,12 +55,17 @@ class LogSession:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """The connection, for one caller at a time. Raises what is in `shared.postgres.CONNECTION_LOST`."""
+        """The connection, for one caller at a time. Raises what is in `shared.postgres.CONNECTION_LOST`.
+
+        It is closed when its server takes no writes any more: whatever is appended is appended elsewhere.
+        """
         async with self._lock:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     yield self._connection
-            except TimeoutError:
+                if not self._only_reads and postgres.takes_no_writes(self._connection):
+                    raise ServerDemoted
+            except (TimeoutError, ServerDemoted, asyncpg.ReadOnlySQLTransactionError):
                 self._connection.terminate()  # so that the callers that wait for the lock learn it at once
                 raise
 
@@ -114,15 +120,16 @@ async def open_session(
     idle_seconds: float = IDLE_SECONDS,
     *,
     role: str = ROLE,
+    target: Target = "read-write",
     url: SecretStr | None = None,
     cached_pages: int = CACHED_PAGES,
 ) -> AsyncIterator[LogSession]:
     """One that calls `on_event` when the log may have grown, and when the connection is lost. A session with a replica
     (`url`) gets no notifications: it only polls."""
-    connection = await postgres.connect(settings, role, url)
+    connection = await postgres.connect(settings, role, target=target, url=url)
     try:
         await connection.execute(f"set idle_session_timeout = {round(idle_seconds * 1_000)}", timeout=ANSWER_SECONDS)
-        session = LogSession(connection, cached_pages)
+        session = LogSession(connection, await postgres.backend_pid(connection), cached_pages)
 
         def on_notify(*_: object) -> None:
             session.notify()

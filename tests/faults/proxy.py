@@ -62,6 +62,10 @@ class FaultProxy:
             self._listener = None
         self.cut()
 
+    def lead_to(self, target: int) -> None:
+        """New connections lead to another server, as where a name's address changes; the others stay as they are."""
+        self._target = target
+
     def before(self, request: bytes, action: Callable[[], None]) -> None:
         """Performs the action once, before it passes on the first request that contains these bytes."""
         self._awaited = request, action

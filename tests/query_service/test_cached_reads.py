@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from math import inf
 
 import httpx
@@ -340,3 +341,15 @@ async def test_an_order_that_was_cached_is_shown_as_it_is_now(queries: httpx.Asy
     answer = await queries.get("/orders/42", headers={"Consistency-Token": await token_now(recorder)})
 
     assert answer.json()["version"] == 2
+
+
+async def test_a_connection_that_is_replaced_answers_on(
+    redis: Redis, reader: CoalescingReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = await commands_run(redis, "client|tracking")
+    monkeypatch.setattr(tracking_connection, "SESSION_SECONDS", 0.0)
+    for position in range(2, 5):
+        await write(redis, position, "0")
+        await eventually(partial(shows, reader, b"1: %d" % position))
+        assert await body(reader, str(position)) == b"1: 1"
+    assert await commands_run(redis, "client|tracking") > connected + 1

@@ -237,6 +237,24 @@ async def test_polling_is_enough(past: Past) -> None:
     assert len(source.positions) == 2
 
 
+async def test_a_session_that_is_replaced_leaves_no_gap(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_tail, "SESSION_SECONDS", 0.02)
+    sessions: set[int] = set()
+    await past.recorder.record(past.order_id, placed())
+    async with following(past.queries, f"/orders/{past.order_id}/events") as source:
+        await source.until_it_began()
+        while len(sessions) < 3:
+            position = await past.recorder.record(past.order_id, moved())
+            await source.until_reached(position)
+            rows = await past.recorder.connection.fetch(
+                "select pid from pg_stat_activity"
+                " where application_name = 'orders-live' and datname = current_database()"
+            )
+            sessions |= {row["pid"] for row in rows}
+        assert source.positions == await positions_in_log(past, [past.order_id], after=source.positions[0] - 1)
+    assert not source.lost
+
+
 @pytest.mark.promise("live-updates", "Streams of a log that was restored to an older state, or replaced, end")
 async def test_streams_of_a_log_that_was_replaced_by_another_end(past: Past) -> None:
     await past.recorder.record(past.order_id, placed())

@@ -164,7 +164,7 @@ async def test_a_server_that_cannot_be_reached_is_logged_and_fails_no_call(setti
 
 
 async def test_transactions_that_no_session_waits_for_yet_are_logged_once_and_counted(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
     measure = blockers._measure
@@ -176,9 +176,7 @@ async def test_transactions_that_no_session_waits_for_yet_are_logged_once_and_co
     monkeypatch.setattr(blockers, "_measure", measured)
     with structlog.testing.capture_logs() as logged:
         async with session(settings, "a report", "select 1") as idle:
-            polling = asyncio.create_task(
-                blockers.monitor_blockers(partial(connect, settings, "blockers"), old_seconds=0.1, every=0.05)
-            )
+            polling = asyncio.create_task(blockers.monitor_blockers(connection, old_seconds=0.1, every=0.05))
             await eventually(lambda: counts.count(1) >= 3)
             assert STALLS.labels(LONG_TRANSACTION)._value.get() == 1
         await eventually(lambda: counts[-1] == 0)

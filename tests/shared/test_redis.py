@@ -22,3 +22,9 @@ async def test_a_command_that_is_not_answered_in_time_is_given_up_with_its_answe
                 await redis.echo("late")
 
         assert await redis.echo("in time") == b"in time"
+
+
+async def test_idle_connections_are_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SESSION_SECONDS", 0.0)
+    async with create_redis(settings) as redis:
+        assert await redis.client_id() != await redis.client_id()
