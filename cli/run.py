@@ -53,13 +53,13 @@ def _process(name: ProcessName, settings: Settings) -> Coroutine[Any, Any, None]
         case "command":
             from command_service.admission import protocol
             from command_service.app import create_app as create_command_app
-            from shared.http.application import serve
+            from shared.http.server import serve
 
             app = create_command_app(settings)
             return serve(app, settings.command_port, settings, protocol(app.state.limit))
         case "query":
             from query_service.app import create_app as create_query_app
-            from shared.http.application import serve
+            from shared.http.server import serve
 
             return serve(create_query_app(settings), settings.query_port, settings)
         case "projector":

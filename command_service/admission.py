@@ -21,6 +21,7 @@ from typing import cast
 
 import msgspec
 from prometheus_client import Counter
+from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from command_service.group_commit import AppendQueueFull
@@ -35,7 +36,7 @@ _STEP = 4  # and is then adjusted every so many times its length
 _UP = 1.1
 _DOWN = 0.8
 _LEAST = 32  # commands; fewer do not make a group
-_NO_COMMANDS = {b"GET", b"HEAD", b"OPTIONS"}  # health, metrics, documentation
+_NO_COMMANDS = {"GET", "HEAD", "OPTIONS"}  # health, metrics, documentation
 
 _log = get_logger()
 
@@ -62,11 +63,17 @@ class Limit:
 
     def admits(self, in_progress: int) -> bool:
         """Whether one more command is admitted."""
+        if self.refuses(in_progress):
+            return False
+        self._admitted += 1
+        return True
+
+    def refuses(self, in_progress: int) -> bool:
+        """Whether a command is refused; `admits` has to follow where it is not and arrives."""
         if in_progress - self.in_append() < self.commands:
-            self._admitted += 1
-            return True
+            return False
         self._refused += 1
-        return False
+        return True
 
     def observe(self, delay: float, now: float) -> None:
         """The event loop was late by `delay` seconds."""
@@ -122,7 +129,7 @@ _ANSWERED = cast(RequestResponseCycle, _Answered())
 
 
 class _Admission(ServerProtocol):
-    """Refuses a command as soon as its headers are there.
+    """Refuses a command as soon as its headers are there, and counts it as soon as its body is.
 
     Below ASGI, because at twice the load every second request is refused: a task, a scope and two messages for each
     would cost three times as much as the refusal.
@@ -130,25 +137,31 @@ class _Admission(ServerProtocol):
 
     _limit: Limit
 
-    def start_request(self) -> None:
+    def begin_request(self, *, expects_continue: bool, keep_alive: bool) -> None:
         before: RequestResponseCycle | None = self.cycle
         is_first = before is None or before.response_complete  # one that was sent ahead waits for those before it
-        if is_first and self.parser.get_method() not in _NO_COMMANDS and not self._limit.admits(len(self.tasks)):
-            self._refuse()
+        if is_first and self.scope["method"] not in _NO_COMMANDS and self._limit.refuses(len(self.tasks)):
+            self.cycle = _ANSWERED
+            # A client that waits for 100 Continue need not send its body any more; that it does not would go unnoticed.
+            self._refuse(self.scope, keep_alive=keep_alive and not expects_continue)
         else:
-            super().start_request()
+            super().begin_request(expects_continue=expects_continue, keep_alive=keep_alive)
 
-    def _refuse(self) -> None:
-        self.cycle = _ANSWERED
-        body = _BODY % msgspec.json.encode(self.url.partition(b"?")[0].decode("latin-1"))
-        # A client that waits for 100 Continue need not send its body any more, and its absence would not be noticed.
-        keep = self.parser.should_keep_alive() and not self.expect_100_continue
-        self.transport.write(
-            _HEAD % (len(body), correlation_id(self.headers).encode(), b"" if keep else b"connection: close\r\n") + body
-        )
-        if not keep:
+    def run_request(self, cycle: RequestResponseCycle) -> None:
+        if cycle.scope["method"] in _NO_COMMANDS or self._limit.admits(len(self.tasks)):
+            super().run_request(cycle)
+        else:
+            cycle.response_complete = True
+            self._refuse(cycle.scope, keep_alive=cycle.keep_alive)
+
+    def _refuse(self, scope: HTTPScope, *, keep_alive: bool) -> None:
+        body = _BODY % msgspec.json.encode(scope["path"])
+        correlation = correlation_id(scope["headers"]).encode()
+        connection = b"" if keep_alive else b"connection: close\r\n"
+        self.transport.write(_HEAD % (len(body), correlation, connection) + body)
+        if not keep_alive:
             self.transport.close()
-        answered, refused = _counters(self.parser.get_method().decode())
+        answered, refused = _counters(scope["method"])
         answered.inc()
         refused.inc()
         self.on_response_complete()

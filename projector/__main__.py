@@ -14,6 +14,7 @@ from projector.projections import PROJECTIONS
 from projector.projector_process import ProjectorProcess
 from shared.aio import cancel
 from shared.http import application
+from shared.http.server import serve
 from shared.logs import configure_logs
 from shared.postgres import create_pool
 from shared.redis import create_redis
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def run(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; the batch in hand is finished."""
-    await application.serve(create_app(settings), settings.projector_port, settings)
+    await serve(create_app(settings), settings.projector_port, settings)
 
 
 if __name__ == "__main__":

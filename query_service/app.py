@@ -89,7 +89,6 @@ def create_app(settings: Settings) -> FastAPI:
         ],
         response_headers=lag_header(*routers, otherwise=slowest),
     )
-    app.state.settings = settings
     app.state.log_lag = log_lag
     application.add_routes(app, *(router for router, _ in routers))
     return app

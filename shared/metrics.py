@@ -9,6 +9,10 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 HTTP_REQUESTS = Counter("orders_http_requests_total", "Answers given", ("method", "route", "status"))
 HTTP_SECONDS = Histogram("orders_http_request_seconds", "Time to answer", ("method", "route"), buckets=_FAST)
+HTTP_CONNECTIONS = Gauge("orders_http_connections", "Open connections of clients")
+HTTP_CONNECTIONS_REFUSED = Counter(
+    "orders_http_connections_refused_total", "Connections refused: too many of all, or of one client", ("limit",)
+)
 
 COMMANDS = Counter("orders_commands_total", "Commands by what became of them", ("command", "outcome"))
 CONFLICTS = Counter(

@@ -35,12 +35,22 @@ class Settings(BaseSettings):
     query_port: int = Field(8002, ge=1, le=65535, description="the query service")
     projector_port: int = Field(8003, ge=1, le=65535, description="the projector's health and metrics")
 
+    keep_alive_seconds: float = Field(
+        75.0, gt=0, description="how long a connection stays open between two requests; longer than a proxy keeps it"
+    )
+    max_connections: int = Field(4_000, ge=1, description="open connections of a process; more are refused")
+    max_connections_per_client: int = Field(
+        1_000, ge=1, description="open connections of one address, or IPv6 network of 64 bits; more are refused"
+    )
     forwarded_allow_ips: str = Field(
         "",
         description="addresses and networks, with commas, of proxies whose `X-Forwarded-For` names the client of a"
         " request; empty: none",
     )
     max_body_bytes: int = Field(512 * 1024, ge=1024, description="larger request bodies are answered 413")
+    drain_seconds: float = Field(
+        0.0, ge=0, description="how long a stopping server goes on, while `/readyz` says so, before it stops listening"
+    )
     shutdown_seconds: float = Field(10.0, gt=0, description="how long a stopping server finishes what it accepted")
 
     admission_delay_seconds: float = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -17,6 +18,8 @@ from command_service.group_commit import AppendOutcomeUnknown
 from command_service.handler import Handler
 from shared.http.fast_route import FastRoute
 from shared.http.problems import UNREADABLE, responses
+
+_CHARSET = re.compile(r';?[ \t]*charset="?([^";]*)')
 
 _ANY_COMMAND = (
     (400, "malformed-json", "The body is not JSON."),
@@ -85,13 +88,18 @@ class CommandRoute(FastRoute):
 
 
 def _require_json(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises 415 for another media type, character set or content coding."""
     has_body, media_type = False, b""
     for name, value in headers:
         if name == b"content-type":
             media_type = value
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise HTTPException(415, "Send the body without Content-Encoding.", {"Accept-Encoding": "identity"})
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             has_body = True
     if has_body and media_type != b"application/json":
-        given = media_type.decode("latin-1").partition(";")[0].strip().lower()
-        if given != "application/json":
-            raise HTTPException(415, f"Send application/json, not {given or 'a body without Content-Type'}.")
+        given, _, parameters = media_type.decode("latin-1").lower().partition(";")
+        if given.strip() != "application/json":
+            raise HTTPException(415, f"Send application/json, not {given.strip() or 'a body without Content-Type'}.")
+        if (charset := _CHARSET.search(parameters)) is not None and charset[1] != "utf-8":
+            raise HTTPException(415, f"Send the body in UTF-8, not {charset[1]}.")

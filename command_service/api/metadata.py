@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import Request
 
@@ -135,5 +136,5 @@ def _expected_version(if_match: str | None) -> int | None:
 def _fingerprint(request: Request, body: CommandBody | None, condition: str) -> bytes:
     """What makes two requests the same: method, path, condition and the meaning (not the spelling) of the body."""
     meaning = b"" if body is None else body.model_dump_json().encode()
-    parts = (request.method, request.url.path, condition)
+    parts = (request.method, unquote(request.scope["path"]), condition)
     return sha256("\n".join(parts).encode() + b"\n" + meaning).digest()

@@ -74,7 +74,7 @@ _PROBLEMS = (
     (400, "malformed-event-id", "The Last-Event-ID is not one of ours."),
     (400, "unknown-position", "The log does not reach as far as Last-Event-ID or `after`."),
     *UNAVAILABLE,
-    (422, "invalid-request", "A parameter is not acceptable or unknown."),
+    (422, "invalid-request", "A parameter is not acceptable."),
     (503, "too-many-streams", "This process offers no more streams."),
 )
 _LAST_EVENT_ID = {

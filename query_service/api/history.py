@@ -105,7 +105,7 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
             **problems.responses(
                 *UNAVAILABLE,
                 (404, not_found_code(aggregate), f"There is no such {noun}; Consistency-Token says as of when."),
-                (422, "invalid-request", "A parameter is not acceptable or unknown."),
+                (422, "invalid-request", "A parameter is not acceptable."),
             ),
         },
         openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
@@ -146,7 +146,7 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
             **problems.responses(
                 *UNAVAILABLE,
                 (404, not_found_code(aggregate), f"There was no such {noun}; Consistency-Token says as of when."),
-                (422, "invalid-request", "A parameter is not acceptable or unknown."),
+                (422, "invalid-request", "A parameter is not acceptable."),
                 TIME_IN_THE_FUTURE,
                 *problems.UNREADABLE,
             ),

@@ -95,13 +95,8 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
 
 def _point_in_time(request: Request, now: datetime) -> PointInTime:
     """Raises `RequestValidationError` and `TimeInTheFuture`."""
-    given = request.query_params
-    if repeated := [name for name in given if len(given.getlist(name)) > 1]:
-        raise RequestValidationError(
-            [{"type": "repeated", "loc": ("query", name), "msg": "Input should be given once"} for name in repeated]
-        )
     try:
-        times = _Times.model_validate(dict(given))
+        times = _Times.model_validate(dict(request.query_params))
     except ValidationError as error:
         found = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
         raise RequestValidationError(found) from error

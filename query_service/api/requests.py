@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from shared.errors import Malformed
@@ -75,17 +74,6 @@ def unless_known(request: Request, body: bytes, etag: str, headers: dict[str, st
     if (known := request.headers.get("if-none-match")) is not None and matches(known, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
-
-
-def refuse_query(request: Request) -> None:
-    """Raises `RequestValidationError` for any query parameter, for a route that takes none."""
-    if request.scope["query_string"]:
-        unknown = [
-            {"type": "extra_forbidden", "loc": ("query", name), "msg": "Extra inputs are not permitted", "input": value}
-            for name, value in request.query_params.multi_items()
-        ]
-        if unknown:
-            raise RequestValidationError(unknown)
 
 
 def _header(name: str, description: str, example: str) -> dict[str, Any]:

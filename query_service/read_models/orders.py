@@ -146,7 +146,7 @@ _UNAVAILABLE = (
     (503, "too-many-waiting", "Too many queries wait for their token."),
     (503, "too-many-reads", "Too many queries wait for Redis."),
 )
-_INVALID = (422, "invalid-request", "A parameter is not acceptable or unknown.")
+_INVALID = (422, "invalid-request", "A parameter is not acceptable.")
 
 OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 CustomerId = Annotated[Id, Path(examples=["17850"])]

@@ -148,7 +148,7 @@ class Span(BaseModel):
         **problems.responses(
             (400, "malformed-token", "The Consistency-Token is not one of ours."),
             (400, "unknown-log", "The Consistency-Token belongs to another event log."),
-            (422, "invalid-request", "A parameter is missing, not acceptable or unknown, or the range is too long."),
+            (422, "invalid-request", "A parameter is missing or not acceptable, or the range is too long."),
             (503, "projection-lagging", "The read model did not reach the Consistency-Token in time."),
             (503, "projection-rebuilding", "The read model is being built from the log."),
             (503, "read-model-unavailable", "PostgreSQL, which stores the read model, does not answer."),

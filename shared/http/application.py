@@ -1,27 +1,26 @@
-"""The HTTP application of every process: its shell, health, metrics, offline docs and server."""
+"""The HTTP application of every process: its shell, health, metrics and offline docs."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import Lifespan
 
 from shared.errors import Unavailable
-from shared.gc_tuning import tune_gc
 from shared.http import problems
 from shared.http.middleware import RequestMiddleware
-from shared.http.protocol import ServerProtocol
 from shared.http.response_headers import NO_RESPONSE_HEADERS, ResponseHeaders
+from shared.http.routing import prepare
 from shared.settings import Settings
 
 VERSION = "0.1.0"
@@ -29,15 +28,25 @@ VERSION = "0.1.0"
 _OPERATIONS = "operations"
 _ERRORS = """\
 Every error is a problem document (RFC 9457). Switch on its `code`, which never changes: each operation lists its own;
-an address that is none is 404 `no-such-route`, a method that is not offered there 405 `method-not-allowed`.
-A request line over 8 KiB is 414 `uri-too-long`; one header over 8 KiB, or all over 16 KiB or 100 lines, 431
-`headers-too-large`; a body over 512 KiB, unless set otherwise, 413 `body-too-large`; what is not HTTP 400
-`malformed-request`. The connection then closes.
-"""
+an address that is none is 404 `no-such-route`, a method that is not offered there 405 `method-not-allowed`. A query
+parameter that an operation does not know, or that comes twice, is 400 `malformed-query`.
 
-# The event loop (libuv) accepts one connection a turn for each listening socket. Under overload more arrive, and wait
-# unseen in the kernel's queue. So it gets the same socket several times.
-_ACCEPTED_AT_ONCE = 64
+A request that the server does not accept is answered before it reaches an operation, and its connection closes:
+
+| status | `code` | when |
+|---|---|---|
+| 400 | `malformed-request` | it is not HTTP, or its host is missing or unclear |
+| 400 | `malformed-header` | a header that has one value came twice |
+| 400 | `unexpected-body` | a `GET`, `HEAD`, `DELETE` or `OPTIONS` with a body |
+| 408 | `request-timeout` | the request line and headers took 15 s, or the body arrives at less than 1 KiB/s |
+| 413 | `body-too-large` | a body over 512 KiB, unless set otherwise |
+| 414 | `uri-too-long` | a request line over 8 KiB |
+| 431 | `headers-too-large` | a header over 8 KiB, or all over 16 KiB or 100 lines |
+| 501 | `transfer-coding-not-implemented` | a transfer coding other than `chunked` |
+| 501 | `method-not-implemented` | `CONNECT` |
+| 503 | `too-many-connections`, `overloaded`, `shutting-down` | come back after `Retry-After` |
+| 505 | `http-version-not-supported` | not HTTP/1.0 or 1.1 |
+"""
 
 
 @dataclass
@@ -84,20 +93,37 @@ def create_api(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redirect_slashes=False,
     )
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, response_headers=response_headers)
+    app.add_middleware(RequestMiddleware, response_headers=response_headers)
     problems.install(app, response_headers)
+    app.state.settings = settings
+    app.state.stopping = False
     _add_operations(app, ready)
+    _prepare(app.routes)
     _complete_document(app, response_headers)
     return app
 
 
 def add_routes(app: FastAPI, *routers: APIRouter) -> None:
     """Adds the routes of the routers before all others. `include_router` would match each request twice."""
-    app.router.routes[:0] = [route for router in routers for route in router.routes]
+    added = [route for router in routers for route in router.routes]
+    _prepare(added)
+    app.router.routes[:0] = added
+
+
+def _prepare(routes: Iterable[BaseRoute]) -> None:
+    for route in routes:
+        if isinstance(route, APIRoute):
+            prepare(route)
 
 
 def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
-    @app.get("/livez", tags=[_OPERATIONS], summary="Is the process alive?", response_model=Health)
+    @app.get(
+        "/livez",
+        tags=[_OPERATIONS],
+        summary="Is the process alive?",
+        response_model=Health,
+        responses=problems.responses(),
+    )
     async def livez() -> Response:
         """Answers whenever the process runs, whatever it depends on. Restart the process where this fails."""
         return Response(b'{"status":"ok"}', media_type="application/json")
@@ -110,7 +136,10 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         responses=problems.responses((503, "not-ready", "A server it depends on is missing; the detail names it.")),
     )
     async def readyz() -> Response:
-        """Answers 200 when every server it depends on answers. Where this fails, send no requests; do not restart."""
+        """Answers 200 when every server it depends on answers, until it is told to stop. Where this fails, send no
+        requests; do not restart."""
+        if app.state.stopping:
+            raise NotReady("The service is stopping.")
         await ready()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
@@ -119,7 +148,10 @@ def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
         tags=[_OPERATIONS],
         summary="Metrics for Prometheus",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format"}},
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format"},
+            **problems.responses(),
+        },
     )
     async def metrics() -> Response:
         """Every metric of this process, in Prometheus' text format."""
@@ -157,31 +189,3 @@ def _describe(response_headers: ResponseHeaders, document: dict[str, Any]) -> No
             if _OPERATIONS not in operation["tags"]:
                 for answer in operation["responses"].values():
                     answer["headers"] = {**answer.get("headers", {}), **references}
-
-
-async def serve(app: FastAPI, port: int, settings: Settings, protocol: type[ServerProtocol] = ServerProtocol) -> None:
-    """Serves until SIGTERM, SIGINT or cancellation, then finishes what it accepted (at most `shutdown_seconds`)."""
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=port,
-        http=protocol,
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.forwarded_allow_ips),
-        forwarded_allow_ips=settings.forwarded_allow_ips,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
-    )
-    server = uvicorn.Server(config)
-    tune_gc()
-    listening = config.bind_socket()
-    more = [listening.dup() for _ in range(_ACCEPTED_AT_ONCE - 1)]
-    serving = asyncio.create_task(server.serve([listening, *more]))
-    try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        server.should_exit = True  # uvicorn, cancelled outright, would leave its sockets and the lifespan behind
-        await serving
-        raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, NamedTuple, get_type_hints
 
 from fastapi import Request
@@ -16,6 +17,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.responses import Response
+
+from shared.errors import Malformed
+from shared.http.request_head import BODILESS
 
 
 class FastRoute(APIRoute):
@@ -35,9 +39,10 @@ class _Parameters(NamedTuple):
 
     path: list[tuple[str, TypeAdapter[Any]]]
     body: type[BaseModel] | None
+    refuses_body: bool  # where the connection lets one pass
 
     async def read(self, request: Request) -> list[Any]:
-        """Raises `RequestValidationError` with the errors of all of them."""
+        """Raises `RequestValidationError` with the errors of all of them, and `UnexpectedBody`."""
         given = request.scope["path_params"]
         arguments: list[Any] = []
         errors: list[Any] = []
@@ -52,9 +57,21 @@ class _Parameters(NamedTuple):
                 arguments.append(self.body.model_validate_json(content))
             except ValidationError as error:
                 errors += _located(error, "body") if content else [_NO_BODY]
+        elif self.refuses_body and await request.body():
+            raise UnexpectedBody
         if errors:
             raise RequestValidationError(errors)
         return arguments
+
+
+@dataclass
+class UnexpectedBody(Malformed):
+    code = "unexpected-body"
+    title = "The request has a body"
+
+    @property
+    def detail(self) -> str:
+        return "No body is expected here. Nothing was done."
 
 
 _NO_BODY = {"type": "missing", "loc": ("body",), "msg": "Field required"}
@@ -74,4 +91,5 @@ def _parameters_of(route: APIRoute) -> _Parameters | None:
     body = hints[names[-1]] if names[-1] == "body" else None
     if names != ["request", *in_path, *(["body"] if body else [])]:
         return None
-    return _Parameters([(name, TypeAdapter(hints[name])) for name in in_path], body)
+    refuses_body = body is None and not BODILESS.issuperset(route.methods or ())
+    return _Parameters([(name, TypeAdapter(hints[name])) for name in in_path], body, refuses_body)

@@ -12,6 +12,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from shared import errors
@@ -35,8 +36,9 @@ STATUS: dict[type[errors.OrdersError], int] = {
     errors.OrdersError: 500,
 }
 
+_CLIENT_CLOSED_REQUEST = 499  # for the metrics, as nginx counts it; the client does not see it
 # Codes of the framework's own errors.
-_CODES = {400: "malformed-json", 404: "no-such-route", 405: "method-not-allowed", 413: "body-too-large"}
+_CODES = {400: "malformed-json", 404: "no-such-route", 405: "method-not-allowed"}
 
 
 def problem(
@@ -68,6 +70,7 @@ def install(app: FastAPI, response_headers: ResponseHeaders) -> None:
     app.add_exception_handler(errors.OrdersError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, partial(_unexpected, response_headers))
 
 
@@ -124,6 +127,10 @@ async def _http(request: Request, error: Exception) -> Response:
     return problem(error.status_code, code, title, detail, request.url.path, error.headers)
 
 
+async def _disconnected(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+
 async def _unexpected(response_headers: ResponseHeaders, request: Request, error: Exception) -> Response:
     # The traceback goes to the log, never to the client.
     _log.error("unexpected error", path=request.url.path, exc_info=error)
@@ -166,14 +173,18 @@ UNREADABLE = (
     (500, "unknown-schema-version", "The stream holds a version of an event that a newer program wrote."),
     (500, "unreadable-payload", "A stored event of the stream does not have the shape of its type."),
 )
-_DEFECT = (500, "internal-error", "A defect of the service; its log has it under the X-Correlation-ID.")
+_ANY_ROUTE = (
+    (400, "malformed-query", "A query parameter is unknown here, or came twice."),
+    (400, "unexpected-body", "There is a body where none is expected."),
+    (500, "internal-error", "A defect of the service; its log has it under the X-Correlation-ID."),
+)
 
 
 def responses(*described: tuple[int, str, str]) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route, from (status, code, when it happens). Lists the codes of one status together; adds
-    `internal-error`."""
+    those of any route."""
     out: dict[int | str, dict[str, Any]] = {}
-    for status, code, when in (*described, _DEFECT):
+    for status, code, when in (*described, *_ANY_ROUTE):
         example = {
             "summary": code,
             "value": {

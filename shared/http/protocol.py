@@ -1,60 +1,92 @@
-"""The server's side of a connection: bounds of what a client sends, and responses that do not end by themselves."""
+"""The server's side of a connection: what a client may send and how long it may take.
+
+A request starts when its body is there. Until then it costs a connection and the bytes that have arrived, and no place
+among the requests in progress.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
-from typing import NamedTuple
+from math import inf
+from typing import Any, NoReturn
 
-import msgspec
+import httptools
 from starlette.types import Scope
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from shared.http.limits import MAX_HEAD_BYTES, MAX_HEADER_BYTES, MAX_HEADER_LINES, MAX_REQUEST_LINE_BYTES
-from shared.http.problems import MEDIA_TYPE, problem_body
+from shared.http import refusals
+from shared.http.limits import (
+    MAX_HEAD_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADER_LINES,
+    MAX_REQUEST_LINE_BYTES,
+    MIN_BODY_RATE,
+    SMALL_BODY_BYTES,
+    ConnectionLimits,
+)
+from shared.http.middleware import correlation_id
+from shared.http.open_connections import OpenConnections
+from shared.http.refusals import Refusal
+from shared.http.request_head import BODILESS, Target, read_head, read_target
 from shared.metrics import HTTP_REQUESTS
 
-_DISCARD_BYTES = 1024 * 1024
-_DISCARD_SECONDS = 2.0
-
-
-class Refusal(NamedTuple):
-    """What the connection answers before it closes."""
-
-    status: int
-    code: str
-    detail: str
+_DISCARD_BYTES = 8 * 1024 * 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _RefusedError(Exception):
     """Stops the parser."""
 
 
-_MALFORMED = Refusal(400, "malformed-request", "The request is not HTTP that can be read.")
-_URI_TOO_LONG = Refusal(414, "uri-too-long", f"A request line may have at most {MAX_REQUEST_LINE_BYTES} bytes.")
-_HEADER_TOO_LARGE = Refusal(431, "headers-too-large", f"One header may have at most {MAX_HEADER_BYTES} bytes.")
-_HEADERS_TOO_LARGE = Refusal(
-    431,
-    "headers-too-large",
-    f"All headers and trailers together may have at most {MAX_HEAD_BYTES} bytes and {MAX_HEADER_LINES} lines.",
-)
-
-
 class ServerProtocol(HttpToolsProtocol):
     """Replaces uvicorn's own protocol. `protocol_of` returns that of a request."""
+
+    limits = ConnectionLimits()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        if "connections" not in app_state:  # one dictionary for all connections of the server
+            app_state["connections"] = OpenConnections(self.limits, self.loop)
+        self._open: OpenConnections = app_state["connections"]
+
+    # --- the connection ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.stopping = asyncio.Event()  # set when the server is stopping and waits for its responses
         self.app_state = {**self.app_state, "protocol": self}
+        self.url = b""
+        self.headers = []
+        self.read_deadline = self.loop.time() + self.limits.deadlines.first_byte
+        self.write_deadline = inf
+        self._begun = False  # the parser is within a request
         self._in_head = True
+        self._since = 0.0  # when the head, or then the body, began; 0: now
+        self._answering = False
         self._unparsed = 0  # bytes since the parser last reported anything that it does not buffer
-        self._head_bytes = self._head_lines = 0
+        self._head_bytes = self._head_lines = self._body_bytes = 0
+        self._large_body_bytes = 0  # taken from what all connections may hold
+        self._skipped_body = False  # the parser takes the body of a request with `Upgrade` for another protocol
         self._refusal: Refusal | None = None
         self._discarded: int | None = None  # bytes since the connection was refused
+        self._counted = self._open.add(self, self.client[0] if self.client else "")
+        if not self._counted:
+            self._write_refusal(refusals.TOO_MANY_CONNECTIONS)
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._counted:
+            self._release_body()
+            self._open.remove(self)
         # Breaks reference cycles: the cyclic collector runs seldom (`shared.gc_tuning`), and clients that connect anew
         # for each request would make the process grow. A request that is still being handled keeps what it needs.
         self.app_state = {}
@@ -63,88 +95,245 @@ class ServerProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self.stopping.set()
-        super().shutdown()
+        if self._begun and not self._answering:
+            self.refuse(refusals.SHUTTING_DOWN)
+        else:
+            super().shutdown()
 
     def cut(self) -> None:
         """Closes the connection at once. An orderly close would wait until the client has read everything."""
         self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.write_deadline = self.loop.time() + self.limits.deadlines.read
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.write_deadline = inf
+
+    def expire(self) -> None:
+        """A deadline has passed."""
+        if self.transport.is_closing() or self._discarded is not None or self.write_deadline < self.loop.time():
+            self.cut()
+        elif self._begun:
+            self.refuse(refusals.SLOW_HEAD if self._in_head else refusals.SLOW_BODY)
+        else:
+            self.transport.close()
+            self.read_deadline = self.loop.time() + self.limits.deadlines.read
+
+    def _set_read_deadline(self) -> None:
+        """Of the request that has begun to arrive. Has to be called whenever more of it has."""
+        if self._answering:
+            self.read_deadline = inf
+        elif self._begun:
+            self._since = self._since or self.loop.time()
+            deadlines = self.limits.deadlines
+            seconds = deadlines.head if self._in_head else deadlines.body + self._body_bytes / MIN_BODY_RATE
+            self.read_deadline = self._since + seconds
+
+    # --- what arrives ------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         # The parser buffers an incomplete header however long it is, so it gets no more than a head may have.
         while data and self._discarded is None and not self.transport.is_closing():
             part, data = data[:MAX_HEAD_BYTES], data[MAX_HEAD_BYTES:]
             self._unparsed += len(part)
-            super().data_received(part)
+            self._parse(part)
             if self._unparsed > MAX_HEAD_BYTES and self._discarded is None:
-                self.refuse(_HEADERS_TOO_LARGE)
-        if data and self._discarded is not None:
+                self.refuse(refusals.HEADERS_TOO_LARGE)
+        if self._discarded is None:
+            self._set_read_deadline()
+        elif data:
             self._discard(len(data))
+
+    def _parse(self, part: bytes) -> None:
+        while part:
+            try:
+                self.parser.feed_data(part)
+                return
+            except httptools.HttpParserUpgrade as upgrade:  # no other protocol is offered; the request counts as it is
+                part = part[upgrade.args[0] :]
+                if self._skipped_body:
+                    self._skipped_body = False
+                    self.parser = _parser_of_body(self)
+            except httptools.HttpParserError:
+                self.refuse(self._refusal or refusals.MALFORMED)
+                return
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = self._head_lines = 0
+        self._begun = True
+        self._since = 0.0
+        self._head_bytes = self._head_lines = self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         # The method, two spaces and the version are the rest of the line.
         if len(self.url) + len(self.parser.get_method()) + len(" HTTP/1.1 ") > MAX_REQUEST_LINE_BYTES:
-            self._stop(_URI_TOO_LONG)
+            self._stop(refusals.URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         size = len(name) + len(value) + len(":\r\n")
         self._head_bytes += size
         self._head_lines += 1
         if size > MAX_HEADER_BYTES:
-            self._stop(_HEADER_TOO_LARGE)
+            self._stop(refusals.HEADER_TOO_LARGE)
         if self._head_bytes > MAX_HEAD_BYTES or self._head_lines > MAX_HEADER_LINES:
-            self._stop(_HEADERS_TOO_LARGE)
+            self._stop(refusals.HEADERS_TOO_LARGE)
         if self._in_head:  # a trailer is no header
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
+        method = self.parser.get_method().decode()
+        version = self.parser.get_http_version()
+        head = read_head(method, version, self.headers, self.limits.max_body_bytes)
+        if isinstance(head, Refusal):
+            self._stop(head)
+        target = read_target(method, self.url, head.host)
+        if isinstance(target, Refusal):
+            self._stop(target)
         self._in_head = False
+        self._since = 0.0
         self._unparsed = 0
-        self.start_request()
+        self._skipped_body = self.parser.should_upgrade() and head.has_body
+        self._complete_scope(method, version, target)
+        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self._open.draining
+        self.begin_request(expects_continue=head.expects_continue, keep_alive=keep_alive)
 
-    def start_request(self) -> None:
-        super().on_headers_complete()
+    def _complete_scope(self, method: str, version: str, target: Target) -> None:
+        scope = self.scope
+        scope["method"] = method
+        scope["http_version"] = version
+        # As it was sent, against the specification of ASGI: decoded, `%2f` would be a separator of the path.
+        scope["path"] = self.root_path + target.path
+        scope["raw_path"] = scope["path"].encode()
+        scope["query_string"] = target.query
+
+    def begin_request(self, *, expects_continue: bool, keep_alive: bool) -> None:
+        """The head of a request is there."""
+        before: RequestResponseCycle | None = self.cycle
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=expects_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._ask_for_body()
+        else:  # it was sent ahead
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _ask_for_body(self) -> None:
+        if self.cycle.waiting_for_100_continue:
+            self.cycle.waiting_for_100_continue = False
+            self.transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
-        super().on_body(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > self.limits.max_body_bytes:
+            self._stop(refusals.body_too_large(self.limits.max_body_bytes))
+        cycle = self.cycle
+        if cycle.response_complete:  # it was refused by its head
+            return
+        if cycle.scope["method"] in BODILESS:
+            self._stop(refusals.UNEXPECTED_BODY)
+        was_large = len(cycle.body) > SMALL_BODY_BYTES
+        cycle.body += body
+        if len(cycle.body) > SMALL_BODY_BYTES:
+            more = len(body) if was_large else len(cycle.body)
+            if not self._open.take(self, more):
+                self._stop(refusals.TOO_MANY_LARGE_BODIES)
+            self._large_body_bytes += more
 
     def on_message_complete(self) -> None:
+        if self._skipped_body:
+            return
         self._in_head = True
+        self._begun = False
         self._unparsed = 0
-        super().on_message_complete()
+        cycle = self.cycle
+        if cycle.response_complete:
+            self.read_deadline = self.loop.time() + self.limits.deadlines.idle
+            return
+        cycle.more_body = False
+        cycle.message_event.set()
+        if not self.pipeline:
+            self.run_request(cycle)
 
-    def _stop(self, refusal: Refusal) -> None:
-        """Stops the parser, which then calls `send_400_response`."""
+    def run_request(self, cycle: RequestResponseCycle) -> None:
+        """The body of a request is there, and the answer before it has been sent."""
+        self._answering = True
+        self._start_asgi_task(cycle, self.app)
+
+    def on_response_complete(self) -> None:
+        self._answering = False
+        self.server_state.total_requests += 1
+        now = self.loop.time()
+        if self.transport.is_closing():
+            self.read_deadline = now + self.limits.deadlines.read
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, _ = self.pipeline.pop()
+            if cycle.more_body:
+                self._ask_for_body()
+            else:
+                self._answering = True
+                self.loop.call_soon(self._run_next, cycle)  # not at once: a thousand would be a deep recursion
+        else:
+            self._release_body()
+            self.read_deadline = now + self.limits.deadlines.idle
+        self._since = now
+        self._set_read_deadline()
+
+    def _run_next(self, cycle: RequestResponseCycle) -> None:
+        if not self.transport.is_closing():
+            self.run_request(cycle)
+
+    def _release_body(self) -> None:
+        if self._large_body_bytes:
+            self._open.give_back(self, self._large_body_bytes)
+            self._large_body_bytes = 0
+
+    # --- what is refused ---------------------------------------------------------------------------------------------
+
+    def _stop(self, refusal: Refusal) -> NoReturn:
+        """Stops the parser."""
         self._refusal = refusal
         raise _RefusedError
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text
-        self.refuse(self._refusal or _MALFORMED)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answers and closes the connection; only closes it where another answer is due first."""
         if self._discarded is not None or self.transport.is_closing():
             return
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self.pipeline or self._in_head or cycle.response_started:
-                self.cut()
-                return
-            cycle.disconnected = True  # whatever its endpoint answers is dropped
-            cycle.message_event.set()
-        self._unset_keepalive_if_required()
-        self.transport.write(_answer(refusal))
-        HTTP_REQUESTS.labels("other", "unmatched", refusal.status).inc()
+        is_refused = self._begun and not self._in_head and self.cycle.response_complete  # by its head
+        if self._answering or self.pipeline or is_refused:
+            self.cut()
+            return
+        self._write_refusal(refusal)
         # Closing with unread bytes resets the connection, and the client would lose the answer.
         self._discarded = 0
+        self.read_deadline = self.loop.time() + self.limits.deadlines.close
+        self._release_body()
+        self.cycle = None  # type: ignore[assignment]
         self.flow.resume_reading()
         self.transport.write_eof()
-        self.loop.call_later(_DISCARD_SECONDS, self.transport.abort)
+
+    def _write_refusal(self, refusal: Refusal) -> None:
+        url = self.url if self._begun and len(self.url) <= MAX_REQUEST_LINE_BYTES else b"/"
+        path = url.partition(b"?")[0].decode("latin-1")
+        self.transport.write(refusals.answer(refusal, path, correlation_id(self.headers)))
+        HTTP_REQUESTS.labels("other", "unmatched", refusal.status).inc()
 
     def _discard(self, size: int) -> None:
         assert self._discarded is not None
@@ -153,13 +342,44 @@ class ServerProtocol(HttpToolsProtocol):
             self.transport.abort()
 
 
-def _answer(refusal: Refusal) -> bytes:
-    title = HTTPStatus(refusal.status).phrase
-    body = msgspec.json.encode(problem_body(refusal.status, refusal.code, title, refusal.detail, "/"))
-    return (
-        f"HTTP/1.1 {refusal.status} {title}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    ).encode() + body
+class _AfterHead:
+    """The callbacks of a parser that is given a head again: they are passed on from its end."""
+
+    def __init__(self, protocol: ServerProtocol) -> None:
+        self._protocol = protocol
+        self._in_head = True
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._in_head:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._in_head:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._in_head:
+            self._in_head = False
+        else:
+            self._protocol.on_headers_complete()
+
+
+def _parser_of_body(protocol: ServerProtocol) -> httptools.HttpRequestParser:
+    """A parser that goes on in the body of the protocol's request."""
+    parser = httptools.HttpRequestParser(_AfterHead(protocol))
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+    framing = [b"%b: %b\r\n" % header for header in protocol.headers if header[0] in _FRAMING]
+    parser.feed_data(b"%b / HTTP/1.1\r\n%b\r\n" % (protocol.scope["method"].encode(), b"".join(framing)))
+    return parser
+
+
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 def protocol_of(scope: Scope) -> ServerProtocol:

@@ -147,7 +147,7 @@ class TestARefusal:
         for path in ("/livez", "/readyz", "/metrics", "/docs"):
             assert (await client.get(path)).status_code == 200
 
-    @pytest.mark.parametrize("size", [0, 10, 1_000_000])
+    @pytest.mark.parametrize("size", [0, 10, 500_000])
     async def test_leaves_the_connection_in_order(self, client: httpx.AsyncClient, size: int) -> None:
         for _ in range(3):
             problem(await client.post("/orders", content=b"x" * size), 503, "overloaded")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli.stack.embedded_server import free_port
 from shared.http.protocol import ServerProtocol
@@ -55,10 +55,13 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    yield Client(reader, writer)
-    writer.close()
+async def connected(port: int, address: str = "127.0.0.1") -> AsyncIterator[Client]:
+    """A client with this address, which begins with 127."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,9 +76,18 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await Response(f"{len(body)} {len(scope['headers'])}")(scope, receive, send)
 
 
+def limited(protocol: type[ServerProtocol] = ServerProtocol, **changes: Any) -> type[ServerProtocol]:
+    """The protocol with other `ConnectionLimits`."""
+
+    class Limited(protocol):  # type: ignore[misc, valid-type]  # a subclass of the protocol that is given
+        limits = protocol.limits._replace(**changes)
+
+    return Limited
+
+
 @asynccontextmanager
-async def server(protocol: type[ServerProtocol] = ServerProtocol) -> AsyncIterator[int]:
-    """Runs `echo`; yields its port."""
+async def server(protocol: type[ServerProtocol] = ServerProtocol, app: ASGIApp = echo) -> AsyncIterator[int]:
+    """Runs the application; yields its port."""
     port = free_port()
-    async with running_app(echo, port, protocol):
+    async with running_app(app, port, protocol):
         yield port

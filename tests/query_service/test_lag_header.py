@@ -103,7 +103,7 @@ async def test_an_error_answer_carries_the_lag_whatever_is_wrong_with_the_reques
         ("/orders/42/events?after=99", 400, "unknown-position"),
         ("/orders/nowhere/events", 404, "order-not-found"),
         ("/reports/revenue", 422, "invalid-request"),
-        ("/projections?x=y", 422, "invalid-request"),
+        ("/projections?x=y", 400, "malformed-query"),
         ("/nowhere", 404, "no-such-route"),
     ):
         answer = await shown.get(path)

@@ -136,7 +136,7 @@ async def test_pages_neither_repeat_nor_miss_an_order_while_new_ones_arrive(
 
 async def test_a_parameter_that_is_not_acceptable_is_refused(queries_alone: httpx.AsyncClient) -> None:
     for path in ("/orders", "/customers/alice/orders"):
-        for parameter in ("limit=0", "limit=101", "limit=ten", "status=LOST", "status=pending", "page=2"):
+        for parameter in ("limit=0", "limit=101", "limit=ten", "status=LOST", "status=pending"):
             answer = await queries_alone.get(f"{path}?{parameter}")
 
             assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")

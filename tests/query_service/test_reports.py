@@ -119,7 +119,6 @@ async def test_a_client_that_has_the_current_report_gets_304(queries: httpx.Asyn
         "from=2011-01-01T00:00:00Z&to=2011-01-02",
         "from=2011-02-29&to=2011-03-01",
         "from=2011-01-01&to=2011-01-02&currency=gbp",
-        "from=2011-01-01&to=2011-01-02&colour=red",
     ],
 )
 async def test_what_is_no_bounded_range_of_days_is_422(query: str, queries_alone: httpx.AsyncClient) -> None:

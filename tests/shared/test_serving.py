@@ -9,8 +9,8 @@ from weakref import ref
 
 from fastapi import FastAPI, HTTPException, Response
 
-from shared.http.application import serve
 from shared.http.protocol import ServerProtocol
+from shared.http.server import serve
 from shared.settings import Settings
 from tests.running import eventually, free_ports, running_app
 
