@@ -19,8 +19,8 @@ from bench.load import ROOT
 from cli.stack.embedded_server import free_port
 from cli.stack.processes import launch
 from cli.stack.service import Service
-from command_service.api.currencies import CURRENCIES
 from command_service.api.orders import ProductId
+from shared.currencies import CURRENCIES
 from shared.http.fields import Id, Rfc3339
 
 _ACKNOWLEDGEMENT = (

@@ -35,6 +35,21 @@ class StaleVersion(Stale):
         return f"If-Match names version {self.expected}; {now}."
 
 
+@dataclass
+class OtherLog(Stale):
+    """The log was restored since the client read: it may hold other events under that version."""
+
+    expected: int
+    code = "stale-version"
+    title = "If-Match is of another log"
+
+    @property
+    def detail(self) -> str:
+        return (
+            f"If-Match names version {self.expected} of another log, or of this one before it was restored. Read again."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class CommandMetadata:
     """Everything about a command that is not the command: its ids, its time, its condition, its key."""
@@ -44,6 +59,7 @@ class CommandMetadata:
     traceparent: str | None = None
     occurred_at: datetime | None = None
     expected_version: int | None = None
+    expected_log_id: UUID | None = None  # of which the version is; None: of any
     idempotency_key: str | None = None
     fingerprint: bytes | None = field(default=None, repr=False)  # of the request, for its idempotency key
     command_id: UUID = field(default_factory=uuid7)
@@ -73,10 +89,12 @@ def decide(
     """Decides on the states of `streams_of` the command, in that order. `log_id` is the log that they are of.
 
     A command that changes nothing is appended as well, without events: its expected versions are then checked and its
-    idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, and what
+    idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, `OtherLog`, and what
     `business_time.occurred_at` raises.
     """
     own = decider.stream_of(command)
+    if metadata.expected_log_id not in (None, log_id):
+        raise OtherLog(metadata.expected_version or 0)
     if metadata.expected_version is not None and metadata.expected_version != states[own].version:
         raise StaleVersion(metadata.expected_version, states[own].version)
     decided: EventsByStream

@@ -136,6 +136,8 @@ class Handler:
             async with self._locks.hold(*job.streams):
                 if conflicts:  # two processes that keep colliding on one stream would otherwise go on in step
                     await asyncio.sleep(random.uniform(0, 0.001 * 2**conflicts))
+                if job.metadata.expected_log_id not in (None, self._log_id):
+                    self._check_log_id(await self._read_log_id())
                 submitted = await self._submit(job)
             if isinstance(submitted, AppendResult):
                 return submitted
@@ -271,6 +273,13 @@ class Handler:
         if fingerprint != metadata.fingerprint:
             raise KeyReused
         return result
+
+    async def _read_log_id(self) -> UUID:
+        try:
+            async with asyncio.timeout(self._lock_timeout):
+                return (await self._store.read_head()).log_id
+        except CONNECTION_LOST as error:
+            raise LogUnavailable from error
 
     async def _load(self, stream_id: str) -> LoadedState:
         try:

@@ -229,8 +229,9 @@ class CoalescingReader:
     def _at(self, partition: int, raw: list[bytes | None]) -> ReadPosition | None:
         last_raw, at = self._last.get(partition, ([], None))
         if raw != last_raw:
-            checkpoint = Checkpoint.parse(raw)
-            at = None if checkpoint is None else ReadPosition.of(checkpoint)
+            *fields, code = raw
+            checkpoint = Checkpoint.parse(fields)
+            at = None if checkpoint is None else ReadPosition.of(checkpoint, int(code or 1))
             self._last[partition] = raw, at
         return at
 

@@ -25,7 +25,7 @@ with live as (
     from (select $1::text as projection) as this
     left join read_model_generations g on g.projection = this.projection
 ), parts as (
-    select live.generation, number, m.projection, m.log_id, m.position, m.ready_at, m.parked_revision
+    select live.generation, number, m.projection, m.log_id, m.position, m.ready_at, m.code, m.parked_revision
     from live cross join lateral generate_series(0, live.partitions - 1) as number
     left join read_models m on m.generation = live.generation
         and m.projection = live.projection || case when number > 0 then '.' || number else '' end
@@ -33,7 +33,7 @@ with live as (
 """
 _DOCUMENT = f"""
 {_PARTITIONS}
-select p.log_id, p.position, p.ready_at, p.generation,
+select p.log_id, p.position, p.ready_at, p.generation, p.code,
        d.document::text as document, d.document->>'version' as version, k.poison::text as poison
 from parts p
 left join read_model_documents d
@@ -66,11 +66,12 @@ class PostgresReader:
     async def document(self, document_id: str) -> ReadResult[Document]:
         rows = await self._fetch(_DOCUMENT, document_id)
         partition = partition_of(document_id, len(rows))
-        log_id, position, ready_at, generation, *fields = rows[partition]
+        log_id, position, ready_at, generation, code, *fields = rows[partition]
         document = Document(*(None if text is None else text.encode() for text in fields))
         if log_id is None:
             return ReadResult(None, document, partition)
-        return ReadResult(ReadPosition.of(Checkpoint(log_id, position, ready_at, generation)), document, partition)
+        at = ReadPosition.of(Checkpoint(log_id, position, ready_at, generation), code)
+        return ReadResult(at, document, partition)
 
     async def lines(
         self, rollup: str, columns: Sequence[str], where: str = "true", *arguments: object

@@ -4,7 +4,7 @@
 -- ARGV: number of documents, number of indexes, prefix of document keys, digits of an entry before its id,
 --       the live generation, its number of switches and of partitions as the reader knows them,
 --       then for each index: where to start (`+`, or `(` and an entry), how many
--- Answers {{log_id, position, ready_at, generation}, {document, version, parked} ..., {next entry, summary ...} ...};
+-- Answers {{log_id, position, ready_at, generation, code}, {document, version, parked} ..., {next entry, summary ...} ...};
 -- with several partitions, each summary comes after its entry. When another generation is live now, or
 -- was in between: {the live generation, switches, partitions}.
 local documents, indexes, prefix, digits = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -19,7 +19,7 @@ if generations then
   end
 end
 
-local out = {redis.call('HMGET', KEYS[1], 'log_id', 'position', 'ready_at', 'generation')}
+local out = {redis.call('HMGET', KEYS[1], 'log_id', 'position', 'ready_at', 'generation', 'code')}
 for i = 2, 1 + documents do
   out[i] = redis.call('HMGET', KEYS[i], 'document', 'version', 'parked')
 end

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from shared.errors import Unavailable
+from shared.http.etags import etag_of
 from shared.read_models.keys import Checkpoint
 
 T = TypeVar("T")
@@ -23,14 +24,21 @@ class ReadModelUnavailable(Unavailable):
 
 
 class ReadPosition(NamedTuple):
-    """The checkpoint that a result shows; `token` is its encoded consistency token."""
+    """The checkpoint that a result shows; `token` is its encoded consistency token, `code` the version of the code that
+    made the documents."""
 
     checkpoint: Checkpoint
     token: str
+    code: int = 1
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> ReadPosition:
-        return cls(checkpoint, checkpoint.token.encode())
+    def of(cls, checkpoint: Checkpoint, code: int = 1) -> ReadPosition:
+        return cls(checkpoint, checkpoint.token.encode(), code)
+
+    def etag(self, document: Document) -> str:
+        """Of a document that there is."""
+        assert document.version is not None
+        return etag_of(document.version.decode(), self.code, self.token)
 
 
 class ReadResult(NamedTuple, Generic[T]):

@@ -23,9 +23,9 @@ from command_service.domain.order import (
     ShipOrder,
     decide,
 )
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from projector.routing import record
-from shared.aggregates.order import ORDER, OrderEvent, OrderLine, State, evolve
+from shared.aggregates.order import ORDER, OrderDocument, OrderEvent, OrderLine, State, evolve
 from shared.errors import OrdersError
 from shared.eventstore import codec
 from shared.eventstore import log as event_log

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
-from command_service.api.currencies import CURRENCIES
-from shared.http.fields import StoredTime
+from shared.currencies import CURRENCIES
+from shared.http.fields import CURRENCY_PATTERN, NOT_A_CURRENCY, StoredTime
+from shared.http.form_errors import format_of
 
-_NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
+_NO_CONTROL_CHARACTERS = format_of(
+    r"^[^\x00-\x1f\x7f]+$", "not-a-line", "Give a text of at least one character, without line breaks and tabs."
+)
 
 ShortText = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_length=100)]
 Text = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_length=500)]
@@ -17,12 +21,14 @@ Text = Annotated[str, StringConstraints(pattern=_NO_CONTROL_CHARACTERS, max_leng
 
 def _known_currency(code: str) -> str:
     if code not in CURRENCIES:
-        raise ValueError("should be an ISO 4217 currency code, such as GBP")
+        raise PydanticCustomError(*NOT_A_CURRENCY)
     return code
 
 
 Currency = Annotated[
-    str, AfterValidator(_known_currency), Field(pattern=r"^[A-Z]{3}$", json_schema_extra={"enum": sorted(CURRENCIES)})
+    str,
+    AfterValidator(_known_currency),
+    Field(pattern=CURRENCY_PATTERN, json_schema_extra={"enum": sorted(CURRENCIES)}),
 ]
 
 

@@ -13,8 +13,8 @@ from fastapi import Request
 from command_service.api.bodies import CommandBody
 from command_service.decision import CommandMetadata
 from shared.errors import Malformed, Stale
+from shared.http.etags import IF_MATCH_PATTERN, ExpectedVersion, parse_if_match
 
-_ETAG = re.compile(r'(?:W/)?"(0|[1-9][0-9]{0,9})"')  # proxies that compress make entity tags weak
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CAUSE = re.compile(r"[\x21-\x7e]{1,128}")  # as long as a correlation id may be
 # W3C trace context: version ff and ids of zeros only are invalid.
@@ -53,7 +53,8 @@ COMMAND_HEADERS = [
     _header(
         "Idempotency-Key",
         "1 to 255 visible ASCII characters, less double quotes around them. The same key and request: the first"
-        " acknowledgement again. Kept 7 days unless set otherwise.",
+        " acknowledgement again. Kept 7 days unless set otherwise. All clients share the keys: make them random, such"
+        " as a UUID.",
         pattern=f"^{_KEY.pattern}$",
         examples=["b6f1c0de-7c11-4d1d-9a0e-3f1d1f6c9a55"],
     ),
@@ -73,14 +74,16 @@ COMMAND_HEADERS = [
 ]
 IF_MATCH = _header(
     "If-Match",
-    "The version you decided on, quoted, as in the ETag.",
-    pattern=rf"^(?:\*|{_ETAG.pattern})$",
+    "What you decided on: the ETag of a query's answer, or a version in double quotes as in the ETag of a command's."
+    " A version in quotes is one of the log as it is now; after the log was restored it may be another past's. The ETag"
+    " of a query is refused then.",
+    pattern=rf"^(?:\*|{IF_MATCH_PATTERN})$",
     examples=['"3"'],
 )
 IF_MATCH_NEW = _header(
     "If-Match",
     'What does not exist yet is at version 0, so only `"0"` can match: the command is refused where it exists.',
-    pattern=f"^{_ETAG.pattern}$",
+    pattern=f"^{IF_MATCH_PATTERN}$",
     examples=['"0"'],
 )
 
@@ -104,33 +107,36 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
         raise NothingToMatch
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
         traceparent = None  # ignored, as the W3C specification asks
+    expected = _expected(if_match)
     return CommandMetadata(
         correlation_id=request.scope["correlation_id"],
         causation_id=cause,
         traceparent=traceparent,
         occurred_at=None if body is None else body.occurred_at,
-        expected_version=_expected_version(if_match),
+        expected_version=expected.version if expected else None,
+        expected_log_id=expected.log_id if expected else None,
         idempotency_key=key,
         fingerprint=None if key is None else _fingerprint(request, body, (if_match or "").removeprefix("W/")),
     )
 
 
 def _idempotency_key(given: str) -> str:
-    """The key, without double quotes around it."""
+    """The key as it is stored: without double quotes around it."""
     key = given[1:-1] if len(given) > 2 and given[0] == given[-1] == '"' else given
     if _KEY.fullmatch(key) is None:
         raise MalformedHeader("Idempotency-Key", "1 to 255 visible ASCII characters")
+    # A key belongs to its caller. The service does not know callers yet, so all clients share the keys. Once it does,
+    # what is stored is a digest of caller and key, made here: find and append take whatever this returns.
     return key
 
 
-def _expected_version(if_match: str | None) -> int | None:
-    """The version in If-Match; None where any will do."""
+def _expected(if_match: str | None) -> ExpectedVersion | None:
+    """What If-Match asks for; None where any version will do."""
     if if_match is None or if_match == "*":
         return None
-    match = _ETAG.fullmatch(if_match)
-    if match is None:
-        raise MalformedHeader("If-Match", 'one version in double quotes, such as "3"')
-    return int(match[1])
+    if (expected := parse_if_match(if_match)) is None:
+        raise MalformedHeader("If-Match", 'the ETag of an answer, or one version in double quotes, such as "3"')
+    return expected
 
 
 def _fingerprint(request: Request, body: CommandBody | None, condition: str) -> bytes:

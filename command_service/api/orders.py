@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Path, Request
-from pydantic import ConfigDict, Field, StrictInt, StringConstraints, with_config
+from pydantic import ConfigDict, FailFast, Field, StrictInt, StringConstraints, with_config
 from starlette.responses import Response
 from typing_extensions import TypedDict
 from uuid_utils import uuid7
@@ -13,21 +13,24 @@ from uuid_utils import uuid7
 from command_service.api.bodies import CommandBody, Currency, ShortText, Text
 from command_service.api.commands import ANY_CHANGE, STALE, CommandRoute, carry_out, describe
 from command_service.domain import order
-from command_service.domain.order import MAX_LINES, MAX_TOTAL
+from command_service.domain.order import MAX_LINES, MAX_TOTAL, MAX_UNIT_PRICE
 from shared.aggregates.order import OrderLine
 from shared.http.fields import Id
+from shared.http.form_errors import format_of
 
 DESCRIPTION = "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
 
 # --- bodies --------------------------------------------------------------------------------------------------------
 
-PRODUCT_ID_PATTERN = (
-    r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$"  # no space at either end
+PRODUCT_ID_PATTERN = format_of(
+    r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$",
+    "not-a-product-id",
+    "Use letters A to Z, digits, dots, underscores, hyphens and, inside, spaces; not dots alone.",
 )
 ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, min_length=1, max_length=64)]
 Quantity = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
-UnitPrice = Annotated[StrictInt, Field(ge=0, le=1_000_000_000, description="minor units (pence, cents)")]
+UnitPrice = Annotated[StrictInt, Field(ge=0, le=MAX_UNIT_PRICE, description="minor units (pence, cents)")]
 
 
 # A dictionary: an order of a shop has 29 lines on average, and a model of each takes a fifth longer to read.
@@ -45,7 +48,7 @@ class PlaceOrderBody(CommandBody):
     order_id: Id | None = Field(None, description="yours, or we make one", examples=["536365"])
     customer_id: Id = Field(examples=["17850"])
     currency: Currency = Field(examples=["GBP"])
-    items: Annotated[list[OrderItemBody], Field(min_length=1, max_length=MAX_LINES)]
+    items: Annotated[list[OrderItemBody], FailFast(), Field(min_length=1, max_length=MAX_LINES)]
     shipping_address_id: Id = Field(examples=["address-1"])
 
     def lines(self) -> tuple[OrderLine, ...]:

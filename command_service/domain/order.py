@@ -24,10 +24,13 @@ from shared.aggregates.order import (
     State,
     total_of,
 )
+from shared.currencies import exponent_of
 from shared.errors import Invalid, NotFound, Rejected
+from shared.exact_integers import MAX_EXACT_INTEGER
 
 MAX_LINES = 2_000
-MAX_TOTAL = 2**53 - 1  # the largest integer that every JSON reader represents exactly
+MAX_UNIT_PRICE = 10**12  # a laptop costs IDR 15,000,000.00
+MAX_TOTAL = MAX_EXACT_INTEGER
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
@@ -188,6 +191,8 @@ class PaymentAmountMismatch(Rejected):
     order_id: str
     expected: int
     given: int
+    currency: str
+    currency_exponent: int
     code = "payment-amount-mismatch"
     title = "The payment does not equal the order's total"
 
@@ -225,6 +230,8 @@ class OrderTotalTooLarge(Invalid):
     order_id: str
     total: int
     maximum: int
+    currency: str
+    currency_exponent: int
     code = "order-total-too-large"
     title = "The order's total is too large"
 
@@ -264,13 +271,13 @@ def decide(command: OrderCommand, state: State) -> list[OrderEvent]:
 def _place(command: PlaceOrder, state: State) -> list[OrderEvent]:
     if state is not None:
         raise OrderAlreadyPlaced(command.order_id)
-    _check_bounds(command.order_id, command.items)
+    _check_bounds(command.order_id, command.currency, command.items)
     return [OrderPlaced(command.customer_id, command.currency, command.items, command.shipping_address_id)]
 
 
 def _add_item(command: AddOrderItem, state: Order) -> list[OrderEvent]:
     _require_pending(command.order_id, state)
-    _check_bounds(command.order_id, (*state.items, command.item))
+    _check_bounds(command.order_id, state.currency, (*state.items, command.item))
     return [OrderItemAdded(command.item)]
 
 
@@ -297,7 +304,8 @@ def _confirm_payment(command: ConfirmPayment, state: Order) -> list[OrderEvent]:
         return []
     _require_pending(command.order_id, state)
     if command.amount != state.total:
-        raise PaymentAmountMismatch(command.order_id, state.total, command.amount)
+        exponent = exponent_of(state.currency)
+        raise PaymentAmountMismatch(command.order_id, state.total, command.amount, state.currency, exponent)
     return [paid]
 
 
@@ -331,13 +339,13 @@ def _require_pending(order_id: str, state: Order) -> None:
         raise OrderNotPending(order_id, state.status)
 
 
-def _check_bounds(order_id: str, items: tuple[OrderLine, ...]) -> None:
+def _check_bounds(order_id: str, currency: str, items: tuple[OrderLine, ...]) -> None:
     if not items:
         raise OrderNeedsALine(order_id, None)
     if len(items) > MAX_LINES:
         raise TooManyLines(order_id, MAX_LINES)
     if (total := total_of(items)) > MAX_TOTAL:
-        raise OrderTotalTooLarge(order_id, total, MAX_TOTAL)
+        raise OrderTotalTooLarge(order_id, total, MAX_TOTAL, currency, exponent_of(currency))
 
 
 def _order_id(command: OrderCommand) -> str:

@@ -11,44 +11,27 @@ from msgspec.structs import replace
 from projector.projection import Entry, Projection, RecordedEvent
 from projector.projections.order_streams import check_continues, route
 from shared.aggregates.order import (
+    ORDER,
+    Cancellation,
+    FulfilmentStatus,
     OrderCancelled,
     OrderDelivered,
+    OrderDocument,
     OrderEvent,
+    OrderItem,
     OrderItemAdded,
     OrderItemRemoved,
-    OrderLine,
     OrderPlaced,
     OrderShipped,
     OrderStatus,
+    Payment,
     PaymentConfirmed,
+    PaymentStatus,
+    Shipment,
     ShippingAddressChanged,
 )
+from shared.currencies import exponent_of
 from shared.read_models import keys, order_indexes
-
-
-class OrderItem(msgspec.Struct, frozen=True, gc=False):
-    product_id: str
-    product_name: str | None
-    quantity: int
-    unit_price: int
-    line_total: int
-
-
-class OrderDocument(msgspec.Struct, frozen=True, gc=False):
-    """What `GET /orders/{order_id}` answers, field by field. Amounts are in minor units of the currency."""
-
-    order_id: str
-    customer_id: str
-    status: OrderStatus
-    currency: str
-    total_amount: int
-    item_count: int  # lines, not pieces
-    items: tuple[OrderItem, ...]
-    shipping_address_id: str
-    tracking_number: str | None
-    placed_at: datetime
-    last_event_at: datetime
-    version: int
 
 
 class OrderSummary(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +39,7 @@ class OrderSummary(msgspec.Struct, frozen=True, gc=False):
     customer_id: str
     status: OrderStatus
     currency: str
+    currency_exponent: int
     total_amount: int
     item_count: int
     placed_at: datetime
@@ -73,52 +57,100 @@ def apply(order_id: str, document: OrderDocument | None, recorded: RecordedEvent
     # Types are compared, because asking the type of a msgspec Struct whether this is one (isinstance, match) takes
     # longer each time than everything else here.
     if type(event) is PaymentConfirmed:
-        return replace(document, version=version, last_event_at=at, status=OrderStatus.CONFIRMED)
-    if type(event) is OrderShipped:
-        shipped, tracking_number = OrderStatus.SHIPPED, event.tracking_number
-        return replace(document, version=version, last_event_at=at, status=shipped, tracking_number=tracking_number)
-    if type(event) is OrderDelivered:
-        return replace(document, version=version, last_event_at=at, status=OrderStatus.DELIVERED)
-    if type(event) is OrderCancelled:
-        return replace(document, version=version, last_event_at=at, status=OrderStatus.CANCELLED)
-    if type(event) is ShippingAddressChanged:
-        return replace(document, version=version, last_event_at=at, shipping_address_id=event.shipping_address_id)
-    if type(event) is OrderItemAdded:
-        items = (*document.items, _line(event.item))
-        return replace(document, version=version, last_event_at=at, **_with_items(items))
-    if type(event) is OrderItemRemoved:
-        items = tuple([item for item in document.items if item.product_id != event.product_id])
-        return replace(document, version=version, last_event_at=at, **_with_items(items))
-    assert type(event) is not OrderPlaced
-    assert_never(event)
+        changed = _paid(document, event, at)
+    elif type(event) is OrderShipped:
+        changed = _shipped(event, at)
+    elif type(event) is OrderDelivered:
+        changed = _delivered(document, at)
+    elif type(event) is OrderCancelled:
+        changed = _cancelled(document, event, at)
+    elif type(event) is ShippingAddressChanged:
+        changed = {"shipping_address_id": event.shipping_address_id}
+    elif type(event) is OrderItemAdded:
+        changed = _with_items((*document.items, OrderItem.of(event.item)))
+    elif type(event) is OrderItemRemoved:
+        changed = _with_items(tuple([item for item in document.items if item.product_id != event.product_id]))
+    else:
+        assert type(event) is not OrderPlaced
+        assert_never(event)
+    return replace(document, version=version, last_event_at=at, **changed)
 
 
 def _placed(order_id: str, event: OrderPlaced, recorded: RecordedEvent[OrderEvent]) -> OrderDocument:
-    items = tuple([_line(line) for line in event.items])
+    items = tuple([OrderItem.of(line) for line in event.items])
+    total = sum([item.line_total for item in items])
     return OrderDocument(
         order_id=order_id,
         customer_id=event.customer_id,
         status=OrderStatus.PENDING,
         currency=event.currency,
-        total_amount=sum([item.line_total for item in items]),
+        currency_exponent=exponent_of(event.currency),
+        total_amount=total,
         item_count=len(items),
         items=items,
         shipping_address_id=event.shipping_address_id,
         tracking_number=None,
+        payment_status=PaymentStatus.UNPAID,
+        fulfilment_status=FulfilmentStatus.UNFULFILLED,
+        amount_paid=0,
+        amount_due=total,
+        refund_due=0,
+        payments=(),
+        shipments=(),
+        cancellation=None,
         placed_at=recorded.occurred_at,
+        confirmed_at=None,
+        shipped_at=None,
+        delivered_at=None,
         last_event_at=recorded.occurred_at,
         version=recorded.version,
     )
 
 
-def _line(line: OrderLine) -> OrderItem:
-    return OrderItem(
-        line.product_id, line.product_name, line.quantity, line.unit_price, line.quantity * line.unit_price
-    )
+def _paid(document: OrderDocument, event: PaymentConfirmed, at: datetime) -> dict[str, Any]:
+    return {
+        "status": OrderStatus.CONFIRMED,
+        "payment_status": PaymentStatus.PAID,
+        "amount_paid": event.amount,
+        "amount_due": document.total_amount - event.amount,
+        "payments": (Payment(event.payment_reference, event.amount, at),),
+        "confirmed_at": at,
+    }
+
+
+def _shipped(event: OrderShipped, at: datetime) -> dict[str, Any]:
+    return {
+        "status": OrderStatus.SHIPPED,
+        "fulfilment_status": FulfilmentStatus.SHIPPED,
+        "tracking_number": event.tracking_number,
+        "shipments": (Shipment(event.tracking_number, event.carrier, at, None),),
+        "shipped_at": at,
+    }
+
+
+def _delivered(document: OrderDocument, at: datetime) -> dict[str, Any]:
+    return {
+        "status": OrderStatus.DELIVERED,
+        "fulfilment_status": FulfilmentStatus.DELIVERED,
+        "shipments": tuple([replace(shipment, delivered_at=at) for shipment in document.shipments]),
+        "delivered_at": at,
+    }
+
+
+def _cancelled(document: OrderDocument, event: OrderCancelled, at: datetime) -> dict[str, Any]:
+    return {
+        "status": OrderStatus.CANCELLED,
+        "payment_status": PaymentStatus.REFUND_DUE if event.refund_amount else document.payment_status,
+        "amount_due": 0,
+        "refund_due": event.refund_amount,
+        "cancellation": Cancellation(event.reason, at),
+    }
 
 
 def _with_items(items: tuple[OrderItem, ...]) -> dict[str, Any]:
-    return {"items": items, "item_count": len(items), "total_amount": sum([item.line_total for item in items])}
+    """Of an order that is not paid: later it does not change."""
+    total = sum([item.line_total for item in items])
+    return {"items": items, "item_count": len(items), "total_amount": total, "amount_due": total}
 
 
 def entries(document: OrderDocument) -> frozenset[Entry]:
@@ -140,6 +172,7 @@ def summary(document: OrderDocument) -> OrderSummary:
         customer_id=document.customer_id,
         status=document.status,
         currency=document.currency,
+        currency_exponent=document.currency_exponent,
         total_amount=document.total_amount,
         item_count=document.item_count,
         placed_at=document.placed_at,
@@ -148,4 +181,4 @@ def summary(document: OrderDocument) -> OrderSummary:
     )
 
 
-ORDERS = Projection("orders", OrderDocument, route, apply, entries, summary=summary)
+ORDERS = Projection("orders", OrderDocument, route, apply, entries, version=ORDER.document_version, summary=summary)

@@ -24,13 +24,22 @@ from query_service.api.log_queries import (
     not_found_code,
 )
 from query_service.api.models import EventDocument, event_example
-from query_service.api.requests import IF_NONE_MATCH, NOT_MODIFIED, TOKEN_HEADERS, answer_headers, unless_known
+from query_service.api.requests import (
+    ETAG_EXAMPLE,
+    IF_NONE_MATCH,
+    NOT_MODIFIED,
+    TOKEN_HEADERS,
+    answer_headers,
+    unless_known,
+)
 from shared.aggregates.aggregate import Aggregate
 from shared.eventstore.log import StoredEvent
 from shared.http import problems
+from shared.http.etags import etag_of
 from shared.http.fields import Id
 
 _LAST_VERSION = 2**31 - 1
+_DOCUMENT_VERSION = 1  # of what the history answers: see `Aggregate.document_version`
 
 AnyAggregate: TypeAlias = Aggregate[Any, Any]
 
@@ -97,7 +106,7 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
             200: {
                 "description": "A page of events",
                 "headers": {
-                    **answer_headers('"3"'),
+                    **answer_headers(ETAG_EXAMPLE),
                     "Link": {"schema": {"type": "string"}, "description": '`rel="next"`: the next page'},
                 },
             },
@@ -127,7 +136,8 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
             headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
         events = [as_stored(event) for event in page.events]
         body = msgspec.json.encode({aggregate.id_field: aggregate_id, "events": events, "next_after_version": after})
-        return unless_known(request, body, f'"{page.version}"', headers)
+        etag = etag_of(page.version, _DOCUMENT_VERSION, headers["Consistency-Token"])
+        return unless_known(request, body, etag, headers)
 
 
 def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> None:
@@ -141,7 +151,7 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
         " Without either: all events.",
         response_model=dict[str, Any],
         responses={
-            200: {"description": f"The {noun}", "headers": answer_headers('"3"')},
+            200: {"description": f"The {noun}", "headers": answer_headers(ETAG_EXAMPLE)},
             **NOT_MODIFIED,
             **problems.responses(
                 *UNAVAILABLE,

@@ -24,7 +24,9 @@ from shared.errors import Invalid
 from shared.eventstore.log import Head, StoredEvent
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
+from shared.http.etags import etag_of
 from shared.http.fields import Rfc3339
+from shared.http.form_errors import FormError
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -61,13 +63,13 @@ TIMES = [
 class TimeInTheFuture(Invalid):
     """`errors` points at the parameter, as for every 422."""
 
-    errors: list[dict[str, str]] = field(default_factory=list)
+    errors: list[FormError] = field(default_factory=list)
     code = "time-in-the-future"
     title = "The given time lies in the future"
 
     @property
     def detail(self) -> str:
-        return " ".join(error["detail"] for error in self.errors)
+        return " ".join(error.detail for error in self.errors)
 
 
 class _Times(BaseModel):
@@ -90,7 +92,8 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
         detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
         return not_found(request, aggregate, detail, headers)
     body = msgspec.json.encode(aggregate.render(aggregate_id, past))
-    return unless_known(request, body, f'"{past.version}"', headers)
+    etag = etag_of(past.version, aggregate.document_version, headers["Consistency-Token"])
+    return unless_known(request, body, etag, headers)
 
 
 def _point_in_time(request: Request, now: datetime) -> PointInTime:
@@ -102,7 +105,12 @@ def _point_in_time(request: Request, now: datetime) -> PointInTime:
         raise RequestValidationError(found) from error
     point = PointInTime(times.as_of, times.known_at)
     early = [
-        {"pointer": f"query/{name}", "detail": f"{name} {rfc3339(time)} is later than now ({rfc3339(now)})."}
+        FormError(
+            f"query/{name}",
+            "time-in-the-future",
+            f"{name} {rfc3339(time)} is later than now ({rfc3339(now)}).",
+            {"now": rfc3339(now)},
+        )
         for name, time in point._asdict().items()
         if time is not None and time > now + CLOCK_TOLERANCE
     ]

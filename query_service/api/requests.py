@@ -100,7 +100,8 @@ TOKEN_HEADERS = [
         "wait=5",
     ),
 ]
-IF_NONE_MATCH = _header("If-None-Match", "The ETag that the client has: 304 when it is current.", '"3"')
+ETAG_EXAMPLE = '"3-2-5f0c6f5e0d3c4e0fb7a1d0f8f2d0a9c4"'
+IF_NONE_MATCH = _header("If-None-Match", "The ETag that the client has: 304 when it is current.", ETAG_EXAMPLE)
 
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has the current state already."}}
@@ -131,5 +132,10 @@ def answer_headers(etag_example: str | None = None) -> dict[str, Any]:
         "Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}},
     }
     if etag_example is not None:
-        headers["ETag"] = {"schema": {"type": "string"}, "example": etag_example}
+        headers["ETag"] = {
+            "description": "Opaque: it tells this state from every other, also of before a restore of the log or"
+            " another release. Send it as If-None-Match, or as If-Match with a command.",
+            "schema": {"type": "string"},
+            "example": etag_example,
+        }
     return headers

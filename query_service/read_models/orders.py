@@ -14,6 +14,7 @@ from starlette.responses import Response
 from query_service.api.dependencies import answer
 from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES, answer_past_state, not_found
 from query_service.api.requests import (
+    ETAG_EXAMPLE,
     IF_NONE_MATCH,
     NOT_MODIFIED,
     PARKED_HEADER,
@@ -28,7 +29,7 @@ from query_service.parked_document import parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_result import Document, IndexPage, ReadResult
 from query_service.redis_store import in_redis
-from shared.aggregates.order import ORDER, OrderStatus
+from shared.aggregates.order import ORDER, FulfilmentStatus, OrderStatus, PaymentStatus
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
 from shared.http.fast_route import FastRoute
@@ -67,6 +68,7 @@ _SUMMARY_EXAMPLE: dict[str, Any] = {
     "customer_id": "17850",
     "status": "PENDING",
     "currency": "GBP",
+    "currency_exponent": 2,
     "total_amount": 3_564,
     "item_count": 2,
     "placed_at": "2010-12-01T08:26:00Z",
@@ -76,8 +78,9 @@ _SUMMARY_EXAMPLE: dict[str, Any] = {
 _ORDER_EXAMPLE: dict[str, Any] = {
     "order_id": "536365",
     "customer_id": "17850",
-    "status": "PENDING",
+    "status": "SHIPPED",
     "currency": "GBP",
+    "currency_exponent": 2,
     "total_amount": 3_564,
     "item_count": 2,
     "items": [
@@ -91,10 +94,28 @@ _ORDER_EXAMPLE: dict[str, Any] = {
         {"product_id": "71053", "product_name": None, "quantity": 6, "unit_price": 339, "line_total": 2_034},
     ],
     "shipping_address_id": "united-kingdom",
-    "tracking_number": None,
+    "tracking_number": "RM123456789GB",
+    "payment_status": "paid",
+    "fulfilment_status": "shipped",
+    "amount_paid": 3_564,
+    "amount_due": 0,
+    "refund_due": 0,
+    "payments": [{"payment_reference": "pay-20101201-7", "amount": 3_564, "captured_at": "2010-12-01T08:27:00Z"}],
+    "shipments": [
+        {
+            "tracking_number": "RM123456789GB",
+            "carrier": "Royal Mail",
+            "shipped_at": "2010-12-01T16:02:00Z",
+            "delivered_at": None,
+        }
+    ],
+    "cancellation": None,
     "placed_at": "2010-12-01T08:26:00Z",
-    "last_event_at": "2010-12-01T08:26:00Z",
-    "version": 1,
+    "confirmed_at": "2010-12-01T08:27:00Z",
+    "shipped_at": "2010-12-01T16:02:00Z",
+    "delivered_at": None,
+    "last_event_at": "2010-12-01T16:02:00Z",
+    "version": 3,
 }
 
 
@@ -112,18 +133,50 @@ class OrderSummary(BaseModel):
     customer_id: str
     status: OrderStatus
     currency: str = Field(description="ISO 4217")
+    currency_exponent: int = Field(description="decimal digits of the minor unit: JPY 0, GBP 2, KWD 3")
     total_amount: int = Field(description="in minor units")
     item_count: int = Field(description="number of lines")
     placed_at: AwareDatetime
     last_event_at: AwareDatetime = Field(description="business time of the last event")
-    version: int = Field(description="number of events so far; also the ETag")
+    version: int = Field(description="number of events so far")
+
+
+class Payment(BaseModel):
+    payment_reference: str
+    amount: int = Field(description="in minor units")
+    captured_at: AwareDatetime
+
+
+class Shipment(BaseModel):
+    tracking_number: str
+    carrier: str | None
+    shipped_at: AwareDatetime
+    delivered_at: AwareDatetime | None
+
+
+class Cancellation(BaseModel):
+    reason: str
+    at: AwareDatetime
 
 
 class Order(OrderSummary):
+    """Times are business times."""
+
     model_config = ConfigDict(json_schema_extra={"example": _ORDER_EXAMPLE})
     items: list[Item]
     shipping_address_id: str
     tracking_number: str | None
+    payment_status: PaymentStatus
+    fulfilment_status: FulfilmentStatus
+    amount_paid: int = Field(description="in minor units")
+    amount_due: int = Field(description="in minor units; 0 of a cancelled order")
+    refund_due: int = Field(description="in minor units: what was paid of a cancelled order")
+    payments: list[Payment]
+    shipments: list[Shipment]
+    cancellation: Cancellation | None
+    confirmed_at: AwareDatetime | None
+    shipped_at: AwareDatetime | None
+    delivered_at: AwareDatetime | None
 
 
 class OrderPage(BaseModel):
@@ -171,7 +224,7 @@ class Listing(BaseModel):
     " known at `known_at` about `as_of`.",
     response_model=Order,
     responses={
-        200: {"description": "The order", "headers": answer_headers('"3"') | PARKED_HEADER},
+        200: {"description": "The order", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
         **problems.responses(
             *_UNAVAILABLE,
@@ -189,9 +242,9 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
         return await answer_past_state(request, ORDER, order_id)
     at, document, headers = await answer(request, ORDERS, lambda orders, at_least: orders.one(order_id, at_least))
     headers |= parked_headers(document, at, request.headers.get("consistency-token"))
-    if document.body is None or document.version is None:
+    if document.body is None:
         return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
-    return unless_known(request, document.body, f'"{document.version.decode()}"', headers)
+    return unless_known(request, document.body, at.etag(document), headers)
 
 
 _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
@@ -26,21 +27,28 @@ from query_service.postgresql_store import in_postgresql
 from query_service.read_model import ReadModel
 from query_service.read_result import ReadResult, RollupLines
 from shared.aggregates.order import OrderStatus
+from shared.currencies import exponent_of
+from shared.exact_integers import exact
 from shared.http import problems
+from shared.http.fields import CURRENCY_PATTERN
 
 # --- reader --------------------------------------------------------------------------------------------------------
 
 
 class Line(NamedTuple):
-    """Amounts are in minor units."""
+    """Amounts are in minor units; from 2^53 on in decimal digits."""
 
     day: date
     currency: str
+    currency_exponent: int
     status: str
     orders: int
-    placed: int
-    paid: int
-    cancelled: int
+    placed: int | str
+    paid: int | str
+    cancelled: int | str
+
+
+_COLUMNS = ("day", "currency", "status", "orders", "placed", "paid", "cancelled")
 
 
 class RevenueReader:
@@ -50,25 +58,31 @@ class RevenueReader:
     async def between(self, first: date, last: date, currency: str | None) -> ReadResult[RollupLines]:
         """The lines of those days, both included, by day, currency and status. Raises `ReadModelUnavailable`."""
         days = "line.day between $2 and $3 and ($4::text is null or line.currency = $4)"
-        return await self._reader.lines("revenue_by_day", Line._fields, days, first, last, currency)
+        return await self._reader.lines("revenue_by_day", _COLUMNS, days, first, last, currency)
 
 
 def _line(columns: tuple[Any, ...]) -> Line:
-    day, currency, status, *amounts = columns
-    return Line(day, currency, status, *map(int, amounts))
+    day, currency, status, orders, *amounts = columns
+    placed, paid, cancelled = (exact(int(amount)) for amount in amounts)
+    return Line(day, currency, exponent_of(currency), status, orders, placed, paid, cancelled)
 
 
 # --- documents -----------------------------------------------------------------------------------------------------
 
 
+# A day's orders can cost more than a reader that takes numbers for doubles represents exactly.
+Amount = int | Annotated[str, Field(pattern="^[1-9][0-9]{15,}$")]
+
+
 class RevenueLine(BaseModel):
     day: date = Field(description="on which the orders were placed, in UTC")
     currency: str = Field(description="ISO 4217")
+    currency_exponent: int = Field(description="decimal digits of the minor unit: JPY 0, GBP 2, KWD 3")
     status: OrderStatus = Field(description="of the orders now")
     orders: int = Field(description="number of orders")
-    placed: int = Field(description="total of the orders, in minor units")
-    paid: int = Field(description="amount paid for them, in minor units")
-    cancelled: int = Field(description="total of the cancelled ones, in minor units")
+    placed: Amount = Field(description="total of the orders, in minor units; from 2^53 on a string of digits")
+    paid: Amount = Field(description="amount paid for them, likewise")
+    cancelled: Amount = Field(description="total of the cancelled ones, likewise")
 
 
 class RevenueReport(BaseModel):
@@ -82,6 +96,7 @@ class RevenueReport(BaseModel):
                     {
                         "day": "2010-12-01",
                         "currency": "GBP",
+                        "currency_exponent": 2,
                         "status": "PENDING",
                         "orders": 2,
                         "placed": 7_128,
@@ -110,7 +125,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 def _only_dates(value: object) -> object:
     # Pydantic would also take times and seconds since 1970.
     if not isinstance(value, str) or _DATE.fullmatch(value) is None:
-        raise ValueError("should be a date, such as 2026-01-31")
+        raise PydanticCustomError("not-a-date", "Give a date, such as 2026-01-31.")
     return value
 
 
@@ -124,13 +139,15 @@ class Span(BaseModel):
         alias="to", description=f"the last day, included; at most {MAX_DAYS} days in all", examples=["2010-12-31"]
     )
     currency: str | None = Field(
-        None, pattern="^[A-Z]{3}$", description="ISO 4217; without it, every currency", examples=["GBP"]
+        None, pattern=CURRENCY_PATTERN, description="ISO 4217; without it, every currency", examples=["GBP"]
     )
 
     @model_validator(mode="after")
     def _bounded(self) -> Span:
         if not timedelta(0) <= self.last - self.first < timedelta(days=MAX_DAYS):
-            raise ValueError(f"from should not be after to, and the two hold at most {MAX_DAYS} days")
+            raise PydanticCustomError(
+                "bad-range", "Let from be no later than to, and give at most {maximum} days.", {"maximum": MAX_DAYS}
+            )
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ class PastState(NamedTuple, Generic[S]):
     began_at: datetime
     last_event_at: datetime
     version: int
+    last_at: Mapping[str, datetime] = MappingProxyType({})  # of the last event of each type
 
 
 class Owner(NamedTuple):
@@ -51,6 +53,8 @@ class Aggregate(Generic[S, E]):
     owner: Owner | None = None  # live updates can follow all aggregates of one owner
     # Renders the aggregate with this id as time travel shows it; the fields of the state unless given.
     document: Callable[[str, PastState[S]], Any] | None = None
+    # Raise it when the document changes its shape or meaning: entity tags name it.
+    document_version: int = 1
     example: E | None = None  # its first event, for the documentation of the HTTP API
 
     @property

@@ -15,6 +15,7 @@ from typing import assert_never, final, get_args
 import msgspec
 
 from shared.aggregates.aggregate import Aggregate, Owner, PastState, Payload
+from shared.currencies import exponent_of
 
 
 class OrderLine(msgspec.Struct, frozen=True, gc=False):
@@ -144,6 +145,21 @@ def evolve(state: State, event: OrderEvent) -> Order:
             assert_never(event)
 
 
+# --- document ------------------------------------------------------------------------------------------------------
+
+
+class PaymentStatus(StrEnum):
+    UNPAID = "unpaid"
+    PAID = "paid"
+    REFUND_DUE = "refund_due"
+
+
+class FulfilmentStatus(StrEnum):
+    UNFULFILLED = "unfulfilled"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+
+
 class OrderItem(msgspec.Struct, frozen=True, gc=False):
     product_id: str
     product_name: str | None
@@ -151,47 +167,116 @@ class OrderItem(msgspec.Struct, frozen=True, gc=False):
     unit_price: int
     line_total: int
 
+    @classmethod
+    def of(cls, line: OrderLine) -> OrderItem:
+        total = line.quantity * line.unit_price
+        return cls(line.product_id, line.product_name, line.quantity, line.unit_price, total)
 
-class OrderDocument(msgspec.Struct, frozen=True):
-    """The same bytes as a document of the projection `orders`. A test compares the two; they share no code, because the
-    projection updates its documents event by event and knows no aggregate."""
+
+class Payment(msgspec.Struct, frozen=True, gc=False):
+    payment_reference: str
+    amount: int
+    captured_at: datetime
+
+
+class Shipment(msgspec.Struct, frozen=True, gc=False):
+    tracking_number: str
+    carrier: str | None
+    shipped_at: datetime
+    delivered_at: datetime | None
+
+
+class Cancellation(msgspec.Struct, frozen=True, gc=False):
+    reason: str
+    at: datetime
+
+
+class OrderDocument(msgspec.Struct, frozen=True, gc=False):
+    """What `GET /orders/{order_id}` answers, field by field. Amounts are in minor units of the currency, of which there
+    are 10 to the power of `currency_exponent` in its unit.
+
+    Time travel renders it from the state, the projection `orders` updates it event by event; a test compares the two.
+    """
 
     order_id: str
     customer_id: str
-    status: str
+    status: OrderStatus
     currency: str
+    currency_exponent: int
     total_amount: int
-    item_count: int
+    item_count: int  # lines, not pieces
     items: tuple[OrderItem, ...]
     shipping_address_id: str
     tracking_number: str | None
+    payment_status: PaymentStatus
+    fulfilment_status: FulfilmentStatus
+    amount_paid: int
+    amount_due: int
+    refund_due: int
+    payments: tuple[Payment, ...]
+    shipments: tuple[Shipment, ...]
+    cancellation: Cancellation | None
     placed_at: datetime
+    confirmed_at: datetime | None
+    shipped_at: datetime | None
+    delivered_at: datetime | None
     last_event_at: datetime
     version: int
 
 
 def document(order_id: str, past: PastState[Order]) -> OrderDocument:
     order = past.state
+    confirmed_at, shipped_at, delivered_at, cancelled_at = (
+        past.last_at.get(event.__name__) for event in (PaymentConfirmed, OrderShipped, OrderDelivered, OrderCancelled)
+    )
+    refund_due = order.cancellation.refund_amount if order.cancellation else 0
+    paid = order.payment.amount if order.payment else 0
     return OrderDocument(
         order_id=order_id,
         customer_id=order.customer_id,
-        status=order.status.value,
+        status=order.status,
         currency=order.currency,
+        currency_exponent=exponent_of(order.currency),
         total_amount=order.total,
         item_count=len(order.items),
-        items=tuple([_item(line) for line in order.items]),
+        items=tuple([OrderItem.of(line) for line in order.items]),
         shipping_address_id=order.shipping_address_id,
         tracking_number=order.shipment.tracking_number if order.shipment else None,
+        payment_status=_payment_status(order, refund_due),
+        fulfilment_status=_fulfilment_status(order),
+        amount_paid=paid,
+        amount_due=0 if order.cancellation else order.total - paid,
+        refund_due=refund_due,
+        payments=(
+            (Payment(order.payment.payment_reference, paid, confirmed_at),) if order.payment and confirmed_at else ()
+        ),
+        shipments=(
+            (Shipment(order.shipment.tracking_number, order.shipment.carrier, shipped_at, delivered_at),)
+            if order.shipment and shipped_at
+            else ()
+        ),
+        cancellation=(
+            Cancellation(order.cancellation.reason, cancelled_at) if order.cancellation and cancelled_at else None
+        ),
         placed_at=past.began_at,
+        confirmed_at=confirmed_at,
+        shipped_at=shipped_at,
+        delivered_at=delivered_at,
         last_event_at=past.last_event_at,
         version=past.version,
     )
 
 
-def _item(line: OrderLine) -> OrderItem:
-    return OrderItem(
-        line.product_id, line.product_name, line.quantity, line.unit_price, line.quantity * line.unit_price
-    )
+def _payment_status(order: Order, refund_due: int) -> PaymentStatus:
+    if refund_due:
+        return PaymentStatus.REFUND_DUE
+    return PaymentStatus.UNPAID if order.payment is None else PaymentStatus.PAID
+
+
+def _fulfilment_status(order: Order) -> FulfilmentStatus:
+    if order.status is OrderStatus.DELIVERED:
+        return FulfilmentStatus.DELIVERED
+    return FulfilmentStatus.UNFULFILLED if order.shipment is None else FulfilmentStatus.SHIPPED
 
 
 def _order_placed_1_to_2(payload: Payload) -> Payload:
@@ -208,5 +293,6 @@ ORDER: Aggregate[Order, OrderEvent] = Aggregate(
     upcasters={(OrderPlaced, 1): _order_placed_1_to_2},
     owner=Owner("customer", "customers", OrderPlaced, "customer_id"),
     document=document,
+    document_version=2,
     example=OrderPlaced("17850", "GBP", (OrderLine("71053", 6, 339),), "united-kingdom"),
 )

@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from shared.errors import Malformed
+from shared.http.bodies import InvalidBody, read_body
 from shared.http.request_head import BODILESS
 
 
@@ -50,13 +51,14 @@ class _Parameters(NamedTuple):
             try:
                 arguments.append(kind.validate_python(given[name]))
             except ValidationError as error:
-                errors += _located(error, "path", name)
+                errors += [
+                    {**one, "loc": ("path", name)} for one in error.errors(include_url=False, include_input=False)
+                ]
         if self.body is not None:
-            content = await request.body()
             try:
-                arguments.append(self.body.model_validate_json(content))
-            except ValidationError as error:
-                errors += _located(error, "body") if content else [_NO_BODY]
+                arguments.append(read_body(self.body, await request.body()))
+            except InvalidBody as error:
+                errors += error.errors
         elif self.refuses_body and await request.body():
             raise UnexpectedBody
         if errors:
@@ -72,13 +74,6 @@ class UnexpectedBody(Malformed):
     @property
     def detail(self) -> str:
         return "No body is expected here. Nothing was done."
-
-
-_NO_BODY = {"type": "missing", "loc": ("body",), "msg": "Field required"}
-
-
-def _located(error: ValidationError, *place: str) -> list[dict[str, Any]]:
-    return [{**one, "loc": (*place, *one["loc"])} for one in error.errors(include_url=False, include_input=False)]
 
 
 def _parameters_of(route: APIRoute) -> _Parameters | None:

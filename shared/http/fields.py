@@ -7,11 +7,21 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from shared.http.form_errors import format_of
 
 # Not of dots alone: clients and proxies take `/<collection>/..` for `/`, so no request could address such an id.
-ID_PATTERN = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+ID_PATTERN = format_of(
+    r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$",
+    "not-an-id",
+    "Use letters A to Z, digits, dots, underscores and hyphens, and not dots alone.",
+)
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=64)]
+
+NOT_A_CURRENCY = "not-a-currency", "Give an ISO 4217 currency code, such as GBP."
+CURRENCY_PATTERN = format_of("^[A-Z]{3}$", *NOT_A_CURRENCY)
 
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)",
@@ -26,7 +36,7 @@ def _only_rfc3339(value: object) -> object:
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str) or (match := _RFC3339.fullmatch(value)) is None:
-        raise ValueError("should be an RFC 3339 time with an offset, such as 2026-01-31T14:30:00Z")
+        raise PydanticCustomError("not-a-time", "Give an RFC 3339 time with an offset, such as 2026-01-31T14:30:00Z.")
     # PostgreSQL keeps microseconds; digits beyond that are cut, not refused.
     return re.sub(r"(\.\d{6})\d+", r"\1", value) if match[1] else value
 
@@ -35,12 +45,14 @@ def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("should lie in the years 1 to 9999 in UTC") from None
+        raise PydanticCustomError("time-out-of-range", "Give a time in the years 1 to 9999 in UTC.") from None
 
 
 def _finite(value: datetime) -> datetime:
     if value in _STORED_AS_INFINITY:
-        raise ValueError("should be later than the first moment of year 1 and earlier than the last one of 9999")
+        raise PydanticCustomError(
+            "time-out-of-range", "Give a time after the first moment of year 1 and before the last one of 9999."
+        )
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +16,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from shared import errors
+from shared.exact_integers import exact
+from shared.http.bodies import MAX_ERRORS
+from shared.http.form_errors import form_error
 from shared.http.response_headers import ResponseHeaders
 from shared.logs import get_logger
 
@@ -86,7 +89,7 @@ async def _ours(request: Request, error: Exception) -> Response:
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     if status >= 500 and status != 503:  # 503s come in thousands; their cause is logged where it is detected
         _log.warning(error.code, detail=error.detail, path=request.url.path)
-    data = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+    data = {name: _exact(value) for name, value in vars(error).items() if not name.startswith("_")}
     reserved = {"type", "title", "status", "detail", "instance", "code", "retry_after"}
     extra = {name: value for name, value in data.items() if name not in reserved}
     return problem(status, error.code, error.title, error.detail, request.url.path, headers, extra)
@@ -99,18 +102,17 @@ async def _invalid(request: Request, error: Exception) -> Response:
         where = next(e for e in found if e["type"] == "json_invalid")
         detail = f"The body is not valid JSON: {where['ctx']['error']}."
         return problem(400, "malformed-json", "The body is not valid JSON", detail, request.url.path)
-    listed = [{"pointer": _pointer(e["loc"]), "detail": e["msg"]} for e in found[:100]]
-    detail = f"{len(found)} {'value is' if len(found) == 1 else 'values are'} not acceptable; see errors."
+    listed = [form_error(e) for e in found[:MAX_ERRORS]]
+    detail = f"{len(listed)} {'value is' if len(listed) == 1 else 'values are'} not acceptable; see errors."
+    if len(found) >= MAX_ERRORS:
+        detail = f"{detail} There may be more."
     return problem(
         422, "invalid-request", "The request is not acceptable", detail, request.url.path, extra={"errors": listed}
     )
 
 
-def _pointer(loc: Sequence[str | int]) -> str:
-    """A JSON Pointer into the body (`#/items/0/quantity`), or `query/limit`, `path/id`, `header/if-match`."""
-    place, *rest = loc
-    steps = [str(step).replace("~", "~0").replace("/", "~1") for step in rest]
-    return "/".join(["#" if place == "body" else str(place), *steps])
+def _exact(value: Any) -> Any:
+    return exact(value) if type(value) is int else value
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -157,10 +159,16 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "code": {"type": "string"},
         "errors": {
             "type": "array",
+            "maxItems": MAX_ERRORS,
             "items": {
                 "type": "object",
-                "required": ["pointer", "detail"],
-                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+                "required": ["pointer", "code", "detail", "params"],
+                "properties": {
+                    "pointer": {"type": "string", "description": "into the body, `#/items/0`, or `query/limit`"},
+                    "code": {"type": "string", "description": "stable: translate by it, with `params`"},
+                    "detail": {"type": "string"},
+                    "params": {"type": "object", "description": "such as `minimum` of `too-small`"},
+                },
             },
         },
     },

@@ -79,6 +79,21 @@ class TestPlaceOrder:
         body = problem(await orders.client.post("/orders", json=order_body(items=items)), 422, "invalid-request")
         assert [error["pointer"] for error in body["errors"]] == ["#/items"]
 
+    async def test_of_a_laptop_in_rupiah_is_placed(self, orders: Orders, order_id: str) -> None:
+        laptop = {"product_id": "LAPTOP", "quantity": 1_000, "unit_price": 1_000_000_000_000}
+        answer = await orders.client.post("/orders", json=order_body(order_id=order_id, currency="IDR", items=[laptop]))
+        assert answer.status_code == 201
+        [event] = await events_of(orders.connection, order_id)
+        assert isinstance(event, OrderPlaced)
+        assert event.items == (OrderLine("LAPTOP", 1_000, 10**12),)
+
+    async def test_for_a_total_that_no_double_holds_is_refused_with_its_digits(self, orders: Orders) -> None:
+        dearest = {"product_id": "GOLD", "quantity": 1_000_000, "unit_price": 1_000_000_000_000}
+        answer = await orders.client.post("/orders", json=order_body(currency="KWD", items=[dearest] * 2_000))
+        body = problem(answer, 422, "order-total-too-large")
+        assert (body["total"], body["maximum"]) == (str(2_000 * 10**18), 2**53 - 1)
+        assert (body["currency"], body["currency_exponent"]) == ("KWD", 3)
+
     async def test_for_a_total_of_2_to_the_53_is_refused(self, orders: Orders, order_id: str) -> None:
         items = [{"product_id": "GOLD", "quantity": 1_000_000, "unit_price": 1_000_000_000}] * 10
         body = problem(
@@ -245,6 +260,23 @@ class TestExpectedVersion:
             OrderShipped("t")
         )
         assert answer.headers["etag"] == '"3"'
+
+    async def test_of_now_in_an_entity_tag_of_the_query_service_is_accepted(self, orders: Orders) -> None:
+        head = await event_log.read_head(orders.connection)
+        past = orders.given(placed(), paid())
+        shipment = past.when("POST", "/shipment", {"tracking_number": "t"}, If_Match=f'"2-7-{head.log_id.hex}"')
+        await shipment.then_acknowledged(OrderShipped("t"))
+
+    async def test_of_another_log_is_refused(self, orders: Orders) -> None:
+        past = orders.given(placed(), paid())
+        shipment = past.when("POST", "/shipment", {"tracking_number": "t"}, If_Match=f'"2-1-{"0" * 32}"')
+        await shipment.then_refused(412, "stale-version", expected=2)
+
+    @pytest.mark.parametrize("bad", ['"2-1"', '"2-1-"', '"2-0-{log}"', '"2-1-{log}0"', '"-1-{log}"', '"{log}"'])
+    async def test_in_what_is_no_entity_tag_is_malformed(self, orders: Orders, bad: str) -> None:
+        tag = bad.format(log="5f0c6f5e0d3c4e0fb7a1d0f8f2d0a9c4")
+        answer = await orders.client.post("/orders/1/delivery", json={}, headers={"If-Match": tag})
+        assert problem(answer, 400, "malformed-header")["header"] == "If-Match"
 
     async def test_any_is_accepted(self, orders: Orders) -> None:
         past = orders.given(placed(), paid())

@@ -253,7 +253,7 @@ class TestCancellation:
         (OrderNotConfirmed("42", "PENDING"), "order-not-confirmed: Order 42 is PENDING; only a CONFIRMED"),
         (OrderNotShipped("42", "PENDING"), "order-not-shipped: Order 42 is PENDING; only a SHIPPED order can be"),
         (OrderNotCancellable("42", "SHIPPED"), "order-not-cancellable: Order 42 is SHIPPED; only a PENDING or"),
-        (PaymentAmountMismatch("42", 10, 9), "payment-amount-mismatch: Order 42 costs 10, the payment is 9"),
+        (PaymentAmountMismatch("42", 10, 9, "GBP", 2), "payment-amount-mismatch: Order 42 costs 10, the payment is 9"),
         (OrderNeedsALine("42", "MUG"), "order-needs-a-line: Order 42 would be left without a line"),
         (ItemNotFound("42", "MUG"), "item-not-found: Order 42 has no line of product MUG."),
         (TooManyLines("42", 2000), "too-many-lines: Order 42 may have at most 2000 lines."),

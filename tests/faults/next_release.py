@@ -16,11 +16,12 @@ import msgspec
 from cli.main import app
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS, RegisteredProjection
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from shared.aggregates import EVENT_TYPES
+from shared.aggregates.order import OrderDocument
 
 NEWER_VERSION = 3  # of OrderPlaced
-OTHER_CODE = 2  # version of the projection of orders
+OTHER_CODE = ORDERS.version + 1
 MARK = "2"  # that the other code leaves in a document for each event
 
 

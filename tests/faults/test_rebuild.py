@@ -17,10 +17,11 @@ from redis.asyncio import Redis
 
 from projector.generation_manager import GenerationDiffers, GenerationManager
 from projector.projection import RecordedEvent
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from projector.stores.redis_generations import RedisGenerationStore
 from projector.verification import Comparison
 from projector.verification import compare as compare_with_log
+from shared.aggregates.order import OrderDocument
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
@@ -299,7 +300,7 @@ async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, ser
     customers = shop.customers()
     async with customers.ordering(1):
         await shop.start(new)
-        await eventually(lambda: _refuses(new, generation=1, theirs=1, ours=OTHER_CODE))
+        await eventually(lambda: _refuses(new, generation=1, theirs=ORDERS.version, ours=OTHER_CODE))
         await until_more(customers.acknowledged, 20)
         await shop.assert_has_reached(customers.acknowledged[-1])
         await asyncio.to_thread(old.stop)
@@ -309,7 +310,7 @@ async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, ser
         await until_more(customers.acknowledged, 20)
         await shop.assert_has_reached(customers.acknowledged[-1])
         await shop.start(old)
-        await eventually(lambda: _refuses(old, generation=2, theirs=OTHER_CODE, ours=1))
+        await eventually(lambda: _refuses(old, generation=2, theirs=OTHER_CODE, ours=ORDERS.version))
         await until_more(customers.acknowledged, 20)
         await shop.assert_has_reached(customers.acknowledged[-1])
         new.kill()

@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 
 from projector.engine import Engine
 from projector.folding import Changes
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from projector.routing import PoisonEvent
 from projector.stores import ApplyResult, Batch, Fenced
 from projector.stores.redis import RedisStore
-from shared.aggregates.order import OrderItemAdded
+from shared.aggregates.order import OrderDocument, OrderItemAdded
 from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import read_head
 from shared.eventstore.subscription import open_session

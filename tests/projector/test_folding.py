@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from projector.folding import changes, fold
 from projector.projection import Entry
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from projector.routing import documents_needed, route
-from shared.aggregates.order import OrderItemRemoved
+from shared.aggregates.order import OrderDocument, OrderItemRemoved
 from shared.eventstore.codec import UnknownEventType
 from shared.eventstore.log import StoredEvent
 from tests.orders import paid, placed

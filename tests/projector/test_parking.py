@@ -20,10 +20,10 @@ from projector import engine as engine_module
 from projector.engine import Engine
 from projector.folding import fold, fold_batch
 from projector.projection import D, Entry, Projection, RecordedEvent
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from projector.routing import PoisonEvent, record, route
 from projector.stores import EVERYTHING, Fenced
-from shared.aggregates.order import OrderEvent
+from shared.aggregates.order import OrderDocument, OrderEvent
 from shared.eventstore.lease import Lease, try_acquire
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.subscription import LogSession, open_session

@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 from projector import engine as engine_module
 from projector.document_cache import DocumentCache
 from projector.engine import Engine
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from projector.stores import ApplyResult, Batch, ClaimedCheckpoint
 from projector.stores.redis import RedisStore
+from shared.aggregates.order import OrderDocument
 from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import Page
 from shared.eventstore.subscription import LogSession

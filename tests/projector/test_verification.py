@@ -15,7 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.projection import RecordedEvent
-from projector.projections.orders import ORDERS, OrderDocument
+from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.refold import open_refold
 from projector.stores import IndexMember, Inspected
@@ -23,6 +23,7 @@ from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis_generations import RedisGenerationStore
 from projector.stores.redis_inspection import RedisInspection
 from projector.verification import PAGE, CheckpointMovedBack, Comparison, compare
+from shared.aggregates.order import OrderDocument
 from shared.read_models.keys import PartitionKeys, sort_key
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from shared.aggregates.order import ORDER
 from shared.eventstore.log import read_head
 from tests.recording import Recorder
 
@@ -13,6 +14,11 @@ from tests.recording import Recorder
 async def token_now(recorder: Recorder) -> str:
     """The token of the log's end."""
     return (await read_head(recorder.connection)).token.encode()
+
+
+def etag(version: int, token: str, document_version: int = ORDER.document_version) -> str:
+    """Of an order, in an answer with that token."""
+    return f'"{version}-{document_version}-{token[:32]}"'
 
 
 async def get(queries: httpx.AsyncClient, path: str, recorder: Recorder, **headers: str) -> httpx.Response:

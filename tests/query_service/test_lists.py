@@ -31,6 +31,7 @@ async def test_a_summary_is_the_order_without_its_details(queries: httpx.AsyncCl
                 "customer_id": "alice",
                 "status": "CONFIRMED",
                 "currency": "GBP",
+                "currency_exponent": 2,
                 "total_amount": 2_599,
                 "item_count": 1,
                 "placed_at": "2011-01-04T12:00:00Z",

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import httpx
 
+from shared.aggregates.order import ORDER
 from shared.eventstore.token import ConsistencyToken
 from tests.orders import TOTAL, paid, placed, shipped
-from tests.query_service.reads import get, token_now
+from tests.query_service.reads import etag, get, token_now
 from tests.recording import Recorder
 
 
@@ -25,6 +26,7 @@ async def test_shows_the_order(queries: httpx.AsyncClient, recorder: Recorder) -
         "customer_id": "alice",
         "status": "SHIPPED",
         "currency": "GBP",
+        "currency_exponent": 2,
         "total_amount": TOTAL,
         "item_count": 2,
         "items": [
@@ -33,7 +35,25 @@ async def test_shows_the_order(queries: httpx.AsyncClient, recorder: Recorder) -
         ],
         "shipping_address_id": "home",
         "tracking_number": "track-1",
+        "payment_status": "paid",
+        "fulfilment_status": "shipped",
+        "amount_paid": TOTAL,
+        "amount_due": 0,
+        "refund_due": 0,
+        "payments": [{"payment_reference": "pay-1", "amount": TOTAL, "captured_at": "2010-12-01T08:26:00Z"}],
+        "shipments": [
+            {
+                "tracking_number": "track-1",
+                "carrier": "Royal Mail",
+                "shipped_at": "2010-12-01T08:26:00Z",
+                "delivered_at": None,
+            }
+        ],
+        "cancellation": None,
         "placed_at": "2010-12-01T08:26:00Z",
+        "confirmed_at": "2010-12-01T08:26:00Z",
+        "shipped_at": "2010-12-01T08:26:00Z",
+        "delivered_at": None,
         "last_event_at": "2010-12-01T08:26:00Z",
         "version": 3,
     }
@@ -46,8 +66,8 @@ async def test_carries_its_version_and_the_position_of_the_log_that_it_shows(
 
     answer = await get(queries, "/orders/42", recorder)
 
-    assert answer.headers["etag"] == '"2"'
-    assert answer.headers["consistency-token"] == await token_now(recorder)
+    token = await token_now(recorder)
+    assert (answer.headers["etag"], answer.headers["consistency-token"]) == (etag(2, token), token)
 
 
 async def test_an_order_that_does_not_exist_is_404_as_of_a_position_of_the_log(
@@ -85,20 +105,23 @@ async def test_an_unknown_parameter_is_refused_rather_than_ignored(
 async def test_a_client_that_has_the_current_version_gets_304(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("42", placed(), paid())
 
-    answer = await get(queries, "/orders/42", recorder, If_None_Match='W/"2"')
+    token = await token_now(recorder)
+    answer = await get(queries, "/orders/42", recorder, If_None_Match=f"W/{etag(2, token)}")
 
     assert answer.status_code == 304
     assert answer.content == b""
-    assert answer.headers["etag"] == '"2"'
-    assert answer.headers["consistency-token"] == await token_now(recorder)
+    assert (answer.headers["etag"], answer.headers["consistency-token"]) == (etag(2, token), token)
 
 
 async def test_a_client_that_has_another_version_gets_the_order(queries: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("42", placed(), paid())
 
-    answer = await get(queries, "/orders/42", recorder, If_None_Match='"1"')
+    token = await token_now(recorder)
+    other_log = etag(2, "0" * 32)
+    for other in (etag(1, token), '"2"', other_log, etag(2, token, ORDER.document_version - 1)):
+        answer = await get(queries, "/orders/42", recorder, If_None_Match=other)
 
-    assert (answer.status_code, answer.json()["version"]) == (200, 2)
+        assert (answer.status_code, answer.json()["version"]) == (200, 2), other
 
 
 async def test_no_client_has_an_order_that_does_not_exist(queries: httpx.AsyncClient, recorder: Recorder) -> None:

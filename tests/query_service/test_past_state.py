@@ -7,10 +7,8 @@ import itertools
 from hypothesis import given as for_all
 from hypothesis import settings as effort
 
-from projector.projections import orders as projection
 from query_service import time_travel
 from query_service.point_in_time import PointInTime
-from shared.aggregates import order
 from shared.aggregates.aggregate import PastState
 from shared.aggregates.order import ORDER, Order
 from shared.eventstore.log import StoredEvent
@@ -47,7 +45,3 @@ def test_the_document_of_an_order_at_every_version_equals_the_projections_byte_f
     for row in rows:
         past = time_travel.advance(ORDER, past, row)
         assert bytes_of(ORDER.render(ID, past)) == bytes_of(projected(ID, rows[: row.version]))
-
-
-def test_both_documents_of_an_order_have_the_same_fields() -> None:
-    assert order.OrderDocument.__struct_fields__ == projection.OrderDocument.__struct_fields__

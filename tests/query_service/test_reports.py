@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
+from shared.aggregates.order import OrderLine
 from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
 from tests.orders import MUG, TOTAL, cancelled, paid, placed
@@ -25,8 +26,8 @@ def day(number: int) -> datetime:
     return datetime(2011, 1, number, 23, 59, tzinfo=UTC)
 
 
-def line(on: str, status: str, orders: int, placed: int, **others: Any) -> dict[str, Any]:
-    zeros = {"currency": "GBP", "paid": 0, "cancelled": 0}
+def line(on: str, status: str, orders: int, placed: int | str, **others: Any) -> dict[str, Any]:
+    zeros = {"currency": "GBP", "currency_exponent": 2, "paid": 0, "cancelled": 0}
     return {**zeros, "day": on, "status": status, "orders": orders, "placed": placed, **others}
 
 
@@ -53,6 +54,31 @@ async def test_orders_count_under_day_currency_and_present_status(
             line("2011-01-05", "CANCELLED", 1, 900, paid=900, cancelled=900),
         ],
     }
+
+
+@pytest.mark.promise("queries", "Amounts that a browser would round are answered as strings of digits")
+async def test_sums_beyond_2_to_the_53_are_strings_of_digits(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+    dearest, most = OrderLine("GOLD", 1, 2**53 - 1), 2**53 - 1
+    await recorder.record("1", placed(dearest, currency="IDR"), occurred_at=day(4))
+    await recorder.record("2", placed(dearest, currency="KWD"), paid(most), cancelled(most), occurred_at=day(4))
+    await recorder.record("3", placed(dearest, currency="KWD"), paid(most), cancelled(most), occurred_at=day(4))
+
+    report = (await get(queries, JANUARY, recorder)).json()
+
+    twice = str(2 * most)
+    assert report["lines"] == [
+        line("2011-01-04", "PENDING", 1, most, currency="IDR"),
+        line(
+            "2011-01-04",
+            "CANCELLED",
+            2,
+            twice,
+            currency="KWD",
+            currency_exponent=3,
+            paid=twice,
+            cancelled=twice,
+        ),
+    ]
 
 
 async def test_one_currency_may_be_asked_for(queries: httpx.AsyncClient, recorder: Recorder) -> None:

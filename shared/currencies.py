@@ -1,4 +1,4 @@
-"""The currencies that money can be in: ISO 4217 alphabetic codes in use, list one of 2025-01."""
+"""The currencies that money can be in: ISO 4217 alphabetic codes in use, list one of 2025-01, and their minor units."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX 
 XCG XOF XPF YER ZAR ZMW ZWG
 """
 CURRENCIES = frozenset(_CODES.split())
+
+_WITHOUT_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+_WITH_THREE_DIGITS = "BHD IQD JOD KWD LYD OMR TND"
+_EXPONENTS = dict.fromkeys(_WITHOUT_MINOR_UNIT.split(), 0) | dict.fromkeys(_WITH_THREE_DIGITS.split(), 3)
+
+
+def exponent_of(currency: str) -> int:
+    """How many decimal digits the minor unit has: an amount of 1530 is GBP 15.30, JPY 1530 and KWD 1.530."""
+    return _EXPONENTS.get(currency, 2)
