@@ -1,0 +1,127 @@
+"""An invalid body costs no more than a valid one of its size: in processor time, in memory, and in others' waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import tracemalloc
+from collections.abc import Iterator
+from time import perf_counter, process_time
+
+import httpx
+import pytest
+
+from tests.given_when_then import problem
+from tests.orders import order_body, place
+
+SIZE = 512 * 1024
+JSON = {"Content-Type": "application/json"}
+MUG: dict[str, object] = {"product_id": "MUG", "quantity": 1, "unit_price": 1}
+LONG: dict[str, object] = {**MUG, "product_name": "x" * 190}
+
+
+def filled(before: str, unit: str, after: str) -> bytes:
+    """A body of just under 512 KiB; a `#` in the unit becomes its number."""
+    room = (SIZE - len(before) - len(after)) // (len(unit) + ("#" in unit) * 5 + 1)
+    return (before + ",".join(unit.replace("#", f"{number:06x}") for number in range(room)) + after).encode()
+
+
+def body(items: list[dict[str, object]], **others: object) -> str:
+    """With the lines last."""
+    others = {name: value for name, value in order_body(**others).items() if name != "items"}
+    return json.dumps({**others, "items": items}, separators=(",", ":"))
+
+
+VALID = body([LONG] * 2_000).encode()
+ONE = body([MUG])  # ends with }]}
+NONE = body([])  # ends with []}
+WRONG = {**LONG, "quantity": 0}
+ATTACKS = {
+    "unknown fields of a line": filled(ONE[:-3] + ",", '"#":1', "}]}"),
+    "unknown fields": filled(ONE[:-1] + ",", '"#":1', "}"),
+    "empty lines": filled(NONE[:-2], "{}", "]}"),
+    "lines of unknown fields": filled(NONE[:-2], '{"a":1,"b":1}', "]}"),
+    "lines that are numbers": filled(NONE[:-2], "1", "]}"),
+    "lists in an unknown field": filled(ONE[:-1] + ',"a":[', "[]", "]}"),
+    "objects in an unknown field": filled(ONE[:-1] + ',"a":[', '{"#":{}}', "]}"),
+    "numbers instead of a customer": filled(ONE[:-1] + ',"customer_id":[', "1", "]}"),
+    "a quantity wrong in every line": body([WRONG] * 1_900).encode(),
+    "a quantity wrong in every hundredth line": body(([LONG] * 99 + [WRONG]) * 19).encode(),
+    "a quantity wrong in the last line": body([LONG] * 1_900 + [WRONG]).encode(),
+    "names of many commas and an unknown field": body([{**LONG, "product_name": "," * 180}] * 1_900, a=1).encode(),
+    "nothing but brackets": b"[" * SIZE,
+    "objects in objects": b'{"a":' * (SIZE // 5),
+    "not quite JSON": VALID[:-1],
+}
+
+
+@pytest.fixture(autouse=True)
+def _without_full_collections() -> Iterator[None]:
+    """As in the services (`shared.gc_tuning`): the cyclic collector would otherwise count as the body's."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def cost_of(commands: httpx.AsyncClient, content: bytes) -> float:
+    """Seconds of processor time, of client and server together."""
+    await commands.get("/livez")
+    best = float("inf")
+    for _ in range(5):
+        started = process_time()
+        await commands.post("/orders", content=content, headers=JSON)
+        best = min(best, process_time() - started)
+    return best
+
+
+@pytest.mark.promise("commands", "An invalid body costs no more than a valid one of its size")
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_an_invalid_body_is_no_dearer_than_a_valid_one(commands: httpx.AsyncClient, attack: str) -> None:
+    valid = await cost_of(commands, VALID)
+    assert await cost_of(commands, ATTACKS[attack]) < 3 * valid  # measured: 0.2 to 1.3 times; 3 on a busy machine
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_an_invalid_body_is_refused_in_a_few_words(commands: httpx.AsyncClient, attack: str) -> None:
+    answer = await commands.post("/orders", content=ATTACKS[attack], headers=JSON)
+    malformed = answer.status_code == 400
+    refused = problem(answer, 400, "malformed-json") if malformed else problem(answer, 422, "invalid-request")
+    assert malformed or 1 <= len(refused["errors"]) <= 20
+    assert len(answer.content) < 4_096
+
+
+@pytest.mark.parametrize("attack", ["unknown fields of a line", "lists in an unknown field", "empty lines"])
+async def test_an_invalid_body_takes_a_few_times_its_size_of_memory(commands: httpx.AsyncClient, attack: str) -> None:
+    await commands.post("/orders", content=b"{}", headers=JSON)
+    tracemalloc.start()
+    await commands.post("/orders", content=ATTACKS[attack], headers=JSON)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40 * SIZE
+
+
+async def test_others_place_orders_while_clients_send_invalid_bodies(commands: httpx.AsyncClient) -> None:
+    async def attack() -> None:
+        while True:
+            for content in ATTACKS.values():
+                await commands.post("/orders", content=content, headers=JSON)
+
+    attackers = [asyncio.create_task(attack()) for _ in range(2)]
+    longest = 0.0
+    for _ in range(30):
+        started = perf_counter()
+        await place(commands)
+        longest = max(longest, perf_counter() - started)
+    for attacker in attackers:
+        attacker.cancel()
+    await asyncio.gather(*attackers, return_exceptions=True)
+    assert longest < 0.5, longest
+
+
+@pytest.mark.parametrize("fields", [64, 65])
+async def test_an_object_has_at_most_64_fields(commands: httpx.AsyncClient, fields: int) -> None:
+    lines = [MUG] * 100 + [MUG | {f"unknown {number}": 1 for number in range(fields - len(MUG))}]
+    answer = await commands.post("/orders", json=order_body(items=lines))
+    [first, *_] = problem(answer, 422, "invalid-request")["errors"]
+    assert first["code"] == ("unknown-field" if fields == 64 else "too-many-fields")
