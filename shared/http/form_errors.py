@@ -32,7 +32,6 @@ _OBJECT = _Text("not-an-object", "Give a JSON object.")
 _OF_PYDANTIC = {
     "missing": _Text("required", "This is required."),
     "extra_forbidden": _Text("unknown-field", "There is no such field."),
-    "repeated": _Text("repeated", "Give it once."),
     "string_type": _Text("not-a-string", "Give a text."),
     "int_type": _NUMBER,
     "int_parsing": _NUMBER,
