@@ -1,7 +1,8 @@
 """Admits fewer commands while a read model is an emergency behind, so that it can catch up.
 
 Projectors report their progress to PostgreSQL (`shared.read_models.progress`); one task here reads it once a second, so
-commands neither wait for that nor depend on Redis. While PostgreSQL cannot be reached, the last known lag counts.
+commands neither wait for that nor depend on Redis. While PostgreSQL cannot be reached, the last known lag counts. The
+age of an event is at least the time since this process first saw it: where nothing else is known, that counts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 
 import asyncpg
 
@@ -17,7 +19,7 @@ from shared.errors import Unavailable
 from shared.logs import get_logger
 from shared.metrics import THROTTLED, THROTTLED_SHARE
 from shared.postgres import CONNECTION_LOST
-from shared.read_models.lag import EMERGENCY_SECONDS
+from shared.read_models.lag import EMERGENCY_SECONDS, HeadHistory
 from shared.read_models.progress import ReadModelLag
 
 LEAST_SHARE = 0.05  # admitted at any lag: a command that is repeated is admitted in the end
@@ -52,7 +54,8 @@ class Throttle:
         """`read_lag` returns the read models that are behind. Until `start`, all commands are admitted."""
         self.active = False
         self._read_lag = read_lag
-        self._worst = ReadModelLag("", 0.0)
+        self._heads = HeadHistory()
+        self._worst, self._seconds = "", 0.0  # the read model that is furthest behind, and by how much at least
         self._share = 1.0
         self._credit = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -71,18 +74,24 @@ class Throttle:
         self._credit += self._share
         if self._credit < 1.0:
             THROTTLED.inc()
-            raise Throttled(self._worst.projection, round(self._worst.seconds * 1_000), round(self._share, 3))
+            raise Throttled(self._worst, round(self._seconds * 1_000), round(self._share, 3))
         self._credit -= 1.0
 
     def set(self, behind: list[ReadModelLag]) -> None:
         """Sets the read models that are behind now."""
-        self._worst = max(behind, key=lambda one: one.seconds, default=ReadModelLag("", 0.0))
-        self._share = share_of(self._worst.seconds)
+        now = monotonic()
+        for one in behind:
+            self._heads.add(one.head, now)
+        lags = [(max(one.seconds or 0.0, self._heads.least_age(one.position, now)), one.projection) for one in behind]
+        self._seconds, self._worst = max(lags, default=(0.0, ""))
+        self._share = share_of(self._seconds)
         THROTTLED_SHARE.set(1.0 - self._share)
         if self.active != (self._share < 1.0):
             self.active = not self.active
             log = _log.error if self.active else _log.info
-            log("throttling began" if self.active else "throttling ended", **self._worst._asdict())
+            log(
+                "throttling began" if self.active else "throttling ended", projection=self._worst, seconds=self._seconds
+            )
 
     async def _poll(self) -> None:
         while True:

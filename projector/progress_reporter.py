@@ -30,6 +30,7 @@ from shared.metrics import (
 from shared.postgres import CONNECTION_LOST
 from shared.read_models import progress
 from shared.read_models.keys import Checkpoint
+from shared.read_models.lag import HeadHistory
 
 STARTING_POLL_SECONDS = 0.05
 
@@ -48,6 +49,7 @@ class ProgressReporter:
         self._seconds = seconds
         self._known = False  # where the read model is; until then nothing is reported
         self._at: Checkpoint | None = None
+        self._heads = HeadHistory()
         self._stop = asyncio.Event()
         self._labels = worker.projection, str(worker.partition)
 
@@ -105,8 +107,15 @@ class ProgressReporter:
             self._remove(PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS)
             return
         PROJECTION_HEAD.set(lag.head)
-        for gauge, value in zip(_OF_LAG, (lag.position, lag.events, lag.seconds), strict=True):
-            gauge.labels(*self._labels).set(value)
+        PROJECTION_CHECKPOINT.labels(*self._labels).set(lag.position)
+        PROJECTION_LAG_EVENTS.labels(*self._labels).set(lag.events)
+        now = monotonic()
+        self._heads.add(lag.head, now)
+        if lag.seconds is None:
+            self._remove(PROJECTION_LAG_SECONDS)
+        else:
+            least = self._heads.least_age(lag.position, now)
+            PROJECTION_LAG_SECONDS.labels(*self._labels).set(max(lag.seconds, least))
 
     def _remove(self, *gauges: Gauge) -> None:
         """No value rather than the last one for ever."""

@@ -75,7 +75,7 @@ class WorkerStatus:
         return float("inf") if self._heartbeat_at is None else monotonic() - self._heartbeat_at
 
     def received_heartbeat(self, age: float | None) -> None:
-        """Of the active worker; None: there never was one."""
+        """Of the active worker; None: there never was one, or its age is not known."""
         self._heartbeat_at = None if age is None else monotonic() - age
 
     def stand_by(self) -> None:

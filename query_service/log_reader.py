@@ -18,6 +18,7 @@ from shared.eventstore.blockers import Blocker, read_blockers
 from shared.eventstore.lease import ForeignHolder, read_foreign_holders
 from shared.eventstore.token import ConsistencyToken
 from shared.postgres import CONNECTION_LOST
+from shared.read_models.lag import HeadHistory
 
 _ANSWER_SECONDS = 5.0
 MEASURE_SECONDS = 1.0  # for the lags of several checkpoints, before they count as unknown
@@ -52,6 +53,7 @@ class LogReader:
         self._pool = pool
         self._monitor_pool = pool if monitor_pool is None else monitor_pool
         self._foreign: dict[UUID, float] = {}  # ids that were not the log's, and when
+        self._heads = HeadHistory()
 
     async def has_id(self, log_id: UUID) -> bool:
         """Whether that is the id of the log in PostgreSQL; a negative answer may be a second old."""
@@ -68,8 +70,13 @@ class LogReader:
         return await _bounded(lambda: event_log.read_head(self._pool))
 
     async def lag(self, shown: Shown) -> event_log.Lag:
-        """The lag of a read model that shows the log up to there."""
-        return await _bounded(lambda: event_log.read_lag(self._pool, shown))
+        """The lag of a read model that shows the log up to there; in time not less than this process knows it to be."""
+        lag = await _bounded(lambda: event_log.read_lag(self._pool, shown))
+        now = monotonic()
+        self._heads.add(lag.head, now)
+        if lag.seconds is None:
+            return lag
+        return lag._replace(seconds=max(lag.seconds, self._heads.least_age(lag.position, now)))
 
     async def lags(self, shown: Iterable[Shown]) -> tuple[event_log.Head | None, dict[Shown, event_log.Lag]]:
         """The head and the lag of each, as far as the log answers in time. While a session blocks the events, the head

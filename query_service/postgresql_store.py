@@ -84,7 +84,7 @@ def _partition(row: asyncpg.Record, records: Sequence[asyncpg.Record]) -> Partit
     parked = Parked(row["parked"], [poisons.decode(record[0]) for record in records])
     checkpoint = None if row["log_id"] is None else Checkpoint(*row[:4])
     heartbeat = None
-    if row["age"] is not None:
+    if row["age"] is not None and row["age"] >= 0:
         poison = None if row["poison"] is None else poisons.decode(row["poison"])
-        heartbeat = Heartbeat(max(0.0, row["age"]), row["worker"], row["state"], row["reason"], poison)
+        heartbeat = Heartbeat(row["age"], row["worker"], row["state"], row["reason"], poison)
     return PartitionStatus(checkpoint, heartbeat, parked)

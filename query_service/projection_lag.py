@@ -36,20 +36,21 @@ class LagEstimate:
     """The lag of one source. Times are those of `monotonic`."""
 
     def __init__(self) -> None:
-        self._complete_to: float | None = None  # every event recorded before is shown; None: never measured
+        self._complete_to: float | None = None  # every event recorded before is shown; None: unknown
         self._was_current = False  # no event had been recorded after it
 
     @property
     def milliseconds(self) -> int | None:
-        """Upper bound of the age of the oldest event that is not shown; None until first measured."""
+        """Upper bound of the age of the oldest event that is not shown; None: unknown."""
         if self._complete_to is None:
             return None
         age = monotonic() - self._complete_to
         return 0 if self._was_current and age < _CURRENT_SECONDS else round(age * 1_000)
 
-    def update(self, at: float, lag_seconds: float) -> None:
-        """The lag that was measured at that time."""
-        self._complete_to, self._was_current = at - lag_seconds, lag_seconds == 0
+    def update(self, at: float, lag_seconds: float | None) -> None:
+        """The lag that was measured at that time; None: there is one, and it is not known."""
+        self._complete_to = None if lag_seconds is None else at - lag_seconds
+        self._was_current = lag_seconds == 0
 
 
 class MaxLag:
@@ -98,6 +99,9 @@ class ProjectionLag:
         known = self._lag.milliseconds
         if known is not None:
             QUERY_LAG_SECONDS.labels(self._name).set(known / 1_000)
+        else:
+            with suppress(KeyError):  # no value rather than the last one
+                QUERY_LAG_SECONDS.remove(self._name)
         HEARTBEAT_AGE_SECONDS.labels(self._name).set(monotonic() - self._heartbeat_at)
 
 

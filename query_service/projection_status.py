@@ -27,7 +27,8 @@ class Parked(NamedTuple):
 
 
 class PartitionStatus(NamedTuple):
-    """`checkpoint` is None when there is no read model, `heartbeat` when there was never one."""
+    """`checkpoint` is None when there is no read model, `heartbeat` when there was never one, or its time lies in the
+    future: the server's clock was ahead, and the age is not known."""
 
     checkpoint: Checkpoint | None
     heartbeat: Heartbeat | None

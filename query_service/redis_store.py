@@ -57,8 +57,7 @@ def _partition(
 
 def _heartbeat(fields: list[Any], now: tuple[Any, Any]) -> Heartbeat | None:
     at, *texts, poison = fields
-    if at is None:
+    if at is None or (age := int(now[0]) + int(now[1]) / 1e6 - int(at) / 1e3) < 0:
         return None
-    age = max(0.0, int(now[0]) + int(now[1]) / 1e6 - int(at) / 1e3)
     worker, state, reason = ((text or b"").decode() for text in texts)
     return Heartbeat(age, worker, state, reason, poisons.decode(poison) if poison else None)

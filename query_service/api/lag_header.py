@@ -21,7 +21,8 @@ _DESCRIBED: dict[str, Any] = {
         "description": "How stale the answer is, or would have been: the age in milliseconds of the oldest event that"
         " its source does not show; 0 when it shows every event. It grows while a read model is stuck; a parked"
         " document has a `Projection-Parked` header as well. While the lag cannot be measured, the value grows from"
-        f" the last measurement and is an upper bound. `{UNKNOWN}` until first measured. History, `as_of`, `known_at`"
+        f" the last measurement and is an upper bound. `{UNKNOWN}` until first measured, and while the missing events"
+        " have a time in the future. History, `as_of`, `known_at`"
         " and live updates are read from the log itself, so 0, or the lag of the replica; for an event stream, of its"
         " beginning. For `/projections`, the largest lag of all read models.",
         "required": True,

@@ -92,7 +92,7 @@ class PartitionReport(BaseModel):
 
 class ProjectionReport(BaseModel):
     """The figures are those of the slowest partition. A figure is null while a session in `stalls` keeps it from being
-    measured."""
+    measured; those of time also while the events that it does not show have a time in the future."""
 
     name: str
     generation: int = Field(description="live generation, which answers queries")

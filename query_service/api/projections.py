@@ -93,6 +93,7 @@ class _Figures(NamedTuple):
     checkpoint: int
     events: int | None
     seconds: float | None
+    answered: bool = False  # the log was asked for the time, and answered
 
     @property
     def milliseconds(self) -> int | None:
@@ -104,6 +105,8 @@ class _Figures(NamedTuple):
 
     @property
     def action(self) -> str:
+        if self.seconds is None and self.answered:
+            return "Check PostgreSQL's clock: it was ahead when the events were recorded, so their age is unknown."
         if self.seconds is None:
             return "Find the session that blocks the log, see stalls: the lag cannot be measured."
         return level_of(self.seconds).action
@@ -131,7 +134,7 @@ def _token(checkpoint: Checkpoint | None) -> ConsistencyToken | None:
 
 def _lag(checkpoint: Checkpoint | None, head: Head | None, lag: Lag | None) -> _Figures:
     if lag is not None:
-        return _Figures(lag.position, lag.events, lag.seconds)
+        return _Figures(lag.position, lag.events, lag.seconds, answered=True)
     if head is None:
         return _Figures(0 if checkpoint is None else checkpoint.position, None, None)
     position = 0

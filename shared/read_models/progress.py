@@ -18,18 +18,23 @@ set log_id = excluded.log_id, position = excluded.position, ready_at = excluded.
     reported_at = excluded.reported_at
 """
 _LAGS = """
-select p.projection, max(extract(epoch from clock_timestamp() - e.recorded_at))::float8
+select p.projection,
+       case when bool_and(coalesce(e.recorded_at <= clock_timestamp(), false))
+            then max(extract(epoch from clock_timestamp() - e.recorded_at)) end::float8,
+       min(p.position), h.position
 from projection_progress p
 join log_head h on h.log_id = p.log_id
-join events e on e.position = p.position + 1
-where p.projection = any($1) and p.position >= p.ready_at
-group by p.projection
+left join events e on e.position = p.position + 1
+where p.projection = any($1) and p.position >= p.ready_at and p.position < h.position
+group by p.projection, h.position
 """
 
 
 class ReadModelLag(NamedTuple):
     projection: str
-    seconds: float  # since the oldest event that it does not show was recorded
+    seconds: float | None  # since the oldest event that it does not show was recorded; None: not known
+    position: int = 0  # of the last event that it shows
+    head: int = 0  # of the log
 
 
 async def report(

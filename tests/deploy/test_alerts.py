@@ -93,7 +93,7 @@ Series = Iterator[tuple[dict[str, str], float]]
 
 # What is understood of the language; anything else is refused rather than guessed at.
 _AGGREGATION = re.compile(r"(max|min|sum)(?: by \((\w+)\) | ?)\((.+)\) > ([0-9.]+)")
-_ABSENT = re.compile(r"absent\((\w+)\)")
+_UNKNOWN = re.compile(r"absent\((\w+)\) or (\w+) unless on \((\w+)\) \1")
 _NAMES = re.compile(r"\w+(?: or \w+)*")
 _RATE = re.compile(r'rate\((\w+)(?:\{(\w+)(=~?)"([^"]*)"\})?\[5m\]\)')
 
@@ -108,8 +108,10 @@ def scrape(registry: CollectorRegistry = REGISTRY) -> Samples:
 
 def firing(expression: str, samples: Samples, before: Samples | None = None) -> set[str]:
     """The values of the grouping label for which it is true; "" where there is none. `before`: five minutes earlier."""
-    if (match := _ABSENT.fullmatch(expression)) is not None:
-        return set() if samples.get(match[1]) else {""}
+    if (match := _UNKNOWN.fullmatch(expression)) is not None:
+        name, among, by = match.groups()
+        measured = {labels[by] for labels, _ in samples.get(name, [])}
+        return {labels[by] for labels, _ in samples.get(among, [])} - measured | (set() if measured else {""})
     match = _AGGREGATION.fullmatch(expression)
     assert match is not None, f"not understood: {expression}"
     function, label, inner, bound = match.groups()
@@ -260,6 +262,14 @@ def test_an_alert_fires_when_that_goes_wrong_and_only_then(name: str) -> None:
 @pytest.mark.promise("lag", "Each alert fires on its condition, and only then")
 def test_every_alert_is_seen_to_fire() -> None:
     assert TROUBLES.keys() | {alert_of(bounds) for bounds in LEVELS} == RULES.keys()
+
+
+def test_the_lag_of_one_read_model_is_unknown_where_it_alone_is_not_measured() -> None:
+    expression = RULES["OrdersLagUnknown"]["expr"]
+    orders, revenue = ({"projection": "orders"}, 1.0), ({"projection": "revenue_by_day"}, 1.0)
+    alive = {"orders_projection_heartbeat_age_seconds": [orders, revenue]}
+    assert firing(expression, alive | {"orders_query_lag_seconds": [revenue]}) == {"orders"}
+    assert firing(expression, alive | {"orders_query_lag_seconds": [orders, revenue]}) == set()
 
 
 def test_a_projector_is_silent_where_nobody_hears_it() -> None:

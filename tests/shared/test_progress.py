@@ -34,7 +34,7 @@ async def at(connection: Connection, position: int, ready_at: int = 0) -> Checkp
 
 
 async def behind(connection: Connection) -> dict[str, float]:
-    return dict(await progress.read_behind(connection, ["orders"]))
+    return {one.projection: one.seconds or 0.0 for one in await progress.read_behind(connection, ["orders"])}
 
 
 async def test_a_read_model_that_nobody_ever_reported_is_not_behind(log: Connection) -> None:
