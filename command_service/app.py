@@ -87,7 +87,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             group_commit,
             SnapshotPolicy.of(settings),
             conflict_retries=settings.conflict_retries,
-            cache_size=settings.state_cache_size,
+            cache_bytes=settings.state_cache_bytes,
             lock_timeout=settings.append_wait_seconds,
         )
         throttle = app.state.throttle = Throttle(partial(read_behind, pool, settings.throttle_for.split(",")))

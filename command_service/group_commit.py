@@ -29,7 +29,9 @@ from shared.postgres import CONNECTION_LOST, was_refused
 
 _log = get_logger()
 _LONGEST_PAUSE = 1.0  # seconds between attempts to connect
-_GROUP_CHARACTERS = 4 * 2**20  # of data and metadata; the request that reaches it is the last of its group
+# Of data and metadata. The request that reaches it is the last of its group; none is queued behind one that reaches it.
+_GROUP_CHARACTERS = 4 * 2**20
+_QUEUE_CHARACTERS = 16 * 2**20
 
 # Refusals that will pass: disk or memory full, cancelled, locked, a standby. Any other refusal is a defect of ours.
 _TRANSIENT = (
@@ -151,6 +153,7 @@ class GroupCommit:
         self._wait_seconds = wait_seconds
         self._timeout_seconds = timeout_seconds
         self._queue: deque[Pending] = deque()
+        self._queued = 0  # characters in the queue
         self._wake = asyncio.Event()
         self._stopping = False
         self.appending = 0  # requests, at this moment
@@ -184,10 +187,11 @@ class GroupCommit:
         """
         if self._stopping:
             raise ShuttingDown
-        if len(self._queue) >= self._queue_size:
+        if len(self._queue) >= self._queue_size or self._queued >= _QUEUE_CHARACTERS:
             raise AppendQueueFull(len(self._queue))
         pending = Pending(request, built_on)
         self._queue.append(pending)
+        self._queued += pending.size
         self._wake.set()
         return pending
 
@@ -234,6 +238,7 @@ class GroupCommit:
             if len(group) == self._group_size or size >= _GROUP_CHARACTERS:
                 break
             pending = self._queue.popleft()
+            self._queued -= pending.size
             request = pending.request
             if pending.abandoned or (pending.built_on and pending.is_unfounded):
                 pending.finish(self._not_sent(request))
@@ -248,6 +253,7 @@ class GroupCommit:
             group.append(pending)
             size += pending.size
         self._queue.extendleft(reversed(later))
+        self._queued += sum([pending.size for pending in later])
         return group
 
     def _not_sent(self, request: AppendRequest) -> AppendResult:
@@ -323,7 +329,9 @@ class GroupCommit:
 
     def _give_up(self, count: int, refusal: Callable[[], Exception]) -> None:
         for _ in range(count):
-            self._queue.popleft().finish(refusal())
+            pending = self._queue.popleft()
+            self._queued -= pending.size
+            pending.finish(refusal())
 
 
 def _observe_waits(group: list[Pending], until: float) -> None:

@@ -36,6 +36,7 @@ from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 
 MAX_AHEAD = 128  # commands that are decided on each other before all of them are in the log
+MAX_SAVING = 16  # snapshots that are saved at the same time; of the others, a later command makes one due again
 _NEW = LatestState(LoadedState())  # what is assumed of a stream that a command usually begins
 
 _log = get_logger()
@@ -98,7 +99,7 @@ class Handler:
         policy: SnapshotPolicy,
         *,
         conflict_retries: int,
-        cache_size: int,
+        cache_bytes: int,
         lock_timeout: float,
     ) -> None:
         """`lock_timeout` is how many seconds a command waits for those before it on the same stream, and for a read."""
@@ -106,7 +107,7 @@ class Handler:
         self._group_commit = group_commit
         self._policy = policy
         self._conflict_retries = conflict_retries
-        self._cache = StateCache(cache_size)
+        self._cache = StateCache(cache_bytes)
         self._log_id: UUID | None = None  # of the log that the cached states are of
         self._lock_timeout = lock_timeout
         self._locks = KeyedLocks(lock_timeout)
@@ -196,7 +197,7 @@ class Handler:
         states = {}
         for name, loaded in after.items():
             states[name] = state = LatestState(loaded, pending, ahead)
-            self._cache.put(name, state)
+            self._cache.put(name, state, pending.size)
         return _Submitted(pending, built_on, states)
 
     async def _result(self, job: _Job, submitted: _Submitted) -> AppendResult:
@@ -243,6 +244,8 @@ class Handler:
         latest = self._cache.get(stream_id) or state
         loaded = state.loaded.with_snapshot_of(latest.loaded)
         if stream_id in self._saving or not self._policy.is_due(loaded, appended, now):
+            return
+        if len(self._saving) >= MAX_SAVING:
             return
         # In the background: no client waits for a snapshot.
         saved = loaded._replace(position=position)

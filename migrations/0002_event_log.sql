@@ -82,3 +82,46 @@ return sha256(
 );
 revoke all on function event_hash from public;
 grant execute on function event_hash to orders_auditor;
+
+-- Pages of the log and of one stream: at most `most` events after a position or version, in order, and none after those
+-- whose JSON reaches `max_bytes`. They stop reading there; a window function would read the whole rest of the page.
+create function events_after(after bigint, most integer, max_bytes bigint) returns setof events
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off  -- a plan cached while the log was still empty must not scan it once it is not
+as $$
+declare
+    event public.events;
+    bytes bigint := 0;
+begin
+    for event in select * from public.events e where e.position > after order by e.position limit most loop
+        return next event;
+        bytes := bytes + octet_length(event.data::text) + octet_length(event.metadata::text);
+        exit when bytes >= max_bytes;
+    end loop;
+end
+$$;
+
+create function stream_after(stream text, after integer, most integer, max_bytes bigint) returns setof events
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+    event public.events;
+    bytes bigint := 0;
+begin
+    for event in
+        select * from public.events e where e.stream_id = stream and e.version > after order by e.version limit most
+    loop
+        return next event;
+        bytes := bytes + octet_length(event.data::text) + octet_length(event.metadata::text);
+        exit when bytes >= max_bytes;
+    end loop;
+end
+$$;
+
+revoke all on function events_after, stream_after from public;
+grant execute on function events_after, stream_after to orders_command, orders_projector, orders_auditor;

@@ -69,6 +69,35 @@ create table read_model_heartbeats (
     poison     json                              -- the event, if one is the reason
 ) with (fillfactor = 50);
 
+-- The documents of these ids, null where there is none, in the order of the ids: to the one that reaches `max_bytes`. It
+-- stops reading there.
+create function read_model_documents_of(of_projection text, of_generation integer, ids text[], max_bytes bigint)
+returns table (document_id text, document json)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off  -- a plan cached while the table was still empty must not scan it once it is not
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    bytes bigint := 0;
+begin
+    for document_id, document in
+        select wanted.id, d.document
+        from unnest(ids) with ordinality wanted (id, nr)
+        left join public.read_model_documents d
+            on d.projection = of_projection and d.generation = of_generation and d.document_id = wanted.id
+        order by wanted.nr
+    loop
+        return next;
+        bytes := bytes + coalesce(octet_length(document::text), 0);
+        exit when bytes >= max_bytes;
+    end loop;
+end
+$$;
+revoke all on function read_model_documents_of from public;
+grant execute on function read_model_documents_of to orders_projector;
+
 grant select, insert, update, delete
     on read_model_generations, read_models, read_model_documents, read_model_parked, read_model_heartbeats
     to orders_projector;

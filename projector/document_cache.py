@@ -9,6 +9,12 @@ from projector.projection import D
 
 # As JSON; the objects take a few times that. Larger caches made rebuilds slower: decision 16.
 MAX_BYTES = 512 * 1024
+_ALL_BYTES = 4 * 2**20  # of all partitions of a read model
+
+
+def cache_bytes(partitions: int) -> int:
+    """For each of so many partitions."""
+    return min(MAX_BYTES, _ALL_BYTES // partitions)
 
 
 class DocumentCache(Generic[D]):
@@ -30,8 +36,10 @@ class DocumentCache(Generic[D]):
         return None if found is None else found[0]
 
     def put(self, document_id: str, document: D, size: int) -> None:
-        """`size`: bytes of its JSON."""
+        """`size`: bytes of its JSON. One that is larger than the whole cache is not cached."""
         self.drop(document_id)
+        if size > self._max:
+            return
         self._documents[document_id] = document, size
         self.bytes += size
         while self.bytes > self._max:

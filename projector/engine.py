@@ -14,12 +14,14 @@ from typing import Generic, NamedTuple
 
 import msgspec
 
-from projector.document_cache import DocumentCache
+from projector.byte_budget import ByteBudget, Held
+from projector.document_cache import DocumentCache, cache_bytes
 from projector.folding import Folded, fold_batch
 from projector.parking import MOST_PARKED, fold_on, log_parked, parked_by
 from projector.projection import D, Projection
 from projector.routing import Routed, documents_needed, route
 from projector.stores import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, Store
+from shared.eventstore import log as event_log
 from shared.eventstore.lease import Lease
 from shared.eventstore.log import Head, Page, StoredEvent
 from shared.failpoints import failpoint
@@ -35,22 +37,22 @@ from shared.read_models.poison import Poison
 from shared.settings import OnPoison
 
 LOG_SECONDS = 1.0  # between checks of which log it is
+LOADED_BYTES = 2 * 2**20  # of documents that are loaded for one batch, and one document more
+# Of the JSON of the batches that all engines of a process write to one kind of store at the same time. The objects take
+# ten times as much, and more.
+BATCHES_BYTES = 2 * (event_log.PAGE_BYTES + LOADED_BYTES)
+WRITTEN_BYTES = 16 * 2**20  # of documents in one batch; one of more is made of half the events
+_ALL = 2**62
 
 _log = get_logger()
 
 
-class Prefetched(NamedTuple):
-    """The page of events after a position, read while the batch up to it was written."""
-
-    after: int
-    page: Page
-
-
 class _Before(NamedTuple, Generic[D]):
-    """Documents before a page of events; `new` are taken for new."""
+    """Documents before the first `events` events of a page; `new` are taken for new. More did not fit."""
 
     documents: dict[str, D]
     new: list[str]
+    events: int
 
 
 class _DocumentExists(Exception):
@@ -61,22 +63,33 @@ class Engine(Generic[D]):
     """Folds one partition under one lease."""
 
     def __init__(
-        self, projection: Projection[D], store: Store, lease: Lease, batch_size: int, on_poison: OnPoison = "stop"
+        self,
+        projection: Projection[D],
+        store: Store,
+        lease: Lease,
+        batch_size: int,
+        on_poison: OnPoison = "stop",
+        *,
+        budget: ByteBudget | None = None,
+        partitions: int = 1,
     ) -> None:
+        """`budget` is shared by the engines that write to one kind of store. What is bounded for a read model is
+        divided by its partitions."""
+        self._budget = budget or ByteBudget(BATCHES_BYTES)
         self._projection = projection
         self._store = store
         self._lease = lease
         self._batch_size = batch_size
         self._decoder = msgspec.json.Decoder(projection.document)
-        self._most_parked = MOST_PARKED if on_poison == "park" else 0
+        self._most_parked = max(1, MOST_PARKED // partitions) if on_poison == "park" else 0
         self._checkpoint: Checkpoint | None = None
         self._hash = b""  # of the log at the checkpoint
         self._parked: dict[str, Poison] = {}  # as of the checkpoint, by document
         self._revisions = 0  # names given to what is parked
-        self._cache: DocumentCache[D] = DocumentCache()  # as of the checkpoint
-        self._prefetched: Prefetched | None = None
+        self._cache: DocumentCache[D] = DocumentCache(cache_bytes(partitions))  # as of the checkpoint
+        self._prefetched: int | None = None  # after which position the session has read the next page ahead
         self._guesses_new = True  # that the first event of a stream makes a new document
-        self.prefetch = True  # reads the next page while a batch is written: a step then applies what was read before
+        self.prefetch = True  # the session reads and caches the next page while a batch is written
         self._next_log_check = 0.0
         self._apply_seconds = PROJECTION_APPLY_SECONDS.labels(projection.name)
         self._batch_events = PROJECTION_BATCH_EVENTS.labels(projection.name)
@@ -100,7 +113,8 @@ class Engine(Generic[D]):
             await self._check_log(self._checkpoint)
             for poison in [*self._parked.values()]:
                 if poison.document_id in retry or EVERYTHING in retry:
-                    await self._fold_on(self._checkpoint, poison)
+                    async with self._budget.hold(event_log.PAGE_BYTES + LOADED_BYTES):
+                        await self._fold_on(self._checkpoint, poison)
             return await self._apply_next(self._checkpoint)
         except CheckpointMismatch:
             _refused(self._projection.name, ApplyResult.MISMATCH)
@@ -109,36 +123,38 @@ class Engine(Generic[D]):
             return True
 
     async def _apply_next(self, checkpoint: Checkpoint) -> bool:
-        events, more = await self._take_page(checkpoint.position)
-        if not events:
-            await self._check_unmoved(checkpoint)
-            return False
-        try:
-            folded = await self._apply_page(checkpoint, events, more=more)
-        except _DocumentExists:
-            # Folded from other streams. Of such a projection, every document is loaded from now on.
-            _refused(self._projection.name, ApplyResult.EXISTS)
-            self._guesses_new = False
-            folded = await self._apply_page(checkpoint, events, more=more)
+        async with self._budget.hold(event_log.PAGE_BYTES + LOADED_BYTES) as held:
+            events, more = await self._read(checkpoint.position)
+            if not events:
+                await self._check_unmoved(checkpoint)
+                return False
+            more = more or self._prefetched == checkpoint.position  # since it was read, there may be
+            held.shrink(event_log.json_size(events) + LOADED_BYTES)
+            routed = route(self._projection, events)
+            try:
+                folded = await self._apply_page(checkpoint, events, routed, held, more=more)
+            except _DocumentExists:
+                # Folded from other streams. Of such a projection, every document is loaded from now on.
+                _refused(self._projection.name, ApplyResult.EXISTS)
+                self._guesses_new = False
+                folded = await self._apply_page(checkpoint, events, routed, held, more=more)
         for raised in folded.parked.values():
             log_parked(self._projection.name, raised)
         if folded.poison is not None:
             PROJECTION_POISON.labels(self._projection.name, "stopped").inc()
             raise folded.poison
-        return more
+        return more or folded.events < len(events)
 
-    async def _apply_page(self, checkpoint: Checkpoint, events: Sequence[StoredEvent], *, more: bool) -> Folded[D]:
-        folded, batch = await self._fold(checkpoint, events, guess=self._guesses_new)
+    async def _apply_page(
+        self, checkpoint: Checkpoint, events: Sequence[StoredEvent], routed: Routed, held: Held, *, more: bool
+    ) -> Folded[D]:
+        """Of the page, as many events as fit."""
+        folded, batch = await self._fold(checkpoint, events, routed, held, guess=self._guesses_new)
         if batch is not None:
-            await self._write_and_prefetch(batch, folded.documents, prefetch=more and folded.poison is None)
+            prefetch = more and folded.events == len(events)
+            await self._write_and_prefetch(batch, folded.documents, prefetch=prefetch)
             self._batch_events.observe(folded.events)
         return folded
-
-    async def _take_page(self, after: int) -> Page:
-        prefetched, self._prefetched = self._prefetched, None
-        if prefetched is None or prefetched.after != after:
-            return await self._read(after)
-        return prefetched.page._replace(more=True)  # since it was read, there may be
 
     async def _write_and_prefetch(self, batch: Batch, documents: Mapping[str, D], *, prefetch: bool) -> None:
         """Writes the batch; meanwhile reads the page after it. Both have ended when this returns or raises."""
@@ -151,10 +167,8 @@ class Engine(Generic[D]):
         finally:
             await asyncio.wait([reading])
             failed = reading.cancelled() or reading.exception() is not None
-        if failed:
-            return  # the next step reads, and raises
-        if (page := reading.result()).events:  # where it has none, the next step asks again: the log may have grown
-            self._prefetched = Prefetched(batch.position, page)
+        if not failed and reading.result().events:  # else the next step reads again, and raises
+            self._prefetched = batch.position
 
     async def _read(self, after: int) -> Page:
         failpoint("projection.reading", self._projection.name)
@@ -162,7 +176,7 @@ class Engine(Generic[D]):
         failpoint("projection.read", self._projection.name)
         return events
 
-    async def _before(self, routed: Routed, checkpoint: Checkpoint, *, guess: bool) -> _Before[D]:
+    async def _before(self, routed: Routed, checkpoint: Checkpoint, held: Held, *, guess: bool) -> _Before[D]:
         """The documents that the events change, as they are before. `guess`: where the first event is the first of its
         stream, the document is taken for new and not loaded."""
         documents: dict[str, D] = {}
@@ -174,35 +188,46 @@ class Engine(Generic[D]):
                 new.append(document_id)
             else:
                 missing.append(document_id)
-        if missing:
-            documents |= await self._load(checkpoint, missing)
-        return _Before(documents, new)
+        if not missing:
+            held.shrink(held.size - LOADED_BYTES)
+            return _Before(documents, new, len(routed.events))
+        loaded = await self._load(checkpoint, missing, LOADED_BYTES)
+        fitting = routed.events_without(missing[len(loaded) :])
+        if not fitting:  # the first event alone changes more documents
+            first = [document_id for document_id in routed.events[0][1] if document_id in missing[len(loaded) :]]
+            loaded |= await self._load(checkpoint, first, _ALL)
+            fitting = routed.events_without([document_id for document_id in missing if document_id not in loaded])
+        documents |= {document_id: document for document_id, document in loaded.items() if document is not None}
+        return _Before(documents, new, fitting)
 
     async def _fold(
-        self, expected: Checkpoint, events: Sequence[StoredEvent], *, guess: bool
+        self, expected: Checkpoint, events: Sequence[StoredEvent], routed: Routed, held: Held, *, guess: bool
     ) -> tuple[Folded[D], Batch | None]:
-        """No batch: the very first event cannot be applied. `guess` which documents are new; the store checks it."""
-        routed = route(self._projection, events)
-        before = await self._before(routed, expected, guess=guess)
+        """As many of the events as fit. No batch: the very first event cannot be applied. `guess` which documents are
+        new; the store checks it."""
+        before = await self._before(routed, expected, held, guess=guess)
+        fitting = routed.first(before.events)
         may_park = self._most_parked - len(self._parked)
-        folded, changes = await fold_batch(self._projection, routed, before.documents, self._parked, may_park)
+        folded, changes = await fold_batch(self._projection, fitting, before.documents, self._parked, may_park)
         if before.new and (folded.poison or folded.parked):  # perhaps because one is not new
-            return await self._fold(expected, events, guess=False)
+            return await self._fold(expected, events, routed, held, guess=False)
+        if folded.events > 1 and changes.size > WRITTEN_BYTES:
+            return await self._fold(expected, events, routed.first(folded.events // 2), held, guess=guess)
         failpoint("projection.folded", self._projection.name)
         if not folded.events:
             return folded, None
         last = events[folded.events - 1]
         parked = parked_by(folded, self._parked)
         parked_revision = self._next_revision() if parked else ""
+        new = [document_id for document_id in before.new if document_id in changes.documents]
         return folded, Batch(
-            expected, last.position, last.hash, changes, parked, parked_revision=parked_revision, new=before.new
+            expected, last.position, last.hash, changes, parked, parked_revision=parked_revision, new=new
         )
 
     async def _fold_on(self, checkpoint: Checkpoint, poison: Poison) -> None:
         """Brings a parked stream to where the others are, or to where it stops again."""
-        document_id = poison.document_id
-        before = (await self._load(checkpoint, [document_id])).get(document_id)
-        position = checkpoint.position
+        document_id, position = poison.document_id, checkpoint.position
+        before = (await self._load(checkpoint, [document_id], LOADED_BYTES))[document_id]
         retried = await fold_on(self._projection, self._lease.session, poison, before, position, self._batch_size)
         parked = {} if retried.parked is None else {document_id: retried.parked}
         unparked = [] if parked else [document_id]
@@ -216,10 +241,13 @@ class Engine(Generic[D]):
         else:
             _log.info("parked document applied", projection=self._projection.name, document_id=document_id)
 
-    async def _load(self, checkpoint: Checkpoint, document_ids: list[str]) -> dict[str, D]:
-        raw = await self._store.load(checkpoint, document_ids)
+    async def _load(self, checkpoint: Checkpoint, document_ids: list[str], max_bytes: int) -> dict[str, D | None]:
+        raw = await self._store.load(checkpoint, document_ids, max_bytes)
         failpoint("projection.loaded", self._projection.name)
-        return {document_id: self._decoder.decode(document) for document_id, document in raw.items()}
+        return {
+            document_id: None if document is None else self._decoder.decode(document)
+            for document_id, document in raw.items()
+        }
 
     async def _write(self, batch: Batch, documents: Mapping[str, D]) -> None:
         """`documents` are those that it changes, to be kept."""

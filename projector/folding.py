@@ -130,6 +130,11 @@ class Changes:
     removed: dict[str, list[IndexEntry]]  # name of the index or the rollup -> entries
     added: dict[str, list[IndexEntry]]
 
+    @property
+    def size(self) -> int:
+        """Of the documents, in characters."""
+        return sum([len(text) for fields in self.documents.values() for text in fields.values()])
+
 
 def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mapping[str, D]) -> Changes:
     """The difference between the documents as stored and as folded."""

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from projector.engine import Engine
+from projector.byte_budget import ByteBudget
+from projector.engine import BATCHES_BYTES, Engine
 from projector.process_name import PROCESS_NAME
 from projector.projection import Projection
 from projector.stores import GenerationStore
@@ -103,13 +104,17 @@ class GenerationManager:
 
     @asynccontextmanager
     async def _engines(self, generation: int) -> AsyncIterator[tuple[list[Engine[Any]], list[Lease]]]:
+        budget = ByteBudget(BATCHES_BYTES)
         async with self._leases(generation) as leases:
-            yield [self._engine(generation, nr, lease, len(leases)) for nr, lease in enumerate(leases)], leases
+            yield [self._engine(generation, nr, lease, len(leases), budget) for nr, lease in enumerate(leases)], leases
 
-    def _engine(self, generation: int, partition: int, lease: Lease, partitions: int) -> Engine[Any]:
+    def _engine(
+        self, generation: int, partition: int, lease: Lease, partitions: int, budget: ByteBudget
+    ) -> Engine[Any]:
         store = self._generation_store.store(generation, partition, partitions, announce=False)
         projection, settings = self._projection.part(partition, partitions), self._settings
-        return Engine(projection, store, lease, settings.projector_batch_size, settings.projector_on_poison)
+        size, on_poison = settings.projector_batch_size, settings.projector_on_poison
+        return Engine(projection, store, lease, size, on_poison, budget=budget, partitions=partitions)
 
     async def _catch_up(self, engines: Sequence[Engine[Any]], session: LogSession, report: Report) -> None:
         more, head = True, 0

@@ -13,6 +13,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Generic, NamedTuple
 
+from projector.byte_budget import ByteBudget
 from projector.engine import Engine
 from projector.process_name import PROCESS_NAME
 from projector.projection import D, Projection
@@ -57,6 +58,7 @@ class PartitionWorker(Generic[D]):
         partition: int,
         slow_calls: SlowCallMonitor,
         on_change: Callable[[], None],
+        budget: ByteBudget,
     ) -> None:
         """`on_change` is called when it has given its lease back, and when it would take it again."""
         self.live = live
@@ -69,6 +71,7 @@ class PartitionWorker(Generic[D]):
         self._generation_store = generation_store
         self._on_change = on_change
         self._slow_calls = slow_calls
+        self._budget = budget
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -160,7 +163,9 @@ class PartitionWorker(Generic[D]):
 
     async def _project(self, held: Lease) -> None:
         store, settings = self.store, self._settings
-        engine = Engine(self._projection, store, held, settings.projector_batch_size, settings.projector_on_poison)
+        size, on_poison = settings.projector_batch_size, settings.projector_on_poison
+        partitions = self.live.partitions
+        engine = Engine(self._projection, store, held, size, on_poison, budget=self._budget, partitions=partitions)
         requested: frozenset[str] = frozenset()
         poll_at = 0.0
         while not self._stop.is_set():

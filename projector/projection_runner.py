@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from projector.byte_budget import ByteBudget
 from projector.partition_worker import LiveGeneration, PartitionWorker
 from projector.progress_reporter import ProgressReporter
 from projector.projection import Projection
@@ -34,8 +35,10 @@ class ProjectionRunner:
         generation_store: GenerationStore,
         log: asyncpg.Pool[asyncpg.Record],
         on_change: Callable[[], None],
+        budget: ByteBudget,
     ) -> None:
-        """`on_change` is called when there are other workers, or one of them gave its lease back."""
+        """`on_change` is called when there are other workers, or one of them gave its lease back. `budget` is shared by
+        the projections of one kind of store."""
         self.workers: list[PartitionWorker[Any]] = []
         self.reason = f"{projection.name}: The projector has not connected yet."  # that there are no workers
         self._settings = settings
@@ -43,6 +46,7 @@ class ProjectionRunner:
         self._generation_store = generation_store
         self._log = log
         self._on_change = on_change
+        self._budget = budget
         self._wanted = settings.partitions_of(projection.name)
         self._slow_calls = SlowCallMonitor(partial(connect, settings, "blockers"), settings.long_transaction_seconds)
         self._live: LiveGeneration | None = None
@@ -109,6 +113,7 @@ class ProjectionRunner:
             partition,
             self._slow_calls,
             self._on_worker_change,
+            self._budget,
         )
 
     def _on_worker_change(self) -> None:

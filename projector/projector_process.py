@@ -15,6 +15,8 @@ import asyncpg
 from redis.asyncio import Redis
 
 from projector.assignment import Assignment, PartitionOwners
+from projector.byte_budget import ByteBudget
+from projector.engine import BATCHES_BYTES
 from projector.lease_guard import LeaseGuard
 from projector.membership import Membership, read_owners
 from projector.partition_worker import PartitionWorker
@@ -39,9 +41,16 @@ _log = get_logger()
 class ProjectorProcess:
     def __init__(self, settings: Settings, redis: Redis, database: asyncpg.Pool[asyncpg.Record]) -> None:
         self._settings = settings
+        # One for each kind of store: where one hangs, the projections of another go on.
+        budgets = {one.store: ByteBudget(BATCHES_BYTES) for one in PROJECTIONS.values()}
         self._runners = [
             ProjectionRunner(
-                settings, one.projection, open_generation_store(one, redis, database), database, self._poll_now
+                settings,
+                one.projection,
+                open_generation_store(one, redis, database),
+                database,
+                self._poll_now,
+                budgets[one.store],
             )
             for one in PROJECTIONS.values()
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,17 @@ class Routed:
     events: Sequence[tuple[RecordedEvent[Any], Sequence[str]]]
     poison: PoisonEvent | None = None
 
+    def first(self, count: int) -> Routed:
+        """The first so many of them."""
+        return self if count >= len(self.events) else Routed(self.events[:count])
+
+    def events_without(self, document_ids: Collection[str]) -> int:
+        """How many events there are before the first that changes one of these documents."""
+        if not document_ids:
+            return len(self.events)
+        excluded = frozenset(document_ids)
+        return next(nr for nr, (_, changed) in enumerate(self.events) if not excluded.isdisjoint(changed))
+
 
 def record(stored: StoredEvent) -> RecordedEvent[Any]:
     """The event, with the name of its stream parsed."""
@@ -53,9 +64,11 @@ def route(projection: Projection[D], events: Sequence[StoredEvent]) -> Routed:
 
 
 def documents_needed(routed: Routed, parked: Container[str] = ()) -> dict[str, int]:
-    """Ids of the documents that the events change; the first event of each here has that version of its stream."""
-    # From the last event to the first, so that the first one of each document is what stays.
-    versions = {
-        document_id: event.version for event, document_ids in reversed(routed.events) for document_id in document_ids
-    }
-    return {document_id: version for document_id, version in versions.items() if document_id not in parked}
+    """Ids of the documents that the events change, in the order in which they do; the first event of each here has that
+    version of its stream."""
+    versions: dict[str, int] = {}
+    for event, document_ids in routed.events:
+        for document_id in document_ids:
+            if document_id not in versions and document_id not in parked:
+                versions[document_id] = event.version
+    return versions

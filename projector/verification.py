@@ -22,6 +22,9 @@ from shared.read_models.poison import Poison
 
 MAX_SHOWN = 10
 PAGE = 500  # documents or entries compared in one step
+PAGE_BYTES = 2 * 2**20  # of documents compared in one step, as folded
+UNKNOWN_PAGE = 8  # documents that the fold does not have, looked at in one step: of those, no size is known
+MAX_SHOWN_CHARACTERS = 2_000  # of a document
 
 Report: TypeAlias = Callable[[str, int, int], None]  # (what is done, how many of them so far, of how many)
 
@@ -77,11 +80,12 @@ async def compare(
     Raises what stores and the log raise, `PoisonEvent` and `CheckpointMovedBack`.
     """
     comparison = Comparison()
+    count = len(inspections)
     with ExitStack() as stack:
         partitions = [
-            _Partition(log, part, stack.enter_context(open_refold(part)), inspection, comparison, report)
+            _Partition(log, part, stack.enter_context(open_refold(part, count)), inspection, comparison, report)
             for part, inspection in (
-                (projection.part(number, len(inspections)), inspection) for number, inspection in enumerate(inspections)
+                (projection.part(number, count), inspection) for number, inspection in enumerate(inspections)
             )
         ]
         for number, partition in enumerate(partitions, start=1):
@@ -116,7 +120,7 @@ class _Partition(Generic[D]):
         await self.fold_to((await self.inspection.read([], [])).position, reported=True)
         done, total = 0, self.refold.count()
         self._report("comparing", done, total)
-        for document_ids in self.refold.pages(PAGE):
+        for document_ids in self.refold.pages(PAGE, PAGE_BYTES):
             await self._compare_page(document_ids)
             done += len(document_ids)
             self._report("comparing", done, max(done, total))
@@ -126,7 +130,8 @@ class _Partition(Generic[D]):
             await self._find_unknown_members(members)
 
     async def fold_to(self, position: int, *, reported: bool = False) -> set[str]:
-        """The ids of the documents that changed on the way."""
+        """The ids of the documents that changed on the way; none where it is `reported`: they may be
+        millions."""
         if position < self.refold.position:
             raise CheckpointMovedBack
         changed: set[str] = set()
@@ -137,7 +142,9 @@ class _Partition(Generic[D]):
             events = await event_log.read_batch(self._log, at, min(event_log.PAGE, position - at))
             if not events:
                 raise CheckpointMovedBack
-            changed |= self.refold.apply(events)
+            some = self.refold.apply(events)
+            if not reported:
+                changed |= some
         if reported and position > start:
             self._report("folding", position - start, position - start)
         self._comparison.position = max(self._comparison.position, position)
@@ -174,22 +181,21 @@ class _Partition(Generic[D]):
         kept = {name: value for name, value in expected.items() if name in self.inspection.fields}
         if not _same_fields(stored, kept):
             self._comparison.differs(
-                f"document {document_id} is {stored or 'not there'}, the log says {kept or 'it is not'}"
+                f"document {document_id} is {_shown(stored) or 'not there'}, the log says {_shown(kept) or 'it is not'}"
             )
         if missing := wanted - found.members:
             self._comparison.differs(f"document {document_id} is not listed in {sorted(missing)}")
 
     async def _find_unknown_documents(self, document_ids: Sequence[str]) -> None:
         unknown = [document_id for document_id in document_ids if not self.refold.has_document(document_id)]
-        if not unknown:
-            return
-        found = await self.inspection.read(unknown, [])
-        await self.fold_to(found.position)
-        for document_id in found.documents:
-            if not self.refold.has_document(document_id):
-                self._comparison.differs(
-                    f"document {document_id} is there, the log does not know it or it belongs to another partition"
-                )
+        for first in range(0, len(unknown), UNKNOWN_PAGE):
+            found = await self.inspection.read(unknown[first : first + UNKNOWN_PAGE], [])
+            await self.fold_to(found.position)
+            for document_id in found.documents:
+                if not self.refold.has_document(document_id):
+                    self._comparison.differs(
+                        f"document {document_id} is there, the log does not know it or it belongs to another partition"
+                    )
 
     async def _find_unknown_members(self, members: Sequence[IndexMember]) -> None:
         unknown = [member for member in members if not self.refold.has_entry(*member) and member not in self._parked]
@@ -213,6 +219,12 @@ async def _compare_lines(rollup: str, partitions: Sequence[_Partition[Any]], com
     for key in sorted(stored.keys() | expected.keys()):
         if stored.get(key) != expected.get(key):
             comparison.differs(f"line {key} is {stored.get(key)}, the log says {expected.get(key)}")
+
+
+def _shown(fields: Mapping[str, str]) -> str:
+    """What there is, not longer than is worth showing; empty where there is nothing."""
+    text = str(fields) if fields else ""
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
 def _same_fields(stored: Mapping[str, str], expected: Mapping[str, str]) -> bool:

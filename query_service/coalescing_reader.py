@@ -38,7 +38,8 @@ from shared.metrics import CACHED_READS, REDIS_BATCH_READS
 from shared.read_models.keys import SORT_KEY_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
 from shared.redis import REDIS_DOWN, is_cluster
 
-# Keys read in one round trip; Redis does nothing else meanwhile (about a millisecond).
+# Keys read in one round trip; Redis does nothing else meanwhile (about a millisecond). The script also bounds the bytes
+# of documents: those that it does not read are read in the next round trip.
 MAX_COST = 1_000
 MAX_QUEUED = 10_000
 READ_SECONDS = 2.0
@@ -195,7 +196,8 @@ class CoalescingReader:
         if isinstance(raw, int):
             return  # that generation is not live
         if self._tracking is not None:
-            documents = {read.name: Document._make(value) for read, value in zip(reads.documents, values, strict=False)}
+            found = zip(reads.documents, values, strict=False)
+            documents = {read.name: Document._make(value) for read, value in found if value is not None}
             self._cache.store(live, partition, self._at(partition, raw), documents)
         if live.partitions == 1:
             self._resolve_one(reads, answer)
@@ -203,18 +205,28 @@ class CoalescingReader:
     def _resolve_one(self, reads: _PartitionReads, answer: list[Any]) -> None:
         raw, *values = answer
         at = self._at(0, raw)
-        for read, value in zip(reads.documents, values, strict=False):
-            _resolve(read, ReadResult(at, Document._make(value)))
+        self._resolve_documents(reads.documents, values, at, 0)
         for read, value in zip(reads.pages, values[len(reads.documents) :], strict=True):
             _resolve(read, ReadResult(at, IndexPage(value[0], value[1:])))
+
+    def _resolve_documents(
+        self, reads: list[_Read], values: list[Any], at: ReadPosition | None, partition: int
+    ) -> None:
+        """Those that the script did not read are the next to be read."""
+        unread = []
+        for read, value in zip(reads, values, strict=False):
+            if value is None:
+                unread.append(read)
+            else:
+                _resolve(read, ReadResult(at, Document._make(value), partition))
+        self._queue.extendleft(reversed(unread))
 
     def _resolve_many(self, reads: dict[int, _PartitionReads], answers: list[list[Any]]) -> None:
         positions: list[ReadPosition | None] = []
         parts: list[list[list[bytes]]] = []  # of partitions, of pages
         for (partition, its), (raw, *values) in zip(reads.items(), answers, strict=True):
             positions.append(at := self._at(partition, raw))
-            for read, value in zip(its.documents, values, strict=False):
-                _resolve(read, ReadResult(at, Document._make(value), partition))
+            self._resolve_documents(its.documents, values, at, partition)
             parts.append(values[len(its.documents) :])
         pages = reads[0].pages
         if not pages:

@@ -5,8 +5,9 @@
 --       the live generation, its number of switches and of partitions as the reader knows them,
 --       then for each index: where to start (`+`, or `(` and an entry), how many
 -- Answers {{log_id, position, ready_at, generation, code}, {document, version, parked} ..., {next entry, summary ...} ...};
--- with several partitions, each summary comes after its entry. When another generation is live now, or
--- was in between: {the live generation, switches, partitions}.
+-- with several partitions, each summary comes after its entry. Documents after the one that reaches `BYTES` are not read,
+-- but false. When another generation is live now, or was in between: {the live generation, switches, partitions}.
+local BYTES = 4 * 1024 * 1024
 local documents, indexes, prefix, digits = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 
 local generations = KEYS[2 + documents + indexes]
@@ -20,8 +21,10 @@ if generations then
 end
 
 local out = {redis.call('HMGET', KEYS[1], 'log_id', 'position', 'ready_at', 'generation', 'code')}
+local left = BYTES
 for i = 2, 1 + documents do
-  out[i] = redis.call('HMGET', KEYS[i], 'document', 'version', 'parked')
+  out[i] = left > 0 and redis.call('HMGET', KEYS[i], 'document', 'version', 'parked')
+  left = left - (out[i] and out[i][1] and #out[i][1] or 0)
 end
 
 local divided = ARGV[7] ~= '1'

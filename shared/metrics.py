@@ -88,6 +88,9 @@ TOKEN_WAIT_SECONDS = Histogram("orders_token_wait_seconds", "Time spent waiting 
 REDIS_BATCH_READS = Histogram("orders_redis_batch_reads", "Reads coalesced into one round trip", buckets=_SIZES)
 CACHED_READS = Counter("orders_remembered_reads_total", "Documents answered from the cache, without a round trip")
 
+CONNECTIONS_CUT = Counter(
+    "orders_connections_cut_total", "Connections cut because clients did not read answers that took too much memory"
+)
 EVENT_STREAMS = Gauge("orders_event_streams", "Event streams that are open")
 EVENT_STREAMS_CUT = Counter("orders_event_streams_cut_total", "Event streams cut off because the client did not read")
 EVENT_STREAM_EVENTS = Counter("orders_event_stream_events_total", "Events sent on event streams")

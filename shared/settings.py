@@ -63,7 +63,11 @@ class Settings(BaseSettings):
     append_wait_seconds: float = Field(5.0, gt=0, description="longest wait in the queue before 503")
     append_timeout_seconds: float = Field(10.0, gt=0, description="longest append_group call before 504")
     conflict_retries: int = Field(8, ge=0, description="times a command is decided again after a version conflict")
-    state_cache_size: int = Field(10_000, ge=0, description="folded aggregates kept in memory")
+    state_cache_bytes: int = Field(
+        48 * 1024 * 1024,
+        ge=0,
+        description="bytes of memory in which the latest states of aggregates are cached; 0: none",
+    )
     idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is kept")
     purge_interval_seconds: float = Field(600.0, gt=0, description="time between purges of old Idempotency-Keys")
 

@@ -91,8 +91,9 @@ class Store(Protocol):
         """
         ...
 
-    async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
-        """The documents (JSON) that there are of those ids, all as of the expected checkpoint.
+    async def load(self, expected: Checkpoint, document_ids: Sequence[str], max_bytes: int) -> dict[str, bytes | None]:
+        """The documents (JSON) of those ids, None where there is none, all as of the expected checkpoint: from the
+        first id to that whose document reaches `max_bytes`. Ids after it are not in the result.
 
         Raises `CheckpointMismatch`.
         """
@@ -127,7 +128,7 @@ class Store(Protocol):
         ...
 
     async def heartbeat_age(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
-        """Seconds since the last heartbeat; None when there never was one.
+        """Seconds since the last heartbeat; None when there never was one, or its time lies in the future.
 
         After more than `most_seconds` it is written down what keeps `worker` from the work: its `excuse`, unless that
         is empty. That is no heartbeat.

@@ -1,9 +1,15 @@
 #!lua flags=no-writes
 -- Documents together with the checkpoint they belong to.
--- KEYS: meta, documents ...
--- Answers {log_id, position, parked_revision, document ...}; what is not there is false.
-local out = redis.call('HMGET', KEYS[1], 'log_id', 'position', 'parked_revision')
+-- KEYS: meta, documents ...    ARGV: bytes
+-- Answers {log_id, position, parked_revision, document ...}; what is not there is false. The last document is the one that
+-- reaches the bytes.
+local out, left = redis.call('HMGET', KEYS[1], 'log_id', 'position', 'parked_revision'), tonumber(ARGV[1])
 for i = 2, #KEYS do
-  out[i + 2] = redis.call('HGET', KEYS[i], 'document')
+  local document = redis.call('HGET', KEYS[i], 'document')
+  out[i + 2] = document
+  left = left - (document and #document or 0)
+  if left <= 0 then
+    break
+  end
 end
 return out

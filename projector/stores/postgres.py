@@ -37,8 +37,7 @@ where projection = $1 and generation = $2
 _LOAD = """
 select m.log_id, m.position, m.parked_revision, d.document_id, d.document
 from read_models m
-left join read_model_documents d
-    on d.projection = m.projection and d.generation = m.generation and d.document_id = any($3)
+left join lateral read_model_documents_of(m.projection, m.generation, $3, $4) d on true
 where m.projection = $1 and m.generation = $2
 """
 # All of a batch in one statement: one round trip and, where nothing follows, one transaction. `moved` locks the read
@@ -91,8 +90,8 @@ with reported as (
     where projection = $1 and $4 <> '' and beat_at < clock_timestamp() - make_interval(secs => $5)
       and (worker, state, reason) <> ($2, $3, $4)
 )
-select greatest(0, extract(epoch from clock_timestamp() - beat_at))::float8 from read_model_heartbeats
-where projection = $1
+select extract(epoch from clock_timestamp() - beat_at)::float8 from read_model_heartbeats
+where projection = $1 and beat_at <= clock_timestamp()
 """
 
 
@@ -139,13 +138,13 @@ class PostgresStore:
     async def checkpoint(self) -> Checkpoint | None:
         return checkpoint_of(await self._pool.fetchrow(_READ, *self._key))
 
-    async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
+    async def load(self, expected: Checkpoint, document_ids: Sequence[str], max_bytes: int) -> dict[str, bytes | None]:
         if not document_ids:
             return {}
-        rows = await self._pool.fetch(_LOAD, *self._key, document_ids)
+        rows = await self._pool.fetch(_LOAD, *self._key, document_ids, max_bytes)
         if not rows or not _is_at(rows[0], expected):
             raise CheckpointMismatch
-        return {row["document_id"]: row["document"].encode() for row in rows if row["document"] is not None}
+        return {row["document_id"]: None if row["document"] is None else row["document"].encode() for row in rows}
 
     async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
         changes = batch.changes

@@ -72,13 +72,12 @@ class RedisStore:
     async def checkpoint(self) -> Checkpoint | None:
         return await read_checkpoint(self._redis, self._keys)
 
-    async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
+    async def load(self, expected: Checkpoint, document_ids: Sequence[str], max_bytes: int) -> dict[str, bytes | None]:
         if not document_ids:
             return {}
         keys = [self._keys.meta, *map(self._keys.document, document_ids)]
-        documents = _as_of(expected, await self._load(keys))
-        found = zip(document_ids, documents, strict=True)
-        return {document_id: document for document_id, document in found if document is not None}
+        documents = _as_of(expected, await self._load(keys, [max_bytes]))
+        return dict(zip(document_ids, documents, strict=False))
 
     async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
         return ApplyResult((await self._apply([self._keys.meta], [self._packed(batch, epoch)])).decode())
@@ -153,7 +152,7 @@ class RedisStore:
 
     async def heartbeat_age(self, worker: str, state: str, excuse: str, most_seconds: float) -> float | None:
         found = await self._heartbeat_age([self._keys.heartbeat], [worker, state, excuse, round(most_seconds * 1_000)])
-        return None if found is None else max(0, found) / 1_000
+        return None if found is None or found < 0 else found / 1_000
 
     async def parked(self, expected: Checkpoint) -> list[Poison]:
         found = await self._parked([self._keys.meta, self._keys.parked], [self._keys.documents])

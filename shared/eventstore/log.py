@@ -19,7 +19,8 @@ from asyncpg.pool import PoolConnectionProxy
 from shared.eventstore.asyncpg_arrays import array_or_null
 from shared.eventstore.token import ConsistencyToken
 
-PAGE = 1_000  # events fetched at a time while streaming
+PAGE = 1_000  # events read at a time
+PAGE_BYTES = 2 * 2**20  # of their JSON; a page ends with the event that reaches it
 _LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
@@ -152,11 +153,12 @@ class Head(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """`seconds` since the oldest event after `position` was recorded; 0.0 when there is none."""
+    """`seconds` since the oldest event after `position` was recorded; 0.0 when there is none, None when that time is
+    not known."""
 
     head: int
     position: int
-    seconds: float
+    seconds: float | None
 
     @property
     def events(self) -> int:
@@ -168,7 +170,7 @@ _COLUMNS = (
     " occurred_at, recorded_at, hash, owner"
 )
 _APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
-_READ_STREAM = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"  # noqa: S608 - constants only
+_READ_STREAM = f"select {_COLUMNS} from stream_after($1, $2, $3, $4)"  # noqa: S608 - constants only
 _READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
 
 
@@ -185,8 +187,7 @@ def bounded_page(where: str, order: str, limit: str, max_bytes: str) -> str:
     """  # noqa: S608 - constants only
 
 
-_READ_PAGE = bounded_page("position > $1", "position", "$2", "$3")
-_READ_ALL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"  # noqa: S608 - constants only
+_READ_ALL = f"select {_COLUMNS} from events_after($1, $2, $3)"  # noqa: S608 - constants only
 _TAKES_WRITES = "select not current_setting('transaction_read_only')::boolean from log_head where only_row"
 _HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head where only_row"
 _FIND_KEY = (
@@ -195,26 +196,28 @@ _FIND_KEY = (
 )
 _RECORDED_BY = "select recorded_at < $2 or ($3 and recorded_at = $2) from events where position = $1"
 _PURGE_KEYS = "select purge_idempotency_keys($1, $2)"
-# A token of another log, or of events that a restore lost, counts as position 0.
+# A token of another log, or of events that a restore lost, counts as position 0. A time in the future says nothing of
+# an age: the clock was ahead when the event was recorded.
 _LAG = """
-select h.position, h.shown, coalesce(extract(epoch from clock_timestamp() - e.recorded_at), 0)::float8
+select h.position, h.shown, case
+    when h.shown = h.position then 0
+    when e.recorded_at <= clock_timestamp() then extract(epoch from clock_timestamp() - e.recorded_at)
+end::float8
 from (
     select position, case when log_id = $1 and position >= $2 then $2 else 0 end as shown from log_head where only_row
 ) h
 left join events e on e.position = h.shown + 1
 """
 
-_LOAD = """
+_LOAD = f"""
 with snapshot as materialized (
     select version, position, occurred_at, taken_at, state from snapshots where stream_id = $1 and fingerprint = $2
 )
-select position, stream_id, version, event_id, event_type, schema_version, data, metadata,
-       occurred_at, recorded_at, hash, owner
-from events where stream_id = $1 and version > coalesce((select version from snapshot), 0)
+select {_COLUMNS} from stream_after($1, coalesce((select version from snapshot), 0), $3, $4)
 union all
 select position, null, version, null, null, null, state, null, occurred_at, taken_at, null, null from snapshot
-order by version limit $3
-"""
+order by version
+"""  # noqa: S608 - constants only
 _SAVE_SNAPSHOT = "select save_snapshot($1, $2, $3, $4, $5, $6)"
 _GROWN = (
     "select stream_id from events where position > $1 and position <= $2 group by stream_id having max(version) >= $3"
@@ -292,20 +295,34 @@ def _owners(owned: Sequence[Sequence[object]]) -> list[int]:
 
 
 async def read_stream(connection: Connection, stream_id: str, after_version: int = 0) -> AsyncIterator[StoredEvent]:
-    """The events of one stream after a version, in order. One round trip for up to `PAGE` events; no lock, no
-    transaction is held between pages."""
+    """The events of one stream after a version, in order. One round trip a page; no lock, no transaction is held
+    between pages."""
     while True:
         events = await read_stream_page(connection, stream_id, after_version, PAGE)
         for event in events:
             yield event
-        if len(events) < PAGE:
+        if is_last_page(events, PAGE):
             return
         after_version = events[-1].version
 
 
-async def read_stream_page(connection: Connection, stream_id: str, after_version: int, limit: int) -> list[StoredEvent]:
-    """At most `limit` events of one stream after a version, in order."""
-    return [StoredEvent._make(row) for row in await connection.fetch(_READ_STREAM, stream_id, after_version, limit)]
+async def read_stream_page(
+    connection: Connection, stream_id: str, after_version: int, limit: int, max_bytes: int = PAGE_BYTES
+) -> list[StoredEvent]:
+    """At most `limit` events of one stream after a version, in order; none after those whose JSON reaches
+    `max_bytes`."""
+    rows = await connection.fetch(_READ_STREAM, stream_id, after_version, limit, max_bytes)
+    return [StoredEvent._make(row) for row in rows]
+
+
+def is_last_page(events: Sequence[StoredEvent], limit: int, max_bytes: int = PAGE_BYTES) -> bool:
+    """Whether a page that was read within these bounds ends before both, so that there were no more events."""
+    return len(events) < limit and json_size(events) * _LONGEST_CHARACTER < max_bytes
+
+
+def json_size(events: Sequence[StoredEvent]) -> int:
+    """Of their JSON, in characters."""
+    return sum([len(event.data) + len(event.metadata) for event in events])
 
 
 async def read_version(connection: Connection, stream_id: str) -> int:
@@ -316,15 +333,15 @@ async def read_version(connection: Connection, stream_id: str) -> int:
 async def load_stream(
     connection: Connection, stream_id: str, fingerprint: bytes
 ) -> tuple[Snapshot | None, list[StoredEvent]]:
-    """The latest snapshot of that shape and the events after it (at most `PAGE`), in one round trip."""
-    rows = await connection.fetch(_LOAD, stream_id, fingerprint, PAGE + 1)
+    """The latest snapshot of that shape and the first page of events after it, in one round trip."""
+    rows = await connection.fetch(_LOAD, stream_id, fingerprint, PAGE, PAGE_BYTES)
     if rows and rows[0]["event_id"] is None:  # the snapshot sorts first: its version is below all that follow
         first = rows.pop(0)
         snapshot = Snapshot(
             first["version"], first["position"], first["occurred_at"], first["recorded_at"], first["data"]
         )
         return snapshot, [StoredEvent._make(row) for row in rows]
-    return None, [StoredEvent._make(row) for row in rows[:PAGE]]
+    return None, [StoredEvent._make(row) for row in rows]
 
 
 async def save_snapshot(
@@ -362,26 +379,25 @@ async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> 
     while batch := await read_batch(connection, after, page):
         for event in batch:
             yield event
-        if len(batch) < page:
+        if is_last_page(batch, page):
             return
         after = batch[-1].position
 
 
-async def read_batch(connection: Connection, after: int, limit: int) -> list[StoredEvent]:
-    """At most `limit` events after a position, in order."""
-    return [StoredEvent._make(row) for row in await connection.fetch(_READ_ALL, after, limit)]
-
-
-async def read_page(connection: Connection, after: int, limit: int, max_bytes: int) -> Page:
+async def read_batch(connection: Connection, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> list[StoredEvent]:
     """At most `limit` events after a position, in order; none after those whose JSON reaches `max_bytes`."""
-    return as_page(await connection.fetch(_READ_PAGE, after, limit, max_bytes), limit, max_bytes)
+    return (await read_page(connection, after, limit, max_bytes)).events
+
+
+async def read_page(connection: Connection, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    """As `read_batch`, and whether there may be more."""
+    return as_page(await connection.fetch(_READ_ALL, after, limit, max_bytes), limit, max_bytes)
 
 
 def as_page(rows: Iterable[asyncpg.Record], limit: int, max_bytes: int) -> Page:
     """Of rows that were read with these bounds."""
     events = [StoredEvent._make(row) for row in rows]
-    characters = sum([len(event.data) + len(event.metadata) for event in events])
-    return Page(events, len(events) == limit or characters * _LONGEST_CHARACTER >= max_bytes)
+    return Page(events, not is_last_page(events, limit, max_bytes))
 
 
 async def position_at(connection: Connection, at: datetime, head: int, *, inclusive: bool) -> int:
@@ -416,8 +432,7 @@ async def read_lag(connection: Connection, shown: ConsistencyToken | None) -> La
         _LAG, None if shown is None else shown.log_id, 0 if shown is None else shown.position
     )
     assert row is not None, "log_head has exactly one row"
-    head, position, seconds = row
-    return Lag(head, position, max(0.0, seconds))  # a clock that is set back makes nothing newer than it is
+    return Lag._make(row)
 
 
 async def find_key(connection: Connection, key: str) -> tuple[bytes, AppendResult] | None:

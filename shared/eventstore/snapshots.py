@@ -124,7 +124,7 @@ class SnapshotPolicy:
 
 
 async def load(store: EventStore, aggregate: Aggregate[Any, Any], stream_id: str) -> LoadedState:
-    """The stream folded from its latest snapshot; one round trip for up to `event_log.PAGE` events after it.
+    """The stream folded from its latest snapshot; one round trip for a page of events after it.
 
     Raises what `codec.decode` raises.
     """
@@ -138,7 +138,7 @@ async def load(store: EventStore, aggregate: Aggregate[Any, Any], stream_id: str
             loaded = resumed
     for stored in tail:
         loaded = loaded.apply(aggregate, stored)
-    if len(tail) >= event_log.PAGE or (snapshot is not None and loaded.version == 0):
+    if not event_log.is_last_page(tail, event_log.PAGE) or (snapshot is not None and loaded.version == 0):
         async for stored in store.read_stream(stream_id, loaded.version):
             loaded = loaded.apply(aggregate, stored)
     return loaded

@@ -14,6 +14,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from sys import getsizeof
+from typing import NamedTuple
 
 import asyncpg
 from pydantic import SecretStr
@@ -30,9 +32,16 @@ from shared.settings import Settings
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0  # a statement that takes longer means that the connection is dead
 CACHED_PAGES = 4  # few: decision 16
-MAX_PAGE_BYTES = 8 * 1024 * 1024  # of events' JSON, and one event more
+CACHED_BYTES = 16 * 2**20  # of memory, and one page
+MAX_PAGE_BYTES = event_log.PAGE_BYTES  # of events' JSON, and one event more
 
 ROLE = "projector"  # the application's name ends with it; `foreign_lease_holders` knows it
+
+
+class _CachedPage(NamedTuple):
+    page: Page
+    hints: int  # when it was read
+    size: int  # of the JSON texts, in bytes of memory
 
 
 class LogSession:
@@ -46,7 +55,8 @@ class LogSession:
         self._only_reads = postgres.takes_no_writes(connection)  # on every server, because of its role
         self._connection = connection
         self._lock = asyncio.Lock()
-        self._pages: deque[tuple[Page, int]] = deque(maxlen=cached_pages)
+        self._max_pages = cached_pages
+        self._pages: deque[_CachedPage] = deque()
         self._hints = 0  # that the log had grown
 
     @property
@@ -79,11 +89,20 @@ class LogSession:
             hints = self._hints
             page = await event_log.read_page(connection, after, limit, max_bytes or MAX_PAGE_BYTES)
         if page.events:
-            self._pages.append((page, hints))
+            self._cache(page, hints)
         return page
 
+    def _cache(self, page: Page, hints: int) -> None:
+        """Evicts the oldest pages."""
+        size = sum([getsizeof(event.data) + getsizeof(event.metadata) for event in page.events])
+        self._pages.append(_CachedPage(page, hints, size))
+        while len(self._pages) > self._max_pages or (
+            len(self._pages) > 1 and sum(cached.size for cached in self._pages) > CACHED_BYTES
+        ):
+            self._pages.popleft()
+
     def _cached(self, after: int, limit: int) -> Page | None:
-        for nr, ((events, more), hints) in enumerate(reversed(self._pages)):
+        for nr, ((events, more), hints, _) in enumerate(reversed(self._pages)):
             if events[0].position <= after + 1 <= events[-1].position:
                 start = after + 1 - events[0].position
                 some = events[start : start + limit]

@@ -14,6 +14,7 @@ from shared.http.limits import (
     MAX_LARGE_BODIES_BYTES_PER_CLIENT,
     ConnectionLimits,
 )
+from shared.http.unsent import Unsent
 from shared.metrics import HTTP_CONNECTIONS, HTTP_CONNECTIONS_REFUSED
 
 
@@ -28,6 +29,7 @@ class Connection(Protocol):
 class OpenConnections:
     def __init__(self, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
         self.limits = limits
+        self.unsent = Unsent()
         self.draining = False  # the server closes soon: each answer ends its connection
         self._loop = loop
         self._trusted = _TrustedHosts(limits.trusted_proxies)

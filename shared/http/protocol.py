@@ -84,6 +84,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._open.unsent.remove(self)
         if self._counted:
             self._release_body()
             self._open.remove(self)
@@ -107,9 +108,11 @@ class ServerProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.write_deadline = self.loop.time() + self.limits.deadlines.read
+        self._open.unsent.add(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._open.unsent.remove(self)
         self.write_deadline = inf
 
     def expire(self) -> None:

@@ -39,7 +39,12 @@ async def handling(store: EventStore, open_session: Callable[[], Awaitable[Appen
     """The handler of a process of its own."""
     async with committing(open_session) as group_commit:
         handler = Handler(
-            store, group_commit, SnapshotPolicy(every_events=5), conflict_retries=8, cache_size=100, lock_timeout=10.0
+            store,
+            group_commit,
+            SnapshotPolicy(every_events=5),
+            conflict_retries=8,
+            cache_bytes=1_000_000,
+            lock_timeout=10.0,
         )
         yield handler
     await handler.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import add
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.stores import Store
 from projector.stores.postgres import PostgresStore
 from projector.stores.redis import RedisStore
-from shared.read_models.keys import PartitionKeys
+from shared.read_models.keys import Checkpoint, PartitionKeys
 
 KEYS = PartitionKeys("orders")
 TABLES = ("read_models", "read_model_documents", "read_model_parked", "read_model_generations", "revenue_by_day")
@@ -33,6 +33,13 @@ def listed(entries: Iterable[Entry]) -> Listed:
         key, amounts = ((name, *entry.key), entry.amounts) if isinstance(entry, Contribution) else ((name, entry), (1,))
         found[key] = tuple(map(add, found[key], amounts)) if key in found else amounts
     return found
+
+
+async def load_all(store: Store, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
+    """Those of the documents that there are, whatever their size."""
+    loaded = await store.load(expected, document_ids, 2**62)
+    assert loaded.keys() == {*document_ids}
+    return {document_id: document for document_id, document in loaded.items() if document is not None}
 
 
 class ConnectionCut(ConnectionError):

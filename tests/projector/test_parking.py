@@ -40,6 +40,7 @@ from tests.projector.inspected_stores import (
     InspectedRedis,
     InspectedStore,
     listed,
+    load_all,
 )
 
 T = TypeVar("T")
@@ -175,7 +176,7 @@ class Parking(RuleBasedStateMachine):
         store = self.inspected.store
         checkpoint = self.do(store.checkpoint())
         position = 0 if checkpoint is None else checkpoint.position
-        found = {} if checkpoint is None else self.do(store.load(checkpoint, [*"abc"]))
+        found = {} if checkpoint is None else self.do(load_all(store, checkpoint, [*"abc"]))
         every_parked = [] if checkpoint is None else self.do(store.parked(checkpoint))
         entries: list[Entry] = []
         for order_id in "abc":

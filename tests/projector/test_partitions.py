@@ -28,7 +28,7 @@ from shared.read_models.keys import Generations, lease_name
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import logs
-from tests.projector.inspected_stores import NOTHING, InspectedPostgres, InspectedRedis
+from tests.projector.inspected_stores import NOTHING, InspectedPostgres, InspectedRedis, load_all
 
 LOG = UUID(int=1)
 
@@ -122,7 +122,7 @@ async def test_partitions_have_documents_and_checkpoints_of_their_own(generation
         checkpoint = await store.checkpoint()
         assert checkpoint is not None
         assert checkpoint.position == position
-        assert (await store.load(checkpoint, ["of-0", "of-1"])).keys() == {f"of-{partition}"}
+        assert (await load_all(store, checkpoint, ["of-0", "of-1"])).keys() == {f"of-{partition}"}
 
 
 async def test_nothing_is_switched_to_while_any_partition_shows_less(generation_store: GenerationStore) -> None:

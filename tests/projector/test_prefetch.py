@@ -49,9 +49,9 @@ class WatchedStore(RedisStore):
         self.claims += 1
         return await super().claim(epoch)
 
-    async def load(self, expected: Checkpoint, document_ids: Sequence[str]) -> dict[str, bytes]:
+    async def load(self, expected: Checkpoint, document_ids: Sequence[str], max_bytes: int) -> dict[str, bytes | None]:
         self.loaded += document_ids
-        return await super().load(expected, document_ids)
+        return await super().load(expected, document_ids, max_bytes)
 
     async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
         await eventually(lambda: batch.position in self._reads)

@@ -12,6 +12,8 @@ import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from projector.byte_budget import ByteBudget
+from projector.engine import BATCHES_BYTES
 from projector.membership import Membership
 from projector.partition_worker import LiveGeneration, PartitionWorker
 from projector.progress_reporter import ProgressReporter
@@ -95,7 +97,14 @@ async def test_who_cannot_reach_a_store_waits_longer_each_time_and_stands_for_it
     async with create_redis(projector_settings.model_copy(update={"redis_url": nobody})) as away:
         generation_store = RedisGenerationStore(away, ORDERS.name, ORDERS.version)
         worker = PartitionWorker(
-            projector_settings, ORDERS, generation_store, LiveGeneration(1, 1), 0, monitor, lambda: None
+            projector_settings,
+            ORDERS,
+            generation_store,
+            LiveGeneration(1, 1),
+            0,
+            monitor,
+            lambda: None,
+            ByteBudget(BATCHES_BYTES),
         )
         for _ in range(3):
             held = await try_acquire(session, worker.lease_name)

@@ -27,6 +27,7 @@ from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import OnPoison
 from tests.orders import paid, placed
 from tests.projector.histories import stored
+from tests.projector.inspected_stores import load_all
 from tests.recording import Recorder
 
 EVERYBODY = "everybody"
@@ -109,7 +110,7 @@ async def documents_in(*stores: Store) -> dict[str, Customer]:
     for store in stores:
         checkpoint = await store.checkpoint()
         assert checkpoint is not None
-        raw = await store.load(checkpoint, [*CUSTOMERS, EVERYBODY])
+        raw = await load_all(store, checkpoint, [*CUSTOMERS, EVERYBODY])
         assert not found.keys() & raw.keys(), "a document is in one partition"
         found |= {name: msgspec.json.decode(document, type=Customer) for name, document in raw.items()}
     return found

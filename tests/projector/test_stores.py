@@ -31,6 +31,7 @@ from projector.stores.redis import RedisStore
 from projector.stores.redis_generations import RedisGenerationStore
 from shared.read_models.keys import Checkpoint, Generations, PartitionKeys
 from shared.read_models.poison import Poison
+from tests.projector.inspected_stores import load_all
 
 LOG = UUID(int=1)
 HASH = bytes(range(32))
@@ -68,7 +69,7 @@ async def test_there_is_nothing_before_it_begins(store: Store) -> None:
     nowhere = Checkpoint(LOG, 0, 0, 1)
     assert await store.apply(batch(nowhere, 1), epoch=1) is ApplyResult.MISMATCH
     with pytest.raises(CheckpointMismatch):
-        await store.load(nowhere, ["a"])
+        await load_all(store, nowhere, ["a"])
 
 
 async def test_it_begins_at_the_start_of_a_log(store: Store) -> None:
@@ -85,7 +86,7 @@ async def test_a_batch_is_applied_with_its_checkpoint(store: Store) -> None:
 
     checkpoint = await store.checkpoint()
     assert checkpoint == start._replace(position=3)
-    assert await store.load(checkpoint, ["b", "c"]) == {"b": b'{"n":2}'}
+    assert await load_all(store, checkpoint, ["b", "c"]) == {"b": b'{"n":2}'}
     standing = await store.claim(epoch=2)
     assert standing == (checkpoint, HASH)
 
@@ -98,10 +99,10 @@ async def test_a_batch_from_another_checkpoint_is_refused_whole(store: Store) ->
     for stale in (start, start._replace(position=4), start._replace(log_id=uuid4(), position=3)):
         assert await store.apply(batch(stale, 5, a='{"n":9}'), epoch=1) is ApplyResult.MISMATCH
         with pytest.raises(CheckpointMismatch):
-            await store.load(stale, ["a"])
+            await load_all(store, stale, ["a"])
 
     assert await store.checkpoint() == start._replace(position=3)
-    assert await store.load(start._replace(position=3), ["a"]) == {"a": b'{"n":1}'}
+    assert await load_all(store, start._replace(position=3), ["a"]) == {"a": b'{"n":1}'}
 
 
 async def test_a_batch_that_takes_a_document_for_new_which_is_there_is_refused_whole(store: Store) -> None:
@@ -115,7 +116,7 @@ async def test_a_batch_that_takes_a_document_for_new_which_is_there_is_refused_w
     assert await store.apply(mistaken, epoch=1) is ApplyResult.EXISTS
 
     assert await store.checkpoint() == reached
-    assert await store.load(reached, ["a", "b", "c"]) == {"a": b'{"n":1}', "b": b'{"n":2}'}
+    assert await load_all(store, reached, ["a", "b", "c"]) == {"a": b'{"n":1}', "b": b'{"n":2}'}
 
 
 @pytest.mark.promise("read-models", "A store applies a batch together with its checkpoint, or refuses it whole")
@@ -131,7 +132,7 @@ async def test_a_batch_of_a_lower_epoch_is_refused_whole(store: Store) -> None:
 
     assert fenced.value.epoch == 2
     assert await store.checkpoint() == start
-    assert await store.load(start, ["a"]) == {}
+    assert await load_all(store, start, ["a"]) == {}
 
 
 @pytest.mark.promise("read-models", "Of several projectors that apply the same batch, exactly one succeeds")
@@ -149,7 +150,7 @@ async def test_beginning_again_removes_everything(store: Store) -> None:
 
     again = await begun(store, epoch=2)
 
-    assert await store.load(again, ["a"]) == {}
+    assert await load_all(store, again, ["a"]) == {}
 
 
 @pytest.mark.promise("projectors", "Partitions that begin at the same time do not block each other")
@@ -261,8 +262,8 @@ async def test_generations_hold_documents_of_their_own(generation_store: Generat
     assert first is not None
     assert second is not None
     assert (first.position, first.generation, second.position, second.generation) == (3, 1, 0, 2)
-    assert await generation_store.store(1).load(first, ["a"]) == {"a": b'{"n":1}'}
-    assert await generation_store.store(2).load(second, ["a"]) == {}
+    assert await load_all(generation_store.store(1), first, ["a"]) == {"a": b'{"n":1}'}
+    assert await load_all(generation_store.store(2), second, ["a"]) == {}
 
 
 async def test_nothing_is_switched_to_that_shows_less_than_the_live_one(generation_store: GenerationStore) -> None:
@@ -347,7 +348,7 @@ async def test_what_is_parked_is_written_with_the_batch_and_its_checkpoint(store
     assert await store.claim(epoch=1) == (reached, HASH)
     assert await store.parked(reached) == [parked["b"], parked["a"]]
     assert await store.count_parked() == 2
-    assert await store.load(reached, ["a"]) == {}
+    assert await load_all(store, reached, ["a"]) == {}
 
     more = Batch(reached, 4, HASH, NOTHING, {"a": poison("a", 3, waiting=1)}, ["b"], "1.2")
     assert await store.apply(more, epoch=1) is ApplyResult.APPLIED
@@ -365,7 +366,7 @@ async def test_a_batch_is_refused_whole_where_something_else_is_parked_at_its_ch
     for stale in (start._replace(position=3), start._replace(position=3, parked_revision="1.2")):
         retry = Batch(stale, 3, HASH, NOTHING, {}, ["a"], "1.3")
         assert await store.apply(retry, epoch=1) is ApplyResult.MISMATCH
-        for question in (store.load(stale, ["a"]), store.parked(stale)):
+        for question in (load_all(store, stale, ["a"]), store.parked(stale)):
             with pytest.raises(CheckpointMismatch):
                 await question
 
@@ -409,3 +410,18 @@ async def test_what_is_parked_is_dropped_with_its_generation(generation_store: G
     assert await generation_store.drop(2)
 
     assert (await generation_store.store(1).count_parked(), await generation_store.store(2).count_parked()) == (1, 0)
+
+
+async def test_documents_are_loaded_up_to_the_one_that_reaches_the_bytes(store: Store) -> None:
+    start = await begun(store)
+    large = "x" * 1_000
+    written = dict.fromkeys("abc", f'{{"n":"{large}"}}')
+    await store.apply(batch(start, 3, **written), epoch=1)
+    reached = start._replace(position=3)
+
+    ids = ["nowhere", "c", "a", "b", "nowhere else"]
+    for max_bytes, expected in ((1, 2), (1_000, 2), (1_500, 3), (2_500, 4), (4_000, 5)):
+        loaded = await store.load(reached, ids, max_bytes)
+        assert [*loaded] == ids[:expected]
+        assert loaded["nowhere"] is None
+        assert loaded["c"] == written["c"].encode()

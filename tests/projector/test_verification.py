@@ -186,7 +186,8 @@ def test_a_document_is_folded_as_far_as_it_goes_and_its_entries_with_it() -> Non
         assert document is not None
         assert document.version == 1
         assert refold.document("b") is None
-        assert [*refold.pages(1)] == [["a"], ["b"]]
+        assert [*refold.pages(1, 2**20)] == [*refold.pages(2, 1)] == [["a"], ["b"]]
+        assert [*refold.pages(2, 2**20)] == [["a", "b"]]
         assert refold.has_entry("status:PENDING", sort_key(document.placed_at, "a"))
         assert not refold.has_entry("status:CONFIRMED", sort_key(document.placed_at, "a"))
         assert refold.position == 4

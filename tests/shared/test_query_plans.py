@@ -195,7 +195,7 @@ async def apply(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     checkpoint = await store.checkpoint()
     assert checkpoint is not None
     ids = [str(n) for n in range(0, ORDERS, ORDERS // 50)]
-    assert len(await store.load(checkpoint, ids)) == len(ids)
+    assert len(await store.load(checkpoint, ids, 2**20)) == len(ids)
     added: list[IndexEntry] = [
         Contribution((str(DAY - timedelta(days=n)), "GBP", "PENDING"), (1, 1, 1, 1)) for n in range(50)
     ]
@@ -224,7 +224,7 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "read a stream": lambda pool: event_log.read_stream_page(pool, "order-4711", 0, 1_000),
     "read a version": lambda pool: event_log.read_version(pool, "order-4711"),
     "tail": lambda pool: event_log.read_batch(pool, EVENTS - 1_000, 1_000),
-    "read a page": lambda pool: event_log.read_page(pool, EVENTS - 1_000, 1_000, 100_000),
+    "tail in pages of a few bytes": lambda pool: event_log.read_batch(pool, EVENTS - 1_000, 1_000, 100_000),
     "read the head": event_log.read_head,
     "measure the lag": measure_the_lag,
     "find an Idempotency-Key": lambda pool: event_log.find_key(pool, "key-4711"),
