@@ -13,7 +13,8 @@ RUNTIME := $(VENV)/.runtime-installed
 PROJECT := $(VENV)/.project-installed
 DEVELOPMENT := $(VENV)/.development-installed
 BENCH := $(VENV)/.bench-installed
-LOCKS := $(patsubst %,requirements/%.lock,installer embedded dev bench)
+BROWSER := $(VENV)/.browser-installed
+LOCKS := $(patsubst %,requirements/%.lock,installer embedded dev bench browser)
 
 # The newest Python that runs and can make an environment, looked for once, when it is needed first; `make setup
 # PYTHON=...` takes another.
@@ -23,7 +24,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up test test-fast test-faults check bench bench-check format guarantees lock clean
+.PHONY: help setup up test test-fast test-faults browser check bench bench-check format guarantees lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +47,12 @@ test-fast: setup  ## the tests that start no server or other program; properties
 
 test-faults: setup  ## break servers, networks and processes under load: some minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+browser: $(BROWSER)  ## install what tests/browser need: Playwright, and Chromium where apt-get can; then make test
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
+		|| echo "Chromium cannot be installed here: tests/browser will be skipped"
 
 check: setup  ## lint, formatting, types, import contracts
 	$(BIN)/ruff check
@@ -76,6 +83,7 @@ lock: $(ENVIRONMENT)  ## choose versions anew
 	$(UV_COMPILE_LIKE_DEV) pyproject.toml --output-file requirements/runtime.lock
 	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra build --extra embedded --output-file requirements/embedded.lock
 	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra bench --extra embedded --output-file requirements/bench.lock
+	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra browser --extra dev --extra embedded --output-file requirements/browser.lock
 
 clean:  ## remove what setup and the tools made; the data in .orders/ stays
 	rm -rf $(VENV) build *.egg-info .hypothesis .*_cache
@@ -117,6 +125,9 @@ $(PROJECT): pyproject.toml $(RUNTIME)
 
 $(DEVELOPMENT): $(PROJECT)
 	$(call install,$(call packages,dev),$(call locked,dev))
+
+$(BROWSER): $(DEVELOPMENT)
+	$(call install,$(call packages,browser),$(call locked,browser))
 
 # What the benchmarks compare with.
 $(BENCH): $(DEVELOPMENT)

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from command_service.group_commit import AppendQueueFull
 from shared import metrics
 from shared.http.middleware import CORRELATION_HEADER, correlation_id
-from shared.http.problems import MEDIA_TYPE
+from shared.http.problems import MEDIA_TYPE, problem_body
 from shared.http.protocol import ServerProtocol
 from shared.logs import get_logger
 
@@ -155,10 +155,10 @@ class _Admission(ServerProtocol):
             self._refuse(cycle.scope, keep_alive=cycle.keep_alive)
 
     def _refuse(self, scope: HTTPScope, *, keep_alive: bool) -> None:
-        body = _BODY % msgspec.json.encode(scope["path"])
+        body = _BODY % (self.root_path.encode(), msgspec.json.encode(scope["path"]))
         correlation = correlation_id(scope["headers"]).encode()
         connection = b"" if keep_alive else b"connection: close\r\n"
-        self.transport.write(_HEAD % (len(body), correlation, connection) + body)
+        self.transport.write(_HEAD % (len(body), correlation, connection + self.fixed_headers) + body)
         if not keep_alive:
             self.transport.close()
         answered, refused = _counters(scope["method"])
@@ -168,15 +168,15 @@ class _Admission(ServerProtocol):
 
 
 _BODY = msgspec.json.encode(
-    {
-        "type": f"urn:orders:problem:{AppendQueueFull.code}",
-        "title": AppendQueueFull.title,
-        "status": 503,
-        "detail": "More commands arrive than can be answered in time. Nothing was done; try again shortly.",
-        "instance": 0,
-        "code": AppendQueueFull.code,
-    }
-).replace(b'"instance":0', b'"instance":%b')
+    problem_body(
+        503,
+        AppendQueueFull.code,
+        AppendQueueFull.title,
+        "More commands arrive than can be answered in time. Nothing was done; try again shortly.",
+        instance="%b",
+        root_path="%b",
+    )
+).replace(b'"%b"', b"%b")
 _HEAD = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: " + MEDIA_TYPE.encode() + b"\r\nretry-after: 1\r\n"
     b"content-length: %d\r\n" + CORRELATION_HEADER + b": %b\r\n%b\r\n"

@@ -22,7 +22,8 @@ from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.log import Connection
 from shared.eventstore.snapshots import SnapshotPolicy
 from shared.eventstore.store import PostgresAppendSession, PostgresEventStore
-from shared.http.application import NotReady, add_routes, create_api
+from shared.http.application import add_routes, create_api
+from shared.http.operations import NotReady
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
 from shared.read_models.progress import read_behind
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         tags=[{"name": tag, "description": description} for tag, (_, description) in ROUTERS.items()],
     )
     add_routes(app, *(router for router, _ in ROUTERS.values()))
+    app.state.query_url = settings.query_url or settings.root_path
     app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app
 

@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         lifespan=lifespan,
         ready=ready,
+        has_clients=False,
     )
     return app
 

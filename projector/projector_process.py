@@ -27,7 +27,7 @@ from projector.worker_status import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS
 from shared.aio import wait_for
 from shared.eventstore.lease import try_acquire
 from shared.eventstore.subscription import LogSession, open_session
-from shared.http.application import NotReady
+from shared.http.operations import NotReady
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings

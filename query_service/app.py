@@ -27,7 +27,7 @@ from shared.aio import cancel
 from shared.errors import Unavailable
 from shared.eventstore.blockers import monitor_blockers
 from shared.http import application
-from shared.http.application import NotReady
+from shared.http.operations import NotReady
 from shared.postgres import create_pool
 from shared.redis import create_redis
 from shared.settings import Settings
@@ -73,7 +73,6 @@ def create_app(settings: Settings) -> FastAPI:
         *((read_model.router, lags[read_model.name]) for read_model in read_models),
         (history_router(AGGREGATES.values(), taken), log_lag),
         (events_router(AGGREGATES.values()), log_lag),
-        (projections.router, slowest),
     )
     app = application.create_api(
         title="Orders: query service",
@@ -87,7 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
             {"name": "live updates", "description": "Events as they are recorded. Needs no Redis."},
             {"name": "projections", "description": "How current the read models are."},
         ],
-        response_headers=lag_header(*routers, otherwise=slowest),
+        response_headers=lag_header(*routers, (projections.router, slowest), otherwise=slowest),
+        for_operators=[projections.router],
     )
     app.state.log_lag = log_lag
     application.add_routes(app, *(router for router, _ in routers))

@@ -16,6 +16,10 @@ OnPoison: TypeAlias = Literal["stop", "park"]
 
 _COUNT = r"[a-z_]+=([1-9]|[1-5]\d|6[0-4])"
 _PARTITIONS = rf"^({_COUNT}(,{_COUNT})*)?$"
+_ORIGIN = r"https?://[A-Za-z0-9.-]+(:([0-9]{1,5}|\*))?"
+_ORIGINS = rf"^(\*|{_ORIGIN}(,{_ORIGIN})*)?$"
+_HOST = r"([A-Za-z0-9._-]+|\[[0-9a-f:]+\])"
+_HOSTS = rf"^(\*|{_HOST}(,{_HOST})*)?$"
 
 
 class Settings(BaseSettings):
@@ -34,6 +38,35 @@ class Settings(BaseSettings):
     command_port: int = Field(8001, ge=1, le=65535, description="the command service")
     query_port: int = Field(8002, ge=1, le=65535, description="the query service")
     projector_port: int = Field(8003, ge=1, le=65535, description="the projector's health and metrics")
+    operations_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="what is for operators, apart from clients; without it on the port for clients if `HOST` is a"
+        " loopback address, else nowhere",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path prefix that a proxy in front takes off, such as /shop",
+    )
+    query_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s?#/])?)?$",
+        description="the query service as clients address it, for `Location`; empty: the origin of the command service",
+    )
+    allowed_hosts: str = Field(
+        "",
+        pattern=_HOSTS,
+        description="host names in `Host` that are served, with commas, without ports; `*`: any; empty: localhost and"
+        " loopback addresses if `HOST` is one, else any",
+    )
+    cors_origins: str = Field(
+        "",
+        pattern=_ORIGINS,
+        description="origins whose pages may call us, with commas, such as https://shop.example; the port may be `*`;"
+        " `*`: any; empty: none",
+    )
 
     keep_alive_seconds: float = Field(
         75.0, gt=0, description="how long a connection stays open between two requests; longer than a proxy keeps it"

@@ -7,6 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import httpx
 
@@ -14,6 +15,28 @@ Document: TypeAlias = dict[str, Any]  # JSON: of OpenAPI, or a part of it
 
 DIRECTORY = Path(__file__).parents[1] / "docs" / "openapi"
 PROBLEM = "application/problem+json"
+
+
+def read_document(service: str) -> Document:
+    """As committed."""
+    return resolved(json.loads((DIRECTORY / f"{service}.json").read_text("utf-8")))
+
+
+def resolved(document: Document) -> Document:
+    """The document with the shared parameters, headers and responses where they are referred to."""
+
+    def follow(part: Any) -> Any:
+        if isinstance(part, list):
+            return [follow(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        if re.match("#/components/(parameters|headers|responses)/", part.get("$ref", "")):
+            kind, name = part["$ref"].split("/")[2:]
+            return follow(document["components"][kind][name])
+        return {key: follow(value) for key, value in part.items()}
+
+    followed: Document = follow(document)
+    return followed
 
 
 def assert_documented(answer: httpx.Response) -> None:
@@ -30,7 +53,7 @@ def assert_documented(answer: httpx.Response) -> None:
 @cache
 def _operations() -> list[tuple[str, str, set[tuple[int, str]]]]:
     """(method, pattern of the path, its problems) of each operation of either service."""
-    documents = [json.loads(path.read_text("utf-8")) for path in DIRECTORY.glob("*.json")]
+    documents = [read_document(path.stem) for path in DIRECTORY.glob("*.json")]
     return [
         (method.upper(), re.sub(r"\{\w+\}", "[^/]+", path), problems_of(operation))
         for document in documents
@@ -88,3 +111,16 @@ def parameter_examples(document: Document, operation: Document, place: str) -> d
         for parameter in operation.get("parameters", [])
         if parameter["in"] == place
     }
+
+
+def queries_documented() -> list[str]:
+    """The paths of the query service, with the example of each parameter that is required."""
+    document = read_document("query")
+    return [_address(document, path, item["get"]) for path, item in document["paths"].items()]
+
+
+def _address(document: Document, path: str, operation: Document) -> str:
+    required = {one["name"] for one in operation.get("parameters", []) if one.get("required")}
+    query = parameter_examples(document, operation, "query")
+    given = urlencode({name: value for name, value in query.items() if name in required})
+    return path.format(**parameter_examples(document, operation, "path")) + (f"?{given}" if given else "")

@@ -29,6 +29,7 @@ SECTIONS = {
     "queries": "Queries",
     "live-updates": "Live updates",
     "lag": "Lag, status and alerts",
+    "browsers": "Browsers",
     "failures": "Failures of servers and networks",
     "orders-up": "`orders up`",
 }

@@ -90,6 +90,7 @@ def settings_for(database_url: str, redis_url: str, **changes: object) -> Settin
             "projector_port": projector,
             "projector_poll_seconds": 0.05,
             "heartbeat_seconds": 0.1,
+            "allowed_hosts": "*",  # tests that write their requests themselves name any
             **changes,
         }
     )
@@ -150,7 +151,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running_app(app: ASGIApp, port: int, protocol: type[ServerProtocol] = ServerProtocol) -> AsyncIterator[str]:
+async def running_app(
+    app: ASGIApp, port: int, protocol: type[ServerProtocol] = ServerProtocol, root_path: str = ""
+) -> AsyncIterator[str]:
     """The application on 127.0.0.1:port, as `shared.http.application.serve` runs it."""
     config = uvicorn.Config(
         app,
@@ -161,6 +164,7 @@ async def running_app(app: ASGIApp, port: int, protocol: type[ServerProtocol] = 
         log_config=None,
         access_log=False,
         proxy_headers=False,
+        root_path=root_path,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve())
@@ -177,7 +181,7 @@ async def running_app(app: ASGIApp, port: int, protocol: type[ServerProtocol] = 
 async def running_command_service(settings: Settings) -> AsyncIterator[str]:
     """At `settings.command_port`; yields its URL."""
     app = create_command_app(settings_of(settings, "orders_command"))
-    async with running_app(app, settings.command_port, protocol(app.state.limit)) as url:
+    async with running_app(app, settings.command_port, protocol(app.state.limit), settings.root_path) as url:
         yield url
 
 
@@ -195,7 +199,8 @@ async def running_query_service(settings: Settings, **changes: object) -> AsyncI
     """One more, with other settings, on a free port; yields a client of it."""
     from query_service.app import create_app
 
-    async with _on_free_port(create_app(_changed(settings, "orders_auditor", changes))) as client:
+    changed = _changed(settings, "orders_auditor", changes)
+    async with _on_free_port(create_app(changed), changed.root_path) as client:
         yield client
 
 
@@ -204,10 +209,10 @@ def _changed(settings: Settings, role: Role, changes: Mapping[str, object]) -> S
 
 
 @asynccontextmanager
-async def _on_free_port(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+async def _on_free_port(app: ASGIApp, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=200)
     async with (
-        running_app(app, free_port()) as url,
+        running_app(app, free_port(), root_path=root_path) as url,
         httpx.AsyncClient(base_url=url, timeout=40, limits=limits) as client,
     ):
         yield client
@@ -223,7 +228,8 @@ async def running_stack(settings: Settings) -> AsyncIterator[None]:
         projector = create_projector_app(settings_of(settings, "orders_projector"))
         await stack.enter_async_context(running_app(projector, settings.projector_port))
         query = create_query_app(settings_of(settings, "orders_auditor"))
-        url = await stack.enter_async_context(running_app(query, settings.query_port))
+        at = running_app(query, settings.query_port, root_path=settings.root_path)
+        url = await stack.enter_async_context(at)
         async with httpx.AsyncClient(base_url=url) as client:
             await eventually(lambda: is_ready(client))
         yield

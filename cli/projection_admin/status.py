@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -61,6 +62,8 @@ def _fetch(url: str) -> dict[str, Any]:
         document: dict[str, Any] = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoAnswer(f"{url}: {error}") from error
+    if answer.status_code == HTTPStatus.NOT_FOUND:
+        raise NoAnswer(f"{url} shows no read models: give --query-url the address of the service's OPERATIONS_PORT")
     if not answer.is_success:
         stalls = "".join(f"\n{_blocker(stall)}" for stall in document.get("stalls", []))
         raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)}{stalls}")

@@ -29,6 +29,10 @@ CONNECTS_AS: dict[str, Role] = {"command": "command", "projector": "projector", 
 ROLES: tuple[Role, ...] = ("command", "projector", "auditor")
 
 
+# Pages that a developer serves from this machine.
+LOCAL_ORIGINS = "http://localhost:*,http://127.0.0.1:*"
+
+
 class CannotStart(CommandFailed):
     """The stack cannot be started; the message says why and what to do."""
 
@@ -122,6 +126,8 @@ class StackRunner:
         common = {
             "REDIS_URL": self._stack.redis_url,
             "HOST": HOST,
+            "QUERY_URL": self._stack.query_url,
+            "CORS_ORIGINS": os.environ.get("CORS_ORIGINS", LOCAL_ORIGINS),
             **{f"{name.upper()}_PORT": str(port) for name, port in ports.items()},
         }
         return [

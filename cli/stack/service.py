@@ -30,7 +30,8 @@ class Service(Server):
         self.name = name
         self.port = port
         self.log = log
-        self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
+        inherited = {name: value for name, value in os.environ.items() if name != "OPERATIONS_PORT"}  # one for three
+        self._environment = {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
         self._state = "starting"
 
     @property

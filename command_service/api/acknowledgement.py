@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def acknowledge(result: AppendResult, created_under: str | None = None) -> Response:
-    """201 with `Location` where the command made something new under that path, such as `/orders`; else 200."""
+    """201 with `Location` where the command made something new under that address, such as `/orders`; else 200."""
     _, aggregate_id = split_stream(result.stream_id)
     token = result.token.encode()
     headers = {"ETag": f'"{result.version}"', "Consistency-Token": token}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request
@@ -13,38 +14,43 @@ from starlette.responses import Response
 
 from command_service.api.acknowledgement import HEADERS, LOCATION, Acknowledgement, acknowledge
 from command_service.api.bodies import CommandBody
-from command_service.api.metadata import COMMAND_HEADERS, IF_MATCH, IF_MATCH_NEW, read_metadata
-from command_service.group_commit import AppendOutcomeUnknown
-from command_service.handler import Handler
+from command_service.api.metadata import COMMAND_HEADERS, IF_MATCH, IF_MATCH_NEW, MalformedHeader, read_metadata
+from command_service.decision import StaleVersion
+from command_service.domain.business_time import OccurredBeforePreviousEvent, OccurredInTheFuture
+from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, LogUnavailable, ShuttingDown
+from command_service.handler import Handler, KeyReused, VersionConflict
+from command_service.throttle import Throttled
 from shared.http.fast_route import FastRoute
-from shared.http.problems import UNREADABLE, responses
+from shared.http.openapi import UNREADABLE, Described, responses
 
 _CHARSET = re.compile(r';?[ \t]*charset="?([^";]*)')
 
-_ANY_COMMAND = (
+_NOW, _LATER = datetime(2026, 1, 31, 14, 30, tzinfo=UTC), datetime(2026, 1, 31, 14, 45, tzinfo=UTC)
+_COMMAND_ID = "019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10"
+_ANY_COMMAND: tuple[Described, ...] = (
     (400, "malformed-json", "The body is not JSON."),
-    (400, "malformed-header", "A header cannot be read."),
+    (MalformedHeader("If-Match", 'one version in double quotes, such as "3"'), "A header cannot be read."),
     (413, "body-too-large", "The body is larger than 512 KiB."),
     (415, "unsupported-media-type", "The body is not application/json."),
     (422, "invalid-request", "A value is missing, unknown or out of bounds; `errors` points at it."),
-    (422, "idempotency-key-reused", "The Idempotency-Key came with another request before."),
-    (422, "occurred-in-the-future", "occurred_at is more than a minute ahead of us."),
-    (503, "overloaded", "Too many commands are waiting; nothing was done."),
-    (503, "log-unavailable", "The event log cannot be reached; nothing was done."),
-    (503, "throttled", "A read model is more than 30 s behind, so only a share is admitted; nothing was done."),
-    (503, "shutting-down", "The process is stopping; nothing was done."),
-    (504, "outcome-unknown", "The log, or this process, was lost on the way. Repeat with the same Idempotency-Key."),
+    (KeyReused(), "The Idempotency-Key came with another request before."),
+    (OccurredInTheFuture(_LATER, _NOW), "occurred_at is more than a minute ahead of us."),
+    (AppendQueueFull(1_000), "Too many commands are waiting; nothing was done."),
+    (LogUnavailable(), "The event log cannot be reached; nothing was done."),
+    (Throttled("orders", 60_000, 0.5), "A read model is more than 30 s behind, so only a share is admitted."),
+    (ShuttingDown(), "The process is stopping; nothing was done."),
+    (AppendOutcomeUnknown(_COMMAND_ID), "The log, or this process, was lost on the way."),
     *UNREADABLE,
 )
-STALE = (412, "stale-version", "If-Match names another version than the current one.")
-ANY_CHANGE = (
-    (409, "version-conflict", "Other commands kept changing the same data; try again."),
-    (409, "occurred-before-previous-event", "occurred_at lies before the previous event."),
+STALE: Described = (StaleVersion(1, 2), "If-Match names another version than the current one.")
+ANY_CHANGE: tuple[Described, ...] = (
+    (VersionConflict(9), "Other commands kept changing the same data; try again."),
+    (OccurredBeforePreviousEvent(_NOW, _LATER), "occurred_at lies before the previous event."),
     STALE,
 )
 
 
-def describe(*refusals: tuple[int, str, str], status: int = 200) -> dict[str, Any]:
+def describe(*refusals: Described, status: int = 200) -> dict[str, Any]:
     """The keywords of a command's route, from what its decider refuses. Status 201: it makes something new."""
     headers: dict[str, Any] = dict(HEADERS)
     if status == 201:
@@ -71,7 +77,7 @@ async def carry_out(
         result = await handler.handle(command, metadata)
     except asyncio.CancelledError:  # by the server, when the time to finish what it accepted is over
         raise AppendOutcomeUnknown(str(metadata.command_id)) from None
-    return acknowledge(result, created_under)
+    return acknowledge(result, None if created_under is None else state.query_url + created_under)
 
 
 class CommandRoute(FastRoute):

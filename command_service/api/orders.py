@@ -17,6 +17,7 @@ from command_service.domain.order import MAX_LINES, MAX_TOTAL, MAX_UNIT_PRICE
 from shared.aggregates.order import OrderLine
 from shared.http.fields import Id
 from shared.http.form_errors import format_of
+from shared.http.openapi import Described
 
 DESCRIPTION = "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
@@ -84,6 +85,9 @@ class ConfirmDeliveryBody(CommandBody):
     pass
 
 
+_DELIVERED_NOW = ConfirmDeliveryBody(occurred_at=None)
+
+
 class CancelOrderBody(CommandBody):
     reason: Text = Field(examples=["ordered twice"])
 
@@ -93,18 +97,19 @@ class CancelOrderBody(CommandBody):
 OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 Product = Annotated[ProductId, Path(examples=["71053"])]
 
-_ANY_CHANGE = ((404, "order-not-found", "There is no such order."), *ANY_CHANGE)
-_TOO_MUCH = (
-    (422, "too-many-lines", "The order would have more than 2,000 lines."),
-    (422, "order-total-too-large", "The total would reach 2^53 minor units."),
+_TOUR = "tour"
+_ANY_CHANGE: tuple[Described, ...] = ((order.OrderNotFound(_TOUR), "There is no such order."), *ANY_CHANGE)
+_TOO_MUCH: tuple[Described, ...] = (
+    (order.TooManyLines(_TOUR, MAX_LINES), "The order would have more than 2,000 lines."),
+    (order.OrderTotalTooLarge(_TOUR, MAX_TOTAL + 1, MAX_TOTAL, "GBP", 2), "The total would reach 2^53 minor units."),
 )
-_NOT_PENDING = (409, "order-not-pending", "Only a PENDING order can be paid or changed.")
+_NOT_PENDING: Described = (order.OrderNotPending(_TOUR, "SHIPPED"), "Only a PENDING order can be paid or changed.")
 
 
 @router.post(
     "/orders",
     summary="Place an order",
-    **describe((409, "order-already-placed", "There is an order with this id."), STALE, *_TOO_MUCH, status=201),
+    **describe((order.OrderAlreadyPlaced(_TOUR), "There is an order with this id."), STALE, *_TOO_MUCH, status=201),
 )
 async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     """Creates an order in status PENDING. Without `order_id` we make one; the acknowledgement names it."""
@@ -133,9 +138,9 @@ async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItem
     summary="Remove a product",
     **describe(
         *_ANY_CHANGE,
-        (404, "item-not-found", "The order has no line of this product."),
+        (order.ItemNotFound(_TOUR, "71053"), "The order has no line of this product."),
         _NOT_PENDING,
-        (409, "order-needs-a-line", "An order keeps at least one line."),
+        (order.OrderNeedsALine(_TOUR, "71053"), "An order keeps at least one line."),
     ),
 )
 async def remove_order_item(request: Request, order_id: OrderId, product_id: Product) -> Response:
@@ -158,7 +163,9 @@ async def change_shipping_address(request: Request, order_id: OrderId, body: Cha
     "/orders/{order_id}/payment",
     summary="Confirm the payment",
     **describe(
-        *_ANY_CHANGE, _NOT_PENDING, (409, "payment-amount-mismatch", "The amount does not equal the order's total.")
+        *_ANY_CHANGE,
+        _NOT_PENDING,
+        (order.PaymentAmountMismatch(_TOUR, 1_869, 1_000, "GBP", 2), "The amount does not equal the order's total."),
     ),
 )
 async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaymentBody) -> Response:
@@ -170,7 +177,7 @@ async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaym
 @router.post(
     "/orders/{order_id}/shipment",
     summary="Ship the order",
-    **describe(*_ANY_CHANGE, (409, "order-not-confirmed", "Only a CONFIRMED order can be shipped.")),
+    **describe(*_ANY_CHANGE, (order.OrderNotConfirmed(_TOUR, "PENDING"), "Only a CONFIRMED order can be shipped.")),
 )
 async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -> Response:
     """CONFIRMED becomes SHIPPED. The same shipment again changes nothing."""
@@ -180,17 +187,20 @@ async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -
 @router.post(
     "/orders/{order_id}/delivery",
     summary="Confirm the delivery",
-    **describe(*_ANY_CHANGE, (409, "order-not-shipped", "Only a SHIPPED order can be delivered.")),
+    **describe(*_ANY_CHANGE, (order.OrderNotShipped(_TOUR, "PENDING"), "Only a SHIPPED order can be delivered.")),
 )
-async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDeliveryBody) -> Response:
-    """SHIPPED becomes DELIVERED. A second confirmation changes nothing."""
+async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDeliveryBody = _DELIVERED_NOW) -> Response:
+    """SHIPPED becomes DELIVERED. A second confirmation changes nothing. The body may be left out."""
     return await carry_out(request, order.ConfirmDelivery(order_id), body)
 
 
 @router.post(
     "/orders/{order_id}/cancellation",
     summary="Cancel the order",
-    **describe(*_ANY_CHANGE, (409, "order-not-cancellable", "Only a PENDING or CONFIRMED order can be cancelled.")),
+    **describe(
+        *_ANY_CHANGE,
+        (order.OrderNotCancellable(_TOUR, "SHIPPED"), "Only a PENDING or CONFIRMED order can be cancelled."),
+    ),
 )
 async def cancel_order(request: Request, order_id: OrderId, body: CancelOrderBody) -> Response:
     """PENDING or CONFIRMED becomes CANCELLED; what was paid is recorded as the refund owed."""

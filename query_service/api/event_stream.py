@@ -22,10 +22,7 @@ from shared.metrics import EVENT_STREAMS_CUT
 
 MEDIA_TYPE = "text/event-stream"
 LAST_BLOCK_SECONDS = 1.0  # to send the end of the stream while the service stops
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # else nginx buffers events
-}
+_HEADERS = {"X-Accel-Buffering": "no"}  # else nginx buffers events
 
 _random = Random()  # not the shared one: hypothesis controls that in tests
 

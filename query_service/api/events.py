@@ -25,14 +25,14 @@ from query_service.api.log_queries import UNAVAILABLE, ask_log, not_found, not_f
 from query_service.api.models import event_example
 from query_service.api.requests import TOKEN_HEADERS
 from query_service.live.stream_filter import EventBatch, StreamFilter
-from query_service.live.subscriptions import Subscriptions
-from query_service.stream_history import ResumePoint
+from query_service.live.subscriptions import Subscriptions, TooManyStreams
+from query_service.stream_history import ResumePoint, UnknownPosition
 from shared.aggregates.aggregate import Owner, split_stream
 from shared.errors import Malformed
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.token import ConsistencyToken
-from shared.http import problems
 from shared.http.fields import Id
+from shared.http.openapi import Described, responses
 from shared.http.protocol import protocol_of
 from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
@@ -70,12 +70,12 @@ async def _slot(request: Request) -> AsyncIterator[None]:
         yield
 
 
-_PROBLEMS = (
-    (400, "malformed-event-id", "The Last-Event-ID is not one of ours."),
-    (400, "unknown-position", "The log does not reach as far as Last-Event-ID or `after`."),
+_PROBLEMS: tuple[Described, ...] = (
+    (MalformedEventId(), "The Last-Event-ID is not one of ours."),
+    (UnknownPosition(2_000, 1_234), "The log does not reach as far as Last-Event-ID or `after`."),
     *UNAVAILABLE,
     (422, "invalid-request", "A parameter is not acceptable."),
-    (503, "too-many-streams", "This process offers no more streams."),
+    (TooManyStreams(1_000), "This process offers no more streams."),
 )
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
@@ -102,17 +102,18 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
 
     @router.get(
         f"/{aggregate.collection}/{{{aggregate.id_field}}}/events",
+        name=f"follow {noun}",
         summary=f"The events of one {noun}, live",
         description=_description(aggregate),
         response_class=Response,
         responses={
             **_stream_response(aggregate),
-            **problems.responses(
+            **responses(
                 *_PROBLEMS,
                 (404, not_found_code(aggregate), f"There is no such {noun}; Consistency-Token says as of when."),
             ),
         },
-        openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS]},
+        openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS], "x-event-stream": True},
     )
     async def follow(
         request: Request,
@@ -128,11 +129,12 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
 def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owner) -> None:
     @router.get(
         f"/{owner.plural}/{{{owner.noun}_id}}/{aggregate.collection}/events",
+        name=f"follow {owner.noun} {aggregate.collection}",
         summary=f"The events of all {aggregate.collection} of one {owner.noun}, live",
         description=f"Also of {aggregate.collection} that begin later. {_description(aggregate)}",
         response_class=Response,
-        responses={**_stream_response(aggregate), **problems.responses(*_PROBLEMS)},
-        openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS]},
+        responses={**_stream_response(aggregate), **responses(*_PROBLEMS)},
+        openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS], "x-event-stream": True},
     )
     async def follow_owner(
         request: Request,

@@ -34,9 +34,9 @@ from query_service.api.requests import (
 )
 from shared.aggregates.aggregate import Aggregate
 from shared.eventstore.log import StoredEvent
-from shared.http import problems
 from shared.http.etags import etag_of
 from shared.http.fields import Id
+from shared.http.openapi import UNREADABLE, responses
 
 _LAST_VERSION = 2**31 - 1
 _DOCUMENT_VERSION = 1  # of what the history answers: see `Aggregate.document_version`
@@ -97,6 +97,7 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
 
     @router.get(
         f"/{aggregate.collection}/{{{aggregate.id_field}}}/history",
+        name=f"get {noun} history",
         summary=f"The history of one {noun}",
         description="Its events, oldest first, **as stored**: `data` and `metadata` are the very JSON that was hashed,"
         " so an old event has the shape of its `schema_version`. Read from the log (or a replica), not from a read"
@@ -111,7 +112,7 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
                 },
             },
             **NOT_MODIFIED,
-            **problems.responses(
+            **responses(
                 *UNAVAILABLE,
                 (404, not_found_code(aggregate), f"There is no such {noun}; Consistency-Token says as of when."),
                 (422, "invalid-request", "A parameter is not acceptable."),
@@ -145,6 +146,7 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
 
     @router.get(
         path,
+        name=f"get {noun}",
         summary=f"One {noun}, now or at an earlier time",
         description="Folded from the log (or a replica). `as_of` selects the events that had occurred by then,"
         " `known_at` those that had been recorded by then, both together what was known at `known_at` about `as_of`."
@@ -153,12 +155,12 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
         responses={
             200: {"description": f"The {noun}", "headers": answer_headers(ETAG_EXAMPLE)},
             **NOT_MODIFIED,
-            **problems.responses(
+            **responses(
                 *UNAVAILABLE,
                 (404, not_found_code(aggregate), f"There was no such {noun}; Consistency-Token says as of when."),
                 (422, "invalid-request", "A parameter is not acceptable."),
                 TIME_IN_THE_FUTURE,
-                *problems.UNREADABLE,
+                *UNREADABLE,
             ),
         },
         openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},

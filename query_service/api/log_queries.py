@@ -16,9 +16,10 @@ from starlette.responses import Response
 from query_service import time_travel
 from query_service.api.dependencies import queries_of
 from query_service.api.lag_header import answer_from_log
-from query_service.api.requests import preferred_wait, unless_known
+from query_service.api.requests import TOKEN_REFUSALS, preferred_wait, unless_known
+from query_service.log_reader import LogUnavailable
 from query_service.point_in_time import CLOCK_TOLERANCE, PointInTime, rfc3339
-from query_service.stream_history import StreamHistory
+from query_service.stream_history import LogLagging, StreamHistory
 from shared.aggregates.aggregate import Aggregate, PastState
 from shared.errors import Invalid
 from shared.eventstore.log import Head, StoredEvent
@@ -27,17 +28,16 @@ from shared.http import problems
 from shared.http.etags import etag_of
 from shared.http.fields import Rfc3339
 from shared.http.form_errors import FormError
+from shared.http.openapi import Described
 
 T = TypeVar("T")
 S = TypeVar("S")
 E = TypeVar("E")
 
-TIME_IN_THE_FUTURE = (422, "time-in-the-future", "as_of or known_at is more than a minute in the future.")
-UNAVAILABLE = (
-    (400, "malformed-token", "The Consistency-Token is not one of ours."),
-    (400, "unknown-log", "The Consistency-Token belongs to another event log."),
-    (503, "projection-lagging", "The copy of the log did not reach the Consistency-Token in time."),
-    (503, "log-unavailable", "PostgreSQL does not answer."),
+UNAVAILABLE: tuple[Described, ...] = (
+    *TOKEN_REFUSALS,
+    (LogLagging(1_230, 1_234), "The copy of the log did not reach the Consistency-Token in time."),
+    (LogUnavailable(), "PostgreSQL does not answer."),
 )
 
 
@@ -70,6 +70,12 @@ class TimeInTheFuture(Invalid):
     @property
     def detail(self) -> str:
         return " ".join(error.detail for error in self.errors)
+
+
+TIME_IN_THE_FUTURE: Described = (
+    TimeInTheFuture([FormError("query/as_of", "in-the-future", "as_of 2999-01-01T00:00:00Z is later than now.")]),
+    "as_of or known_at is more than a minute in the future.",
+)
 
 
 class _Times(BaseModel):
@@ -136,7 +142,8 @@ async def ask_log(
 
 def not_found(request: Request, aggregate: Aggregate[S, E], detail: str, headers: dict[str, str]) -> Response:
     title = f"There is no such {aggregate.noun}"
-    return problems.problem(404, not_found_code(aggregate), title, detail, request.url.path, headers)
+    path, root_path = request.url.path, request.scope["root_path"]
+    return problems.problem(404, not_found_code(aggregate), title, detail, path, headers, root_path=root_path)
 
 
 def not_found_code(aggregate: Aggregate[S, E]) -> str:

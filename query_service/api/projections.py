@@ -19,12 +19,13 @@ from query_service.api.models import (
     Projections,
     StallStatus,
 )
+from query_service.log_reader import LogUnavailable
 from query_service.projection_status import PartitionStatus, ProjectionStatus
 from query_service.read_result import ReadModelUnavailable
 from shared.eventstore.blockers import as_json
 from shared.eventstore.log import Head, Lag
 from shared.eventstore.token import ConsistencyToken
-from shared.http import problems
+from shared.http.openapi import responses
 from shared.read_models.keys import Checkpoint, lease_name
 from shared.read_models.lag import LagLevel, level_of
 from shared.read_models.poison import Poison
@@ -49,9 +50,9 @@ class StatusUnavailable(ReadModelUnavailable):
     response_model=Projections,
     responses={
         200: {"description": "Every read model", "headers": {"Consistency-Token": {"schema": {"type": "string"}}}},
-        **problems.responses(
-            (503, "log-unavailable", "PostgreSQL does not answer, so the true end of the log is unknown."),
-            (503, "read-model-unavailable", "Redis or PostgreSQL does not answer; `stalls` as above."),
+        **responses(
+            (LogUnavailable(), "PostgreSQL does not answer, so the true end of the log is unknown."),
+            (StatusUnavailable("Redis"), "Redis or PostgreSQL does not answer; `stalls` as above."),
         ),
     },
 )

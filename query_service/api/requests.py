@@ -7,12 +7,15 @@ import binascii
 import re
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from fastapi import Request
 from starlette.responses import Response
 
 from shared.errors import Malformed
+from shared.eventstore.token import MalformedToken, UnknownLog
 from shared.http.limits import MAX_HEADER_BYTES
+from shared.http.openapi import Described
 from shared.read_models.keys import is_index_entry
 
 MAX_WAIT_SECONDS = 30
@@ -104,6 +107,10 @@ ETAG_EXAMPLE = '"3-2-5f0c6f5e0d3c4e0fb7a1d0f8f2d0a9c4"'
 IF_NONE_MATCH = _header("If-None-Match", "The ETag that the client has: 304 when it is current.", ETAG_EXAMPLE)
 
 
+TOKEN_REFUSALS: tuple[Described, ...] = (
+    (MalformedToken(), "The Consistency-Token is not one of ours."),
+    (UnknownLog(UUID("9f0c2a3b4d5e6f708192a3b4c5d6e7f8")), "The Consistency-Token belongs to another event log."),
+)
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has the current state already."}}
 
 

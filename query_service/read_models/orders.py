@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
@@ -19,22 +22,48 @@ from query_service.api.requests import (
     NOT_MODIFIED,
     PARKED_HEADER,
     TOKEN_HEADERS,
+    TOKEN_REFUSALS,
+    MalformedCursor,
     answer_headers,
     decode_cursor,
     encode_cursor,
     unless_known,
 )
-from query_service.coalescing_reader import CoalescingReader
-from query_service.parked_document import parked_headers
+from query_service.checkpoint_subscription import TooManyWaiting
+from query_service.coalescing_reader import CoalescingReader, TooManyReads
+from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
+from query_service.log_reader import LogUnavailable
+from query_service.parked_document import ProjectionParked, parked_headers
 from query_service.read_model import ReadModel
-from query_service.read_result import Document, IndexPage, ReadResult
+from query_service.read_result import Document, IndexPage, ReadModelUnavailable, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.aggregates.order import ORDER, FulfilmentStatus, OrderStatus, PaymentStatus
+from shared.errors import Invalid
 from shared.eventstore.token import ConsistencyToken
-from shared.http import problems
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
+from shared.http.form_errors import FormError
+from shared.http.openapi import UNREADABLE, Described, responses
 from shared.read_models import order_indexes
+from shared.read_models.keys import Checkpoint
+
+MAX_IDS = 100
+MAX_ANSWER_BYTES = 8 * 1024 * 1024  # of the orders of one answer
+_READ_TOGETHER = 20  # orders, so that little more than an answer is in memory
+
+
+@dataclass
+class AnswerTooLarge(Invalid):
+    errors: list[FormError] = field(
+        default_factory=lambda: [FormError("query/ids", "answer-too-large", "Ask for fewer orders.")]
+    )
+    code = "answer-too-large"
+    title = "The answer would be too large"
+
+    @property
+    def detail(self) -> str:
+        return f"These orders have more than {MAX_ANSWER_BYTES} bytes together; ask for fewer at once."
+
 
 # --- reader --------------------------------------------------------------------------------------------------------
 
@@ -45,6 +74,21 @@ class OrdersReader:
 
     def one(self, order_id: str, at_least: ConsistencyToken | None) -> asyncio.Future[ReadResult[Document]]:
         return self._reader.document(order_id, at_least)
+
+    async def several(self, order_ids: Sequence[str], at_least: ConsistencyToken | None) -> ReadResult[list[Document]]:
+        """All of them, as of the earliest position among the results. Raises `AnswerTooLarge`."""
+        results: list[ReadResult[Document]] = []
+        for begin in range(0, len(order_ids), _READ_TOGETHER):
+            some = order_ids[begin : begin + _READ_TOGETHER]
+            results += await asyncio.gather(*(self._reader.document(order_id, at_least) for order_id in some))
+            if sum(len(result.value.body or b"") for result in results) > MAX_ANSWER_BYTES:
+                raise AnswerTooLarge
+        checkpoints = [None if result.at is None else result.at.checkpoint for result in results]
+        documents = [result.value for result in results]
+        if (slowest := Checkpoint.slowest(checkpoints)) is None:
+            return ReadResult(None, documents)
+        last = min(results, key=lambda result: 0 if result.at is None else result.at.checkpoint.position)
+        return ReadResult(ReadPosition.of(slowest), documents, last.lagging_partition)
 
     def newest(
         self, customer_id: str | None, status: OrderStatus | None, after: str | None, limit: int
@@ -185,21 +229,31 @@ class OrderPage(BaseModel):
     next_cursor: str | None = Field(description="send it back as `cursor`; null on the last page")
 
 
+class Orders(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"orders": [_ORDER_EXAMPLE]}})
+    orders: list[Order]
+
+
 # --- routes --------------------------------------------------------------------------------------------------------
 
 router = APIRouter(tags=["orders"], route_class=FastRoute)
 
-_UNAVAILABLE = (
-    (400, "malformed-token", "The Consistency-Token is not one of ours."),
-    (400, "unknown-log", "The Consistency-Token belongs to another event log."),
-    (503, "projection-lagging", "The read model did not reach the Consistency-Token in time."),
-    (503, "projection-rebuilding", "The read model is being built from the log."),
-    (503, "read-model-unavailable", "Redis does not answer."),
-    (503, "log-unavailable", "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
-    (503, "too-many-waiting", "Too many queries wait for their token."),
-    (503, "too-many-reads", "Too many queries wait for Redis."),
+_UNAVAILABLE: tuple[Described, ...] = (
+    *TOKEN_REFUSALS,
+    (ProjectionLagging(1_230, 1_234, 7), "The read model did not reach the Consistency-Token in time."),
+    (ProjectionRebuilding(), "The read model is being built from the log."),
+    (ReadModelUnavailable(), "Redis does not answer."),
+    (LogUnavailable(), "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
+    (TooManyWaiting(), "Too many queries wait for their token."),
+    (TooManyReads(), "Too many queries wait for Redis."),
 )
-_INVALID = (422, "invalid-request", "A parameter is not acceptable.")
+_INVALID: Described = (422, "invalid-request", "A parameter is not acceptable.")
+_PARKED: Described = (
+    ProjectionParked(1_200, "OrderShipped"),
+    "The read model could not apply an event of this order that the token names.",
+)
+_MALFORMED_CURSOR: Described = (MalformedCursor(), "The cursor is not one of ours.")
+_TOO_LARGE: Described = (AnswerTooLarge(), "The orders have more than 8 MiB together.")
 
 OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 CustomerId = Annotated[Id, Path(examples=["17850"])]
@@ -214,6 +268,24 @@ class Listing(BaseModel):
     )
 
 
+_IDS = TypeAdapter(Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)])
+
+
+class OrderListing(Listing):
+    ids: str | None = Field(
+        None,
+        max_length=MAX_IDS * 65,
+        description=f"these orders instead, whole: up to {MAX_IDS} ids, with commas",
+        examples=["536365,536366"],
+    )
+
+    @model_validator(mode="after")
+    def _ids_alone(self) -> OrderListing:
+        if self.ids is not None and len(self.model_fields_set) > 1:
+            raise ValueError("ids cannot be combined with status, limit or cursor")
+        return self
+
+
 @router.get(
     "/orders/{order_id}",
     summary="One order, now or at an earlier time",
@@ -226,13 +298,13 @@ class Listing(BaseModel):
     responses={
         200: {"description": "The order", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
-        **problems.responses(
+        **responses(
             *_UNAVAILABLE,
-            (503, "projection-parked", "The read model could not apply an event of this order that the token names."),
+            _PARKED,
             _INVALID,
             TIME_IN_THE_FUTURE,
             (404, "order-not-found", "There is no such order, or was none then; Consistency-Token says as of when."),
-            *problems.UNREADABLE,
+            *UNREADABLE,
         ),
     },
     openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
@@ -250,21 +322,46 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
 _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A page of orders", "headers": answer_headers('"c0ffee"')},
     **NOT_MODIFIED,
-    **problems.responses(*_UNAVAILABLE, _INVALID, (400, "malformed-cursor", "The cursor is not one of ours.")),
+    **responses(*_UNAVAILABLE, _INVALID, _MALFORMED_CURSOR),
 }
 
 
 @router.get(
     "/orders",
-    summary="All orders, newest first",
+    summary="All orders, newest first, or those with the given ids",
     description="By the time they were placed, then by id, both descending. Following `next_cursor` neither repeats"
-    " nor misses an order, whatever is placed meanwhile.",
-    response_model=OrderPage,
-    responses=_PAGE_RESPONSES,
+    " nor misses an order, whatever is placed meanwhile.\n\n"
+    "With `ids`: those orders, whole, in the order of the ids; one that does not exist is left out.",
+    response_model=OrderPage | Orders,
+    responses={
+        200: {"description": "A page of orders, or orders", "headers": answer_headers('"c0ffee"') | PARKED_HEADER},
+        **NOT_MODIFIED,
+        **responses(*_UNAVAILABLE, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE),
+    },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
-async def list_orders(request: Request, listing: Annotated[Listing, Query()]) -> Response:
+async def list_orders(request: Request, listing: Annotated[OrderListing, Query()]) -> Response:
+    if listing.ids is not None:
+        return await _answer_orders(request, _read_ids(listing.ids))
     return await _list(request, None, listing)
+
+
+def _read_ids(given: str) -> list[str]:
+    """Each once. Raises `RequestValidationError`."""
+    try:
+        return list(dict.fromkeys(_IDS.validate_python(given.split(","))))
+    except ValidationError as error:
+        found = [{**one, "loc": ("query", "ids")} for one in error.errors(include_url=False, include_input=False)]
+        raise RequestValidationError(found) from error
+
+
+async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response:
+    at, documents, headers = await answer(request, ORDERS, lambda orders, at_least: orders.several(order_ids, at_least))
+    token = request.headers.get("consistency-token")
+    if parked := [parked_headers(document, at, token) for document in documents if document.parked is not None]:
+        headers |= min(parked, key=lambda one: int(one["Projection-Parked"]))
+    body = b'{"orders":[%b]}' % b",".join(document.body for document in documents if document.body is not None)
+    return unless_known(request, body, _etag(body), headers)
 
 
 @router.get(
@@ -290,7 +387,11 @@ async def _list(request: Request, customer_id: str | None, listing: Listing) -> 
     if cursor is not None:
         headers["Link"] = f'<{_next_page(request, cursor)}>; rel="next"'
     body = _render(page, cursor)
-    return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
+    return unless_known(request, body, _etag(body), headers)
+
+
+def _etag(body: bytes) -> str:
+    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
 
 
 def _render(page: IndexPage, cursor: str | None) -> bytes:

@@ -19,18 +19,21 @@ from query_service.api.requests import (
     NOT_MODIFIED,
     PARKED_STREAMS_HEADER,
     TOKEN_HEADERS,
+    TOKEN_REFUSALS,
     answer_headers,
     unless_known,
 )
+from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
+from query_service.log_reader import LogUnavailable
 from query_service.postgresql_reader import PostgresReader
 from query_service.postgresql_store import in_postgresql
 from query_service.read_model import ReadModel
-from query_service.read_result import ReadResult, RollupLines
+from query_service.read_result import ReadModelUnavailable, ReadResult, RollupLines
 from shared.aggregates.order import OrderStatus
 from shared.currencies import exponent_of
 from shared.exact_integers import exact
-from shared.http import problems
 from shared.http.fields import CURRENCY_PATTERN
+from shared.http.openapi import responses
 
 # --- reader --------------------------------------------------------------------------------------------------------
 
@@ -162,14 +165,13 @@ class Span(BaseModel):
     responses={
         200: {"description": "The report", "headers": answer_headers('"c0ffee"') | PARKED_STREAMS_HEADER},
         **NOT_MODIFIED,
-        **problems.responses(
-            (400, "malformed-token", "The Consistency-Token is not one of ours."),
-            (400, "unknown-log", "The Consistency-Token belongs to another event log."),
+        **responses(
+            *TOKEN_REFUSALS,
             (422, "invalid-request", "A parameter is missing or not acceptable, or the range is too long."),
-            (503, "projection-lagging", "The read model did not reach the Consistency-Token in time."),
-            (503, "projection-rebuilding", "The read model is being built from the log."),
-            (503, "read-model-unavailable", "PostgreSQL, which stores the read model, does not answer."),
-            (503, "log-unavailable", "PostgreSQL does not answer, which was needed to judge a Consistency-Token."),
+            (ProjectionLagging(1_230, 1_234, 7), "The read model did not reach the Consistency-Token in time."),
+            (ProjectionRebuilding(), "The read model is being built from the log."),
+            (ReadModelUnavailable("PostgreSQL"), "PostgreSQL, which stores the read model, does not answer."),
+            (LogUnavailable(), "PostgreSQL does not answer, which was needed to judge a Consistency-Token."),
         ),
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},

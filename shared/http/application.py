@@ -1,31 +1,25 @@
-"""The HTTP application of every process: its shell, health, metrics and offline docs."""
+"""The HTTP application of every process: its shell, middleware, OpenAPI document and server."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict
-from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import Lifespan
+from starlette.types import ASGIApp, Lifespan
 
-from shared.errors import Unavailable
-from shared.http import problems
+from shared.http import docs, openapi, operations, problems
+from shared.http.cors import allow_origins, fixed_headers
 from shared.http.middleware import RequestMiddleware
-from shared.http.response_headers import NO_RESPONSE_HEADERS, ResponseHeaders
+from shared.http.response_headers import NO_RESPONSE_HEADERS, PRIVATE, ResponseHeaders, as_lines
 from shared.http.routing import prepare
 from shared.settings import Settings
 
 VERSION = "0.1.0"
 
-_OPERATIONS = "operations"
+_LOOPBACK_HOSTS = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 _ERRORS = """\
 Every error is a problem document (RFC 9457). Switch on its `code`, which never changes: each operation lists its own;
 an address that is none is 404 `no-such-route`, a method that is not offered there 405 `method-not-allowed`. A query
@@ -41,30 +35,25 @@ A request that the server does not accept is answered before it reaches an opera
 | 408 | `request-timeout` | the request line and headers took 15 s, or the body arrives at less than 1 KiB/s |
 | 413 | `body-too-large` | a body over 512 KiB, unless set otherwise |
 | 414 | `uri-too-long` | a request line over 8 KiB |
+| 421 | `misdirected-request` | a `Host` that the service does not answer for; the connection stays open |
 | 431 | `headers-too-large` | a header over 8 KiB, or all over 16 KiB or 100 lines |
 | 501 | `transfer-coding-not-implemented` | a transfer coding other than `chunked` |
 | 501 | `method-not-implemented` | `CONNECT` |
 | 503 | `too-many-connections`, `overloaded`, `shutting-down` | come back after `Retry-After` |
 | 505 | `http-version-not-supported` | not HTTP/1.0 or 1.1 |
+
+`HEAD` works wherever `GET` does.
 """
 
 
-@dataclass
-class NotReady(Unavailable):
-    """`reason` names the dependency that is missing."""
+class _Application(FastAPI):
+    """Its middleware is outermost: it also sees the answer to an unexpected error."""
 
-    reason: str
-    code = "not-ready"
-    title = "The service is not ready"
+    wrap: Callable[[ASGIApp], ASGIApp]
+    fixed_headers: bytes  # of an answer that the application does not see (`shared.http.protocol`)
 
-    @property
-    def detail(self) -> str:
-        return self.reason
-
-
-class Health(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
-    status: str
+    def build_middleware_stack(self) -> ASGIApp:
+        return self.wrap(super().build_middleware_stack())
 
 
 def create_api(
@@ -74,118 +63,85 @@ def create_api(
     settings: Settings,
     lifespan: Lifespan[FastAPI],
     ready: Callable[[], Awaitable[None]],
-    tags: list[dict[str, str]] | None = None,
+    tags: Sequence[dict[str, str]] = (),
     response_headers: ResponseHeaders = NO_RESPONSE_HEADERS,
+    for_operators: Sequence[APIRouter] = (),
+    has_clients: bool = True,
 ) -> FastAPI:
     """An application without its own routes.
 
-    `ready` raises `NotReady` while the service cannot do its work.
+    `ready` raises `NotReady` while the service cannot do its work. The routes `for_operators`, metrics and the details
+    of `/readyz` are at `OPERATIONS_PORT` (`shared.http.operations`), unless the application `has_clients` no more than
+    operators.
     """
-    app = FastAPIOffline(
-        docs_url="/docs",
+    private = has_clients and not operations.are_public(settings)
+    operators_app = _shell(title, description, settings, response_headers, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan_with_operations(app: FastAPI) -> AsyncIterator[None]:
+        operators_app.state = app.state
+        async with lifespan(app), operations.served(operators_app, settings):
+            yield
+
+    app = _shell(title, f"{description.rstrip()}\n\n{_ERRORS}", settings, response_headers)
+    app.router.lifespan_context = lifespan_with_operations
+    app.openapi_tags = [*tags, {"name": operations.TAG, "description": "For orchestrators and Prometheus."}]
+    app.state.settings = settings
+    app.state.stopping = False
+    docs.install(app)
+    _append(
+        app, operations.health(ready, details=not private), *(() if private else (operations.metrics(), *for_operators))
+    )
+    _append(operators_app, operations.health(ready, details=True), operations.metrics(), *for_operators)
+    openapi.complete(app, response_headers)
+    return app
+
+
+def _shell(
+    title: str,
+    description: str,
+    settings: Settings,
+    response_headers: ResponseHeaders,
+    openapi_url: str | None = "/openapi.json",
+) -> FastAPI:
+    app = _Application(
+        openapi_url=openapi_url,
+        docs_url=None,
         redoc_url=None,
         title=title,
-        description=f"{description.rstrip()}\n\n{_ERRORS}",
+        description=description,
         version=VERSION,
-        lifespan=lifespan,
-        openapi_tags=[*(tags or []), {"name": _OPERATIONS, "description": "For orchestrators and Prometheus."}],
         # Spans and metrics of our own are enough until OpenTelemetry is asked for; off, it costs nothing.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         redirect_slashes=False,
     )
-    app.add_middleware(RequestMiddleware, response_headers=response_headers)
-    problems.install(app, response_headers)
-    app.state.settings = settings
-    app.state.stopping = False
-    _add_operations(app, ready)
-    _prepare(app.routes)
-    _complete_document(app, response_headers)
+    hosts = _hosts(settings)
+    app.wrap = lambda inner: allow_origins(RequestMiddleware(inner, response_headers, hosts), settings.cors_origins)
+    app.fixed_headers = as_lines((*PRIVATE, *fixed_headers(settings.cors_origins)))
+    problems.install(app)
     return app
+
+
+def _hosts(settings: Settings) -> frozenset[bytes] | None:
+    if settings.allowed_hosts == "*":
+        return None
+    if settings.allowed_hosts:
+        return frozenset(settings.allowed_hosts.lower().encode().split(b","))
+    return _LOOPBACK_HOSTS if operations.is_loopback(settings.host) else None
 
 
 def add_routes(app: FastAPI, *routers: APIRouter) -> None:
     """Adds the routes of the routers before all others. `include_router` would match each request twice."""
-    added = [route for router in routers for route in router.routes]
-    _prepare(added)
-    app.router.routes[:0] = added
+    app.router.routes[:0] = _prepared(routers)
 
 
-def _prepare(routes: Iterable[BaseRoute]) -> None:
+def _append(app: FastAPI, *routers: APIRouter) -> None:
+    app.router.routes += _prepared(routers)
+
+
+def _prepared(routers: Iterable[APIRouter]) -> list[BaseRoute]:
+    routes = [route for router in routers for route in router.routes]
     for route in routes:
         if isinstance(route, APIRoute):
             prepare(route)
-
-
-def _add_operations(app: FastAPI, ready: Callable[[], Awaitable[None]]) -> None:
-    @app.get(
-        "/livez",
-        tags=[_OPERATIONS],
-        summary="Is the process alive?",
-        response_model=Health,
-        responses=problems.responses(),
-    )
-    async def livez() -> Response:
-        """Answers whenever the process runs, whatever it depends on. Restart the process where this fails."""
-        return Response(b'{"status":"ok"}', media_type="application/json")
-
-    @app.get(
-        "/readyz",
-        tags=[_OPERATIONS],
-        summary="Can it do its work?",
-        response_model=Health,
-        responses=problems.responses((503, "not-ready", "A server it depends on is missing; the detail names it.")),
-    )
-    async def readyz() -> Response:
-        """Answers 200 when every server it depends on answers, until it is told to stop. Where this fails, send no
-        requests; do not restart."""
-        if app.state.stopping:
-            raise NotReady("The service is stopping.")
-        await ready()
-        return Response(b'{"status":"ready"}', media_type="application/json")
-
-    @app.get(
-        "/metrics",
-        tags=[_OPERATIONS],
-        summary="Metrics for Prometheus",
-        response_class=Response,
-        responses={
-            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format"},
-            **problems.responses(),
-        },
-    )
-    async def metrics() -> Response:
-        """Every metric of this process, in Prometheus' text format."""
-        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def _complete_document(app: FastAPI, response_headers: ResponseHeaders) -> None:
-    """Adds the `Problem` schema and the response headers to the OpenAPI document."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = get_openapi(
-                title=app.title,
-                version=app.version,
-                openapi_version=app.openapi_version,
-                description=app.description,
-                routes=app.routes,
-                tags=app.openapi_tags,
-            )
-            document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = problems.PROBLEM_SCHEMA
-            _describe(response_headers, document)
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _describe(response_headers: ResponseHeaders, document: dict[str, Any]) -> None:
-    if not response_headers.described:
-        return
-    document["components"]["headers"] = dict(response_headers.described)
-    references = {name: {"$ref": f"#/components/headers/{name}"} for name in response_headers.described}
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            if _OPERATIONS not in operation["tags"]:
-                for answer in operation["responses"].values():
-                    answer["headers"] = {**answer.get("headers", {}), **references}
+    return routes

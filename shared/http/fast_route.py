@@ -36,10 +36,14 @@ class FastRoute(APIRoute):
 
 
 class _Parameters(NamedTuple):
-    """The parameters after the request: parts of the path, then the body, if any."""
+    """The parameters after the request: parts of the path, then the body, if any.
+
+    `absent` is the body of a request without one; None where one is required.
+    """
 
     path: list[tuple[str, TypeAdapter[Any]]]
     body: type[BaseModel] | None
+    absent: BaseModel | None
     refuses_body: bool  # where the connection lets one pass
 
     async def read(self, request: Request) -> list[Any]:
@@ -56,7 +60,9 @@ class _Parameters(NamedTuple):
                 ]
         if self.body is not None:
             try:
-                arguments.append(read_body(self.body, await request.body()))
+                content = await request.body()
+                empty = self.absent if not content else None
+                arguments.append(empty or read_body(self.body, content))
             except InvalidBody as error:
                 errors += error.errors
         elif self.refuses_body and await request.body():
@@ -81,10 +87,13 @@ def _parameters_of(route: APIRoute) -> _Parameters | None:
     hints = get_type_hints(route.endpoint, include_extras=True)
     if route.dependencies or hints.get("return") is not Response:
         return None
-    names = list(inspect.signature(route.endpoint).parameters)
+    parameters = inspect.signature(route.endpoint).parameters
+    names = list(parameters)
     in_path = [name for name in names if name in route.param_convertors]
     body = hints[names[-1]] if names[-1] == "body" else None
     if names != ["request", *in_path, *(["body"] if body else [])]:
         return None
     refuses_body = body is None and not BODILESS.issuperset(route.methods or ())
-    return _Parameters([(name, TypeAdapter(hints[name])) for name in in_path], body, refuses_body)
+    default = parameters["body"].default if body else None
+    absent = default if isinstance(default, BaseModel) else None
+    return _Parameters([(name, TypeAdapter(hints[name])) for name in in_path], body, absent, refuses_body)

@@ -1,4 +1,4 @@
-"""The outermost layer of both services: correlation id, response headers, metrics, one log line a request.
+"""The outermost layer of both services: hosts, correlation id, HEAD, response headers, metrics, one log line a request.
 
 Plain ASGI rather than `BaseHTTPMiddleware`, which costs a task and a stream for every request.
 """
@@ -15,7 +15,8 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from shared.http.response_headers import ResponseHeaders
+from shared.http.problems import FRAMEWORK, problem
+from shared.http.response_headers import PRIVATE, SECURITY, ResponseHeaders
 from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -28,30 +29,38 @@ _log = get_logger()
 
 
 class RequestMiddleware:
-    def __init__(self, app: ASGIApp, response_headers: ResponseHeaders) -> None:
+    def __init__(self, app: ASGIApp, response_headers: ResponseHeaders, hosts: frozenset[bytes] | None) -> None:
+        """`hosts` are the names, without ports, that a request may be for; None: any."""
         self._app = app
         self._response_headers = response_headers.headers
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        identified = correlation_id(scope["headers"])
+        identified, host = _read(scope["headers"])
         scope["correlation_id"] = identified
         structlog.contextvars.bind_contextvars(correlation_id=identified)
         echo = (CORRELATION_HEADER, identified.encode())
         status = 500
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, _without_body(send)  # the server has its own scope
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], echo, *self._response_headers(scope)]
+                fixed = SECURITY if "cacheable" in scope else PRIVATE
+                message["headers"] = [*message["headers"], echo, *fixed, *self._response_headers(scope)]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            if self._hosts is not None and host is not None and _name_of(host) not in self._hosts:
+                await _refuse_host(host, scope, receive, send_with_id)
+            else:
+                await self._app(scope, receive, send_with_id)
         finally:
             # An event stream sets when it began: it may last for hours.
             answered_at = scope.get("answered_at") or perf_counter()
@@ -60,11 +69,46 @@ class RequestMiddleware:
 
 def correlation_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The client's correlation id where it is acceptable, else a new one."""
+    return _read(headers)[0]
+
+
+def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bytes | None]:
+    """(correlation id, Host), in one pass."""
+    given, host = "", None
     for name, value in headers:
         if name == CORRELATION_HEADER:
             given = value.decode("latin-1")
-            return given if _ACCEPTABLE_ID.fullmatch(given) else str(uuid7())
-    return str(uuid7())
+        elif name == b"host":
+            host = value
+    return given if _ACCEPTABLE_ID.fullmatch(given) else str(uuid7()), host
+
+
+def _name_of(host: bytes) -> bytes:
+    """Without the port, in lower case."""
+    name, bracket, _ = host.partition(b"]")
+    return (name + bracket if bracket else host.partition(b":")[0]).lower()
+
+
+async def _refuse_host(host: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    # A page of another site whose name was made to lead here (DNS rebinding) would count as a page of our origin.
+    detail = f"This service does not answer for {host.decode('latin-1')}; ALLOWED_HOSTS names the hosts it does."
+    refused = problem(421, *FRAMEWORK[421], detail, scope["path"], root_path=scope["root_path"])
+    await refused(scope, receive, send)
+
+
+def _without_body(send: Send) -> Send:
+    """`send` for the answer to HEAD, which ends with its headers: the answer to GET may be an endless stream."""
+    complete = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal complete
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not complete:
+            complete = True
+            await send({"type": "http.response.body", "body": message.get("body", b"")})
+
+    return send_head
 
 
 @cache

@@ -30,8 +30,10 @@ from shared.http.middleware import correlation_id
 from shared.http.open_connections import OpenConnections
 from shared.http.refusals import Refusal
 from shared.http.request_head import BODILESS, Target, read_head, read_target
+from shared.http.response_headers import PRIVATE, as_lines
 from shared.metrics import HTTP_REQUESTS
 
+_PRIVATE = as_lines(PRIVATE)
 _DISCARD_BYTES = 8 * 1024 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -56,6 +58,12 @@ class ServerProtocol(HttpToolsProtocol):
         if "connections" not in app_state:  # one dictionary for all connections of the server
             app_state["connections"] = OpenConnections(self.limits, self.loop)
         self._open: OpenConnections = app_state["connections"]
+
+    @property
+    def fixed_headers(self) -> bytes:
+        """Header lines of an answer that the application does not see."""
+        lines: bytes = getattr(self.config.app, "fixed_headers", _PRIVATE)
+        return lines
 
     # --- the connection ---------------------------------------------------------------------------------------------
 
@@ -335,7 +343,9 @@ class ServerProtocol(HttpToolsProtocol):
     def _write_refusal(self, refusal: Refusal) -> None:
         url = self.url if self._begun and len(self.url) <= MAX_REQUEST_LINE_BYTES else b"/"
         path = url.partition(b"?")[0].decode("latin-1")
-        self.transport.write(refusals.answer(refusal, path, correlation_id(self.headers)))
+        self.transport.write(
+            refusals.answer(refusal, self.root_path, path, correlation_id(self.headers), self.fixed_headers)
+        )
         HTTP_REQUESTS.labels("other", "unmatched", refusal.status).inc()
 
     def _discard(self, size: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from shared.http.limits import MAX_HEAD_BYTES, MAX_HEADER_BYTES, MAX_HEADER_LINES, MAX_REQUEST_LINE_BYTES
-from shared.http.problems import MEDIA_TYPE, problem_body
+from shared.http.problems import MEDIA_TYPE, problem_body, title_of
 
 
 class Refusal(NamedTuple):
@@ -49,12 +49,15 @@ def repeated_header(name: str) -> Refusal:
     return Refusal(400, "malformed-header", f"{name} has one value, and came twice.", {"header": name})
 
 
-def answer(refusal: Refusal, path: str, correlation_id: str) -> bytes:
-    title = HTTPStatus(refusal.status).phrase
-    problem = problem_body(refusal.status, refusal.code, title, refusal.detail, path) | dict(refusal.data)
+def answer(refusal: Refusal, root_path: str, path: str, correlation_id: str, fixed_headers: bytes) -> bytes:
+    """The path is below `root_path` (`ROOT_PATH`)."""
+    title = title_of(refusal.status, refusal.code)
+    problem = problem_body(refusal.status, refusal.code, title, refusal.detail, root_path + path, root_path)
+    problem |= refusal.data
     body = msgspec.json.encode(problem)
     retry_after = "" if refusal.retry_after is None else f"retry-after: {refusal.retry_after}\r\n"
-    return (
-        f"HTTP/1.1 {refusal.status} {title}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-        f"x-correlation-id: {correlation_id}\r\n{retry_after}connection: close\r\n\r\n"
-    ).encode() + body
+    head = (
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+        f"content-length: {len(body)}\r\nx-correlation-id: {correlation_id}\r\n{retry_after}connection: close\r\n"
+    )
+    return head.encode() + fixed_headers + b"\r\n" + body

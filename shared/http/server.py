@@ -52,6 +52,7 @@ async def serve(app: FastAPI, port: int, settings: Settings, protocol: type[Serv
         server_header=False,
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=settings.forwarded_allow_ips,
+        root_path=settings.root_path,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
     )
     server = _Server(config, app, settings.drain_seconds)

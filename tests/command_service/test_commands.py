@@ -209,6 +209,17 @@ class TestConfirmDelivery:
         past = orders.given(placed(), paid(), shipped())
         await past.when("POST", "/delivery", {}).then_acknowledged(OrderDelivered())
 
+    async def test_needs_no_body(self, orders: Orders) -> None:
+        past = orders.given(placed(), paid(), shipped())
+        await past.when("POST", "/delivery").then_acknowledged(OrderDelivered())
+
+    async def test_without_a_body_is_the_same_request_as_with_an_empty_one(self, orders: Orders) -> None:
+        request = orders.given(placed(), paid(), shipped()).when("POST", "/delivery", Idempotency_Key="without-body")
+        first = await request.then_acknowledged(OrderDelivered())
+        path, headers = f"/orders/{request.order_id}/delivery", request.headers
+        again = await orders.client.post(path, json={}, headers=headers)
+        assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
+
     async def test_again_changes_nothing(self, orders: Orders) -> None:
         past = orders.given(placed(), paid(), shipped(), delivered())
         await past.when("POST", "/delivery", {}).then_acknowledged()

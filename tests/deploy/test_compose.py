@@ -103,7 +103,13 @@ def test_a_service_runs_the_process_of_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", PORT_SETTINGS)
 def test_a_service_is_published_on_the_loopback_at_its_default_port(name: str) -> None:
     port = port_of(name)
-    assert [interpolated(published) for published in SERVICES[name]["ports"]] == [f"127.0.0.1:{port}:{port}"]
+    assert interpolated(SERVICES[name]["ports"][0]) == f"127.0.0.1:{port}:{port}"
+
+
+def test_what_is_for_operators_has_a_port_of_its_own_on_the_loopback() -> None:
+    published = {name: [interpolated(one) for one in SERVICES[name]["ports"][1:]] for name in PORT_SETTINGS}
+    assert published == {"command": ["127.0.0.1:9001:9000"], "query": ["127.0.0.1:9002:9000"], "projector": []}
+    assert {SERVICES[name]["environment"]["OPERATIONS_PORT"] for name in ("command", "query")} == {"9000"}
 
 
 def test_the_stores_are_not_published() -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from shared.settings import Settings
+from tests.documented import resolved
 from tests.given_when_then import problem
 from tests.openapi import document_of
 from tests.orders import order_body
@@ -26,7 +27,7 @@ async def queries(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 def operations(service: str) -> Iterator[tuple[str, str, list[str]]]:
     """(method, path, names of its query parameters) of each route."""
-    for path, methods in document_of(service)["paths"].items():
+    for path, methods in resolved(document_of(service))["paths"].items():
         for method, operation in methods.items():
             parameters = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
             yield method.upper(), path.format(**IDS), parameters

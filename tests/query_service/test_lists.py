@@ -10,7 +10,7 @@ from random import Random
 import httpx
 import pytest
 
-from shared.aggregates.order import OrderCancelled
+from shared.aggregates.order import OrderCancelled, OrderLine
 from shared.eventstore.token import ConsistencyToken
 from tests.orders import LAMP, paid, placed
 from tests.query_service.reads import get, pages, token_now
@@ -157,3 +157,52 @@ async def test_a_client_that_has_the_current_page_gets_304(queries: httpx.AsyncC
     assert (await get(queries, "/orders", recorder, If_None_Match=etag)).status_code == 304
     await recorder.record("1", paid())
     assert (await get(queries, "/orders", recorder, If_None_Match=etag)).status_code == 200
+
+
+class TestOrdersByTheirIds:
+    @pytest.mark.promise("queries", "Up to 100 orders are read whole, in one request")
+    async def test_are_whole_and_in_the_order_of_the_ids(self, queries: httpx.AsyncClient, recorder: Recorder) -> None:
+        for order_id in ("1", "2", "3"):
+            await recorder.record(order_id, placed(LAMP), paid(), occurred_at=NOON)
+
+        answer = await get(queries, "/orders?ids=3,no-such,1,3", recorder)
+
+        one, three = [(await queries.get(f"/orders/{order_id}")).json() for order_id in "13"]
+        assert answer.json() == {"orders": [three, one]}
+        again = await get(queries, "/orders?ids=3,no-such,1,3", recorder, If_None_Match=answer.headers["etag"])
+        assert (again.status_code, again.content) == (304, b"")
+
+    async def test_are_read_as_of_the_token(self, queries: httpx.AsyncClient, recorder: Recorder) -> None:
+        for order_id in map(str, range(100)):
+            await recorder.record(order_id, placed())
+        ids = ",".join(map(str, range(100)))
+        answer = await get(queries, f"/orders?ids={ids}", recorder)
+        assert len(answer.json()["orders"]) == 100
+        assert answer.headers["consistency-token"] == await token_now(recorder)
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "ids=",
+            "ids=1,,2",
+            "ids=a%20b",
+            "ids=" + ",".join(map(str, range(101))),
+            "ids=1&limit=20",
+            "ids=1&status=PENDING",
+            "ids=1&cursor=x",
+        ],
+    )
+    async def test_that_cannot_be_named_so(self, queries: httpx.AsyncClient, query: str) -> None:
+        answer = await queries.get(f"/orders?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
+        assert answer.json()["errors"][0]["pointer"].startswith("query")
+
+    async def test_that_would_make_too_large_an_answer_are_refused(
+        self, queries: httpx.AsyncClient, recorder: Recorder
+    ) -> None:
+        lines = [OrderLine(f"P{number}", 1, 1, "N" * 400) for number in range(2_000)]
+        for order_id in map(str, range(12)):
+            await recorder.record(order_id, placed(*lines))
+        answer = await get(queries, "/orders?ids=" + ",".join(map(str, range(12))), recorder)
+        assert (answer.status_code, answer.json()["code"]) == (422, "answer-too-large")
+        assert (await queries.get("/orders?ids=1,2")).status_code == 200

@@ -63,7 +63,7 @@ async def test_new_events_are_sent_as_the_history_shows_them(past: Past) -> None
     for event in told:
         assert ConsistencyToken.decode(event["consistency_token"]) == ConsistencyToken(log_id, event["position"])
     assert source.headers["content-type"].startswith("text/event-stream")
-    assert source.headers["cache-control"] == "no-store"
+    assert source.headers["cache-control"] == "private, no-store"
     assert source.headers["x-accel-buffering"] == "no"
     assert source.headers["consistency-token"] == ConsistencyToken(log_id, before).encode()
 

@@ -49,7 +49,7 @@ def test_the_interpreter_can_be_chosen() -> None:
 
 def test_a_package_has_the_same_version_in_all_locks() -> None:
     locks = sorted((REPOSITORY / "requirements").glob("*.lock"))
-    assert [lock.stem for lock in locks] == ["bench", "dev", "embedded", "installer", "runtime"]
+    assert [lock.stem for lock in locks] == ["bench", "browser", "dev", "embedded", "installer", "runtime"]
     versions = defaultdict(set)
     for lock in locks:
         pins = re.findall(r"^([\w.-]+)(==.*)", lock.read_text(), re.MULTILINE)
@@ -86,4 +86,4 @@ def test_the_benchmarks_install_what_they_compare_with() -> None:
 def test_ci_runs_the_checks_and_the_tests() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text().splitlines()
     steps = [line.partition(" ||")[0] for line in script if line.startswith("make")]
-    assert steps == ["make check", "make test", "make test-faults", "make bench-check"]
+    assert steps == ["make check", "make browser", "make test", "make test-faults", "make bench-check"]

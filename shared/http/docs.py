@@ -1,0 +1,57 @@
+"""The reference page of a service: Swagger UI, its files served by us, so that it works without internet."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="{root}/docs/swagger/favicon.png">
+<link rel="stylesheet" href="{root}/docs/swagger/swagger-ui.css">
+</head>
+<body>
+<div id="reference" data-document="{root}/openapi.json"></div>
+<script src="{root}/docs/swagger/swagger-ui-bundle.js"></script>
+<script src="{root}/docs/assets/reference.js"></script>
+</body>
+</html>
+"""
+# Swagger UI sets styles of elements, and has its icons in its style sheet.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class _Assets(StaticFiles):
+    """Files that say nothing about anybody, which a browser may keep."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        scope["cacheable"] = True
+        return await super().get_response(path, scope)
+
+
+def install(app: FastAPI) -> None:
+    """Adds the page, what it loads, and the way to it from `/`."""
+    app.mount("/docs/swagger", _Assets(packages=[("fastapi_offline", "static")]))
+    app.mount("/docs/assets", _Assets(directory=Path(__file__).with_name("assets")))
+
+    @app.get("/docs", include_in_schema=False)
+    async def reference(request: Request) -> Response:
+        page = _PAGE.format(title=escape(app.title), root=escape(request.scope["root_path"]))
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    @app.get("/", include_in_schema=False)
+    async def start(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope['root_path']}/docs")
