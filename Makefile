@@ -24,7 +24,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up test test-fast test-faults browser check bench bench-check format guarantees lock clean
+.PHONY: help setup up test test-fast test-faults browser check bench bench-check format guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,6 +72,9 @@ format: setup  ## put the code in its standard form
 
 guarantees: setup  ## write docs/guarantees.md from the markers on the tests
 	$(BIN)/python -m tests.guarantees
+
+access: setup  ## write the table of routes and roles in docs/security.md
+	$(BIN)/python -m tests.access_table
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # A package has one version in all of them.

@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         ready=lambda: _ready(app),
         tags=[{"name": tag, "description": description} for tag, (_, description) in ROUTERS.items()],
     )
-    add_routes(app, *(router for router, _ in ROUTERS.values()))
+    add_routes(app, settings, *(router for router, _ in ROUTERS.values()))
     app.state.query_url = settings.query_url or settings.root_path
     app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -14,10 +14,11 @@ from uuid_utils.compat import uuid7
 from command_service.domain import business_time
 from command_service.domain.decider import Decider, EventsByStream
 from shared.aggregates import aggregate_of
-from shared.errors import Stale
+from shared.errors import NotFound, Stale
 from shared.eventstore import codec
 from shared.eventstore.log import AppendRequest, NewEvent, StreamAppend
 from shared.eventstore.snapshots import LoadedState
+from shared.identity.caller import Caller
 
 
 @dataclass
@@ -50,9 +51,22 @@ class OtherLog(Stale):
         )
 
 
+class ForeignOwner(NotFound):
+    """A caller began something for another owner, which counts as one that does not exist."""
+
+    def __init__(self, noun: str, owner_id: str) -> None:
+        self.code = f"{noun}-not-found"  # type: ignore[misc] # the registry names the owners
+        self.title = f"There is no such {noun}"  # type: ignore[misc]
+        self._owner_id = owner_id
+
+    @property
+    def detail(self) -> str:
+        return f"{self.title}: {self._owner_id!r}."
+
+
 @dataclass(frozen=True, slots=True)
 class CommandMetadata:
-    """Everything about a command that is not the command: its ids, its time, its condition, its key."""
+    """Everything about a command that is not the command: its ids, its time, its condition, its key, its caller."""
 
     correlation_id: str
     causation_id: str | None = None
@@ -63,6 +77,8 @@ class CommandMetadata:
     idempotency_key: str | None = None
     fingerprint: bytes | None = field(default=None, repr=False)  # of the request, for its idempotency key
     command_id: UUID = field(default_factory=uuid7)
+    caller: Caller | None = None
+    limited_to_owner: str | None = None  # what belongs to another owner counts as absent
 
 
 class Decision(NamedTuple):
@@ -95,6 +111,8 @@ def decide(
     own = decider.stream_of(command)
     if metadata.expected_log_id not in (None, log_id):
         raise OtherLog(metadata.expected_version or 0)
+    if metadata.limited_to_owner is not None and type(command) not in decider.begins:
+        states = _reachable(decider, own, states, metadata.limited_to_owner)
     if metadata.expected_version is not None and metadata.expected_version != states[own].version:
         raise StaleVersion(metadata.expected_version, states[own].version)
     decided: EventsByStream
@@ -103,6 +121,8 @@ def decide(
     else:
         decided = decider.decide_over(command, {name: loaded.state for name, loaded in states.items()})
         assert decided.keys() <= states.keys(), f"{type(command).__name__} changes a stream that it does not name"
+    if metadata.limited_to_owner is not None:
+        _check_owner(decider, decided.get(own, ()), metadata.limited_to_owner)
     at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), _last_occurred_at(states, decided))
     metadata_text = _encode_metadata(command, metadata)
     appends, after = [], {}
@@ -122,6 +142,24 @@ def decide(
     return Decision(AppendRequest(appends, metadata.command_id, key, fingerprint, log_id), after)
 
 
+def _reachable(
+    decider: Decider[Any, Any, Any], own: str, states: Mapping[str, LoadedState], owner_id: str
+) -> Mapping[str, LoadedState]:
+    """The states, without that of the command's own stream where it belongs to another owner."""
+    state, owner = states[own].state, decider.aggregate.owner
+    if state is None or (owner is not None and owner.id_in(state) == owner_id):
+        return states
+    return {**states, own: LoadedState()}
+
+
+def _check_owner(decider: Decider[Any, Any, Any], events: Sequence[Any], owner_id: str) -> None:
+    """Raises `ForeignOwner` where the first event of a stream names another owner."""
+    owner = decider.aggregate.owner
+    for event in events:
+        if owner is not None and isinstance(event, owner.event) and owner.id_in(event) != owner_id:
+            raise ForeignOwner(owner.noun, owner.id_in(event))
+
+
 def _last_occurred_at(states: Mapping[str, LoadedState], decided: EventsByStream) -> datetime | None:
     """Of the streams that get events. The others are never too late: a repeated command may carry its first time."""
     last = None
@@ -133,7 +171,7 @@ def _last_occurred_at(states: Mapping[str, LoadedState], decided: EventsByStream
 
 
 def _encode_metadata(command: Any, metadata: CommandMetadata) -> str:
-    fields = {
+    fields: dict[str, Any] = {
         "command_id": metadata.command_id,
         "command": type(command).__name__,
         "correlation_id": metadata.correlation_id,
@@ -141,4 +179,6 @@ def _encode_metadata(command: Any, metadata: CommandMetadata) -> str:
     }
     if metadata.traceparent is not None:
         fields["traceparent"] = metadata.traceparent
+    if metadata.caller is not None:
+        fields["actor"] = metadata.caller.actor
     return msgspec.json.encode(fields).decode()

@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         for_operators=[projections.router],
     )
     app.state.log_lag = log_lag
-    application.add_routes(app, *(router for router, _ in routers))
+    application.add_routes(app, settings, *(router for router, _ in routers))
     return app
 
 

@@ -31,6 +31,14 @@ class Malformed(OrdersError):
     """The request cannot be understood; sending it again will not help."""
 
 
+class Unauthenticated(OrdersError):
+    """It is not known who asks: send a bearer token that is accepted."""
+
+
+class Forbidden(OrdersError):
+    """The caller may not do this, whatever it sends."""
+
+
 class NotFound(OrdersError):
     """There is no such thing."""
 

@@ -7,6 +7,7 @@ One flat namespace, so that docker-compose, the embedded stack and a shell set t
 from __future__ import annotations
 
 from functools import cache
+from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
 from pydantic import Field, SecretStr
@@ -86,6 +87,14 @@ class Settings(BaseSettings):
     )
     shutdown_seconds: float = Field(10.0, gt=0, description="how long a stopping server finishes what it accepted")
 
+    auth: Literal["off", "jwt"] = Field("off", description="whether callers identify themselves, by a bearer token")
+    auth_issuer: str = Field("", description="the claim `iss` of tokens; needed with AUTH=jwt")
+    auth_audience: str = Field("", description="the claim `aud` of tokens; needed with AUTH=jwt")
+    auth_jwks: str = Field("", description="URL or file of the keys that verify tokens; needed with AUTH=jwt")
+    auth_off_anywhere: bool = Field(
+        False, description="`yes`: with AUTH=off the service may listen on more than a loopback address"
+    )
+
     admission_delay_seconds: float = Field(
         0.03, ge=0, description="standing delay of the event loop at which commands are refused; 0: never"
     )
@@ -142,6 +151,14 @@ class Settings(BaseSettings):
     sse_streams: int = Field(1_000, ge=1, description="event streams open at once in one process before 503")
     sse_heartbeat_seconds: float = Field(15.0, gt=0, description="longest silence on an event stream")
     sse_send_seconds: float = Field(10.0, gt=0, description="time in which an event stream's client must read a block")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the HTTP servers."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def partitions_of(self, projection: str) -> int:
         """Of a new generation of its read model."""

@@ -17,12 +17,12 @@ from query_service.app import create_app as create_query_app
 from shared.settings import Settings
 
 DIRECTORY = Path(__file__).parents[1] / "docs" / "openapi"
+NOWHERE = Settings.model_validate({"database_url": "postgresql://nowhere", "redis_url": "redis://nowhere"})
 APPS: dict[str, Callable[[Settings], FastAPI]] = {"command": create_command_app, "query": create_query_app}
 
 
 def document_of(service: str) -> dict[str, Any]:
-    nowhere = Settings.model_validate({"database_url": "postgresql://nowhere", "redis_url": "redis://nowhere"})
-    document: dict[str, Any] = APPS[service](nowhere).openapi()
+    document: dict[str, Any] = APPS[service](NOWHERE).openapi()
     return document
 
 

@@ -21,7 +21,7 @@ from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, 
 from command_service.handler import Handler, KeyReused, VersionConflict
 from command_service.throttle import Throttled
 from shared.http.fast_route import FastRoute
-from shared.http.openapi import UNREADABLE, Described, responses
+from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
 
 _CHARSET = re.compile(r';?[ \t]*charset="?([^";]*)')
 
@@ -30,6 +30,7 @@ _COMMAND_ID = "019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10"
 _ANY_COMMAND: tuple[Described, ...] = (
     (400, "malformed-json", "The body is not JSON."),
     (MalformedHeader("If-Match", 'one version in double quotes, such as "3"'), "A header cannot be read."),
+    *REFUSED,
     (413, "body-too-large", "The body is larger than 512 KiB."),
     (415, "unsupported-media-type", "The body is not application/json."),
     (422, "invalid-request", "A value is missing, unknown or out of bounds; `errors` points at it."),

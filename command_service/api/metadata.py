@@ -14,6 +14,8 @@ from command_service.api.bodies import CommandBody
 from command_service.decision import CommandMetadata
 from shared.errors import Malformed, Stale
 from shared.http.etags import IF_MATCH_PATTERN, ExpectedVersion, parse_if_match
+from shared.identity.access import caller_of, owner_of
+from shared.identity.caller import Caller
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CAUSE = re.compile(r"[\x21-\x7e]{1,128}")  # as long as a correlation id may be
@@ -108,6 +110,7 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
         traceparent = None  # ignored, as the W3C specification asks
     expected = _expected(if_match)
+    caller = caller_of(request.scope)
     return CommandMetadata(
         correlation_id=request.scope["correlation_id"],
         causation_id=cause,
@@ -115,8 +118,10 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
         occurred_at=None if body is None else body.occurred_at,
         expected_version=expected.version if expected else None,
         expected_log_id=expected.log_id if expected else None,
-        idempotency_key=key,
+        idempotency_key=None if key is None else _of_caller(key, caller),
         fingerprint=None if key is None else _fingerprint(request, body, (if_match or "").removeprefix("W/")),
+        caller=caller,
+        limited_to_owner=owner_of(request.scope),
     )
 
 
@@ -128,6 +133,11 @@ def _idempotency_key(given: str) -> str:
     # A key belongs to its caller. The service does not know callers yet, so all clients share the keys. Once it does,
     # what is stored is a digest of caller and key, made here: find and append take whatever this returns.
     return key
+
+
+def _of_caller(key: str, caller: Caller | None) -> str:
+    """The key as it is stored: two callers may use one key. While nobody identifies itself, all share their keys."""
+    return key if caller is None else sha256(f"{caller.subject}\n{key}".encode()).hexdigest()
 
 
 def _expected(if_match: str | None) -> ExpectedVersion | None:

@@ -18,6 +18,8 @@ from shared.aggregates.order import OrderLine
 from shared.http.fields import Id
 from shared.http.form_errors import format_of
 from shared.http.openapi import Described
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 
 DESCRIPTION = "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
@@ -111,6 +113,7 @@ _NOT_PENDING: Described = (order.OrderNotPending(_TOUR, "SHIPPED"), "Only a PEND
     summary="Place an order",
     **describe((order.OrderAlreadyPlaced(_TOUR), "There is an order with this id."), STALE, *_TOO_MUCH, status=201),
 )
+@allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     """Creates an order in status PENDING. Without `order_id` we make one; the acknowledgement names it."""
     command = order.PlaceOrder(
@@ -128,6 +131,7 @@ async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     summary="Add a line",
     **describe(*_ANY_CHANGE, _NOT_PENDING, *_TOO_MUCH),
 )
+@allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItemBody) -> Response:
     """Adds a line to a PENDING order. Several lines may have the same product."""
     return await carry_out(request, order.AddOrderItem(order_id, body.line()), body)
@@ -143,6 +147,7 @@ async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItem
         (order.OrderNeedsALine(_TOUR, "71053"), "An order keeps at least one line."),
     ),
 )
+@allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def remove_order_item(request: Request, order_id: OrderId, product_id: Product) -> Response:
     """Takes every line of the product off a PENDING order."""
     return await carry_out(request, order.RemoveOrderItem(order_id, product_id), None)
@@ -153,6 +158,7 @@ async def remove_order_item(request: Request, order_id: OrderId, product_id: Pro
     summary="Change the shipping address",
     **describe(*_ANY_CHANGE, _NOT_PENDING),
 )
+@allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def change_shipping_address(request: Request, order_id: OrderId, body: ChangeShippingAddressBody) -> Response:
     """Sends a PENDING order elsewhere. The address it already has changes nothing."""
     command = order.ChangeShippingAddress(order_id, body.shipping_address_id, body.reason)
@@ -168,6 +174,7 @@ async def change_shipping_address(request: Request, order_id: OrderId, body: Cha
         (order.PaymentAmountMismatch(_TOUR, 1_869, 1_000, "GBP", 2), "The amount does not equal the order's total."),
     ),
 )
+@allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
 async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaymentBody) -> Response:
     """PENDING becomes CONFIRMED. The same payment again changes nothing."""
     command = order.ConfirmPayment(order_id, body.payment_reference, body.amount)
@@ -179,6 +186,7 @@ async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaym
     summary="Ship the order",
     **describe(*_ANY_CHANGE, (order.OrderNotConfirmed(_TOUR, "PENDING"), "Only a CONFIRMED order can be shipped.")),
 )
+@allowed(Role.STAFF, Role.SERVICE)
 async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -> Response:
     """CONFIRMED becomes SHIPPED. The same shipment again changes nothing."""
     return await carry_out(request, order.ShipOrder(order_id, body.tracking_number, body.carrier), body)
@@ -189,6 +197,7 @@ async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -
     summary="Confirm the delivery",
     **describe(*_ANY_CHANGE, (order.OrderNotShipped(_TOUR, "PENDING"), "Only a SHIPPED order can be delivered.")),
 )
+@allowed(Role.STAFF, Role.SERVICE)
 async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDeliveryBody = _DELIVERED_NOW) -> Response:
     """SHIPPED becomes DELIVERED. A second confirmation changes nothing. The body may be left out."""
     return await carry_out(request, order.ConfirmDelivery(order_id), body)
@@ -202,6 +211,7 @@ async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDel
         (order.OrderNotCancellable(_TOUR, "SHIPPED"), "Only a PENDING or CONFIRMED order can be cancelled."),
     ),
 )
+@allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def cancel_order(request: Request, order_id: OrderId, body: CancelOrderBody) -> Response:
     """PENDING or CONFIRMED becomes CANCELLED; what was paid is recorded as the refund owed."""
     return await carry_out(request, order.CancelOrder(order_id, body.reason), body)

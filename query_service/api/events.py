@@ -34,6 +34,8 @@ from shared.eventstore.token import ConsistencyToken
 from shared.http.fields import Id
 from shared.http.openapi import Described, responses
 from shared.http.protocol import protocol_of
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
 
@@ -115,6 +117,7 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
         },
         openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS], "x-event-stream": True},
     )
+    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
     async def follow(
         request: Request,
         aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
@@ -136,6 +139,7 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
         responses={**_stream_response(aggregate), **responses(*_PROBLEMS)},
         openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS], "x-event-stream": True},
     )
+    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
     async def follow_owner(
         request: Request,
         owner_id: Annotated[Id, Path(alias=f"{owner.noun}_id", examples=["17850"])],

@@ -37,6 +37,8 @@ from shared.eventstore.log import StoredEvent
 from shared.http.etags import etag_of
 from shared.http.fields import Id
 from shared.http.openapi import UNREADABLE, responses
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 
 _LAST_VERSION = 2**31 - 1
 _DOCUMENT_VERSION = 1  # of what the history answers: see `Aggregate.document_version`
@@ -120,6 +122,7 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
         },
         openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
     )
+    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
     async def get_history(
         request: Request,
         aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
@@ -165,6 +168,7 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
         },
         openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
     )
+    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
     async def get_past_state(
         request: Request,
         aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],

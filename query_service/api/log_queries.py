@@ -28,7 +28,8 @@ from shared.http import problems
 from shared.http.etags import etag_of
 from shared.http.fields import Rfc3339
 from shared.http.form_errors import FormError
-from shared.http.openapi import Described
+from shared.http.openapi import REFUSED, Described
+from shared.identity.access import owner_of
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -38,6 +39,7 @@ UNAVAILABLE: tuple[Described, ...] = (
     *TOKEN_REFUSALS,
     (LogLagging(1_230, 1_234), "The copy of the log did not reach the Consistency-Token in time."),
     (LogUnavailable(), "PostgreSQL does not answer."),
+    *REFUSED,
 )
 
 
@@ -94,12 +96,17 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
 
     stream_id = aggregate.stream_of(aggregate_id)
     past, headers = await ask_log(request, lambda history, *wait: history.fold(stream_id, point, advance, *wait))
-    if past is None:
+    if past is None or _is_foreign(aggregate, past.state, owner_of(request.scope)):
         detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
         return not_found(request, aggregate, detail, headers)
     body = msgspec.json.encode(aggregate.render(aggregate_id, past))
     etag = etag_of(past.version, aggregate.document_version, headers["Consistency-Token"])
     return unless_known(request, body, etag, headers)
+
+
+def _is_foreign(aggregate: Aggregate[S, E], state: S, owner_id: str | None) -> bool:
+    """Whether a caller that reaches the data of one owner only may not see the aggregate."""
+    return owner_id is not None and (aggregate.owner is None or aggregate.owner.id_in(state) != owner_id)
 
 
 def _point_in_time(request: Request, now: datetime) -> PointInTime:

@@ -25,7 +25,9 @@ from query_service.read_result import ReadModelUnavailable
 from shared.eventstore.blockers import as_json
 from shared.eventstore.log import Head, Lag
 from shared.eventstore.token import ConsistencyToken
-from shared.http.openapi import responses
+from shared.http.openapi import REFUSED, responses
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 from shared.read_models.keys import Checkpoint, lease_name
 from shared.read_models.lag import LagLevel, level_of
 from shared.read_models.poison import Poison
@@ -51,11 +53,13 @@ class StatusUnavailable(ReadModelUnavailable):
     responses={
         200: {"description": "Every read model", "headers": {"Consistency-Token": {"schema": {"type": "string"}}}},
         **responses(
+            *REFUSED,
             (LogUnavailable(), "PostgreSQL does not answer, so the true end of the log is unknown."),
             (StatusUnavailable("Redis"), "Redis or PostgreSQL does not answer; `stalls` as above."),
         ),
     },
 )
+@allowed(Role.OPERATOR)
 async def get_projections(request: Request) -> Response:
     queries = queries_of(request)
     stalls: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
+import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -38,12 +39,14 @@ from query_service.read_model import ReadModel
 from query_service.read_result import Document, IndexPage, ReadModelUnavailable, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.aggregates.order import ORDER, FulfilmentStatus, OrderStatus, PaymentStatus
-from shared.errors import Invalid
+from shared.errors import Invalid, NotFound
 from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.form_errors import FormError
-from shared.http.openapi import UNREADABLE, Described, responses
+from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
+from shared.identity.access import allowed, owner_of
+from shared.identity.caller import Role
 from shared.read_models import order_indexes
 from shared.read_models.keys import Checkpoint
 
@@ -246,6 +249,7 @@ _UNAVAILABLE: tuple[Described, ...] = (
     (LogUnavailable(), "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
     (TooManyWaiting(), "Too many queries wait for their token."),
     (TooManyReads(), "Too many queries wait for Redis."),
+    *REFUSED,
 )
 _INVALID: Described = (422, "invalid-request", "A parameter is not acceptable.")
 _PARKED: Described = (
@@ -257,6 +261,22 @@ _TOO_LARGE: Described = (AnswerTooLarge(), "The orders have more than 8 MiB toge
 
 OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 CustomerId = Annotated[Id, Path(examples=["17850"])]
+
+
+_READERS = (Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
+
+
+@dataclass
+class CustomerNotFound(NotFound):
+    """For a caller who is another customer, who cannot tell whether this one exists."""
+
+    customer_id: str
+    code = "customer-not-found"
+    title = "There is no such customer"
+
+    @property
+    def detail(self) -> str:
+        return f"There is no customer {self.customer_id!r}."
 
 
 class Listing(BaseModel):
@@ -309,20 +329,32 @@ class OrderListing(Listing):
     },
     openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
 )
+@allowed(Role.CUSTOMER, *_READERS)
 async def get_order(request: Request, order_id: OrderId) -> Response:
     if request.scope["query_string"] and request.query_params:
         return await answer_past_state(request, ORDER, order_id)
     at, document, headers = await answer(request, ORDERS, lambda orders, at_least: orders.one(order_id, at_least))
     headers |= parked_headers(document, at, request.headers.get("consistency-token"))
-    if document.body is None:
+    if document.body is None or _is_foreign(request, document.body):
         return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
     return unless_known(request, document.body, at.etag(document), headers)
 
 
+def _is_foreign(request: Request, body: bytes) -> bool:
+    """Whether the caller may not reach the order. Its answer is then that of an order that does not exist."""
+    owner = owner_of(request.scope)
+    return owner is not None and msgspec.json.decode(body, type=_Owned).customer_id != owner
+
+
+class _Owned(msgspec.Struct):
+    customer_id: str
+
+
+_LIST_PROBLEMS: tuple[Described, ...] = (*_UNAVAILABLE, _INVALID, _MALFORMED_CURSOR)
 _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A page of orders", "headers": answer_headers('"c0ffee"')},
     **NOT_MODIFIED,
-    **responses(*_UNAVAILABLE, _INVALID, _MALFORMED_CURSOR),
+    **responses(*_LIST_PROBLEMS),
 }
 
 
@@ -340,6 +372,7 @@ _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
+@allowed(*_READERS)
 async def list_orders(request: Request, listing: Annotated[OrderListing, Query()]) -> Response:
     if listing.ids is not None:
         return await _answer_orders(request, _read_ids(listing.ids))
@@ -369,12 +402,21 @@ async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response
     summary="A customer's orders, newest first",
     description="As `GET /orders`, of one customer. A customer without orders has an empty list.",
     response_model=OrderPage,
-    responses=_PAGE_RESPONSES,
+    responses={
+        **_PAGE_RESPONSES,
+        **responses(
+            *_LIST_PROBLEMS,
+            (CustomerNotFound("13047"), "The caller is another customer."),
+        ),
+    },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
+@allowed(Role.CUSTOMER, *_READERS)
 async def list_customer_orders(
     request: Request, customer_id: CustomerId, listing: Annotated[Listing, Query()]
 ) -> Response:
+    if owner_of(request.scope) not in (None, customer_id):
+        raise CustomerNotFound(customer_id)
     return await _list(request, customer_id, listing)
 
 

@@ -33,7 +33,9 @@ from shared.aggregates.order import OrderStatus
 from shared.currencies import exponent_of
 from shared.exact_integers import exact
 from shared.http.fields import CURRENCY_PATTERN
-from shared.http.openapi import responses
+from shared.http.openapi import REFUSED, responses
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 
 # --- reader --------------------------------------------------------------------------------------------------------
 
@@ -166,6 +168,7 @@ class Span(BaseModel):
         200: {"description": "The report", "headers": answer_headers('"c0ffee"') | PARKED_STREAMS_HEADER},
         **NOT_MODIFIED,
         **responses(
+            *REFUSED,
             *TOKEN_REFUSALS,
             (422, "invalid-request", "A parameter is missing or not acceptable, or the range is too long."),
             (ProjectionLagging(1_230, 1_234, 7), "The read model did not reach the Consistency-Token in time."),
@@ -176,6 +179,7 @@ class Span(BaseModel):
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
+@allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
 async def get_revenue(request: Request, span: Annotated[Span, Query()]) -> Response:
     _, (lines, parked), headers = await answer(
         request, REVENUE_BY_DAY, lambda revenue, _: revenue.between(span.first, span.last, span.currency)

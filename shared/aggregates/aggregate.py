@@ -33,7 +33,12 @@ class Owner(NamedTuple):
     noun: str
     plural: str  # in paths
     event: type[Any]
-    field: str
+    field: str  # of that event and of the aggregate's state
+
+    def id_in(self, owned: Any) -> str:
+        """The owner's id in the first event, or in a state."""
+        owner_id: str = getattr(owned, self.field)
+        return owner_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -15,6 +16,7 @@ from shared.http.cors import allow_origins, fixed_headers
 from shared.http.middleware import RequestMiddleware
 from shared.http.response_headers import NO_RESPONSE_HEADERS, PRIVATE, ResponseHeaders, as_lines
 from shared.http.routing import prepare
+from shared.identity.access import secure
 from shared.settings import Settings
 
 VERSION = "0.1.0"
@@ -82,12 +84,15 @@ def create_api(
         operators_app.state = app.state
         async with lifespan(app), operations.served(operators_app, settings):
             yield
+        if (verifier := app.state.token_verifier) is not None:
+            await verifier.close()
 
     app = _shell(title, f"{description.rstrip()}\n\n{_ERRORS}", settings, response_headers)
     app.router.lifespan_context = lifespan_with_operations
     app.openapi_tags = [*tags, {"name": operations.TAG, "description": "For orchestrators and Prometheus."}]
     app.state.settings = settings
     app.state.stopping = False
+    app.state.token_verifier = None
     docs.install(app)
     _append(
         app, operations.health(ready, details=not private), *(() if private else (operations.metrics(), *for_operators))
@@ -127,12 +132,14 @@ def _hosts(settings: Settings) -> frozenset[bytes] | None:
         return None
     if settings.allowed_hosts:
         return frozenset(settings.allowed_hosts.lower().encode().split(b","))
-    return _LOOPBACK_HOSTS if operations.is_loopback(settings.host) else None
+    return _LOOPBACK_HOSTS if settings.is_loopback else None
 
 
-def add_routes(app: FastAPI, *routers: APIRouter) -> None:
-    """Adds the routes of the routers before all others. `include_router` would match each request twice."""
+def add_routes(app: FastAPI, settings: Settings, *routers: APIRouter) -> None:
+    """Adds the routes of the routers before all others, and checks the callers of all. `include_router` would match
+    each request twice. Raises `InsecureSettings` and `UndeclaredAccess`."""
     app.router.routes[:0] = _prepared(routers)
+    app.state.token_verifier = secure(app, settings)
 
 
 def _append(app: FastAPI, *routers: APIRouter) -> None:
@@ -140,7 +147,8 @@ def _append(app: FastAPI, *routers: APIRouter) -> None:
 
 
 def _prepared(routers: Iterable[APIRouter]) -> list[BaseRoute]:
-    routes = [route for router in routers for route in router.routes]
+    # Copies: what is put in front of a route is of one application and its settings.
+    routes = [copy(route) for router in routers for route in router.routes]
     for route in routes:
         if isinstance(route, APIRoute):
             prepare(route)

@@ -10,6 +10,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from shared.identity.access import public
+
 _PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -48,10 +50,12 @@ def install(app: FastAPI) -> None:
     app.mount("/docs/assets", _Assets(directory=Path(__file__).with_name("assets")))
 
     @app.get("/docs", include_in_schema=False)
+    @public
     async def reference(request: Request) -> Response:
         page = _PAGE.format(title=escape(app.title), root=escape(request.scope["root_path"]))
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
     @app.get("/", include_in_schema=False)
+    @public
     async def start(request: Request) -> Response:
         return RedirectResponse(f"{request.scope['root_path']}/docs")

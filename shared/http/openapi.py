@@ -23,6 +23,10 @@ from shared.http.form_errors import FormError
 from shared.http.problems import MEDIA_TYPE, members_of, problem_body, status_of, title_of
 from shared.http.response_headers import ResponseHeaders
 from shared.http.routing import MalformedQuery
+from shared.identity.access import TokenMissing
+from shared.identity.caller import RoleMissing
+from shared.identity.key_set import KeysUnavailable
+from shared.identity.token_verifier import TokenRefused
 
 Json: TypeAlias = dict[str, Any]
 # An example of an error, or the status and code of one that is none of ours; and when it happens.
@@ -74,6 +78,13 @@ UNREADABLE: tuple[Described, ...] = (
         UnreadablePayload(_ONE_TYPE, 1, "Object missing required field `amount`"),
         "A stored event of the stream does not have the shape of its type.",
     ),
+)
+# Of every route that needs a token with AUTH=jwt.
+REFUSED: tuple[Described, ...] = (
+    (TokenMissing(), "AUTH=jwt, and the request has no bearer token."),
+    (TokenRefused("it has expired"), "The bearer token has expired, or is not one that the service accepts."),
+    (RoleMissing(["auditor", "staff"]), "The caller has none of the roles that this needs."),
+    (KeysUnavailable(), "The keys that verify tokens cannot be read; nothing was done."),
 )
 # Of every route.
 _ALWAYS: tuple[Described, ...] = (

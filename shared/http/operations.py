@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 
 import uvicorn
 from fastapi import APIRouter, Request
@@ -18,8 +17,10 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from shared.errors import Unavailable
-from shared.http.openapi import responses
+from shared.http.openapi import REFUSED, responses
 from shared.http.protocol import ServerProtocol
+from shared.identity.access import allowed, public
+from shared.identity.caller import Role
 from shared.settings import Settings
 
 TAG = "operations"
@@ -47,14 +48,7 @@ class Health(BaseModel):
 def are_public(settings: Settings) -> bool:
     """Whether the port for clients offers what is for operators: only on a loopback address, and where they have no
     port of their own."""
-    return settings.operations_port is None and is_loopback(settings.host)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return settings.operations_port is None and settings.is_loopback
 
 
 def health(ready: Callable[[], Awaitable[None]], *, details: bool) -> APIRouter:
@@ -62,6 +56,7 @@ def health(ready: Callable[[], Awaitable[None]], *, details: bool) -> APIRouter:
     router = APIRouter(tags=[TAG])
 
     @router.get("/livez", summary="Is the process alive?", response_model=Health, responses=responses())
+    @public
     async def livez() -> Response:
         """Answers whenever the process runs, whatever it depends on. Restart the process where this fails."""
         return Response(b'{"status":"ok"}', media_type="application/json")
@@ -72,6 +67,7 @@ def health(ready: Callable[[], Awaitable[None]], *, details: bool) -> APIRouter:
         response_model=Health,
         responses=responses((NotReady("PostgreSQL cannot be reached"), "A server it depends on is missing.")),
     )
+    @public
     async def readyz(request: Request) -> Response:
         """Answers 200 when every server it depends on answers, until it is told to stop. Where this fails, send no
         requests; do not restart."""
@@ -97,9 +93,10 @@ def metrics() -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format"},
-            **responses(),
+            **responses(*REFUSED),
         },
     )
+    @allowed(Role.OPERATOR)
     async def read_metrics() -> Response:
         """Every metric of this process, in Prometheus' text format."""
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

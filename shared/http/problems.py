@@ -27,6 +27,8 @@ _log = get_logger()
 # The status of each branch of the error tree. Looked up along the bases of the class, so a leaf needs no entry.
 STATUS: dict[type[errors.OrdersError], int] = {
     errors.Malformed: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Rejected: 409,
     errors.Stale: 412,
@@ -104,6 +106,8 @@ async def _ours(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, errors.Unavailable):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    elif isinstance(error, errors.Unauthenticated):
+        headers = {"WWW-Authenticate": "Bearer"}
     if status >= 500 and status != 503:  # 503s come in thousands; their cause is logged where it is detected
         _log.warning(error.code, detail=error.detail, path=request.url.path)
     return _answer(request, status, error.code, error.title, error.detail, headers, members_of(error))

@@ -29,6 +29,8 @@ from shared.aggregates.aggregate import Aggregate, Owner
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
 from shared.eventstore.log import AppendRequest, NewEvent
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 from shared.read_models.keys import PartitionKeys
 from shared.settings import Settings
 from tests.given_when_then import problem
@@ -158,6 +160,7 @@ router = APIRouter(tags=["toys"])
 
 
 @router.get("/toys/{toy_id}")
+@allowed(Role.STAFF)
 async def get_toy(request: Request, toy_id: str) -> Response:
     _, toy, headers = await answer(request, TOYS, lambda reader, at_least: reader.document(toy_id, at_least))
     return Response(toy.body, 404 if toy.body is None else 200, headers)

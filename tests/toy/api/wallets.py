@@ -11,6 +11,8 @@ from starlette.responses import Response
 from command_service.api.bodies import CommandBody, Text
 from command_service.api.commands import ANY_CHANGE, CommandRoute, carry_out, describe
 from shared.http.fields import Id
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 from tests.toy.domain import wallet
 
 DESCRIPTION = "A wallet holds money and never owes any."
@@ -35,12 +37,14 @@ class TransferBody(CommandBody):
 
 
 @router.post("/wallets/{wallet_id}/deposits", summary="Put money in", **describe(*ANY_CHANGE))
+@allowed(Role.STAFF)
 async def deposit(request: Request, wallet_id: WalletId, body: DepositBody) -> Response:
     command = wallet.Deposit(wallet_id, body.amount, body.note, body.owner_id)
     return await carry_out(request, command, body)
 
 
 @router.post("/wallets/{wallet_id}/transfers", summary="Move money", **describe(*ANY_CHANGE, _TOO_LITTLE))
+@allowed(Role.STAFF)
 async def transfer(request: Request, wallet_id: WalletId, body: TransferBody) -> Response:
     """To another wallet: both change, or neither."""
     command = wallet.Transfer(wallet_id, body.to, body.amount, body.note)

@@ -17,6 +17,8 @@ from query_service.redis_store import in_redis
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
 from shared.http.fast_route import FastRoute
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 
 router = APIRouter(tags=["owners"], route_class=FastRoute)
 
@@ -33,6 +35,7 @@ class OwnersReader:
 
 
 @router.get("/owners/{owner_id}")
+@allowed(Role.STAFF)
 async def get_owner(request: Request, owner_id: str) -> Response:
     at, document, headers = await answer(request, OWNERS, lambda owners, at_least: owners.one(owner_id, at_least))
     headers |= parked_headers(document, at, request.headers.get("consistency-token"))
@@ -43,6 +46,7 @@ async def get_owner(request: Request, owner_id: str) -> Response:
 
 
 @router.get("/owners")
+@allowed(Role.STAFF)
 async def list_owners(request: Request) -> Response:
     _, page, headers = await answer(request, OWNERS, lambda owners, _: owners.first(20))
     return Response(b"[%b]" % b",".join(page.summaries), headers=headers, media_type="application/json")

@@ -13,6 +13,8 @@ from query_service.postgresql_store import in_postgresql
 from query_service.read_model import ReadModel
 from query_service.read_result import Document, ReadResult, RollupLines
 from shared.http import problems
+from shared.identity.access import allowed
+from shared.identity.caller import Role
 
 router = APIRouter(tags=["wealth"])
 
@@ -31,6 +33,7 @@ class WealthReader:
 
 
 @router.get("/wealth")
+@allowed(Role.STAFF)
 async def get_wealth(request: Request, wallets: str | None = None) -> Response:
     _, page, headers = await answer(request, WEALTH, lambda wealth, _: wealth.lines(wallets))
     lines = [{"wallets": count, "owners": owners, "total": int(total)} for count, owners, total in page.lines]
@@ -40,6 +43,7 @@ async def get_wealth(request: Request, wallets: str | None = None) -> Response:
 
 
 @router.get("/wealth/{owner_id}")
+@allowed(Role.STAFF)
 async def get_owner_wealth(request: Request, owner_id: str) -> Response:
     at, document, headers = await answer(request, WEALTH, lambda wealth, _: wealth.of_owner(owner_id))
     headers |= parked_headers(document, at, request.headers.get("consistency-token"))

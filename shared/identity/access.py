@@ -1,0 +1,144 @@
+"""Which roles may use which route, and the check before the route's endpoint runs.
+
+Every route says it with `@allowed(...)` or `@public`; a service with a route that does not say it does not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared.errors import Unauthenticated
+from shared.identity.caller import Caller, Role
+from shared.identity.key_set import KeySet
+from shared.identity.token_verifier import TokenVerifier
+from shared.settings import Settings
+
+_ATTRIBUTE = "allowed_roles"
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+class TokenMissing(Unauthenticated):
+    code = "token-missing"
+    title = "A bearer token is missing"
+
+    @property
+    def detail(self) -> str:
+        return "Send `Authorization: Bearer <token>`."
+
+
+class InsecureSettings(ValueError):
+    """The settings of authentication contradict each other, or would let everyone in from everywhere."""
+
+
+class UndeclaredAccess(TypeError):
+    """A route does not say which roles may use it."""
+
+
+def allowed(*roles: Role) -> Callable[[Endpoint], Endpoint]:
+    """Below a route's decorator: the roles that may use it. A caller who is nothing but a customer reaches only what
+    belongs to it, which the route checks with `owner_of`."""
+    assert roles, "a route that everyone may use is `public`"
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, _ATTRIBUTE, frozenset(roles))
+        return endpoint
+
+    return declare
+
+
+def public(endpoint: Endpoint) -> Endpoint:
+    """Below a route's decorator: it needs no token."""
+    setattr(endpoint, _ATTRIBUTE, frozenset())
+    return endpoint
+
+
+class Access(NamedTuple):
+    method: str
+    path: str
+    roles: frozenset[Role]  # none: public
+
+
+def access_of(routes: Iterable[Any]) -> Iterator[Access]:
+    """Of each route that the OpenAPI document lists, in order. Raises `UndeclaredAccess`."""
+    for route in routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in sorted(route.methods or ()):
+                yield Access(method, route.path, _roles_of(route))
+
+
+def _roles_of(route: APIRoute) -> frozenset[Role]:
+    roles: frozenset[Role] | None = getattr(route.endpoint, _ATTRIBUTE, None)
+    if roles is None:
+        raise UndeclaredAccess(f"{sorted(route.methods or ())} {route.path} does not say which roles may use it")
+    return roles
+
+
+def caller_of(scope: Scope) -> Caller | None:
+    """Who sent the request; None while authentication is off, and on public routes."""
+    caller: Caller | None = scope.get("caller")
+    return caller
+
+
+def owner_of(scope: Scope) -> str | None:
+    """The owner whose data the request may reach; None: that of every owner."""
+    owner: str | None = scope.get("limited_to_owner")
+    return owner
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises `InsecureSettings`."""
+    if settings.auth == "jwt":
+        missing = [name for name in ("auth_issuer", "auth_audience", "auth_jwks") if not getattr(settings, name)]
+        if missing:
+            raise InsecureSettings(f"AUTH=jwt needs {', '.join(missing).upper()}")
+    elif not settings.auth_off_anywhere and not settings.is_loopback:
+        raise InsecureSettings(
+            f"AUTH=off would let everyone in who reaches HOST={settings.host}; set AUTH=jwt, or AUTH_OFF_ANYWHERE=yes"
+            " where something else decides who reaches it"
+        )
+
+
+def secure(app: FastAPI, settings: Settings) -> TokenVerifier | None:
+    """Puts a check of the caller in front of every route that is not public; call it when the application has all of
+    its routes. Returns the verifier, to be closed; None while authentication is off. Raises `InsecureSettings` and
+    `UndeclaredAccess`."""
+    check_settings(settings)
+    routes = [route for route in app.router.routes if isinstance(route, APIRoute)]
+    roles = [_roles_of(route) for route in routes]
+    if settings.auth == "off":
+        return None
+    verifier = TokenVerifier(KeySet(settings.auth_jwks), issuer=settings.auth_issuer, audience=settings.auth_audience)
+    for route, of_route in zip(routes, roles, strict=True):
+        if of_route:
+            route.app = _Secured(route.app, verifier, of_route)
+    return verifier
+
+
+class _Secured:
+    """A route behind the check of its caller."""
+
+    def __init__(self, app: ASGIApp, verifier: TokenVerifier, roles: frozenset[Role]) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._roles = roles
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = await self._verifier.verify(_token_in(scope))
+        scope["caller"] = caller
+        scope["limited_to_owner"] = caller.limited_to(self._roles)
+        await self._app(scope, receive, send)
+
+
+def _token_in(scope: Scope) -> str:
+    """Raises `TokenMissing`."""
+    for name, value in scope["headers"]:  # the protocol refuses a second one
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and token:
+                return str(token.strip(), "latin-1")
+    raise TokenMissing
