@@ -24,7 +24,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up test test-fast test-faults browser check bench bench-check format guarantees access lock clean
+.PHONY: help setup up env test test-fast test-faults browser check bench bench-check format guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,10 @@ setup: $(DEVELOPMENT)  ## make .venv/ with everything that `make test` and `make
 
 up: $(PROJECT)  ## start the whole stack; ARGS="--data-dir DIR --command-port N --query-port N"
 	@$(BIN)/orders up $(ARGS)
+
+env:  ## write .env with random passwords, for docker compose
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with the venv module found." >&2; exit 1; }
+	@$(PYTHON) tools/make_env.py
 
 # Whole files go to a worker: what a module's tests share is then set up once.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder

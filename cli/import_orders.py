@@ -16,7 +16,10 @@ CONCURRENCY = 64  # fewer leave log and service idle at times; more only lengthe
 def import_orders(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Online Retail CSV, plain or gzipped.")],
     command_url: Annotated[
-        str | None, typer.Option(help="Command service. Default: the running stack's, else " + DEFAULT_COMMAND_URL)
+        str | None,
+        typer.Option(
+            envvar="COMMAND_URL", help="Command service. Default: the running stack's, else " + DEFAULT_COMMAND_URL
+        ),
     ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="CSV of the refused invoices. Default: <FILE stem>.rejects.csv here.")

@@ -24,6 +24,11 @@ def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     url = find_database(data_dir)
     try:
         applied = asyncio.run(apply_migrations(url, RolePasswords().by_role()))
+    except asyncpg.InvalidPasswordError as error:
+        raise CommandFailed(
+            f"{error}. A server keeps the password of its first start: use that one, or change it in the server. To"
+            " throw the data away and start afresh with docker compose: docker compose down --volumes"
+        ) from error
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, IncompatibleDatabase) as error:
         raise CommandFailed(str(error)) from error
     print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")

@@ -15,7 +15,9 @@ ReadModel = Annotated[str, typer.Argument(metavar="NAME", help="Such as orders o
 
 @projections.command()
 def status(
-    query_url: Annotated[str | None, typer.Option(help="Query service. Default: the running stack's.")] = None,
+    query_url: Annotated[
+        str | None, typer.Option(envvar="QUERY_URL", help="Query service. Default: the running stack's.")
+    ] = None,
     tracebacks: Annotated[bool, typer.Option("--tracebacks", help="Of events that could not be applied.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:

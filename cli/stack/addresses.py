@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from cli.failure import CommandFailed
 from cli.stack.descriptor import Role, running_stack
@@ -16,10 +17,13 @@ class NoAddress(CommandFailed):
 def find_database(data_dir: Path, role: Role | None = None, given: str | None = None) -> str:
     """The PostgreSQL URL that was given, else DATABASE_URL, else that of the stack that runs in `data_dir`.
 
-    The stack's URL is that of `role`; of the owner of the database for None. Raises NoAddress.
+    The stack's URL is that of `role`; of the owner of the database for None. So is a DATABASE_URL that names no user,
+    with the role's password in the environment (`AUDITOR_PASSWORD`, ...). Raises NoAddress.
     """
-    if url := given or os.environ.get("DATABASE_URL"):
-        return url
+    if given:
+        return given
+    if url := os.environ.get("DATABASE_URL"):
+        return url if role is None else _as_role(url, role)
     if (stack := running_stack(data_dir)) is None or not stack.database_url:
         raise NoAddress(f"no database: set DATABASE_URL, or start a stack (nothing runs in {data_dir})")
     return stack.database_url if role is None else stack.database_url_of(role)
@@ -32,3 +36,10 @@ def find_redis(data_dir: Path) -> str:
     if (stack := running_stack(data_dir)) is None or not stack.redis_url:
         raise NoAddress(f"no Redis: set REDIS_URL, or start a stack (nothing runs in {data_dir})")
     return stack.redis_url
+
+
+def _as_role(url: str, role: Role) -> str:
+    parts, password = urlsplit(url), os.environ.get(f"{role.upper()}_PASSWORD")
+    if parts.username is not None or not password:
+        return url
+    return parts._replace(netloc=f"orders_{role}:{quote(password, safe='')}@{parts.netloc}").geturl()

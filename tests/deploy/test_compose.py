@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 # What each of our services runs, and the setting that holds its port.
 PORT_SETTINGS = {"command": "command_port", "query": "query_port", "projector": "projector_port"}
 OURS = [*PORT_SETTINGS, "migrate"]
+OF_OUR_IMAGE = [*OURS, "tools"]
 STORES = ["postgres", "redis"]
 LONG_RUNNING = [*STORES, *PORT_SETTINGS]
 
@@ -38,7 +40,7 @@ LONG_RUNNING = [*STORES, *PORT_SETTINGS]
 DATA_PATHS = {"postgres": "/var/lib/postgresql", "redis": "/data"}
 POSTGRES_VARIABLES = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
 
-VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::-(?P<default>[^}]*)|:\?[^}]*)?\}")
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::?-(?P<default>[^}]*)|:\?[^}]*)?\}")
 
 
 def interpolated(text: str) -> str:
@@ -58,16 +60,17 @@ def seconds(duration: str) -> int:
 
 
 def test_the_stack_consists_of_the_processes_of_the_architecture() -> None:
-    assert set(SERVICES) == {*LONG_RUNNING, "migrate"}
+    assert set(SERVICES) == {*LONG_RUNNING, "migrate", "tools", "gateway"}
+    assert [name for name in SERVICES if "profiles" in SERVICES[name]] == ["gateway"]
 
 
 def test_all_our_services_share_one_image_which_is_built_once_and_never_pulled() -> None:
-    assert len({SERVICES[name]["image"] for name in OURS}) == 1
+    assert len({SERVICES[name]["image"] for name in OF_OUR_IMAGE}) == 1
     assert [name for name in SERVICES if "build" in SERVICES[name]] == ["migrate"]
-    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}
+    assert {SERVICES[name]["pull_policy"] for name in OF_OUR_IMAGE} == {"never"}
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", [*STORES, "gateway"])
 def test_a_foreign_image_is_pinned_to_a_patch_version(name: str) -> None:
     assert re.fullmatch(r"[a-z/]+:\d+\.\d+(\.\d+)?-[a-z0-9.]+", SERVICES[name]["image"])
 
@@ -113,7 +116,24 @@ def test_what_is_for_operators_has_a_port_of_its_own_on_the_loopback() -> None:
 
 
 def test_the_stores_are_not_published() -> None:
-    assert not [name for name in [*STORES, "migrate"] if "ports" in SERVICES[name]]
+    assert not [name for name in [*STORES, "migrate", "tools"] if "ports" in SERVICES[name]]
+
+
+def test_the_gateway_is_published_on_the_loopback_unless_another_address_is_set() -> None:
+    ports = [interpolated(published) for published in SERVICES["gateway"]["ports"]]
+    assert ports == ["127.0.0.1:8080:8080", "127.0.0.1:8443:8443"]
+
+
+@pytest.mark.parametrize("name", PORT_SETTINGS)
+def test_with_an_empty_port_several_processes_of_a_kind_share_none(name: str) -> None:
+    [published] = SERVICES[name]["ports"]
+    assert re.sub(r"\$\{[A-Z_]+-\d+\}", "", published) == f"127.0.0.1::{port_of(name)}"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_stack_starts_on_one_processor(name: str) -> None:
+    """The engine refuses a limit that is larger than what the machine has."""
+    assert float(interpolated(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])) <= 1
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -123,7 +143,7 @@ def test_every_variable_of_ours_is_a_setting_and_makes_valid_settings(
     environment = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
     settings = RolePasswords if name == "migrate" else Settings
     known = {field.upper() for field in settings.model_fields} | {"DATABASE_URL"}
-    assert set(environment) <= known
+    assert set(environment) <= known | {"PGPASSWORD"}
     for field in known:
         monkeypatch.delenv(field, raising=False)
     for key, value in environment.items():
@@ -142,12 +162,12 @@ def test_every_variable_of_postgres_is_one_its_image_reads() -> None:
 
 def test_the_addresses_lead_to_the_stores() -> None:
     postgres = SERVICES["postgres"]["environment"]
-    for name in OURS:
+    for name in OF_OUR_IMAGE:
         database = urlsplit(interpolated(SERVICES[name]["environment"]["DATABASE_URL"]))
         assert (database.hostname, database.port) == ("postgres", 5432)
         assert database.path == "/" + postgres["POSTGRES_DB"]
         assert "stores" in SERVICES[name]["networks"]
-    for name in PORT_SETTINGS:
+    for name in [*PORT_SETTINGS, "tools"]:
         redis = urlsplit(SERVICES[name]["environment"]["REDIS_URL"])
         assert (redis.hostname, redis.port) == ("redis", 6379)
 
@@ -157,9 +177,17 @@ def test_each_process_connects_as_its_own_role_with_the_password_that_migrate_ga
     for name, role in {"command": "command", "projector": "projector", "query": "auditor"}.items():
         database = urlsplit(interpolated(SERVICES[name]["environment"]["DATABASE_URL"]))
         assert database.username == f"orders_{role}"
-        assert database.password == given[f"{role.upper()}_PASSWORD"]
+        password = f"${{{role.upper()}_PASSWORD:"
+        assert SERVICES[name]["environment"]["PGPASSWORD"].startswith(password)
+        assert SERVICES["migrate"]["environment"][f"{role.upper()}_PASSWORD"].startswith(password)
     owner = urlsplit(given["DATABASE_URL"])
     assert owner.username == SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    assert given["PGPASSWORD"] == interpolated(SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"])
+
+
+def test_no_password_is_part_of_a_url_so_that_it_may_have_any_characters() -> None:
+    for name in OF_OUR_IMAGE:
+        assert urlsplit(interpolated(SERVICES[name]["environment"]["DATABASE_URL"])).password is None
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
@@ -195,8 +223,9 @@ def test_the_health_check_of_postgres_finds_a_running_server_ready_and_a_missing
     postgres: EmbeddedPostgres,
 ) -> None:
     def exit_code(port: int) -> int:
-        [_, program, *options] = SERVICES["postgres"]["healthcheck"]["test"]
-        command = [postgres_binary(program), *options, f"--port={port}"]
+        *_, line = SERVICES["postgres"]["healthcheck"]["test"]
+        [program, *options] = shlex.split(line.partition("&&")[0])
+        command = [str(postgres_binary(program)), *options, f"--port={port}"]
         return subprocess.run(command, timeout=30, check=False).returncode
 
     assert exit_code(postgres.port) == 0
@@ -260,13 +289,21 @@ def test_a_store_keeps_its_data_in_a_named_volume_where_its_image_really_writes(
 
 def test_every_declared_volume_and_network_is_used() -> None:
     mounts = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])]
-    assert sorted(mounts) == sorted(COMPOSE["volumes"])
+    assert sorted(mount for mount in mounts if not mount.startswith("./")) == sorted(COMPOSE["volumes"])
+    assert [mount for mount in mounts if mount.startswith("./") and not (ROOT / mount).exists()] == []
     assert {network for service in SERVICES.values() for network in service["networks"]} == set(COMPOSE["networks"])
 
 
 def test_the_stores_can_be_reached_by_our_services_only() -> None:
     assert COMPOSE["networks"]["stores"]["internal"] is True
     assert {name: SERVICES[name]["networks"] for name in STORES} == {name: ["stores"] for name in STORES}
+
+
+def test_our_services_have_no_way_out() -> None:
+    assert COMPOSE["networks"]["edge"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    for name in OF_OUR_IMAGE:
+        assert set(SERVICES[name]["networks"]) <= {"stores", "edge"}
+        assert SERVICES[name]["dns"] == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -277,12 +314,12 @@ def test_no_service_is_root_or_can_change_its_own_files_or_gain_rights(name: str
     assert group > 0
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert "cap_add" not in service
+    assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "gateway" else [])
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", OF_OUR_IMAGE)
 def test_a_service_of_ours_runs_as_the_user_that_the_image_was_made_for(name: str) -> None:
     assert re.findall(r"^USER (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE) == [SERVICES[name]["user"]]
 
