@@ -111,7 +111,7 @@ def test_a_service_is_published_on_the_loopback_at_its_default_port(name: str) -
 
 def test_what_is_for_operators_has_a_port_of_its_own_on_the_loopback() -> None:
     published = {name: [interpolated(one) for one in SERVICES[name]["ports"][1:]] for name in PORT_SETTINGS}
-    assert published == {"command": ["127.0.0.1:9001:9000"], "query": ["127.0.0.1:9002:9000"], "projector": []}
+    assert published == {"command": ["127.0.0.1::9000"], "query": ["127.0.0.1::9000"], "projector": []}
     assert {SERVICES[name]["environment"]["OPERATIONS_PORT"] for name in ("command", "query")} == {"9000"}
 
 
@@ -126,7 +126,7 @@ def test_the_gateway_is_published_on_the_loopback_unless_another_address_is_set(
 
 @pytest.mark.parametrize("name", PORT_SETTINGS)
 def test_with_an_empty_port_several_processes_of_a_kind_share_none(name: str) -> None:
-    [published] = SERVICES[name]["ports"]
+    published = SERVICES[name]["ports"][0]
     assert re.sub(r"\$\{[A-Z_]+-\d+\}", "", published) == f"127.0.0.1::{port_of(name)}"
 
 
@@ -299,10 +299,20 @@ def test_the_stores_can_be_reached_by_our_services_only() -> None:
     assert {name: SERVICES[name]["networks"] for name in STORES} == {name: ["stores"] for name in STORES}
 
 
+def test_the_client_of_a_request_is_named_by_the_gateway_alone() -> None:
+    [subnet] = COMPOSE["networks"]["gateway"]["ipam"]["config"]
+    behind = {name for name in SERVICES if "FORWARDED_ALLOW_IPS" in SERVICES[name].get("environment", {})}
+    assert behind == {"command", "query"}
+    for name in behind:
+        assert SERVICES[name]["environment"]["FORWARDED_ALLOW_IPS"] == subnet["subnet"]
+    assert {name for name in SERVICES if "gateway" in SERVICES[name]["networks"]} == {"gateway", *behind}
+
+
 def test_our_services_have_no_way_out() -> None:
+    assert COMPOSE["networks"]["stores"]["internal"] is COMPOSE["networks"]["gateway"]["internal"] is True
     assert COMPOSE["networks"]["edge"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
     for name in OF_OUR_IMAGE:
-        assert set(SERVICES[name]["networks"]) <= {"stores", "edge"}
+        assert set(SERVICES[name]["networks"]) <= {"stores", "edge", "gateway"}
         assert SERVICES[name]["dns"] == ["127.0.0.1"]
 
 
