@@ -45,7 +45,7 @@ VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::?-(?P<default>[^}]*)|:\?[^}]*)?
 
 def interpolated(text: str) -> str:
     """As compose fills it in when only the password is set."""
-    return VARIABLE.sub(lambda match: match["default"] or "s3cret", text)
+    return VARIABLE.sub(lambda match: "s3cret" if match["default"] is None else match["default"], text)
 
 
 def port_of(service: str) -> int:
