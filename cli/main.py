@@ -19,6 +19,7 @@ from cli.projections import projections
 from cli.replay import replay
 from cli.run import run
 from cli.snapshots import snapshots
+from cli.token import token
 from cli.up import up
 
 
@@ -47,6 +48,7 @@ app.command()(run)
 app.command()(migrate)
 app.command("import")(import_orders)
 app.command()(replay)
+app.command()(token)
 app.add_typer(projections, name="projections")
 app.add_typer(audit, name="audit")
 app.add_typer(log, name="log")

@@ -21,16 +21,22 @@ def run(name: Annotated[ProcessName, typer.Argument(metavar="NAME")]) -> None:
     """Run one process, NAME being command, projector or query, with its settings from the environment."""
     import uvloop
 
+    from cli.failure import BadArgument
     from cli.settings import load_settings
+    from shared.identity.access import InsecureSettings
     from shared.logs import configure_logs
 
     settings = load_settings()
     configure_logs(name, settings.log_level)
+    try:
+        process = _process(name, settings)
+    except InsecureSettings as error:
+        raise BadArgument(str(error)) from error
     # The server stops in good order at SIGTERM and then raises the signal again, when nothing is left to end.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(_refuse_pooler(settings))
-        uvloop.run(_process(name, settings))
+        uvloop.run(process)
 
 
 async def _refuse_pooler(settings: Settings) -> None:

@@ -16,6 +16,8 @@ def up(
     data_dir: Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")] = DEFAULT_DATA_DIR,
     command_port: Annotated[int, Port] = 8001,
     query_port: Annotated[int, Port] = 8002,
+    *,
+    auth: Annotated[bool, typer.Option("--auth", help="Ask for bearer tokens, which `orders token` prints.")] = False,
 ) -> None:
     """Start the whole stack in this terminal.
 
@@ -24,4 +26,4 @@ def up(
     """
     from cli.stack.runner import run_stack
 
-    run_stack(data_dir, command_port, query_port)
+    run_stack(data_dir, command_port, query_port, auth=auth)

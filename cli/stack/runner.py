@@ -14,6 +14,7 @@ from cli.stack.descriptor import AlreadyRunning, Process, Role, Stack, data_dir_
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import HOST, ServerError, free_port, port_is_free
 from cli.stack.embedded_valkey import EmbeddedValkey
+from cli.stack.local_issuer import LocalIssuer
 from cli.stack.migration import MigrationFailed, migrate_stack
 from cli.stack.processes import open_log, stop_unrelated
 from cli.stack.service import Service
@@ -37,8 +38,11 @@ class CannotStart(CommandFailed):
     """The stack cannot be started; the message says why and what to do."""
 
 
-def run_stack(data_dir: Path, command_port: int, query_port: int) -> None:
-    """Run the stack until Ctrl-C or SIGTERM. Raises CannotStart, BinaryMissing, with nothing left running."""
+def run_stack(data_dir: Path, command_port: int, query_port: int, *, auth: bool) -> None:
+    """Run the stack until Ctrl-C or SIGTERM. With `auth`, its services ask for tokens of `orders token`.
+
+    Raises CannotStart, BinaryMissing, with nothing left running.
+    """
     data_dir = data_dir.absolute()
     try:
         _create(data_dir)
@@ -48,7 +52,7 @@ def run_stack(data_dir: Path, command_port: int, query_port: int) -> None:
             _refuse_taken_ports({"--command-port": command_port, "--query-port": query_port})
             stack.command_url = f"http://{HOST}:{command_port}"
             stack.query_url = f"http://{HOST}:{query_port}"
-            StackRunner(data_dir, stack).run()
+            StackRunner(data_dir, stack, auth=auth).run()
     except AlreadyRunning as error:
         raise CannotStart(_describe_holder(data_dir)) from error
     except OSError as error:
@@ -58,10 +62,11 @@ def run_stack(data_dir: Path, command_port: int, query_port: int) -> None:
 class StackRunner:
     """One run of the stack."""
 
-    def __init__(self, data_dir: Path, stack: Stack) -> None:
+    def __init__(self, data_dir: Path, stack: Stack, *, auth: bool) -> None:
         self._data_dir = data_dir
         self._logs = data_dir / "logs"
         self._stack = stack
+        self._issuer = LocalIssuer(data_dir) if auth else None
         self._signals = StopSignals()
         self._supervisor = Supervisor(self._signals, tell=say, changed=self._save)
 
@@ -130,6 +135,9 @@ class StackRunner:
             "CORS_ORIGINS": os.environ.get("CORS_ORIGINS", LOCAL_ORIGINS),
             **{f"{name.upper()}_PORT": str(port) for name, port in ports.items()},
         }
+        if self._issuer is not None:
+            self._issuer.create()
+            common |= self._issuer.environment
         return [
             Service(
                 name,

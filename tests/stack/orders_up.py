@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -26,20 +27,26 @@ class OrdersUp:
     """A stack in `data_dir`, on ports of its own; its output goes to a file, beside the data unless given."""
 
     def __init__(
-        self, data_dir: Path, account: Account | None = None, *, terminal: Path | None = None, **added: str
+        self,
+        data_dir: Path,
+        account: Account | None = None,
+        *,
+        terminal: Path | None = None,
+        options: Sequence[str] = (),
+        **added: str,
     ) -> None:
         self.data_dir = data_dir
         self._terminal = terminal or data_dir.with_name(data_dir.name + ".terminal")
         self.command_url = f"http://127.0.0.1:{free_port()}"
         self.query_url = f"http://127.0.0.1:{free_port()}"
-        self._account, self._added = account, added
+        self._account, self._added, self._options = account, added, options
         self.process = self._launch()
 
     def _launch(self) -> subprocess.Popen[bytes]:
         uid, gid = self._account or (None, None)
         with self._terminal.open("w") as screen:
             return subprocess.Popen(
-                orders_command("up", *self.arguments),
+                orders_command("up", *self.arguments, *self._options),
                 env=environment(**self._added),
                 stdin=subprocess.DEVNULL,
                 stdout=screen,

@@ -1,0 +1,46 @@
+"""`orders token`: a bearer token for a stack that `orders up --auth` runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.failure import CommandFailed
+from cli.options import DEFAULT_DATA_DIR
+
+
+class RoleName(StrEnum):
+    """As in `shared.identity.caller`, which would make `orders --help` slow."""
+
+    CUSTOMER = "customer"
+    STAFF = "staff"
+    FINANCE = "finance"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+    PRIVACY = "privacy"
+    SERVICE = "service"
+
+
+def token(
+    role: Annotated[list[RoleName], typer.Option(help="What the caller may do; several are allowed.")],
+    sub: Annotated[str, typer.Option(help="Who the caller is: `actor` in the metadata of events.")] = "developer",
+    customer_id: Annotated[str | None, typer.Option(help="Whose data the role customer reaches.")] = None,
+    minutes: Annotated[int, typer.Option(min=1, max=30 * 24 * 60, help="How long the token is valid.")] = 60,
+    data_dir: Annotated[Path, typer.Option(help="Of the stack that runs with --auth.")] = DEFAULT_DATA_DIR,
+) -> None:
+    """Print a bearer token that the stack of `orders up --auth` accepts.
+
+    Signed with a key in the data directory, for development: `curl -H "Authorization: Bearer $(orders token --role
+    staff)" ...`
+    """
+    from cli.stack.local_issuer import LocalIssuer, NoKey
+
+    if RoleName.CUSTOMER in role and customer_id is None:
+        raise CommandFailed("--role customer needs --customer-id")
+    try:
+        typer.echo(LocalIssuer(data_dir).token(sub, role, customer_id, minutes * 60))
+    except NoKey as error:
+        raise CommandFailed(f"{data_dir} has no key to sign with; run `orders up --auth` there first") from error
