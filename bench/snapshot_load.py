@@ -15,8 +15,8 @@ from bench.scale import Scale
 from bench.servers import Connection, Servers, with_connection
 from shared.aggregates.order import ORDER, ShippingAddressChanged
 from shared.eventstore import log as event_log
-from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore.snapshots import Snapshots, compact
 from shared.eventstore.store import PostgresEventStore
 
 LENGTHS = (100, 1_000, 10_000)  # events
@@ -52,11 +52,15 @@ async def _fill(connection: Connection) -> None:
     for events in LENGTHS:
         head = [orders.order_placed(0), *_address_changes(events - 1 - TAIL)]
         await event_log.append_group(connection, [AppendRequest.of_stream(_stream(events), 0, uuid7(), head)])
-    await snapshots.compact(connection, 10)
+    await compact(connection, _snapshots(connection), 10)
     for events in LENGTHS:
         await event_log.append_group(
             connection, [AppendRequest.of_stream(_stream(events), events - TAIL, uuid7(), _address_changes(TAIL))]
         )
+
+
+def _snapshots(connection: Connection) -> Snapshots:
+    return Snapshots(PostgresEventStore(connection), b"the benchmark's key")
 
 
 def _stream(events: int) -> str:
@@ -73,7 +77,7 @@ async def _load(connection: Connection) -> dict[int, float]:
     for _ in range(LOADS):
         for events in LENGTHS:
             began = perf_counter()
-            loaded = await snapshots.load(PostgresEventStore(connection), ORDER, _stream(events))
+            loaded = await _snapshots(connection).load(ORDER, _stream(events))
             times[events].append((perf_counter() - began) * 1_000)
             assert loaded.version == events
     return {events: statistics.median(measured) for events, measured in times.items()}
@@ -83,7 +87,7 @@ async def _load_without_snapshot(connection: Connection) -> float:
     """Returns milliseconds."""
     await connection.execute("delete from snapshots")
     began = perf_counter()
-    await snapshots.load(PostgresEventStore(connection), ORDER, _stream(LENGTHS[-1]))
+    await _snapshots(connection).load(ORDER, _stream(LENGTHS[-1]))
     return (perf_counter() - began) * 1_000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from cli.failure import CommandFailed
 from cli.options import DEFAULT_DATA_DIR, DataDir
@@ -16,19 +17,23 @@ def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     import asyncpg
 
     from cli.stack.addresses import find_database
-    from shared.migrations import IncompatibleDatabase
+    from shared.migrations import MigrationRefused
     from shared.migrations import migrate as apply_migrations
     from shared.postgres import CONNECTION_LOST
     from shared.settings import RolePasswords
 
     url = find_database(data_dir)
     try:
-        applied = asyncio.run(apply_migrations(url, RolePasswords().by_role()))
+        applied = asyncio.run(apply_migrations(url, RolePasswords().by_role(), _warn))
     except asyncpg.InvalidPasswordError as error:
         raise CommandFailed(
             f"{error}. A server keeps the password of its first start: use that one, or change it in the server. To"
             " throw the data away and start afresh with docker compose: docker compose down --volumes"
         ) from error
-    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, IncompatibleDatabase) as error:
+    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError, MigrationRefused) as error:
         raise CommandFailed(str(error)) from error
     print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+def _warn(message: str) -> None:
+    print(f"orders: warning: {message}", file=sys.stderr)

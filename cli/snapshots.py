@@ -24,19 +24,26 @@ def compact(
     from_start: Annotated[bool, typer.Option("--from-start", help="Search the whole log again.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Save a snapshot of every stream that grew since its last one. The projector does this in the background."""
+    """Save a snapshot of every stream that grew since its last one. The command service does this in the background.
+
+    Needs its role and its SNAPSHOT_KEY: those of the environment, or the running stack's.
+    """
     import asyncpg
 
-    from cli.stack.addresses import find_database
+    from cli.stack.addresses import find_database, find_snapshot_key
+    from shared.eventstore.snapshots import Snapshots
     from shared.eventstore.snapshots import compact as compact_streams
+    from shared.eventstore.store import PostgresEventStore
     from shared.postgres import CONNECTION_LOST
 
-    url = find_database(data_dir, "projector")
+    url = find_database(data_dir, "command")
+    key = find_snapshot_key(data_dir)
 
     async def save() -> int:
         connection = await asyncpg.connect(url)
         try:
-            return await compact_streams(connection, every, from_start=from_start)
+            snapshots = Snapshots(PostgresEventStore(connection), key)
+            return await compact_streams(connection, snapshots, every, from_start=from_start)
         finally:
             await connection.close()
 

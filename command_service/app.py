@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from command_service.admission import Limit, watch
 from command_service.api import ROUTERS
+from command_service.compactor import compact_for_ever
 from command_service.group_commit import GroupCommit
 from command_service.handler import Handler
 from command_service.throttle import Throttle
@@ -20,7 +21,7 @@ from shared.aio import cancel
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.log import Connection
-from shared.eventstore.snapshots import SnapshotPolicy
+from shared.eventstore.snapshots import SnapshotPolicy, Snapshots
 from shared.eventstore.store import PostgresAppendSession, PostgresEventStore
 from shared.http.application import add_routes, create_api
 from shared.http.operations import NotReady
@@ -84,8 +85,13 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         app.state.pool = pool
         app.state.group_commit = group_commit
         app.state.limit.in_append = lambda: group_commit.appending
+        store = PostgresEventStore(pool)
+        snapshots = Snapshots.of(store, settings)
+        if settings.snapshot_key is None:
+            _log.warning("snapshots are off: SNAPSHOT_KEY is not set")
         handler = app.state.handler = Handler(
-            PostgresEventStore(pool),
+            store,
+            snapshots,
             group_commit,
             SnapshotPolicy.of(settings),
             conflict_retries=settings.conflict_retries,
@@ -97,11 +103,12 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         if settings.throttle_for:
             throttle.start()
         watching = asyncio.create_task(watch(app.state.limit), name="watch-event-loop")
+        compacting = asyncio.create_task(compact_for_ever(pool, snapshots, settings), name="compactor")
         purge = asyncio.create_task(_purge_keys(pool, settings), name="purge-idempotency-keys")
         try:
             yield
         finally:
-            await cancel(watching, purge)
+            await cancel(watching, compacting, purge)
             await throttle.stop()
             await group_commit.stop()  # what was accepted is appended first
             await monitor.close()

@@ -27,9 +27,8 @@ from command_service.state_cache import LatestState, StateCache
 from shared import metrics
 from shared.aggregates import aggregate_of
 from shared.errors import Invalid, OrdersError, Rejected
-from shared.eventstore import snapshots
 from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus
-from shared.eventstore.snapshots import LoadedState, SnapshotPolicy
+from shared.eventstore.snapshots import LoadedState, SnapshotPolicy, Snapshots
 from shared.eventstore.store import EventStore
 from shared.failpoints import failpoint
 from shared.logs import get_logger
@@ -95,6 +94,7 @@ class Handler:
     def __init__(
         self,
         store: EventStore,
+        snapshots: Snapshots,
         group_commit: GroupCommit,
         policy: SnapshotPolicy,
         *,
@@ -104,6 +104,7 @@ class Handler:
     ) -> None:
         """`lock_timeout` is how many seconds a command waits for those before it on the same stream, and for a read."""
         self._store = store
+        self._snapshots = snapshots
         self._group_commit = group_commit
         self._policy = policy
         self._conflict_retries = conflict_retries
@@ -254,7 +255,7 @@ class Handler:
 
     async def _save_snapshot(self, stream_id: str, loaded: LoadedState) -> None:
         try:
-            await snapshots.save(self._store, aggregate_of(stream_id), stream_id, loaded)
+            await self._snapshots.save(aggregate_of(stream_id), stream_id, loaded)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             # Nothing is lost: the log has the events, and the next command that makes a snapshot due tries again.
             _log.warning("snapshot not saved", stream_id=stream_id, version=loaded.version, error=repr(error))
@@ -287,7 +288,7 @@ class Handler:
     async def _load(self, stream_id: str) -> LoadedState:
         try:
             async with asyncio.timeout(self._lock_timeout):  # a server that hangs counts as one that is away
-                return await snapshots.load(self._store, aggregate_of(stream_id), stream_id)
+                return await self._snapshots.load(aggregate_of(stream_id), stream_id)
         except CONNECTION_LOST as error:
             raise LogUnavailable from error
 

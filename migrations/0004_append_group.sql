@@ -79,6 +79,13 @@ declare
     first_named       integer;
     as_expected       boolean;
 begin
+    -- 4 MiB of data and 64 KiB of metadata an event. Smaller groups are not searched.
+    if (pg_column_size(datas) > 4194304 and exists (select from unnest(datas) d where octet_length(d) > 4194304))
+       or (pg_column_size(metadatas) > 65536 and exists (select from unnest(metadatas) m where octet_length(m) > 65536))
+    then
+        raise exception 'an event has more than 4 MiB of data, or more than 64 KiB of metadata' using errcode = 'check_violation';
+    end if;
+
     -- Appends queue for this lock, so positions become visible in the order in which they are assigned. The statements
     -- below take their snapshots while this function holds it, and so see every earlier append.
     select h.log_id, h.position, h.position, h.hash, greatest(clock_timestamp(), h.recorded_at)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvloop
 from fastapi import FastAPI
 
-from projector.compactor import compact_for_ever
 from projector.projections import PROJECTIONS
 from projector.projector_process import ProjectorProcess
-from shared.aio import cancel
 from shared.http import application
 from shared.http.server import serve
 from shared.logs import configure_logs
@@ -29,16 +26,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Two connections for lag and compaction; for every projection one, and one for each partition, up to a few.
+        # One connection for lag; for every projection one, and one for each partition, up to a few.
         workers = (min(_MOST_AT_ONCE, settings.partitions_of(name)) for name in PROJECTIONS)
-        database = await create_pool(settings, "projector-read-models", max_size=2 + len(PROJECTIONS) + sum(workers))
+        database = await create_pool(settings, "projector-read-models", max_size=1 + len(PROJECTIONS) + sum(workers))
         app.state.projector = ProjectorProcess(settings, redis, database)
-        compacting = asyncio.create_task(compact_for_ever(database, settings), name="compactor")
         try:
             async with app.state.projector.running():
                 yield
         finally:
-            await cancel(compacting)
             database.terminate()
             await redis.aclose()
 

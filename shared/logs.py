@@ -1,12 +1,15 @@
-"""Structured logs: one JSON object a line on standard output."""
+"""Structured logs: one JSON object a line on standard output. Warnings and errors that come in floods are counted."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from contextvars import copy_context
 
 import msgspec
 import structlog
+
+from shared.log_floods import FloodLimit
 
 
 def _to_json(event: object, **_: object) -> str:
@@ -20,6 +23,14 @@ _SHARED: list[structlog.typing.Processor] = [
 ]
 
 
+_LIMITED = {"warning", "error", "critical", "exception"}
+_FLOOD = "lines not logged"
+
+
+def _report_flood(event: str, lines: int) -> None:
+    get_logger().warning(_FLOOD, of=event, lines=lines)
+
+
 def configure_logs(process: str, level: str) -> None:
     """Once per process, before anything is logged. Libraries' own records take the same form."""
     render: list[structlog.typing.Processor] = [
@@ -28,13 +39,20 @@ def configure_logs(process: str, level: str) -> None:
         structlog.processors.EventRenamer("message"),
         structlog.processors.JSONRenderer(serializer=_to_json),
     ]
+    structlog.contextvars.bind_contextvars(process=process)
+    floods = FloodLimit(_report_flood, copy_context())
+
+    def limit(_logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if method in _LIMITED and event["event"] != _FLOOD and not floods.admits(event["event"]):
+            raise structlog.DropEvent
+        return event
+
     structlog.configure(
-        processors=[*_SHARED, *render],
+        processors=[limit, *_SHARED, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -45,6 +63,8 @@ def configure_logs(process: str, level: str) -> None:
             ],
         )
     )
+    # By its text without arguments: those of a client's garbage differ from line to line.
+    handler.addFilter(lambda record: record.levelno < logging.WARNING or floods.admits(str(record.msg)))
     logging.basicConfig(
         handlers=[handler],
         level=max(logging.getLevelName(level), logging.INFO),

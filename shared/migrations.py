@@ -7,18 +7,19 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import TypeAlias
 
 import asyncpg
 
-from shared.postgres import refuse_transaction_pooling
+from shared.postgres import CONNECT_SECONDS, refuse_transaction_pooling
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
 _LOCK = 0x6F7264657273  # "orders": serialises migrators
+LOCK_SECONDS = 10  # longer than any transaction of ours holds a lock that a migration needs
 
 _SCRAM_ITERATIONS = 4096  # as the server itself uses
 
@@ -31,7 +32,36 @@ create table if not exists schema_migrations (
 """
 
 
-class IncompatibleDatabase(Exception):
+# The sessions that hold what this one would wait for: the lock of migrators, and locks on the database's own tables. A
+# service's statements hold theirs for a moment, so the oldest transactions come first.
+_HOLDERS = """
+select distinct on (a.backend_start, a.pid) a.pid, a.usename, a.application_name
+from pg_locks l join pg_stat_activity a on a.pid = l.pid
+where l.granted and l.pid <> pg_backend_pid()
+  and l.database = (select oid from pg_database where datname = current_database())
+  and ((l.locktype = 'advisory' and (l.classid::bigint << 32) | l.objid::bigint = $1)
+       or (l.locktype = 'relation' and l.relation >= 16384))
+order by a.backend_start, a.pid limit 5
+"""
+
+
+class MigrationRefused(Exception):
+    """The migrations were not applied; the message says why, and what to do."""
+
+
+class MigrationBlocked(MigrationRefused):
+    """Other sessions hold locks that the migrations need. `holders` are (pid, user, application)."""
+
+    def __init__(self, holders: list[tuple[int, str, str]]) -> None:
+        named = ", ".join(f"pid {pid} ({user}, {application or 'no name'})" for pid, user, application in holders)
+        super().__init__(
+            f"another session has held a lock that the migrations need for {LOCK_SECONDS} s: {named or 'not known'}. If"
+            " it is another `orders migrate`, wait for it; else end it with `select pg_terminate_backend(<pid>)`."
+        )
+        self.holders = holders
+
+
+class IncompatibleDatabase(MigrationRefused):
     """The database records a migration that this program does not have, or has with another text."""
 
     def __init__(self, migration: str) -> None:
@@ -55,26 +85,37 @@ def migrations() -> list[tuple[str, str]]:
     return [(f.name, f.read_text("utf-8")) for f in sorted(found, key=lambda f: f.name)]
 
 
-async def migrate(database_url: str, passwords: Mapping[str, str] | None = None) -> list[str]:
+async def migrate(
+    database_url: str, passwords: Mapping[str, str] | None = None, tell: Callable[[str], None] | None = None
+) -> list[str]:
     """Applies what is missing, each migration in a transaction of its own. Returns the names applied.
 
     `passwords` are set for the roles they name (`orders_command`, …); a role without one cannot log in. ASCII only.
-    Raises `IncompatibleDatabase` before touching anything where an applied migration is not one of today's, and
-    `shared.postgres.TransactionPooling` or `BadPassword`.
+    `tell` is called with each warning of a migration.
+    Raises `IncompatibleDatabase` before touching anything where an applied migration is not one of today's,
+    `MigrationBlocked` after `LOCK_SECONDS`, and `shared.postgres.TransactionPooling` or `BadPassword`.
     """
     for role, password in (passwords or {}).items():
         if not (password.isascii() and password.isprintable()):  # others, clients normalise before they use them
             raise BadPassword(role)
-    connection = await asyncpg.connect(database_url, server_settings={"application_name": "orders-migrate"})
+    connection = await asyncpg.connect(
+        database_url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-migrate"}
+    )
     try:
         await refuse_transaction_pooling(connection, database_url)
+        if tell is not None:
+            connection.add_log_listener(lambda _, message: tell(message.message))
+        # Set after connecting: a pooler may refuse a connection that asks for it.
+        await connection.execute(f"set lock_timeout = {round(LOCK_SECONDS * 1_000)}; set client_min_messages = warning")
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
-        await connection.execute("set client_min_messages = warning")
         await connection.execute(_TABLE)
         applied = [name for name, sql in await _missing(connection) if await _apply(connection, name, sql)]
         for role, password in (passwords or {}).items():
             await _set_password(connection, role, password)
         return applied
+    except asyncpg.LockNotAvailableError as error:
+        holders = await connection.fetch(_HOLDERS, _LOCK)
+        raise MigrationBlocked([(row["pid"], row["usename"], row["application_name"]) for row in holders]) from error
     finally:
         await connection.close()
 

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         ge=0,
         description="bytes of memory in which the latest states of aggregates are cached; 0: none",
     )
-    idempotency_days: float = Field(7.0, gt=0, description="how long an Idempotency-Key is kept")
+    idempotency_days: float = Field(7.0, ge=1, description="how long an Idempotency-Key is kept")
     purge_interval_seconds: float = Field(600.0, gt=0, description="time between purges of old Idempotency-Keys")
 
     throttle_for: str = Field(
@@ -120,11 +120,16 @@ class Settings(BaseSettings):
     )
     long_transaction_seconds: float = Field(60.0, gt=0, description="age at which a transaction is named as a stall")
 
+    snapshot_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="secret that authenticates snapshots, of every command service; without it none is kept",
+    )
     snapshot_every_events: int = Field(100, ge=0, description="events after which a stream's state is kept; 0: never")
     snapshot_max_age_seconds: float = Field(0, ge=0, description="age at which a kept state is renewed; 0: never")
     snapshot_command_events: int = Field(0, ge=0, description="keep the state after a command of so many events; 0: no")
     compact_interval_seconds: float = Field(
-        300.0, ge=0, description="time between background compactions in the projector process; 0: none"
+        300.0, ge=0, description="time between background compactions in the command service; 0: none"
     )
 
     projector_batch_size: int = Field(2_000, ge=1, description="most events folded into one atomic apply")
@@ -181,6 +186,7 @@ class RolePasswords(BaseSettings):
     migrator_password: SecretStr | None = None
     command_password: SecretStr | None = None
     projector_password: SecretStr | None = None
+    query_password: SecretStr | None = None
     auditor_password: SecretStr | None = None
 
     def by_role(self) -> dict[str, str]:

@@ -32,6 +32,7 @@ SECTIONS = {
     "browsers": "Browsers",
     "failures": "Failures of servers and networks",
     "orders-up": "`orders up`",
+    "security": "Stolen credentials",
 }
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from cli.stack.accounts import nobody
 from cli.stack.embedded_server import HOST, bare_environment, free_port
-from cli.stack.processes import last_lines, launch, open_to, unprivileged_account
+from cli.stack.processes import last_lines, launch
 from tests.roles import PASSWORDS
 from tests.running import wait_until
 
@@ -42,14 +43,17 @@ listen_addr = {HOST}
 listen_port = {port}
 unix_socket_dir =
 auth_type = scram-sha-256
-auth_file = {users}
+auth_file = {users.name}
 pool_mode = {pool_mode}
 """
     )
-    if (account := unprivileged_account(directory)) is not None:  # it refuses to run as root
-        open_to(account, configuration, lambda _: None)
     process = launch(
-        [_PROGRAM, configuration], log=log, env=bare_environment(), death_signal=signal.SIGTERM, account=account
+        [_PROGRAM, configuration.name],
+        log=log,
+        env=bare_environment(),
+        death_signal=signal.SIGTERM,
+        account=nobody() if os.geteuid() == 0 else None,  # it refuses to run as root
+        directory=directory,  # which that user need not reach by its path
     )
     try:
         wait_until(lambda: "process up" in last_lines(log, 20), "PgBouncer is up")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from shared.settings import Settings
 
-Role = Literal["orders_migrator", "orders_command", "orders_projector", "orders_auditor"]
-ROLES: tuple[Role, ...] = ("orders_migrator", "orders_command", "orders_projector", "orders_auditor")
+Role = Literal["orders_migrator", "orders_command", "orders_projector", "orders_query", "orders_auditor"]
+ROLES: tuple[Role, ...] = get_args(Role)
 PASSWORDS: dict[str, str] = {role: f"test-password-of-{role}" for role in ROLES}
 
 

@@ -91,6 +91,7 @@ def settings_for(database_url: str, redis_url: str, **changes: object) -> Settin
             "projector_poll_seconds": 0.05,
             "heartbeat_seconds": 0.1,
             "allowed_hosts": "*",  # tests that write their requests themselves name any
+            "snapshot_key": "the tests' key of snapshots",
             **changes,
         }
     )
@@ -199,7 +200,7 @@ async def running_query_service(settings: Settings, **changes: object) -> AsyncI
     """One more, with other settings, on a free port; yields a client of it."""
     from query_service.app import create_app
 
-    changed = _changed(settings, "orders_auditor", changes)
+    changed = _changed(settings, "orders_query", changes)
     async with _on_free_port(create_app(changed), changed.root_path) as client:
         yield client
 
@@ -227,7 +228,7 @@ async def running_stack(settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(running_command_service(settings))
         projector = create_projector_app(settings_of(settings, "orders_projector"))
         await stack.enter_async_context(running_app(projector, settings.projector_port))
-        query = create_query_app(settings_of(settings, "orders_auditor"))
+        query = create_query_app(settings_of(settings, "orders_query"))
         at = running_app(query, settings.query_port, root_path=settings.root_path)
         url = await stack.enter_async_context(at)
         async with httpx.AsyncClient(base_url=url) as client:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def filled(example: str) -> str:
-    """The example with a password of its own wherever one is missing."""
-    missing = re.compile(r"^(\w+_PASSWORD)=$", re.MULTILINE)
+    """The example with a password, or a key, of its own wherever one is missing."""
+    missing = re.compile(r"^(\w+_PASSWORD|SNAPSHOT_KEY)=$", re.MULTILINE)
     return missing.sub(lambda match: f"{match[1]}={secrets.token_urlsafe(24)}", example)
 
 

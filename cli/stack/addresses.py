@@ -29,6 +29,15 @@ def find_database(data_dir: Path, role: Role | None = None, given: str | None = 
     return stack.database_url if role is None else stack.database_url_of(role)
 
 
+def find_snapshot_key(data_dir: Path) -> bytes:
+    """SNAPSHOT_KEY, else that of the stack that runs in `data_dir`. Raises NoAddress."""
+    if key := os.environ.get("SNAPSHOT_KEY"):
+        return key.encode()
+    if (stack := running_stack(data_dir)) is None or not stack.snapshot_key:
+        raise NoAddress(f"no key of snapshots: set SNAPSHOT_KEY, or start a stack (nothing runs in {data_dir})")
+    return stack.snapshot_key.encode()
+
+
 def find_redis(data_dir: Path) -> str:
     """REDIS_URL, else that of the stack that runs in `data_dir`. Raises NoAddress."""
     if url := os.environ.get("REDIS_URL"):

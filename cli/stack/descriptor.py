@@ -17,7 +17,7 @@ import msgspec
 
 from cli.stack.processes import identity
 
-Role = Literal["command", "projector", "auditor"]
+Role = Literal["command", "projector", "query", "auditor"]
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -49,6 +49,7 @@ class Stack(msgspec.Struct, kw_only=True):
     postgres_password: str | None = None
     valkey_password: str | None = None
     role_passwords: dict[str, str] = {}
+    snapshot_key: str = ""
     children: dict[str, Process] = {}
 
     def database_url_of(self, role: Role) -> str:

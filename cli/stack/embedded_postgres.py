@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
+from cli.stack.accounts import WORKING_DIRECTORY, give, nobody, private_account, reachable
 from cli.stack.binaries import postgres_binary
 from cli.stack.embedded_server import HOST, EmbeddedServer, ServerError, bare_environment
-from cli.stack.processes import command_line, ending, launch, open_to, unprivileged_account
+from cli.stack.processes import ending, launch, works_in
 
 DATABASE = ROLE = "orders"
 SHARED_BUFFERS = "512MB"  # holds a log of a million events with its indexes
+# Who may connect: with a password, over TCP, from this machine.
+HOST_RULES = f"host all all {HOST}/32 scram-sha-256\n"
 IMPOSSIBLE_PID = "4194305"  # Linux counts to 4,194,304, other systems not as far
 
 
@@ -34,17 +35,16 @@ class EmbeddedPostgres(EmbeddedServer):
         *,
         password: str | None = None,
         log: Path | None = None,
-        tell: Callable[[str], None] | None = None,
         flush_initial_files: bool = True,
         shared_buffers: str = SHARED_BUFFERS,
     ) -> None:
         """As `EmbeddedServer`. `flush_initial_files=False` makes the first start faster, for data that need not survive
         a power cut. PostgreSQL uses no more of `shared_buffers` than it needs."""
-        super().__init__(directory, password=password, log=log, tell=tell)
+        super().__init__(directory, password=password, log=log)
         self._flush = flush_initial_files
         self._shared_buffers = shared_buffers
         self._password_known = password is not None
-        self._account = unprivileged_account(self.directory)
+        self._account = private_account(self.directory)
 
     @property
     def url(self) -> str:
@@ -53,15 +53,15 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def initialise(self) -> None:
         """Create the cluster, or take over an existing one."""
-        binary = postgres_binary("postgres")
+        if self._account is not None and not WORKING_DIRECTORY.exists():
+            raise ServerError("PostgreSQL refuses to run as root: start the stack as another user")
         self.directory.parent.mkdir(parents=True, exist_ok=True)
-        if self._account is not None:
-            for path in (binary, self.directory):
-                open_to(self._account, path, self._tell)
         if not (self.directory / "PG_VERSION").exists():
             self._create()
         else:
-            self._check_version(binary)
+            self._check_version()
+            if self._account is not None and self.directory.stat().st_uid != self._account.uid:
+                give(self.directory, self._account)
             if not self._password_known:
                 self._disown_pid_file()
                 self._single_user(self.directory, f"ALTER ROLE {ROLE} PASSWORD '{self.password}'")
@@ -70,50 +70,60 @@ class EmbeddedPostgres(EmbeddedServer):
     def _create(self) -> None:
         """`initdb` beside the final directory, then one rename: an interrupted first start leaves no half cluster."""
         unfinished = self.directory.with_name(self.directory.name + ".unfinished")
-        password_file = self.directory.with_name(self.directory.name + ".password")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        password_file.touch(mode=0o600)
-        try:
-            password_file.write_text(self.password)
-            if self._account is not None:
-                for path in (unfinished, password_file):
-                    os.chown(path, *self._account)
-            # fmt: off
-            self._run(
-                postgres_binary("initdb"), "-D", unfinished, "--username", ROLE, "--pwfile", password_file,
-                "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--data-checksums",
-                "--no-instructions", *([] if self._flush else ["--no-sync"]),
-            )
-            # fmt: on
-            self._single_user(unfinished, f"CREATE DATABASE {DATABASE}")
-            unfinished.rename(self.directory)
-        finally:
-            password_file.unlink()
+        if self._account is not None:
+            give(unfinished, nobody())
+        # fmt: off
+        self._run(
+            "initdb", "-D", self._reached(unfinished), "--username", ROLE, "--auth", "trust",
+            "--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-instructions",
+            *([] if self._flush else ["--no-sync"]), directory=unfinished,
+        )
+        # fmt: on
+        (unfinished / "pg_hba.conf").write_text(HOST_RULES)
+        self._single_user(unfinished, f"ALTER ROLE {ROLE} PASSWORD '{self.password}'", f"CREATE DATABASE {DATABASE}")
+        unfinished.rename(self.directory)
 
-    def _check_version(self, binary: Path) -> None:
+    def _check_version(self) -> None:
         written = (self.directory / "PG_VERSION").read_text().strip()
-        running = self._run(binary, "--version")
+        running = self._run("postgres", "--version")
         if not re.search(rf"\) {re.escape(written)}(\D|$)", running):
             raise ServerError(f"{self.directory} was written by PostgreSQL {written}, but this is {running.strip()}")
 
-    def _single_user(self, directory: Path, statement: str) -> None:
-        """Run one statement without a server, and so without a password."""
-        output = self._run(postgres_binary("postgres"), "--single", "-D", directory, "postgres", stdin=statement + "\n")
+    def _single_user(self, directory: Path, *statements: str) -> None:
+        """Run statements without a server, and so without a password."""
+        if self._account is not None:
+            give(directory, nobody())
+        try:
+            lines = "".join(f"{statement}\n" for statement in statements)
+            arguments = ("--single", "-D", self._reached(directory), "postgres")
+            output = self._run("postgres", *arguments, stdin=lines, directory=directory)
+        finally:
+            if self._account is not None:
+                give(directory, self._account)
         if "ERROR" in output or "FATAL" in output:
             raise ServerError(output)
 
-    def _run(self, *command: str | Path, stdin: str = "") -> str:
-        """Run a PostgreSQL program to its end as the right user; returns its output. Raises ServerError."""
-        uid, gid = self._account or (None, None)
+    def _reached(self, directory: Path) -> Path:
+        """The path to a directory that a program is started in."""
+        return directory if self._account is None else WORKING_DIRECTORY
+
+    def _program(self, name: str) -> Path:
+        program = postgres_binary(name)
+        return program if self._account is None else reachable(program)
+
+    def _run(self, program: str, *arguments: str | Path, stdin: str = "", directory: Path = Path("/")) -> str:
+        """Run a PostgreSQL program to its end, as a user with a name; returns its output. Raises ServerError."""
+        uid, gid = (None, None) if self._account is None else nobody()
         ended = subprocess.run(
-            command,
+            [self._program(program), *arguments],
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=bare_environment(),
-            cwd="/",
+            cwd=directory,
             user=uid,
             group=gid,
             extra_groups=None if uid is None else [],
@@ -121,7 +131,7 @@ class EmbeddedPostgres(EmbeddedServer):
             check=False,
         )
         if ended.returncode != 0:
-            raise ServerError(f"{command[0]}: {ending(ended.returncode)}\n{ended.stdout.strip()}")
+            raise ServerError(f"{program}: {ending(ended.returncode)}\n{ended.stdout.strip()}")
         return ended.stdout
 
     def _launch(self) -> subprocess.Popen[bytes]:
@@ -137,11 +147,12 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         return launch(
-            [postgres_binary("postgres"), "-D", self.directory, *options],
+            [self._program("postgres"), "-D", self._reached(self.directory), *options],
             log=self.log,
             env=bare_environment(),
             death_signal=signal.SIGINT,
             account=self._account,
+            directory=self.directory,
         )
 
     def _answers(self) -> bool:
@@ -152,7 +163,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def survivor(self) -> int | None:
         """The process id of a server that an earlier run left running in this directory."""
         lines = self._pid_file_lines()
-        return int(lines[0]) if lines and str(self.directory) in command_line(int(lines[0])) else None
+        return int(lines[0]) if lines and works_in(int(lines[0]), self.directory) else None
 
     def _pid_file_lines(self) -> list[str]:
         try:

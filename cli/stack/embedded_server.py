@@ -9,7 +9,6 @@ import socket
 import subprocess
 import time
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -61,17 +60,12 @@ class EmbeddedServer(Server):
         *,
         password: str | None = None,
         log: Path | None = None,
-        tell: Callable[[str], None] | None = None,
     ) -> None:
-        """`initialise` creates the directory when missing; `log` is `<directory>.log` unless given.
-
-        `tell` prints a line for the user, such as a permission that was changed.
-        """
+        """`initialise` creates the directory when missing; `log` is `<directory>.log` unless given."""
         self.directory = directory.absolute()
         self.password = password or secrets.token_urlsafe(24)
         self.log = (log or directory.with_name(directory.name + ".log")).absolute()
         self.port = 0
-        self._tell = tell or (lambda _line: None)
         self._answered = False
 
     @property

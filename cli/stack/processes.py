@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import os
-import pwd
+import shutil
 import signal
-import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+
+from cli.stack.accounts import Account
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 LOG_BYTES = 16 * 1024 * 1024
-
-
-class Account(NamedTuple):
-    """A user of the operating system."""
-
-    uid: int
-    gid: int
-
-
-def unprivileged_account(directory: Path) -> Account | None:
-    """The account for a server that refuses to run as root: the owner of `directory`, else `nobody`. None unless this
-    process is root."""
-    if os.geteuid() != 0:
-        return None
-    if directory.exists() and (owner := directory.stat()).st_uid != 0:
-        return Account(owner.st_uid, owner.st_gid)
-    entry = pwd.getpwnam("nobody")
-    return Account(entry.pw_uid, entry.pw_gid)
 
 
 def launch(
@@ -45,16 +27,17 @@ def launch(
     env: Mapping[str, str],
     death_signal: signal.Signals,
     account: Account | None = None,
+    directory: Path = Path("/"),
     stdin: bytes = b"",
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in a session of its own, its output appended to `log`.
+    """Start `command` in a session of its own, in `directory`, its output appended to `log`.
 
     On Linux the kernel sends it `death_signal` when this process dies.
     """
     if threading.current_thread() is threading.main_thread():
-        return _launch(command, log, env, death_signal, account, stdin)
+        return _launch(command, log, env, death_signal, account, directory, stdin)
     # To the kernel the parent is the *thread* that starts a process: when a worker thread ends, so does its server.
-    return _lasting_thread().submit(_launch, command, log, env, death_signal, account, stdin).result()
+    return _lasting_thread().submit(_launch, command, log, env, death_signal, account, directory, stdin).result()
 
 
 @cache
@@ -68,6 +51,7 @@ def _launch(
     env: Mapping[str, str],
     death_signal: signal.Signals,
     account: Account | None,
+    directory: Path,
     stdin: bytes,
 ) -> subprocess.Popen[bytes]:
     uid, gid = account or (-1, -1)
@@ -79,7 +63,7 @@ def _launch(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(env),
-            cwd="/",
+            cwd=directory,
             # Ctrl-C in the terminal reaches this process alone, which stops the others in order.
             start_new_session=True,
         )
@@ -90,19 +74,6 @@ def _launch(
     except BrokenPipeError:
         pass  # the process died at once; its exit code says why
     return process
-
-
-def open_to(account: Account, path: Path, tell: Callable[[str], None]) -> None:
-    """Let `account` reach `path`: add the search bit for others to each directory above it that lacks it.
-
-    Nothing else becomes listable or readable. Raises PermissionError where this process may not do that.
-    """
-    for directory in reversed(path.resolve().parents):
-        status = directory.stat()
-        if status.st_uid == account.uid or status.st_mode & stat.S_IXOTH:
-            continue
-        directory.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
-        tell(f"made {directory} searchable (chmod o+x): PostgreSQL refuses to run as root and needs to pass")
 
 
 def identity(pid: int) -> str | None:
@@ -119,12 +90,14 @@ def identity(pid: int) -> str | None:
     return None if state in "ZX" else f"started at tick {started}"
 
 
-def command_line(pid: int) -> str:
-    """The arguments of the process `pid`; empty when there is none, or a zombie."""
+def works_in(pid: int, directory: Path) -> bool:
+    """Whether the process `pid` has `directory` as its working directory, or, without /proc, names it."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+        return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()
+    except PermissionError:
+        return False
     except (FileNotFoundError, ProcessLookupError):
-        return "" if Path("/proc/self/stat").exists() else _ps("command", pid)
+        return not Path("/proc/self/stat").exists() and str(directory) in _ps("command", pid)
 
 
 def _ps(column: str, pid: int) -> str:
@@ -176,10 +149,22 @@ def last_lines(log: Path, count: int) -> str:
 
 
 def open_log(directory: Path, name: str) -> Path:
-    """The log file `name`. One larger than 16 MiB is renamed to `.log.1`, replacing the previous one."""
+    """The log file `name`, rotated where it is large."""
     directory.mkdir(mode=0o700, exist_ok=True)
     log = directory / f"{name}.log"
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
     log.touch(mode=0o600)
+    rotate(log)
     return log
+
+
+def rotate(log: Path) -> None:
+    """Moves what a log of more than `LOG_BYTES` holds to `.log.1`, in place of what that held.
+
+    Its writer keeps the file open, in append mode, and goes on at the beginning. A line that is written between the
+    copy and the cut is lost.
+    """
+    if log.stat().st_size > LOG_BYTES:
+        previous = log.with_suffix(".log.1")
+        previous.touch(mode=0o600)
+        shutil.copyfile(log, previous)
+        os.truncate(log, 0)

@@ -25,9 +25,9 @@ SURVIVOR_SECONDS = 30.0
 # Processes that take requests first, the servers that they need last.
 STOP_ORDER = ("query", "command", "projector", "valkey", "postgres")
 
-# Each process with no more rights in the database than it needs (migrations/0005_create_roles.sql).
-CONNECTS_AS: dict[str, Role] = {"command": "command", "projector": "projector", "query": "auditor"}
-ROLES: tuple[Role, ...] = ("command", "projector", "auditor")
+# Each process with no more rights in the database than it needs (migrations/0001_roles.sql).
+CONNECTS_AS: dict[str, Role] = {"command": "command", "projector": "projector", "query": "query"}
+ROLES: tuple[Role, ...] = ("command", "projector", "query", "auditor")
 
 
 # Pages that a developer serves from this machine.
@@ -90,9 +90,12 @@ class StackRunner:
         self._supervisor.start(databases)
         self._stack.database_url = os.environ.get("DATABASE_URL") or _url(databases, "postgres")
         self._stack.redis_url = os.environ.get("REDIS_URL") or _url(databases, "valkey")
+        self._stack.snapshot_key = (
+            os.environ.get("SNAPSHOT_KEY") or self._stack.snapshot_key or secrets.token_urlsafe(24)
+        )
         services = self._services()
         passwords = {f"orders_{role}": password for role, password in self._stack.role_passwords.items()}
-        migrate_stack(self._stack.database_url, passwords, self._signals)
+        migrate_stack(self._stack.database_url, passwords, self._signals, say)
         self._supervisor.start(services)
 
     def _databases(self) -> list[EmbeddedPostgres | EmbeddedValkey]:
@@ -104,7 +107,6 @@ class StackRunner:
                 self._data_dir / "postgres",
                 password=stack.postgres_password,
                 log=open_log(self._logs, "postgres"),
-                tell=say,
             )
             postgres.initialise()
             # The server has this password from now on, so the next run can rely on it.
@@ -128,6 +130,7 @@ class StackRunner:
             "projector": projector_port,
             "query": int(self._stack.query_url.rpartition(":")[2]),
         }
+        keys = {"command": {"SNAPSHOT_KEY": self._stack.snapshot_key}}
         common = {
             "REDIS_URL": self._stack.redis_url,
             "HOST": HOST,
@@ -143,7 +146,7 @@ class StackRunner:
                 name,
                 port,
                 open_log(self._logs, name),
-                {**common, "DATABASE_URL": self._stack.database_url_of(CONNECTS_AS[name])},
+                {**common, "DATABASE_URL": self._stack.database_url_of(CONNECTS_AS[name]), **keys.get(name, {})},
             )
             for name, port in ports.items()
         ]
@@ -168,8 +171,7 @@ def say(text: str) -> None:
 def _create(data_dir: Path) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     if data_dir.stat().st_uid == os.geteuid():
-        # Under root, PostgreSQL runs as another user, which must be able to enter its directory.
-        data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        data_dir.chmod(0o700)
 
 
 def _describe_holder(data_dir: Path) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from cli.stack.processes import ending, last_lines
+from cli.stack.processes import ending, last_lines, rotate
 from cli.stack.server import Server
 
 TICK_SECONDS = 0.05
@@ -124,6 +124,8 @@ class Supervisor:
     def _step(self) -> None:
         self._signals.check()
         for child in self._children:
+            with contextlib.suppress(OSError):  # a full disk must not end the servers
+                rotate(child.server.log)
             if child.due_at is not None:
                 if time.monotonic() >= child.due_at:
                     self._spawn(child)

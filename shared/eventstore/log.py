@@ -22,6 +22,7 @@ from shared.eventstore.token import ConsistencyToken
 PAGE = 1_000  # events read at a time
 PAGE_BYTES = 2 * 2**20  # of their JSON; a page ends with the event that reaches it
 _LONGEST_CHARACTER = 4  # bytes, in UTF-8
+YOUNGEST_PURGED = timedelta(days=1)  # age of an Idempotency-Key
 
 
 class StoredEvent(NamedTuple):
@@ -131,13 +132,15 @@ class AppendResult(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The state of an aggregate at `version`; `position` and `occurred_at` are those of the version's event."""
+    """The state of an aggregate at `version`; `position` and `occurred_at` are those of the version's event. `mac`
+    authenticates it (`shared.eventstore.snapshots`)."""
 
     version: int
     position: int
     occurred_at: datetime
     taken_at: datetime
     state: str
+    mac: bytes
 
 
 class Head(NamedTuple):
@@ -211,14 +214,14 @@ left join events e on e.position = h.shown + 1
 
 _LOAD = f"""
 with snapshot as materialized (
-    select version, position, occurred_at, taken_at, state from snapshots where stream_id = $1 and fingerprint = $2
+    select version, position, occurred_at, taken_at, state, mac from snapshots where stream_id = $1 and fingerprint = $2
 )
 select {_COLUMNS} from stream_after($1, coalesce((select version from snapshot), 0), $3, $4)
 union all
-select position, null, version, null, null, null, state, null, occurred_at, taken_at, null, null from snapshot
+select position, null, version, null, null, null, state, null, occurred_at, taken_at, mac, null from snapshot
 order by version
 """  # noqa: S608 - constants only
-_SAVE_SNAPSHOT = "select save_snapshot($1, $2, $3, $4, $5, $6)"
+_SAVE_SNAPSHOT = "select save_snapshot($1, $2, $3, $4, $5, $6, $7)"
 _GROWN = (
     "select stream_id from events where position > $1 and position <= $2 group by stream_id having max(version) >= $3"
 )
@@ -338,17 +341,29 @@ async def load_stream(
     if rows and rows[0]["event_id"] is None:  # the snapshot sorts first: its version is below all that follow
         first = rows.pop(0)
         snapshot = Snapshot(
-            first["version"], first["position"], first["occurred_at"], first["recorded_at"], first["data"]
+            first["version"],
+            first["position"],
+            first["occurred_at"],
+            first["recorded_at"],
+            first["data"],
+            first["hash"],
         )
         return snapshot, [StoredEvent._make(row) for row in rows]
     return None, [StoredEvent._make(row) for row in rows]
 
 
 async def save_snapshot(
-    connection: Connection, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str
+    connection: Connection,
+    stream_id: str,
+    fingerprint: bytes,
+    version: int,
+    position: int,
+    at: datetime,
+    state: str,
+    mac: bytes,
 ) -> None:
     """Saves the state unless a later one is saved, or the log has no such event."""
-    await connection.execute(_SAVE_SNAPSHOT, stream_id, fingerprint, version, position, at, state)
+    await connection.execute(_SAVE_SNAPSHOT, stream_id, fingerprint, version, position, at, state, mac)
 
 
 async def compacted_position(connection: Connection) -> int:
@@ -442,5 +457,5 @@ async def find_key(connection: Connection, key: str) -> tuple[bytes, AppendResul
 
 
 async def purge_keys(connection: Connection, older_than: timedelta, at_most: int = 10_000) -> int:
-    """Deletes Idempotency-Keys older than that; returns how many."""
+    """Deletes Idempotency-Keys older than that, and than `YOUNGEST_PURGED`; returns how many."""
     return int(await connection.fetchval(_PURGE_KEYS, older_than, at_most))

@@ -127,12 +127,12 @@ class InMemoryEventStore:
         return snapshot, await self.read_stream_page(stream_id, after_version, log.PAGE)
 
     async def save_snapshot(
-        self, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str
+        self, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str, mac: bytes
     ) -> None:
         saved = self._snapshots.get((stream_id, fingerprint))
         of_version = await self.read_stream_page(stream_id, version - 1, 1)
         if of_version and of_version[0].position == position and (saved is None or saved.version < version):
-            self._snapshots[stream_id, fingerprint] = Snapshot(version, position, at, self._now(), state)
+            self._snapshots[stream_id, fingerprint] = Snapshot(version, position, at, self._now(), state, mac)
 
     async def find_key(self, key: str) -> tuple[bytes, AppendResult] | None:
         if (seen := self._keys.get(key)) is None:
@@ -140,7 +140,7 @@ class InMemoryEventStore:
         return seen.fingerprint, seen.first._replace(status=AppendStatus.REPLAYED, log_id=self.log_id)
 
     async def purge_keys(self, older_than: timedelta, at_most: int = 10_000) -> int:
-        before = self._now() - older_than
+        before = self._now() - max(older_than, log.YOUNGEST_PURGED)
         old = sorted((seen.recorded_at, key) for key, seen in self._keys.items() if seen.recorded_at < before)
         for _, key in old[:at_most]:
             del self._keys[key]

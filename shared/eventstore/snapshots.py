@@ -1,14 +1,15 @@
 """Snapshots of aggregates: when to save one, in which form, and loading a stream from its latest one.
 
 A snapshot bounds how many events a load reads. It is a cache of the log: one of another shape is not read, one that
-cannot be decoded is skipped.
+cannot be decoded is skipped. Commands are decided on it, so it is authenticated with a key that the database does not
+hold: one that the command service did not save is skipped, too.
 """
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -19,7 +20,7 @@ from shared.aggregates.aggregate import Aggregate
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Connection, Snapshot, StoredEvent
-from shared.eventstore.store import EventStore, PostgresEventStore
+from shared.eventstore.store import EventStore
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 from shared.settings import Settings
@@ -27,7 +28,6 @@ from shared.settings import Settings
 _KEEP_OLD_SHAPES = timedelta(days=30)
 
 _log = get_logger()
-_formats: dict[tuple[type[Any], int], _Format] = {}  # by state type and revision
 
 
 class LoadedState(NamedTuple):
@@ -70,30 +70,6 @@ class LoadedState(NamedTuple):
         )
 
 
-class _Format(NamedTuple):
-    """Of the snapshots of one aggregate."""
-
-    fingerprint: bytes
-    decoder: msgspec.json.Decoder[Any]
-
-
-def _format_of(aggregate: Aggregate[Any, Any]) -> _Format:
-    key = (aggregate.state, aggregate.snapshot_revision)
-    if (known := _formats.get(key)) is None:
-        known = _formats[key] = _make_format(*key)
-    return known
-
-
-def _make_format(state: type[Any], revision: int) -> _Format:
-    schema = msgspec.json.encode(msgspec.json.schema(state), order="deterministic")
-    return _Format(sha256(revision.to_bytes(4) + schema).digest(), msgspec.json.Decoder(state))
-
-
-def fingerprint(aggregate: Aggregate[Any, Any]) -> bytes:
-    """Of the shape of the aggregate's state. Snapshots of another shape are not read."""
-    return _format_of(aggregate).fingerprint
-
-
 @dataclass(frozen=True, slots=True)
 class SnapshotPolicy:
     """When the state after a command is saved; 0 turns a rule off."""
@@ -104,6 +80,8 @@ class SnapshotPolicy:
 
     @classmethod
     def of(cls, settings: Settings) -> SnapshotPolicy:
+        if settings.snapshot_key is None:
+            return cls(every_events=0)
         return cls(
             settings.snapshot_every_events,
             timedelta(seconds=settings.snapshot_max_age_seconds),
@@ -123,48 +101,91 @@ class SnapshotPolicy:
         return bool(self.max_age) and taken is not None and now - taken >= self.max_age
 
 
-async def load(store: EventStore, aggregate: Aggregate[Any, Any], stream_id: str) -> LoadedState:
-    """The stream folded from its latest snapshot; one round trip for a page of events after it.
+class _Format(NamedTuple):
+    """Of the snapshots of one aggregate."""
 
-    Raises what `codec.decode` raises.
-    """
-    snapshot, tail = await store.load_stream(stream_id, fingerprint(aggregate))
-    loaded = LoadedState()
-    if snapshot is not None:
-        resumed = _resume(aggregate, stream_id, snapshot)
-        if resumed is None:
-            tail = []  # read from the start below
-        else:
-            loaded = resumed
-    for stored in tail:
-        loaded = loaded.apply(aggregate, stored)
-    if not event_log.is_last_page(tail, event_log.PAGE) or (snapshot is not None and loaded.version == 0):
-        async for stored in store.read_stream(stream_id, loaded.version):
+    fingerprint: bytes
+    decoder: msgspec.json.Decoder[Any]
+
+
+class Snapshots:
+    """The snapshots in an event store. Without a key none is read, and none may be saved."""
+
+    def __init__(self, store: EventStore, key: bytes | None) -> None:
+        self._store = store
+        self._key = key
+        self._formats: dict[tuple[type[Any], int], _Format] = {}  # by state type and revision
+
+    @classmethod
+    def of(cls, store: EventStore, settings: Settings) -> Snapshots:
+        key = settings.snapshot_key
+        return cls(store, None if key is None else key.get_secret_value().encode())
+
+    def fingerprint(self, aggregate: Aggregate[Any, Any]) -> bytes:
+        """Of the shape of the aggregate's state, and of the key. Snapshots of another are not read."""
+        return self._format_of(aggregate).fingerprint
+
+    async def load(self, aggregate: Aggregate[Any, Any], stream_id: str) -> LoadedState:
+        """The stream folded from its latest snapshot; one round trip for a page of events after it.
+
+        Raises what `codec.decode` raises.
+        """
+        loaded, tail = LoadedState(), None
+        if self._key is not None:
+            snapshot, tail = await self._store.load_stream(stream_id, self.fingerprint(aggregate))
+            if snapshot is not None:
+                if (resumed := self._resume(aggregate, stream_id, snapshot)) is not None:
+                    loaded = resumed
+                else:
+                    tail = None  # read from the start below
+        for stored in tail or ():
             loaded = loaded.apply(aggregate, stored)
-    return loaded
+        if tail is None or not event_log.is_last_page(tail, event_log.PAGE):
+            async for stored in self._store.read_stream(stream_id, loaded.version):
+                loaded = loaded.apply(aggregate, stored)
+        return loaded
 
+    async def save(self, aggregate: Aggregate[Any, Any], stream_id: str, loaded: LoadedState) -> None:
+        """Saves the state, unless a later one is saved already."""
+        assert loaded.last_occurred_at is not None, "a stream without events has no snapshot"
+        state = msgspec.json.encode(loaded.state).decode()
+        row = (stream_id, self.fingerprint(aggregate), loaded.version, loaded.position, loaded.last_occurred_at, state)
+        await self._store.save_snapshot(*row, self._mac(*row))
 
-def _resume(aggregate: Aggregate[Any, Any], stream_id: str, snapshot: Snapshot) -> LoadedState | None:
-    try:
-        state = _format_of(aggregate).decoder.decode(snapshot.state)
-    except msgspec.DecodeError as error:
-        _log.error("snapshot skipped", stream_id=stream_id, version=snapshot.version, error=str(error))
-        return None
-    version, position, occurred_at, taken_at, _ = snapshot
-    return LoadedState(state, version, position, occurred_at, version, taken_at)
+    def _resume(self, aggregate: Aggregate[Any, Any], stream_id: str, snapshot: Snapshot) -> LoadedState | None:
+        fingerprint, decoder = self._format_of(aggregate)
+        version, position, occurred_at, taken_at, encoded, mac = snapshot
+        if not hmac.compare_digest(mac, self._mac(stream_id, fingerprint, version, position, occurred_at, encoded)):
+            _log.error("snapshot refused", stream_id=stream_id, version=version)
+            return None
+        try:
+            state = decoder.decode(encoded)
+        except msgspec.DecodeError as error:
+            _log.error("snapshot skipped", stream_id=stream_id, version=version, error=str(error))
+            return None
+        return LoadedState(state, version, position, occurred_at, version, taken_at)
 
+    def _mac(self, *row: object) -> bytes:
+        """Over a snapshot's columns, in MessagePack, which encodes no two rows alike."""
+        assert self._key is not None, "without a key, no snapshot is read or saved"
+        return hmac.digest(self._key, msgspec.msgpack.encode(row), "sha256")
 
-async def save(store: EventStore, aggregate: Aggregate[Any, Any], stream_id: str, loaded: LoadedState) -> None:
-    """Saves the state, unless a later one is saved already."""
-    assert loaded.last_occurred_at is not None, "a stream without events has no snapshot"
-    state = msgspec.json.encode(loaded.state).decode()
-    await store.save_snapshot(
-        stream_id, fingerprint(aggregate), loaded.version, loaded.position, loaded.last_occurred_at, state
-    )
+    def _format_of(self, aggregate: Aggregate[Any, Any]) -> _Format:
+        of_state = aggregate.state, aggregate.snapshot_revision
+        if (known := self._formats.get(of_state)) is None:
+            schema = msgspec.json.encode(msgspec.json.schema(aggregate.state), order="deterministic")
+            fingerprint = self._mac(aggregate.snapshot_revision, schema)
+            known = self._formats[of_state] = _Format(fingerprint, msgspec.json.Decoder(aggregate.state))
+        return known
 
 
 async def compact(
-    connection: Connection, every_events: int, *, from_start: bool = False, slice_events: int = 50_000
+    connection: Connection,
+    snapshots: Snapshots,
+    every_events: int,
+    *,
+    from_start: bool = False,
+    slice_events: int = 50_000,
 ) -> int:
     """Saves a snapshot of every stream that grew by `every_events` since its last one; returns how many.
 
@@ -177,22 +198,21 @@ async def compact(
     while after < head:
         up_to = min(after + slice_events, head)
         for stream_id in await event_log.streams_due_for_snapshot(connection, after, up_to, every_events):
-            saved += await _compact_stream(connection, stream_id, every_events)
+            saved += await _compact_stream(snapshots, stream_id, every_events)
         after = up_to
         await event_log.finish_compaction(connection, after)
     for category, aggregate in AGGREGATES.items():
-        await event_log.delete_stale_snapshots(connection, category, fingerprint(aggregate), _KEEP_OLD_SHAPES)
+        await event_log.delete_stale_snapshots(connection, category, snapshots.fingerprint(aggregate), _KEEP_OLD_SHAPES)
     return saved
 
 
-async def _compact_stream(connection: Connection, stream_id: str, every_events: int) -> bool:
+async def _compact_stream(snapshots: Snapshots, stream_id: str, every_events: int) -> bool:
     """Whether a snapshot was due."""
     if (parsed := parse_stream(stream_id)) is None:
         return False
     aggregate, _ = parsed
-    store = PostgresEventStore(connection)
     try:
-        loaded = await load(store, aggregate, stream_id)
+        loaded = await snapshots.load(aggregate, stream_id)
     except (*CONNECTION_LOST, asyncpg.PostgresError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one stream, the others are compacted
@@ -200,5 +220,5 @@ async def _compact_stream(connection: Connection, stream_id: str, every_events: 
         return False
     if loaded.version - loaded.snapshot_version < every_events:
         return False
-    await save(store, aggregate, stream_id, loaded)
+    await snapshots.save(aggregate, stream_id, loaded)
     return True

@@ -34,7 +34,7 @@ class EventStore(Protocol):
     async def load_stream(self, stream_id: str, fingerprint: bytes) -> tuple[Snapshot | None, list[StoredEvent]]: ...
 
     async def save_snapshot(
-        self, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str
+        self, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str, mac: bytes
     ) -> None: ...
 
     async def find_key(self, key: str) -> tuple[bytes, AppendResult] | None: ...
@@ -90,9 +90,9 @@ class PostgresEventStore:
         return await log.load_stream(self._connection, stream_id, fingerprint)
 
     async def save_snapshot(
-        self, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str
+        self, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str, mac: bytes
     ) -> None:
-        await log.save_snapshot(self._connection, stream_id, fingerprint, version, position, at, state)
+        await log.save_snapshot(self._connection, stream_id, fingerprint, version, position, at, state, mac)
 
     async def find_key(self, key: str) -> tuple[bytes, AppendResult] | None:
         return await log.find_key(self._connection, key)

@@ -9,7 +9,7 @@ from typing import Any
 from command_service.group_commit import GroupCommit
 from command_service.handler import Handler
 from shared.eventstore.blockers import SlowCallMonitor
-from shared.eventstore.snapshots import SnapshotPolicy
+from shared.eventstore.snapshots import SnapshotPolicy, Snapshots
 from shared.eventstore.store import AppendSession, EventStore
 
 
@@ -40,6 +40,7 @@ async def handling(store: EventStore, open_session: Callable[[], Awaitable[Appen
     async with committing(open_session) as group_commit:
         handler = Handler(
             store,
+            Snapshots(store, b"key"),
             group_commit,
             SnapshotPolicy(every_events=5),
             conflict_retries=8,

@@ -45,7 +45,7 @@ VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::?-(?P<default>[^}]*)|:\?[^}]*)?
 
 def interpolated(text: str) -> str:
     """As compose fills it in when only the password is set."""
-    return VARIABLE.sub(lambda match: "s3cret" if match["default"] is None else match["default"], text)
+    return VARIABLE.sub(lambda match: "s3cret-of-24-characters" if match["default"] is None else match["default"], text)
 
 
 def port_of(service: str) -> int:
@@ -174,7 +174,7 @@ def test_the_addresses_lead_to_the_stores() -> None:
 
 def test_each_process_connects_as_its_own_role_with_the_password_that_migrate_gave_it() -> None:
     given = {key: interpolated(value) for key, value in SERVICES["migrate"]["environment"].items()}
-    for name, role in {"command": "command", "projector": "projector", "query": "auditor"}.items():
+    for name, role in {"command": "command", "projector": "projector", "query": "query"}.items():
         database = urlsplit(interpolated(SERVICES[name]["environment"]["DATABASE_URL"]))
         assert database.username == f"orders_{role}"
         password = f"${{{role.upper()}_PASSWORD:"

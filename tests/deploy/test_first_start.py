@@ -21,7 +21,7 @@ from tests.deploy.test_compose import ROOT, SERVICES
 from tools.make_env import write_env
 
 ANY_CHARACTERS = " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
-ROLES: tuple[Role, ...] = ("command", "projector", "auditor")
+ROLES: tuple[Role, ...] = ("command", "projector", "query", "auditor")
 DATA = "/var/lib/postgresql"
 
 
@@ -34,8 +34,8 @@ def example(tmp_path: Path) -> Path:
 def test_make_env_fills_in_a_password_of_its_own_for_each_role(example: Path) -> None:
     write_env(example)
     env = example / ".env"
-    passwords = re.findall(r"^\w+_PASSWORD=(.*)$", env.read_text(), re.MULTILINE)
-    assert len(passwords) == len(set(passwords)) == 4
+    passwords = re.findall(r"^(?:\w+_PASSWORD|SNAPSHOT_KEY)=(.*)$", env.read_text(), re.MULTILINE)
+    assert len(passwords) == len(set(passwords)) == 6
     assert min(map(len, passwords)) >= 32
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
 

@@ -29,7 +29,7 @@ from tests.system.customers import Customers
 _ROLES: dict[str, Role] = {
     "command": "orders_command",
     "projector": "orders_projector",
-    "query": "orders_auditor",
+    "query": "orders_query",
 }
 _QUICK = {
     "APPEND_WAIT_SECONDS": "0.5",

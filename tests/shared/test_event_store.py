@@ -127,6 +127,7 @@ class TestPurgingKeys:
 
     async def test_leaves_the_events(self, connection: Connection) -> None:
         await event_log.append_group(connection, [append("order-1", key="key")])
+        await connection.execute("update idempotency_keys set recorded_at = recorded_at - interval '25 hours'")
         assert await event_log.purge_keys(connection, timedelta(0)) == 1
         assert len(await whole_log(connection)) == 1
 

@@ -113,3 +113,30 @@ async def test_a_newer_one_of_another_program_does_not_disturb(
     await migrate(empty_database_url)
     files.pop()
     assert await migrate(empty_database_url) == []
+
+
+class TestBehindALock:
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(migrations, "LOCK_SECONDS", 0.2)
+
+    async def migrate_in_words(self, url: str) -> str:
+        answer = await asyncio.to_thread(CliRunner().invoke, app, ["migrate"], env={"DATABASE_URL": url})
+        assert (answer.exit_code, answer.stdout) == (1, "")
+        return answer.stderr
+
+    @pytest.mark.promise("security", "`orders migrate` does not wait for long, and names the session that holds a lock")
+    async def test_of_another_migrator_it_gives_up_and_names_the_session(self, empty_database_url: str) -> None:
+        async with connected(empty_database_url) as holder:
+            await holder.execute(f"select pg_advisory_lock({migrations._LOCK})")
+            said = await self.migrate_in_words(empty_database_url)
+            assert f"pid {holder.get_server_pid()} (orders, no name)" in said
+            assert "pg_terminate_backend" in said
+
+    async def test_of_an_open_transaction_it_gives_up_and_names_the_session(self, empty_database_url: str) -> None:
+        await migrate(empty_database_url)
+        async with connected(empty_database_url) as holder, holder.transaction():
+            await holder.execute("lock table schema_migrations")
+            said = await self.migrate_in_words(empty_database_url)
+            assert f"pid {holder.get_server_pid()} (orders, no name)" in said
+        assert await migrate(empty_database_url) == []

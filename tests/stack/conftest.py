@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pytest
 
-from cli.stack.processes import Account
+from cli.stack.accounts import Account
 from tests.stack.orders_up import OrdersUp
 
 

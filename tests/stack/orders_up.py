@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 import psutil
 
+from cli.stack.accounts import Account
 from cli.stack.descriptor import Stack, load_stack
 from cli.stack.embedded_server import free_port
-from cli.stack.processes import Account, identity
+from cli.stack.processes import identity
 from cli.stack.service import orders_command
 from tests.orders_command import environment
 from tests.running import wait_until

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncpg
 import psutil
@@ -15,10 +18,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from cli.stack.binaries import postgres_binary
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import ServerError
 from cli.stack.embedded_valkey import EmbeddedValkey
-from cli.stack.processes import open_to, unprivileged_account
+from cli.stack.processes import open_log, rotate
 from tests.orders_command import environment
 from tests.running import wait_until
 from tests.stack.orders_up import living
@@ -132,23 +136,54 @@ def test_both_are_gone_after_stop(directory: Path) -> None:
     assert living(processes) == []
 
 
-def test_a_directory_is_opened_for_passing_through_and_for_nothing_else(tmp_path: Path) -> None:
-    private = tmp_path / "private"
-    (private / "data").mkdir(parents=True)
-    private.chmod(0o700)
-    said: list[str] = []
-    account = unprivileged_account(tmp_path)
-    if account is None:
-        return  # an ordinary user's PostgreSQL runs as that user: nothing to open
-    open_to(account, private / "data", said.append)
-    assert stat.S_IMODE(private.stat().st_mode) == 0o701
-    assert any(str(private) in line for line in said)
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's PostgreSQL runs as that user")
+
+
+@as_root
+@pytest.mark.promise("security", "Root's embedded PostgreSQL runs as a user of its own; no directory is opened for it")
+async def test_under_root_postgres_has_a_user_of_its_own_and_no_directory_is_opened_for_it(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "data").mkdir(parents=True)
+    closed.chmod(0o700)
+    modes = {parent: parent.stat().st_mode for parent in (closed / "data" / "postgres").parents}
+    for _ in range(2):  # the first start, and another
+        with EmbeddedPostgres(closed / "data" / "postgres", flush_initial_files=False) as postgres:
+            owner = (closed / "data" / "postgres").stat().st_uid
+            assert {parent: parent.stat().st_mode for parent in modes} == modes
+            assert psutil.Process(postgres.pid).uids().effective == owner
+            with pytest.raises(KeyError):
+                pwd.getpwuid(owner)
+            await ask(postgres, "do $$ begin perform now() at time zone 'Asia/Tokyo'; end $$")
+            seen = [process.info for process in psutil.process_iter(["pid", "ppid", "uids"])]
+            first = {p["pid"] for p in seen if p["uids"].effective == owner and p["ppid"] != postgres.pid}
+            assert first == {postgres.pid}
+
+
+@as_root
+def test_under_root_postgres_starts_though_its_programs_are_in_a_closed_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = postgres_binary("postgres").parents[2]
+    closed = tmp_path / "closed"
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, closed / part.name, symlinks=True)
+    closed.chmod(0o700)
+    monkeypatch.setattr("cli.stack.binaries._package", lambda name: closed / name)
+    with TemporaryDirectory(prefix="orders-test-") as open_directory:
+        cache = Path(open_directory)
+        monkeypatch.setattr("cli.stack.accounts._CACHE", cache)
+        for _ in range(2):  # a first copy, and the copy of before
+            with EmbeddedPostgres(tmp_path / "postgres", flush_initial_files=False) as postgres:
+                assert Path(psutil.Process(postgres.pid).exe()).is_relative_to(cache)
+        assert len(list(cache.iterdir())) == 1
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
 def test_a_server_outlives_the_thread_that_started_it_but_not_the_process(tmp_path: Path) -> None:
     program = """
 import os, sys, threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from cli.stack.embedded_valkey import EmbeddedValkey
 
 valkey = EmbeddedValkey(Path(sys.argv[1]))
@@ -167,3 +202,19 @@ os._exit(1)
         server = psutil.Process(int(pid))
         assert server.is_running()
     wait_until(lambda: not living([server]), "Valkey has ended")
+
+
+def test_a_log_that_grows_is_rotated_while_its_server_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written stays readable, within twice the bound, for its owner alone."""
+    monkeypatch.setattr("cli.stack.processes.LOG_BYTES", 50_000)
+    log = open_log(tmp_path, "server")
+    with log.open("ab", buffering=0) as server:
+        for number in range(20_000):
+            server.write(b"line %6d\n" % number)
+            if number % 100 == 0:
+                rotate(log)
+                assert log.stat().st_size <= 51_200
+    kept = (tmp_path / "server.log.1").read_bytes() + log.read_bytes()
+    numbers = [int(line.split()[1]) for line in kept.splitlines()]
+    assert numbers == list(range(numbers[0], 20_000))
+    assert stat.S_IMODE((tmp_path / "server.log.1").stat().st_mode) == 0o600

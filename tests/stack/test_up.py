@@ -65,7 +65,7 @@ def test_a_taken_port_is_refused_before_anything_starts(option: str, other: str,
 
 def test_no_secret_shows_in_the_process_list_or_the_logs(running: OrdersUp) -> None:
     stack = running.descriptor
-    secrets = [stack.postgres_password, stack.valkey_password, *stack.role_passwords.values()]
+    secrets = [stack.postgres_password, stack.valkey_password, stack.snapshot_key, *stack.role_passwords.values()]
     assert all(secrets)
     shown = [shlex.join(process.cmdline()) for process in running.processes()]
     shown += [log.read_text() for log in (running.data_dir / "logs").iterdir()]
@@ -76,7 +76,7 @@ def test_no_secret_shows_in_the_process_list_or_the_logs(running: OrdersUp) -> N
 def test_what_holds_secrets_is_for_the_owner_only(running: OrdersUp) -> None:
     for path in (running.data_dir / "stack.json", *(running.data_dir / "logs").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert not stat.S_IMODE(running.data_dir.stat().st_mode) & 0o066
+    assert stat.S_IMODE(running.data_dir.stat().st_mode) == 0o700
 
 
 def test_each_process_writes_its_own_log(running: OrdersUp) -> None:

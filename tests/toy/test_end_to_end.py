@@ -14,7 +14,7 @@ import pytest
 from cli.projection_admin.admin import open_admin
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS
-from shared.eventstore import snapshots
+from shared.eventstore.snapshots import Snapshots
 from shared.eventstore.store import PostgresEventStore
 from shared.settings import Settings
 from tests.given_when_then import problem
@@ -158,7 +158,9 @@ async def test_a_snapshot_is_saved_and_decided_on(
 
     await eventually(saved)
     async with asyncpg.create_pool(wallets.settings.database_url.get_secret_value(), min_size=1) as pool:
-        loaded = await snapshots.load(PostgresEventStore(pool), WALLET, "wallet-savings")
+        assert wallets.settings.snapshot_key is not None
+        key = wallets.settings.snapshot_key.get_secret_value().encode()
+        loaded = await Snapshots(PostgresEventStore(pool), key).load(WALLET, "wallet-savings")
     assert (loaded.state.balance, loaded.version, loaded.snapshot_version > 0) == (400, 4, True)
     assert (await wallets.transfer("savings", "purse", 400)).status_code == 200
     problem(await wallets.transfer("savings", "purse", 1), 409, "too-little-in-wallet")
