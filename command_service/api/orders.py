@@ -13,7 +13,7 @@ from uuid_utils import uuid7
 from command_service.api.bodies import CommandBody, Currency, ShortText, Text
 from command_service.api.commands import ANY_CHANGE, STALE, CommandRoute, carry_out, describe
 from command_service.domain import order
-from command_service.domain.order import MAX_LINES, MAX_TOTAL, MAX_UNIT_PRICE
+from command_service.domain.order import MAX_BYTES, MAX_LINES, MAX_TOTAL, MAX_UNIT_PRICE
 from shared.aggregates.order import OrderLine
 from shared.http.fields import Id
 from shared.http.form_errors import format_of
@@ -104,6 +104,7 @@ _ANY_CHANGE: tuple[Described, ...] = ((order.OrderNotFound(_TOUR), "There is no 
 _TOO_MUCH: tuple[Described, ...] = (
     (order.TooManyLines(_TOUR, MAX_LINES), "The order would have more than 2,000 lines."),
     (order.OrderTotalTooLarge(_TOUR, MAX_TOTAL + 1, MAX_TOTAL, "GBP", 2), "The total would reach 2^53 minor units."),
+    (order.OrderTooLarge(_TOUR, MAX_BYTES), "The lines would take more than 640 KiB."),
 )
 _NOT_PENDING: Described = (order.OrderNotPending(_TOUR, "SHIPPED"), "Only a PENDING order can be paid or changed.")
 

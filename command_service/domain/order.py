@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never, get_args
 
+import msgspec
+
 from command_service.domain.decider import Decider
 from shared.aggregates.order import (
     ORDER,
@@ -31,6 +33,8 @@ from shared.exact_integers import MAX_EXACT_INTEGER
 MAX_LINES = 2_000
 MAX_UNIT_PRICE = 10**12  # a laptop costs IDR 15,000,000.00
 MAX_TOTAL = MAX_EXACT_INTEGER
+MAX_BYTES = 640 * 1024  # of an order's lines as JSON: every change writes its document anew
+_MAX_LINE_BYTES = 2_300  # an id of 64 characters, a name of 500 that take 4 bytes each, and the rest
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
@@ -240,6 +244,18 @@ class OrderTotalTooLarge(Invalid):
         return f"Order {self.order_id} would cost {self.total}; the largest total is {self.maximum} (minor units)."
 
 
+@dataclass
+class OrderTooLarge(Invalid):
+    order_id: str
+    maximum: int
+    code = "order-too-large"
+    title = "The order is too large"
+
+    @property
+    def detail(self) -> str:
+        return f"The lines of order {self.order_id} may take at most {self.maximum} bytes. Shorten product names."
+
+
 # --- decide --------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +360,8 @@ def _check_bounds(order_id: str, currency: str, items: tuple[OrderLine, ...]) ->
         raise OrderNeedsALine(order_id, None)
     if len(items) > MAX_LINES:
         raise TooManyLines(order_id, MAX_LINES)
+    if len(items) * _MAX_LINE_BYTES > MAX_BYTES and len(msgspec.json.encode(items)) > MAX_BYTES:
+        raise OrderTooLarge(order_id, MAX_BYTES)
     if (total := total_of(items)) > MAX_TOTAL:
         raise OrderTotalTooLarge(order_id, total, MAX_TOTAL, currency, exponent_of(currency))
 

@@ -223,3 +223,14 @@ async def test_keys_are_told_apart_by_case_and_may_be_long(orders: Orders) -> No
         answer = await orders.client.post("/orders", json=order_body(), headers={"Idempotency-Key": key})
         assert answer.status_code == 201
         assert "idempotent-replayed" not in answer.headers
+
+
+@pytest.mark.promise("commands", "A quoted Idempotency-Key and a bare one are one")
+async def test_a_quoted_key_and_a_bare_one_are_one(orders: Orders) -> None:
+    key, body = str(uuid7()), order_body()
+    answers = [
+        await orders.client.post("/orders", json=body, headers={"Idempotency-Key": spelt})
+        for spelt in (f'"{key}"', key, f'"{key}"')
+    ]
+    assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true", "true"]
+    assert len({answer.json()["aggregate_id"] for answer in answers}) == 1

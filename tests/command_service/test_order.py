@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from command_service.domain.order import (
+    MAX_BYTES,
     MAX_LINES,
     MAX_TOTAL,
     AddOrderItem,
@@ -21,6 +23,7 @@ from command_service.domain.order import (
     OrderNotFound,
     OrderNotPending,
     OrderNotShipped,
+    OrderTooLarge,
     OrderTotalTooLarge,
     PaymentAmountMismatch,
     PlaceOrder,
@@ -179,6 +182,13 @@ class TestLines:
     def test_a_line_may_not_bring_the_total_over_its_bound(self) -> None:
         given(placed(OrderLine("GOLD", 1, MAX_TOTAL))).when(ADD).then_refused(OrderTotalTooLarge, total=2**53)
 
+    def test_lines_may_take_640_kib_and_not_a_byte_more(self) -> None:
+        lines = [OrderLine("LONG", 1, 1, "é" * 500)] * 600
+        left = MAX_BYTES - len(msgspec.json.encode([*lines, OrderLine("LAST", 1, 1, "")]))
+        fits, over = OrderLine("LAST", 1, 1, "x" * left), OrderLine("LAST", 1, 1, "x" * (left + 1))
+        given(placed(*lines)).when(AddOrderItem(ORDER, fits)).then(OrderItemAdded(fits))
+        given(placed(*lines)).when(AddOrderItem(ORDER, over)).then_refused(OrderTooLarge, maximum=MAX_BYTES)
+
     def test_lines_can_be_added_again_once_some_were_removed(self) -> None:
         full = placed(MUG, *[PENNY] * 1_999)
         given(full, OrderItemRemoved("PENNY")).when(ADD).then(OrderItemAdded(PENNY))
@@ -257,6 +267,7 @@ class TestCancellation:
         (OrderNeedsALine("42", "MUG"), "order-needs-a-line: Order 42 would be left without a line"),
         (ItemNotFound("42", "MUG"), "item-not-found: Order 42 has no line of product MUG."),
         (TooManyLines("42", 2000), "too-many-lines: Order 42 may have at most 2000 lines."),
+        (OrderTooLarge("42", 9), "order-too-large: The lines of order 42 may take at most 9 bytes."),
     ],
 )
 def test_a_refusal_says_in_a_sentence_what_is_wrong(error: OrdersError, sentence: str) -> None:

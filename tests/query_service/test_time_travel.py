@@ -182,7 +182,8 @@ async def test_a_time_in_the_future_is_422(past: Past) -> None:
         answer = await past.queries.get(past.path, params={name: "2999-12-31T23:59:59Z"})
         body = problem(answer, 422, "time-in-the-future")
         [error] = body["errors"]
-        assert error["pointer"] == f"query/{name}"
+        assert (error["pointer"], error["code"]) == (f"query/{name}", "time-in-the-future")
+        assert error["params"]["now"] in error["detail"]
         assert "2999-12-31T23:59:59Z is later than now" in body["detail"]
 
 
