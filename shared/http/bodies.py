@@ -15,7 +15,7 @@ from pydantic_core import from_json
 MAX_ERRORS = 20  # that an answer lists
 MAX_FIELDS = 64  # of one object
 MAX_VALUES = 20_000  # of a body; an order of 2,000 lines has 10,006
-_FEW_COMMAS = 128  # of a body with few fields and elements: errors of all of them are cheap
+_FEW_COMMAS = 256  # of a body with few fields and elements: errors of all of them are cheap
 
 Errors = list[dict[str, Any]]  # as Pydantic has them, located in the body
 
@@ -32,6 +32,8 @@ _TOO_MANY_VALUES = {
     "msg": f"There are more than {MAX_VALUES} values.",
     "ctx": {"maximum": MAX_VALUES},
 }
+
+_CONTAINERS = {dict, list}
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -80,7 +82,8 @@ def _check_size(document: Any) -> None:
         if count > MAX_VALUES:
             raise InvalidBody([_TOO_MANY_VALUES])
         values = container.values() if type(container) is dict else container
-        containers += [value for value in values if type(value) in (dict, list)]
+        if not _CONTAINERS.isdisjoint(map(type, values)):
+            containers += [value for value in values if type(value) in _CONTAINERS]
 
 
 def _located(error: ValidationError) -> Errors:
