@@ -55,8 +55,8 @@ COMMAND_HEADERS = [
     _header(
         "Idempotency-Key",
         "1 to 255 visible ASCII characters, less double quotes around them. The same key and request: the first"
-        " acknowledgement again. Kept 7 days unless set otherwise. All clients share the keys: make them random, such"
-        " as a UUID.",
+        " acknowledgement again. Kept 7 days unless set otherwise. A key belongs to its caller; with AUTH=off all"
+        " clients share the keys: make them random, such as a UUID.",
         pattern=f"^{_KEY.pattern}$",
         examples=["b6f1c0de-7c11-4d1d-9a0e-3f1d1f6c9a55"],
     ),
@@ -126,12 +126,10 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
 
 
 def _idempotency_key(given: str) -> str:
-    """The key as it is stored: without double quotes around it."""
+    """The key, without double quotes around it."""
     key = given[1:-1] if len(given) > 2 and given[0] == given[-1] == '"' else given
     if _KEY.fullmatch(key) is None:
         raise MalformedHeader("Idempotency-Key", "1 to 255 visible ASCII characters")
-    # A key belongs to its caller. The service does not know callers yet, so all clients share the keys. Once it does,
-    # what is stored is a digest of caller and key, made here: find and append take whatever this returns.
     return key
 
 
