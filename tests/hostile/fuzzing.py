@@ -1,0 +1,228 @@
+"""Requests of what clients send and of what they should not: strategies for hypothesis, and a client for the bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from hypothesis import strategies as st
+
+from tests.orders import order_body
+
+HANG_SECONDS = 0.5
+UNFINISHED_SECONDS = 0.05  # how long an answer is awaited that need not come
+ORDER, CUSTOMER = "fuzzed", "alice"  # an order that is there, and its customer
+
+
+class Answer(NamedTuple):
+    status: int  # 0: the connection was closed without an answer
+    seconds: float  # until the first byte of the answer, or the end
+    head: bytes
+
+
+class Sent(NamedTuple):
+    """What a client writes to its connection. `whole`: it is a request whose end can be told."""
+
+    data: bytes
+    whole: bool
+
+
+def exchange(port: int, sent: Sent) -> Answer | None:
+    """The answer to the bytes, its head at least; None where none comes in time."""
+    began = monotonic()
+    received = b""
+    patience = HANG_SECONDS if sent.whole else UNFINISHED_SECONDS
+    with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
+        try:
+            connection.sendall(sent.data)
+            while b"\r\n\r\n" not in received and (part := connection.recv(65_536)):
+                received += part
+        except TimeoutError:
+            return None
+        except ConnectionError:
+            with suppress(OSError):
+                received += connection.recv(65_536)
+    status = int(received.split(b" ", 2)[1]) if received.startswith(b"HTTP/1.1 ") else 0
+    return Answer(status, monotonic() - began, received.partition(b"\r\n\r\n")[0])
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+_ODD = [
+    "", " ", "\t", "\x00", "\r", "'", '"', '""', "\\", "%", "%2f", "%2e%2e", "%00", "%ff", "..", "*", "W/", "W/\"1\"",
+    "null", "nan", "inf", "-0", "-1", "0", "1", "1e309", "9" * 400, str(2**31), str(2**53), str(2**63 - 1), str(2**63),
+    "0x10", "٣", "é", "\u202e", "😀", "\ufffd", "a" * 65, "a" * 8_000, "[" * 2_000, "{" * 2_000,
+    "2026-01-31T14:30:00Z", "2026-01-31", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+14:00", "2026-02-30",
+]  # fmt: skip
+_VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
+_characters = st.characters(min_codepoint=0, max_codepoint=0x2FFF)
+anything = st.sampled_from(_ODD) | st.text(_characters, max_size=40)
+
+_log_ids = st.text("0123456789abcdef", min_size=30, max_size=34)
+tokens = st.builds(lambda log_id, position: f"{log_id}-{position}", _log_ids, anything)
+etags = st.builds(lambda before, inside, after: f'{before}"{inside}"{after}', anything, anything, anything)
+times = st.datetimes().map(lambda time: time.isoformat() + "Z") | anything
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | anything,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(anything, inner, max_size=4),
+    max_leaves=12,
+)
+cursors = st.builds(
+    lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("="), json_values
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, values: st.SearchStrategy[str]) -> str:
+    """A plausible value with a piece of another in it."""
+    value = draw(values)
+    at = draw(st.integers(0, len(value)))
+    return value[:at] + draw(anything) + value[at + draw(st.integers(0, 3)) :]
+
+
+_numbers = st.integers().map(str) | anything
+_HEADERS: dict[str, st.SearchStrategy[str]] = {
+    "If-Match": etags | anything,
+    "If-None-Match": etags | mutated(st.just('"a", W/"b"')),
+    "Prefer": mutated(st.just("wait=0")),
+    "Consistency-Token": tokens | anything,
+    "Idempotency-Key": anything,
+    "Last-Event-ID": _numbers,
+    "X-Correlation-ID": anything,
+    "X-Causation-ID": anything,
+    "traceparent": mutated(st.just("00-" + "a" * 32 + "-" + "b" * 16 + "-01")),
+    "Content-Type": mutated(st.just("application/json; charset=utf-8")),
+    "Content-Encoding": st.sampled_from(["gzip", "identity", "br", ""]),
+    "Accept": mutated(st.just("text/event-stream, */*;q=0.1")),
+    "Expect": st.sampled_from(["100-continue", "nothing"]),
+    "Connection": st.sampled_from(["close", "keep-alive", "Upgrade", "x, y"]),
+    "Upgrade": st.sampled_from(["websocket", "h2c", "TLS/1.0"]),
+    "Forwarded": mutated(st.just("for=192.0.2.1")),
+    "X-Forwarded-For": mutated(st.just("192.0.2.1, 10.0.0.1")),
+    "Authorization": mutated(st.just("Bearer a.b.c")),
+    "Origin": mutated(st.just("http://localhost:1")),
+}
+_PARAMETERS: dict[str, st.SearchStrategy[str]] = {
+    "cursor": cursors | mutated(cursors),
+    "limit": _numbers,
+    "status": st.sampled_from(["PENDING", "pending", "x"]) | anything,
+    "as_of": times,
+    "known_at": times,
+    "from": times,
+    "to": times,
+    "currency": st.sampled_from(["GBP", "gbp"]) | anything,
+    "after": _numbers,
+    "after_version": _numbers,
+}
+_ids = st.sampled_from([ORDER, CUSTOMER]) | anything.map(lambda text: quote(text, safe="%"))
+
+
+class Route(NamedTuple):
+    method: str
+    path: str
+    parameters: Sequence[str] = ()
+
+
+_COMMANDS = ["items", "payment", "shipment", "delivery", "cancellation"]
+_PAGES = ["cursor", "limit", "status"]
+ROUTES = {
+    "query": [
+        Route("GET", "/orders/{}", ["as_of", "known_at"]),
+        Route("GET", "/orders/{}/history", ["after_version", "limit"]),
+        Route("GET", "/orders/{}/events", ["after"]),
+        Route("GET", "/customers/{}/orders", _PAGES),
+        Route("GET", "/customers/{}/orders/events", ["after"]),
+        Route("GET", "/orders", _PAGES),
+        Route("GET", "/reports/revenue", ["from", "to", "currency"]),
+        *(Route("GET", path) for path in ("/projections", "/metrics", "/livez", "/openapi.json", "*", "//")),
+    ],
+    "command": [
+        Route("POST", "/orders"),
+        Route("POST", "/orders"),
+        Route("DELETE", "/orders/{}/items/MUG"),
+        Route("PUT", "/orders/{}/shipping-address"),
+        *(
+            Route("POST", f"/orders/{{}}/{what}")
+            for what in ("items", "payment", "shipment", "delivery", "cancellation")
+        ),
+        *(Route("GET", path) for path in ("/readyz", "/docs")),
+    ],
+}
+_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"]
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A valid body, with a value replaced, or cut, or of other bytes."""
+    kind = draw(st.sampled_from(["valid", "replaced", "json", "cut", "bytes", "empty"]))
+    if kind == "empty":
+        return b""
+    if kind == "bytes":
+        return draw(st.binary(max_size=200))
+    if kind == "json":
+        return _encoded(draw(json_values))
+    body: dict[str, Any] = draw(
+        st.sampled_from(
+            [
+                order_body(),
+                {"product_id": "p", "quantity": 1, "unit_price": 1},
+                {"shipping_address_id": "home", "reason": "moved"},
+                {"payment_reference": "p", "amount": 1},
+                {"tracking_number": "t", "carrier": "c"},
+                {"reason": "r"},
+            ]
+        )
+    )
+    body = json.loads(json.dumps(body))
+    if kind == "replaced":
+        place = body["items"][0] if "items" in body and draw(st.booleans()) else body
+        place[draw(st.sampled_from(sorted(place)) | anything)] = draw(json_values)
+    encoded = _encoded(body)
+    return encoded[: draw(st.integers(0, len(encoded)))] if kind == "cut" else encoded
+
+
+def _encoded(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+@st.composite
+def requests(draw: st.DrawFn, service: str) -> Sent:
+    """A request of well-formed HTTP, mostly of one of the service's routes, with values of all kinds."""
+    route = draw(st.sampled_from(ROUTES[service]))
+    is_odd = draw(st.integers(0, 3)) == 0  # has a method, parameters and characters that the route does not know
+    method = draw(st.sampled_from(_METHODS)) if is_odd else route.method
+    known = sorted(_PARAMETERS) if is_odd else route.parameters
+    parameters = draw(st.lists(st.sampled_from(known), max_size=3, unique=not is_odd)) if known else []
+    query = "&".join(f"{name}={quote(draw(_PARAMETERS[name]), safe='%')}" for name in parameters)
+    names = draw(st.lists(st.sampled_from(sorted(_HEADERS)), max_size=4, unique=not is_odd))
+    headers = [(name, draw(_HEADERS[name])) for name in names]
+    if not is_odd:
+        headers = [(name, "".join(filter(_VISIBLE.__contains__, value))) for name, value in headers]
+    path = route.path.format(draw(_ids))
+    body = draw(bodies()) if service == "command" else b""
+    lines = [f"{method} {path}{'?' if query else ''}{query} HTTP/1.1", "Host: a"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if body or is_odd:
+        lines.append(f"Content-Length: {len(body)}")
+        if "Content-Type" not in names:
+            lines.append("Content-Type: application/json")
+    head = "\r\n".join(lines).encode("utf-8", "surrogatepass")
+    # Some of the values end the request; a stream may wait for a position that the log has not reached.
+    may_wait = b"\r\n\r\n" in head or {"Expect", "Upgrade"} & set(names) or path.endswith("/events")
+    return Sent(head + b"\r\n\r\n" + body, whole=not may_wait)
+
+
+@st.composite
+def broken(draw: st.DrawFn, service: str) -> Sent:
+    """A request with bytes taken out, put in or doubled: often no HTTP at all."""
+    data = bytearray(draw(requests(service)).data)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 8))] = draw(st.binary(max_size=8))
+    return Sent(bytes(data), whole=False)

@@ -1,0 +1,98 @@
+"""Whatever bytes arrive, no service answers 5xx, blocks others for half a second, or grows.
+
+`make fuzz` runs it for ten minutes; FUZZ_SECONDS says how long.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import psutil
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from tests.faults.shop import Process, Servers, Shop
+from tests.hostile.fuzzing import CUSTOMER, HANG_SECONDS, ORDER, Sent, broken, exchange, requests
+from tests.orders import order_body
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "4"))
+GROWTH_BYTES = 48 * 1024 * 1024
+TRIES = 3  # of what takes long: another program may have had the processor
+_PROBE = Sent(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", whole=True)
+# A read model that is not there yet, or load; an HTTP version that there is not.
+_MEANT = {503, 505}
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.timeout(SECONDS + 120)]
+
+
+@pytest.fixture
+async def shop(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    shop = Shop(tmp_path, Servers(database_url, redis_url), ALLOWED_HOSTS="*")
+    await shop.start()
+    async with httpx.AsyncClient() as client:
+        placed = await client.post(f"{shop.command.url}/orders", json=order_body(order_id=ORDER, customer_id=CUSTOMER))
+        assert placed.status_code == 201
+    yield shop
+    shop.close()
+
+
+def assert_withstands(port: int, sent: Sent, seen: Counter[int]) -> None:
+    """It is answered, and so is another client meanwhile, in time and not with an error of the server."""
+    slow: list[object] = []
+    for _ in range(TRIES):
+        answer, probed = exchange(port, sent), exchange(port, _PROBE)
+        if answer is not None:
+            seen[answer.status] += 1
+            assert answer.status < 500 or answer.status in _MEANT, (sent.data, answer.head)
+            is_problem = b"application/problem+json" in answer.head
+            assert answer.status < 400 or is_problem or sent.data.startswith(b"HEAD"), (sent.data, answer.head)
+        quick = probed is not None and probed.status == 200 and probed.seconds < HANG_SECONDS
+        if quick and (answer is not None or not sent.whole):
+            return
+        slow.append((answer, probed))
+    raise AssertionError((sent.data, slow))
+
+
+def fuzz(port: int, strategy: SearchStrategy[Sent], seen: Counter[int]) -> None:
+    @settings(
+        max_examples=25,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],  # to shrink takes minutes; what is sent is short
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(sent=strategy)
+    def withstands(sent: Sent) -> None:
+        assert_withstands(port, sent, seen)
+
+    withstands()
+
+
+def memory(process: Process) -> int:
+    assert process.pid is not None, "it has ended"
+    return int(psutil.Process(process.pid).memory_info().rss)
+
+
+@pytest.mark.promise("security", "No bytes that a client sends cause a 5xx, a hang of half a second, or growth")
+async def test_no_bytes_cause_a_5xx_a_hang_or_growth(shop: Shop) -> None:
+    services = {"command": shop.command, "query": shop.query}
+    seen: Counter[int] = Counter()
+    ends = monotonic() + SECONDS
+    warmed: dict[str, int] = {}
+    while not warmed or monotonic() < ends:
+        for name, process in services.items():
+            for strategy in (requests(name), broken(name)):
+                fuzz(process.port, strategy, seen)
+        warmed = warmed or {name: memory(process) for name, process in services.items()}
+    grown = {name: memory(process) - warmed[name] for name, process in services.items()}
+    assert max(grown.values()) < GROWTH_BYTES, grown
+    assert {200, 400, 404} <= set(seen), seen
+    assert "unexpected error" not in shop.command.log.read_text() + shop.query.log.read_text()
+    sys.stdout.write(f"answers by status {dict(seen)}, growth in bytes {grown}\n")
