@@ -29,7 +29,7 @@ from shared.http.limits import (
 from shared.http.middleware import correlation_id
 from shared.http.open_connections import OpenConnections
 from shared.http.refusals import Refusal
-from shared.http.request_head import BODILESS, Target, read_head, read_target
+from shared.http.request_head import BODILESS, read_head, read_target
 from shared.http.response_headers import PRIVATE, as_lines
 from shared.metrics import HTTP_REQUESTS
 
@@ -201,25 +201,23 @@ class ServerProtocol(HttpToolsProtocol):
         head = read_head(method, version, self.headers, self.limits.max_body_bytes)
         if isinstance(head, Refusal):
             self._stop(head)
-        target = read_target(method, self.url, head.host)
+        host, has_body, expects_continue = head
+        target = read_target(method, self.url, host)
         if isinstance(target, Refusal):
             self._stop(target)
         self._in_head = False
         self._since = 0.0
         self._unparsed = 0
-        self._skipped_body = self.parser.should_upgrade() and head.has_body
-        self._complete_scope(method, version, target)
-        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self._open.draining
-        self.begin_request(expects_continue=head.expects_continue, keep_alive=keep_alive)
-
-    def _complete_scope(self, method: str, version: str, target: Target) -> None:
+        self._skipped_body = has_body and self.parser.should_upgrade()
         scope = self.scope
         scope["method"] = method
         scope["http_version"] = version
         # As it was sent, against the specification of ASGI: decoded, `%2f` would be a separator of the path.
-        scope["path"] = self.root_path + target.path
-        scope["raw_path"] = scope["path"].encode()
-        scope["query_string"] = target.query
+        path, scope["query_string"] = target
+        scope["path"] = self.root_path + path.decode()
+        scope["raw_path"] = scope["path"].encode() if self.root_path else path
+        keep_alive = self.parser.should_keep_alive() and version != "1.0" and not self._open.draining
+        self.begin_request(expects_continue=expects_continue, keep_alive=keep_alive)
 
     def begin_request(self, *, expects_continue: bool, keep_alive: bool) -> None:
         """The head of a request is there."""

@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from time import monotonic
 
+import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from command_service.admission import Limit, protocol
 from shared.http.limits import Deadlines
 from shared.http.protocol import ServerProtocol
+from shared.settings import Settings
 from tests.hostile.connections import Client, connected, echo, limited, server
+from tests.orders import order_body
+from tests.running import running_command_service
 
 QUICK = Deadlines(first_byte=0.2, head=0.2, body=0.2, read=0.2, close=0.2, idle=0.2, resolution=0.02)
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
@@ -157,6 +161,20 @@ async def test_requests_without_a_body_are_no_load() -> None:
                 other.send(POST + b"a" * 10)
                 assert (await other.answer()).status == 200
                 assert monotonic() - started < 1
+
+
+@pytest.mark.promise("overload", "Clients that announce a body and send none delay no command")
+async def test_orders_are_placed_while_clients_send_no_body(settings: Settings) -> None:
+    few = Settings.model_validate({**settings.model_dump(), "append_queue_size": 50})
+    head = b"POST /orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
+    async with running_command_service(few) as url, httpx.AsyncClient(base_url=url) as shop, AsyncExitStack() as slow:
+        for _ in range(200):
+            client = await slow.enter_async_context(connected(few.command_port, "127.0.0.2"))
+            client.send(head + b"{")
+        for _ in range(20):
+            started = monotonic()
+            assert (await shop.post("/orders", json=order_body())).status_code == 201
+            assert monotonic() - started < 1
 
 
 async def test_a_body_that_is_announced_as_too_large_is_refused_at_once() -> None:
