@@ -24,7 +24,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up env test test-fast test-faults fuzz browser check bench bench-check format guarantees access lock clean
+.PHONY: help setup up env test test-fast test-faults fuzz browser check bench bench-check format errors guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -76,6 +76,9 @@ bench-check: setup  ## two minutes: fails where something has become slow
 format: setup  ## put the code in its standard form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+errors: setup  ## write docs/errors.md from the OpenAPI documents
+	$(BIN)/python -m tests.error_page
 
 guarantees: setup  ## write docs/guarantees.md from the markers on the tests
 	$(BIN)/python -m tests.guarantees

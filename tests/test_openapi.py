@@ -14,6 +14,7 @@ import pytest
 from shared.errors import OrdersError
 from shared.http.problems import status_of
 from shared.settings import Settings
+from tests import error_page
 from tests.documented import NoExample, body_example, example_of, parameter_examples, problems_of, resolved
 from tests.openapi import APPS, document_of, path_of, text_of
 
@@ -152,6 +153,10 @@ def errors_in(*packages: str) -> set[type[OrdersError]]:
     return found
 
 
+def test_the_page_of_errors_is_what_the_documents_give() -> None:
+    assert error_page.PAGE.read_text("utf-8") == error_page.text(), "docs/errors.md has drifted: run `make errors`"
+
+
 @pytest.fixture(params=APPS)
 async def client(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service whose servers are not needed to read its documentation."""
@@ -170,6 +175,19 @@ async def test_the_documentation_needs_no_internet(client: httpx.AsyncClient) ->
     for asset in [*assets, *re.findall(r"url: '([^']+)'", page.text)]:
         assert (await client.get(asset)).status_code == 200, asset
     assert (await client.get("/redoc")).status_code == 404
+
+
+@pytest.mark.promise("commands", "The `type` of an error leads to a page that explains its code")
+async def test_the_type_of_an_error_leads_to_what_it_means(client: httpx.AsyncClient) -> None:
+    refused = await client.get("/nowhere")
+    address, _, code = refused.json()["type"].partition("#")
+    assert code == "no-such-route"
+    page = await client.get(address)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    of_service = [operation.described for operation in operations() if operation.service == client.base_url.host]
+    told = {code for described in of_service for _, code in problems_of(described)}
+    assert told | {code} <= {*re.findall(r'<h2 id="([a-z-]+)">', page.text)}
+    assert f"\n## {code}\n" in error_page.PAGE.read_text("utf-8")
 
 
 async def test_the_served_document_is_the_committed_one(client: httpx.AsyncClient) -> None:

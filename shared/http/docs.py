@@ -10,6 +10,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from shared.http.error_page import as_html, error_codes
+from shared.http.problems import PAGE
 from shared.identity.access import public
 
 _PAGE = """\
@@ -54,6 +56,12 @@ def install(app: FastAPI) -> None:
     async def reference(request: Request) -> Response:
         page = _PAGE.format(title=escape(app.title), root=escape(request.scope["root_path"]))
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    @app.get(PAGE, include_in_schema=False)
+    @public
+    async def errors() -> Response:
+        page = as_html(app.title, error_codes([app.openapi()]))
+        return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"})
 
     @app.get("/", include_in_schema=False)
     @public
