@@ -22,6 +22,7 @@ SECTIONS = {
     "commands": "Commands",
     "requests": "Requests and connections",
     "overload": "Overload",
+    "memory": "Memory",
     "read-models": "Read models",
     "projectors": "Projectors",
     "rebuilds": "Rebuilds and deploys",

@@ -21,14 +21,15 @@ class Unsent:
     """The connections whose clients are slower than their answers. Where those take too many bytes of memory together,
     it cuts the one that has been slow for the longest time."""
 
-    def __init__(self, max_bytes: int = MAX_UNSENT_BYTES) -> None:
-        self._max_bytes = max_bytes
+    max_bytes = MAX_UNSENT_BYTES
+
+    def __init__(self) -> None:
         self._slow: dict[Connection, None] = {}
 
     def add(self, connection: Connection) -> None:
         self._slow[connection] = None
         sizes = {slow: slow.transport.get_write_buffer_size() for slow in self._slow}
-        excess = sum(sizes.values()) - self._max_bytes
+        excess = sum(sizes.values()) - self.max_bytes
         for slow, size in sizes.items():
             if excess <= 0:
                 return

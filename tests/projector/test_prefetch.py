@@ -24,7 +24,7 @@ from shared.eventstore.subscription import LogSession
 from shared.read_models.keys import Checkpoint
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
-from tests.orders import paid, placed, shipped
+from tests.orders import delivered, paid, placed, shipped
 from tests.projector.fresh_log import FreshLog
 from tests.projector.inspected_stores import KEYS, ConnectionCut, InspectedRedis
 from tests.recording import Recorder
@@ -40,6 +40,7 @@ class WatchedStore(RedisStore):
         super().__init__(redis, KEYS)
         self.loaded: list[str] = []
         self.applied = self.claims = 0
+        self.waits = True
         self.breaks = False  # the next apply, before it is done
         self.may_apply = asyncio.Event()
         self.may_apply.set()
@@ -54,7 +55,8 @@ class WatchedStore(RedisStore):
         return await super().load(expected, document_ids, max_bytes)
 
     async def apply(self, batch: Batch, epoch: int) -> ApplyResult:
-        await eventually(lambda: batch.position in self._reads)
+        if self.waits:
+            await eventually(lambda: batch.position in self._reads)
         await self.may_apply.wait()
         if self.breaks:
             self.breaks = False
@@ -234,6 +236,33 @@ async def test_a_failed_apply_is_raised_even_when_the_prefetch_fails_too(
             await step
 
     await run_to_head(engine)
+    await assert_equal_to_the_log(settings)
+
+
+@pytest.mark.promise("memory", "A batch is bounded in bytes: of events, of loaded documents and of written ones")
+@pytest.mark.parametrize(("bound", "batches"), [("LOADED_BYTES", 5), ("WRITTEN_BYTES", 12)])
+async def test_a_batch_holds_no_more_than_fits(
+    engine: Engine[OrderDocument],
+    recorder: Recorder,
+    store: WatchedStore,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    batches: int,
+) -> None:
+    monkeypatch.setattr(engine_module, bound, 1)
+    engine._cache = DocumentCache(max_bytes=0)
+    engine.prefetch = False
+    store.waits = False
+    engine._batch_size = 100
+    await record_history(recorder, "abcd")
+    await engine.step()
+    for order_id in "abcd":
+        await recorder.record(order_id, delivered())
+
+    await run_to_head(engine)
+
+    assert store.applied >= batches
     await assert_equal_to_the_log(settings)
 
 

@@ -93,3 +93,15 @@ async def test_the_queue_is_bounded(reader: CoalescingReader) -> None:
         reader.document("0")
 
     await asyncio.gather(*reads)
+
+
+@pytest.mark.promise("memory", "A round trip to Redis brings a bounded number of bytes, however large documents are")
+async def test_large_documents_are_read_in_several_round_trips(redis: Redis) -> None:
+    bodies = {str(number): f"{number}" + "x" * 2**20 for number in range(10)}
+    await write(redis, KEYS, 9, bodies)
+    reader = CoalescingReader(redis, "orders")
+    before = await scripts_run(redis)
+    found = await asyncio.gather(*(reader.document(name) for name in bodies))
+    assert [document.value.body for document in found] == [body.encode() for body in bodies.values()]
+    assert await scripts_run(redis) - before >= 3
+    await reader.close()
