@@ -24,7 +24,7 @@ create table events (
                                                and occurred_at - recorded_at <= interval '1 day'),
     recorded_at    timestamptz not null,
     hash           bytea       not null check (octet_length(hash) = 32),
-    owner          text        check (octet_length(owner) between 1 and 256),
+    owner          text        collate "C" check (octet_length(owner) between 1 and 256),
     unique (stream_id, version)
 );
 create index events_by_owner on events (owner, position) where owner is not null;

@@ -12,9 +12,11 @@ from fastapi.routing import APIRoute
 
 from query_service.api import projections
 from query_service.api.dependencies import OpenReadModel, Queries
+from query_service.api.event_documents import event_schemas
 from query_service.api.events import events_router
 from query_service.api.history import history_router
 from query_service.api.lag_header import lag_header
+from query_service.client_limit import WAITING, ClientLimit
 from query_service.consistency_gate import ConsistencyGate
 from query_service.live.subscriptions import open_subscriptions
 from query_service.log_reader import LogReader
@@ -53,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             _open_queries(settings, read_models, lags) as queries,
-            open_history(settings) as stream_history,
+            open_history(settings, queries.log) as stream_history,
             open_subscriptions(settings) as subscriptions,
             poll_lag(_lag_sources(settings, queries, stream_history, lags, log_lag)),
         ):
@@ -86,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
             {"name": "live updates", "description": "Events as they are recorded. Needs no Redis."},
             {"name": "projections", "description": "How current the read models are."},
         ],
+        schemas=event_schemas(AGGREGATES.values()),
         response_headers=lag_header(*routers, (projections.router, slowest), otherwise=slowest),
         for_operators=[projections.router],
     )
@@ -107,14 +110,15 @@ async def _open_queries(
         monitor_pool = await create_pool(settings, "blockers", max_size=2, target="primary")
         stack.callback(monitor_pool.terminate)
         log = LogReader(pool, monitor_pool)
+        waiting = ClientLimit(WAITING, settings.token_waits_per_client)
         opened: dict[str, OpenReadModel] = {}
         for read_model in read_models:
             stored = read_model.store(Servers(settings, redis, pool), read_model.name)
             stack.push_async_callback(stored.close)
             stored.signal.start()
             stack.push_async_callback(stored.signal.close)
-            gate = ConsistencyGate(stored.signal, log, lags[read_model.name])
-            opened[read_model.name] = OpenReadModel(read_model.reader(stored.source), gate, stored.status)
+            gate = ConsistencyGate(stored.signal, log, lags[read_model.name], waiting)
+            opened[read_model.name] = OpenReadModel(read_model.reader(stored.source), gate, stored.status, stored.queue)
         monitoring = asyncio.create_task(
             monitor_blockers(monitor_pool, settings.long_transaction_seconds), name="blockers"
         )

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeAlias, TypeVar
 
-from query_service.log_reader import LogReader
+from query_service.client_limit import ClientLimit
+from query_service.log_reader import MEASURE_SECONDS, LogReader, LogUnavailable
 from query_service.projection_lag import LagEstimate
 from query_service.read_result import ReadResult
 from shared.errors import Unavailable
-from shared.eventstore.token import ConsistencyToken, UnknownLog
+from shared.eventstore.token import ConsistencyToken
 from shared.metrics import TOKEN_WAIT_SECONDS, TOKEN_WAITS
 
 T = TypeVar("T")
 
 # Gets the token that the result has to show, so that a cache does not answer with an older one.
 Read: TypeAlias = Callable[[ConsistencyToken | None], Awaitable[ReadResult[T]]]
+
+# A token that is not reached within this time is compared with the log's head: most are reached, and cost no statement.
+CHECK_SECONDS = 0.05
 
 _IMMEDIATE = TOKEN_WAITS.labels("immediate")
 _WAITED = TOKEN_WAITS.labels("waited")
@@ -72,10 +77,12 @@ class CheckpointSignal(Protocol):
 class ConsistencyGate:
     """Of one read model."""
 
-    def __init__(self, signal: CheckpointSignal, log: LogReader, lag: LagEstimate) -> None:
+    def __init__(self, signal: CheckpointSignal, log: LogReader, lag: LagEstimate, waiting: ClientLimit) -> None:
+        """`waiting` counts the queries of each client that wait, at all read models."""
         self._signal = signal
         self._log = log
         self._lag = lag
+        self._waiting = waiting
 
     async def read(self, read: Read[T]) -> ReadResult[T]:
         """The result of `read`. Raises `ProjectionRebuilding`."""
@@ -84,41 +91,61 @@ class ConsistencyGate:
             raise ProjectionRebuilding
         return result
 
-    async def read_at_least(self, token: ConsistencyToken, wait: float, read: Read[T]) -> ReadResult[T]:
+    async def read_at_least(self, token: ConsistencyToken, wait: float, client: str, read: Read[T]) -> ReadResult[T]:
         """The result of `read` once the read model has reached the token, for which it waits up to `wait` seconds.
 
-        Raises `UnknownLog` for a token of another log, `ProjectionLagging` and `ProjectionRebuilding` when not reached.
+        Raises `UnknownLog` for a token of another log, `TokenBeyondLog` for one beyond its head, `ProjectionLagging`
+        and `ProjectionRebuilding` when not reached, and `ClientLimitReached` where too many of the client wait.
         """
-        started = perf_counter()
-        deadline = asyncio.get_running_loop().time() + wait
-        immediate = True
-        while True:
-            seen = self._signal.count
-            result = await read(token)
-            wanted = token.position
-            if result.at is not None:
-                checkpoint = result.at.checkpoint
-                wanted = max(wanted, checkpoint.ready_at)
-                if checkpoint.log_id != token.log_id:
-                    await self._refuse_other_log(token)
-                elif checkpoint.position >= wanted:
-                    break
-            immediate = False
-            if not await self._signal.wait(wanted, seen, deadline, result.lagging_partition):
-                _GAVE_UP.inc()
-                raise _not_reached(result, token, self._lag)
-        if immediate:
+        seen = self._signal.count
+        result = await read(token)
+        if self._reached(result, token):
             _IMMEDIATE.inc()
-        else:
-            _WAITED.inc()
-            TOKEN_WAIT_SECONDS.observe(perf_counter() - started)
+            return result
+        started = perf_counter()
+        with self._waiting.slot(client):
+            result = await self._wait(token, wait, read, result, seen)
+        _WAITED.inc()
+        TOKEN_WAIT_SECONDS.observe(perf_counter() - started)
         return result
 
-    async def _refuse_other_log(self, token: ConsistencyToken) -> None:
-        """Raises `UnknownLog`, unless the token is of the log in PostgreSQL: then that log was replaced, and the
-        projector has not noticed yet."""
-        if not await self._log.has_id(token.log_id):
-            raise UnknownLog(token.log_id)
+    def _reached(self, result: ReadResult[T], token: ConsistencyToken) -> bool:
+        if result.at is None:
+            return False
+        checkpoint = result.at.checkpoint
+        return checkpoint.log_id == token.log_id and checkpoint.position >= max(token.position, checkpoint.ready_at)
+
+    async def _wait(
+        self, token: ConsistencyToken, wait: float, read: Read[T], result: ReadResult[T], seen: int
+    ) -> ReadResult[T]:
+        """Reads again and again, until a result has reached the token."""
+        began_at = asyncio.get_running_loop().time()
+        deadline = began_at + wait
+        until = min(deadline, began_at + CHECK_SECONDS)
+        while True:
+            wanted = token.position
+            if result.at is not None:
+                wanted = max(wanted, result.at.checkpoint.ready_at)
+                if result.at.checkpoint.log_id != token.log_id:
+                    # Where the token is of the log in PostgreSQL, that log was replaced and the projector has not
+                    # noticed yet.
+                    await self._log.check(token)
+            if not await self._signal.wait(wanted, seen, until, result.lagging_partition):
+                await self._check_in_time(token)
+                until = deadline
+                if not await self._signal.wait(wanted, seen, until, result.lagging_partition):
+                    _GAVE_UP.inc()
+                    raise _not_reached(result, token, self._lag)
+            seen = self._signal.count
+            result = await read(token)
+            if self._reached(result, token):
+                return result
+
+    async def _check_in_time(self, token: ConsistencyToken) -> None:
+        """Does nothing where PostgreSQL does not answer: the query waits."""
+        with suppress(LogUnavailable, TimeoutError):
+            async with asyncio.timeout(MEASURE_SECONDS):
+                await self._log.check(token)
 
 
 def _not_reached(result: ReadResult[T], token: ConsistencyToken, lag: LagEstimate) -> Unavailable:

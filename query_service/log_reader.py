@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias, TypeVar
-from uuid import UUID
 
 import asyncpg
 
@@ -16,16 +15,12 @@ from shared.errors import Unavailable
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import Blocker, read_blockers
 from shared.eventstore.lease import ForeignHolder, read_foreign_holders
-from shared.eventstore.token import ConsistencyToken
+from shared.eventstore.token import ConsistencyToken, TokenBeyondLog
 from shared.postgres import CONNECTION_LOST
 from shared.read_models.lag import HeadHistory
 
 _ANSWER_SECONDS = 5.0
-MEASURE_SECONDS = 1.0  # for the lags of several checkpoints, before they count as unknown
-# Bounds the statements that foreign tokens cause. Cached are ids that are not the log's: the log may be given a new id
-# at any time, which must not be refused.
-_FOREIGN_ID_SECONDS = 1.0
-_MAX_FOREIGN_IDS = 1_000
+MEASURE_SECONDS = 1.0  # for the lags of several checkpoints, or a head, before they count as unknown
 
 T = TypeVar("T")
 
@@ -52,19 +47,29 @@ class LogReader:
         """`monitor_pool` reads the blocking sessions: all connections of `pool` may be waiting for them."""
         self._pool = pool
         self._monitor_pool = pool if monitor_pool is None else monitor_pool
-        self._foreign: dict[UUID, float] = {}  # ids that were not the log's, and when
         self._heads = HeadHistory()
+        self._reading: asyncio.Task[event_log.Head] | None = None
+        self._next: asyncio.Task[event_log.Head] | None = None
 
-    async def has_id(self, log_id: UUID) -> bool:
-        """Whether that is the id of the log in PostgreSQL; a negative answer may be a second old."""
-        if monotonic() - self._foreign.get(log_id, float("-inf")) < _FOREIGN_ID_SECONDS:
-            return False
-        if (await self.head()).log_id == log_id:
-            return True
-        if len(self._foreign) >= _MAX_FOREIGN_IDS:
-            self._foreign.clear()
-        self._foreign[log_id] = monotonic()
-        return False
+    async def check(self, token: ConsistencyToken) -> None:
+        """Raises `UnknownLog` or `TokenBeyondLog` for a token that no acknowledgement or answer of this log can have
+        carried."""
+        head = await self.shared_head()
+        if token.position_in(head.log_id) > head.position:
+            raise TokenBeyondLog(token.position, head.position)
+
+    async def shared_head(self) -> event_log.Head:
+        """A head that was read after this call. The calls that come during one read share the next one, so that forged
+        tokens cost no statement each."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._read_next(self._reading), name="log-head")
+        return await asyncio.shield(self._next)
+
+    async def _read_next(self, reading: asyncio.Task[event_log.Head] | None) -> event_log.Head:
+        if reading is not None:
+            await asyncio.wait([reading])
+        self._reading, self._next = self._next, None
+        return await self.head()
 
     async def head(self) -> event_log.Head:
         return await _bounded(lambda: event_log.read_head(self._pool))

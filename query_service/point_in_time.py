@@ -7,15 +7,23 @@ recorded by then (`recorded_at`, the log's clock). A backdated event had occurre
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
-
-from shared.eventstore.log import StoredEvent
 
 # How far in the future a requested time may lie. As much as a command's occurred_at, so that every time that a document
 # shows can be asked for.
 CLOCK_TOLERANCE = timedelta(minutes=1)
+
+
+class Recorded(Protocol):
+    """An event, or what is stored of one."""
+
+    @property
+    def occurred_at(self) -> datetime: ...
+
+    @property
+    def recorded_at(self) -> datetime: ...
 
 
 class PointInTime(NamedTuple):
@@ -24,7 +32,7 @@ class PointInTime(NamedTuple):
     as_of: datetime | None = None
     known_at: datetime | None = None
 
-    def includes(self, event: StoredEvent) -> bool:
+    def includes(self, event: Recorded) -> bool:
         """An event at the very instant counts. Neither time decreases within a stream, so a point in time always
         includes a prefix of it."""
         return (self.as_of is None or event.occurred_at <= self.as_of) and (

@@ -10,6 +10,7 @@ from functools import partial
 import asyncpg
 
 from query_service.checkpoint_poller import CheckpointPoller
+from query_service.fair_queue import FairQueue
 from query_service.postgresql_reader import ANSWER_SECONDS, PostgresReader
 from query_service.projection_status import (
     MAX_PARKED,
@@ -25,6 +26,8 @@ from query_service.read_result import ReadModelUnavailable
 from shared.postgres import CONNECTION_LOST
 from shared.read_models import poison as poisons
 from shared.read_models.keys import Checkpoint, Generations, row_name
+
+READS = 2  # of each read model at once: fewer than the pool has connections
 
 _STATUS = """
 select m.log_id, m.position, m.ready_at, m.generation,
@@ -52,7 +55,8 @@ select poison from read_model_parked where projection = $1 and generation = $2 o
 def in_postgresql(servers: Servers, name: str) -> StoredReadModel[PostgresReader]:
     status = partial(postgresql_status, servers.pool, name)
     signal = CheckpointPoller(partial(_position, status))
-    return StoredReadModel(PostgresReader(servers.pool, name), status, signal, _keep_open)
+    queue = FairQueue(READS)
+    return StoredReadModel(PostgresReader(servers.pool, name), status, signal, _keep_open, queue)
 
 
 async def _keep_open() -> None:

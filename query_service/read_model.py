@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from redis.asyncio import Redis
 
 from query_service.consistency_gate import CheckpointSignal
+from query_service.fair_queue import FairQueue
 from query_service.projection_status import StatusQuery
 from shared.settings import Settings
 
@@ -34,6 +35,7 @@ class StoredReadModel(Generic[S]):
     status: StatusQuery
     signal: CheckpointSignal
     close: Callable[[], Awaitable[None]]
+    queue: FairQueue | None = None  # of queries, where each costs much
 
 
 OpenStore: TypeAlias = Callable[[Servers, str], StoredReadModel[S]]  # gets the read model's name

@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
 
+from query_service import time_travel
 from query_service.checkpoint_poller import CheckpointPoller
+from query_service.fair_queue import FairPool, TooManyCostlyReads
 from query_service.log_reader import LogReader, LogUnavailable
+from query_service.past_states import PastStates, restore
 from query_service.point_in_time import PointInTime
+from shared.aggregates.aggregate import Aggregate, PastState
 from shared.errors import Malformed, Unavailable
 from shared.eventstore import log as event_log
-from shared.eventstore.log import Head, StoredEvent
-from shared.eventstore.token import ConsistencyToken
+from shared.eventstore.log import Head, Page, StoredEvent
+from shared.eventstore.token import ConsistencyToken, TokenBeyondLog
 from shared.postgres import CONNECTION_LOST, create_pool, history_server
 from shared.settings import Settings
 
-SNAPSHOT_SECONDS = 5.0  # for one snapshot, the wait for a free connection included
-CONNECTIONS = 4
+SNAPSHOT_SECONDS = 6.0  # for the reads of one snapshot; a statement that takes 5 says that PostgreSQL is away
+PAGES = 4  # of histories that are read at once
+FOLDS = 2  # of past states, at once
+PAGE_BYTES = 1024 * 1024  # of a page of a history, or of a fold, and one event more
+FOLD_EVENTS = 500  # read at a time
 
 T = TypeVar("T")
+S = TypeVar("S")
 Connection = event_log.Connection
 
 
@@ -77,110 +85,195 @@ class HistoryPage(NamedTuple):
 
 
 class StreamHistory:
-    """Every method also returns the head of the log. It waits up to `wait` seconds for the log to reach `token`.
+    """Reads for clients, from a copy of the log: a replica, or the log itself. `log` is the log itself.
 
-    Every method raises `LogUnavailable`, `LogLagging` and `UnknownLog`.
+    Every method also returns the head of the copy. It waits up to `wait` seconds for the copy to reach `token`. It
+    raises `LogUnavailable`, `LogLagging`, `UnknownLog`, `TokenBeyondLog` and `TooManyCostlyReads`.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self._pool = pool
-        self._log = LogReader(pool)
+    def __init__(self, pages: FairPool, folds: FairPool, copy: LogReader, log: LogReader) -> None:
+        self._pages = pages
+        self._folds = folds
+        self._copy = copy
+        self._log = log
         self._poller = CheckpointPoller(self._position)
+        self._past_states = PastStates()
 
     async def events(
-        self, stream_id: str, after_version: int, limit: int, token: ConsistencyToken | None = None, wait: float = 0.0
+        self,
+        stream_id: str,
+        after_version: int,
+        limit: int,
+        client: str,
+        token: ConsistencyToken | None = None,
+        wait: float = 0.0,
     ) -> tuple[Head, HistoryPage | None]:
-        """At most `limit` events after a version, as stored; None when there is no such stream."""
+        """At most `limit` events after a version, as stored, and of at most `PAGE_BYTES` and one event more; None when
+        there is no such stream."""
 
-        async def read(connection: Connection) -> HistoryPage | None:
+        async def read(connection: Connection, _: Head) -> HistoryPage | None:
             version = await event_log.read_version(connection, stream_id)
             if version == 0:
                 return None
-            events = await event_log.read_stream_page(connection, stream_id, after_version, limit)
+            events = await event_log.read_stream_page(connection, stream_id, after_version, limit, PAGE_BYTES)
             return HistoryPage(version, events, more=bool(events) and events[-1].version < version)
 
-        return await self._read(read, token, wait)
+        return await self._read(self._pages, read, client, token, wait)
 
     async def resume_point(
-        self, stream_id: str | None, after: int | None, token: ConsistencyToken | None = None, wait: float = 0.0
+        self,
+        stream_id: str | None,
+        after: int | None,
+        client: str,
+        token: ConsistencyToken | None = None,
+        wait: float = 0.0,
     ) -> tuple[Head, ResumePoint | None]:
         """Where live updates begin: after the position `after`, or at the head; None when there is no such stream.
 
-        Raises `UnknownPosition`, too, when the log does not reach `after` in time.
+        Raises `UnknownPosition`, too, when the log ends before `after`, or the copy does not reach it in time.
         """
 
-        async def exists(connection: Connection) -> bool:
+        async def exists(connection: Connection, _: Head) -> bool:
             return stream_id is None or await event_log.read_version(connection, stream_id) > 0
 
-        head, found = await self._read(exists, token, wait)
-        if after is not None and after > head.position:
-            try:  # the client may come from a replica that is ahead of this one
-                head, found = await self._read(exists, ConsistencyToken(head.log_id, after), wait)
-            except LogLagging as lagging:
-                raise UnknownPosition(after, lagging.position) from lagging
+        head, found = await self._read_after(exists, after or 0, client, token, wait)
         return head, ResumePoint(head.log_id, head.position if after is None else after) if found else None
 
-    async def fold(
+    async def log_page(
+        self, after: int, limit: int, client: str, token: ConsistencyToken | None = None, wait: float = 0.0
+    ) -> tuple[Head, Page]:
+        """At most `limit` events of the log after a position, and of at most `PAGE_BYTES` and one event more.
+
+        Raises `UnknownPosition` as `resume_point` does.
+        """
+
+        async def read(connection: Connection, _: Head) -> Page:
+            return await event_log.read_page(connection, after, limit, PAGE_BYTES)
+
+        return await self._read_after(read, after, client, token, wait)
+
+    async def _read_after(
         self,
+        read: Callable[[Connection, Head], Awaitable[T]],
+        after: int,
+        client: str,
+        token: ConsistencyToken | None,
+        wait: float,
+    ) -> tuple[Head, T]:
+        """Of a copy that has reached the position `after`. Raises `UnknownPosition`."""
+        head, found = await self._read(self._pages, read, client, token, wait)
+        if after <= head.position:
+            return head, found
+        try:  # the client may come from a replica that is ahead of this one
+            return await self._read(self._pages, read, client, ConsistencyToken(head.log_id, after), wait)
+        except LogLagging as lagging:
+            raise UnknownPosition(after, lagging.position) from lagging
+        except TokenBeyondLog as beyond:
+            raise UnknownPosition(after, beyond.head) from beyond
+
+    async def past_state(
+        self,
+        aggregate: Aggregate[S, Any],
         stream_id: str,
         point: PointInTime,
-        apply: Callable[[T | None, StoredEvent], T],
+        client: str,
         token: ConsistencyToken | None = None,
         wait: float = 0.0,
-    ) -> tuple[Head, T | None]:
-        """The fold of the events that count at that point in time; None without any. Raises what `apply` raises."""
+    ) -> tuple[Head, PastState[S] | None]:
+        """The fold of the events that count at that point in time; None without any. A fold that takes too long raises
+        `TooManyCostlyReads`, and the next one goes on from where it was.
 
-        async def read(connection: Connection) -> T | None:
-            state: T | None = None
-            async for event in event_log.read_stream(connection, stream_id):
-                if not point.includes(event):
-                    break
-                state = apply(state, event)
-            return state
+        Raises what `time_travel.advance` raises, too.
+        """
 
-        return await self._read(read, token, wait)
+        async def fold(connection: Connection, head: Head) -> PastState[S] | None:
+            saved = self._past_states.find(head.log_id, stream_id, point)
+            past = None if saved is None else restore(aggregate, saved)
+            # The event of the saved state is read once more: its hash tells whether the log still has it.
+            version, more = 0 if saved is None else saved.version - 1, True
+            while more:
+                events = await event_log.read_stream_page(connection, stream_id, version, FOLD_EVENTS, PAGE_BYTES)
+                more = not event_log.is_last_page(events, FOLD_EVENTS, PAGE_BYTES)
+                for event in events:
+                    version = event.version
+                    if saved is not None and version == saved.version:
+                        if event.hash != saved.hash:
+                            self._past_states.drop(head.log_id, stream_id)
+                            return await fold(connection, head)
+                    elif point.includes(event):
+                        past = time_travel.advance(aggregate, past, event)
+                        self._past_states.save(head.log_id, event, past)
+                    else:
+                        return past
+            return past
+
+        return await self._read(self._folds, fold, client, token, wait)
 
     async def reached(self) -> ConsistencyToken:
         """The end of this copy of the log."""
-        return (await self._log.head()).token
+        return (await self._copy.head()).token
 
     async def _read(
-        self, read: Callable[[Connection], Awaitable[T]], token: ConsistencyToken | None, wait: float
+        self,
+        pool: FairPool,
+        read: Callable[[Connection, Head], Awaitable[T]],
+        client: str,
+        token: ConsistencyToken | None,
+        wait: float,
     ) -> tuple[Head, T]:
         deadline = asyncio.get_running_loop().time() + wait
         while True:
             try:
-                async with asyncio.timeout(SNAPSHOT_SECONDS), self._snapshot() as (connection, head):
+                async with _snapshot(pool, client) as (connection, head):
                     wanted = 0 if token is None else token.position_in(head.log_id)
                     if wanted <= head.position:
-                        return head, await read(connection)
+                        return head, await read(connection, head)
             except (*CONNECTION_LOST, asyncpg.SerializationError) as error:
                 # SerializationError: on a replica, what came from the primary conflicted with the snapshot.
                 raise LogUnavailable from error
+            if token is not None:
+                with suppress(LogUnavailable):
+                    await self._log.check(token)
             if not await self._poller.wait(wanted, 0, deadline):
                 raise LogLagging(head.position, wanted)
 
-    @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[tuple[Connection, Head]]:
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            yield connection, await event_log.read_head(connection)
-
     async def _position(self) -> int:
-        return (await self._log.head()).position
+        return (await self._copy.head()).position
 
     async def close(self) -> None:
         await self._poller.close()
 
 
 @asynccontextmanager
-async def open_history(settings: Settings) -> AsyncIterator[StreamHistory]:
+async def _snapshot(pool: FairPool, client: str) -> AsyncIterator[tuple[Connection, Head]]:
+    async with (
+        pool.acquire(client) as connection,
+        _time_for_reads(),
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        yield connection, await event_log.read_head(connection)
+
+
+@asynccontextmanager
+async def _time_for_reads() -> AsyncIterator[None]:
+    """Raises `TooManyCostlyReads` where the reads take too long although PostgreSQL answers each in time."""
+    bound = asyncio.timeout(SNAPSHOT_SECONDS)
+    try:
+        async with bound:
+            yield
+    except TimeoutError as error:
+        if bound.expired():
+            raise TooManyCostlyReads from error
+        raise
+
+
+@asynccontextmanager
+async def open_history(settings: Settings, log: LogReader) -> AsyncIterator[StreamHistory]:
     """Connects at the first read, so that the service starts without the server."""
     url, target = history_server(settings)
-    pool = await create_pool(settings, "history", max_size=CONNECTIONS, target=target, url=url)
-    history = StreamHistory(pool)
+    size = PAGES + FOLDS + 1  # 1: for the head
+    pool = await create_pool(settings, "history", max_size=size, target=target, url=url)
+    history = StreamHistory(FairPool(pool, PAGES), FairPool(pool, FOLDS), LogReader(pool), log)
     try:
         yield history
     finally:

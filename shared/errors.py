@@ -61,6 +61,10 @@ class Unavailable(OrdersError):
     retry_after: float = 1.0
 
 
+class Limited(Unavailable):
+    """The client has too much open, or asks too often; nothing was done."""
+
+
 class OutcomeUnknown(OrdersError):
     """It may or may not have happened. Repeat with the same Idempotency-Key to learn which."""
 

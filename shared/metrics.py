@@ -93,4 +93,7 @@ CONNECTIONS_CUT = Counter(
 )
 EVENT_STREAMS = Gauge("orders_event_streams", "Event streams that are open")
 EVENT_STREAMS_CUT = Counter("orders_event_streams_cut_total", "Event streams cut off because the client did not read")
+EVENT_STREAMS_REFUSED = Counter(
+    "orders_event_streams_refused_total", "Event streams that a browser is to open again later", ["code"]
+)
 EVENT_STREAM_EVENTS = Counter("orders_event_stream_events_total", "Events sent on event streams")

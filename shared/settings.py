@@ -146,6 +146,9 @@ class Settings(BaseSettings):
     heartbeat_stale_seconds: float = Field(10.0, gt=0, description="heartbeat age at which the query side is not ready")
 
     token_wait_seconds: float = Field(2.0, ge=0, description="wait for a Consistency-Token without Prefer: wait")
+    token_waits_per_client: int = Field(
+        500, ge=1, description="queries of one client that wait for a Consistency-Token at once before 429"
+    )
 
     remembered_document_bytes: int = Field(
         12 * 1024 * 1024,
@@ -154,6 +157,9 @@ class Settings(BaseSettings):
     )
 
     sse_streams: int = Field(1_000, ge=1, description="event streams open at once in one process before 503")
+    sse_streams_per_client: int = Field(
+        200, ge=1, description="event streams of one client open at once in one process before 429"
+    )
     sse_heartbeat_seconds: float = Field(15.0, gt=0, description="longest silence on an event stream")
     sse_send_seconds: float = Field(10.0, gt=0, description="time in which an event stream's client must read a block")
 

@@ -121,7 +121,7 @@ NOT_RAISED = {
     "query": {*FRAMEWORK, (404, "order-not-found")},
 }
 NEVER_ANSWERED = {
-    "command": {"malformed-token", "unknown-log"},  # it gives tokens and reads none
+    "command": {"malformed-token", "unknown-log", "token-beyond-log"},  # it gives tokens and reads none
     "query": {"no-longer-followed"},  # ends a stream that has begun
 }
 

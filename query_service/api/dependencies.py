@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from fastapi import Request
 
 from query_service.api.requests import preferred_wait
 from query_service.consistency_gate import ConsistencyGate
+from query_service.fair_queue import FairQueue
 from query_service.log_reader import LogReader
 from query_service.projection_status import StatusQuery
 from query_service.read_model import ReadModel
 from query_service.read_result import ReadPosition, ReadResult
 from shared.eventstore.token import ConsistencyToken
+from shared.http.client import client_of
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+Read: TypeAlias = Callable[[R, ConsistencyToken | None], Awaitable[ReadResult[T]]]
 
 
 class OpenReadModel(NamedTuple):
     reader: Any  # as the entry of the registry makes it
     gate: ConsistencyGate
     status: StatusQuery
+    queue: FairQueue | None
 
 
 class Queries(NamedTuple):
@@ -37,17 +42,27 @@ def queries_of(request: Request) -> Queries:
     return queries
 
 
+def _in_turn(queue: FairQueue, client: str, read: Read[R, T]) -> Read[R, T]:
+    async def read_in_turn(reader: R, at_least: ConsistencyToken | None) -> ReadResult[T]:
+        async with queue.slot(client):
+            return await read(reader, at_least)
+
+    return read_in_turn
+
+
 async def answer(
     request: Request,
     read_model: ReadModel[Any, R],
-    read: Callable[[R, ConsistencyToken | None], Awaitable[ReadResult[T]]],
+    read: Read[R, T],
 ) -> tuple[ReadPosition, T, dict[str, str]]:
     """(position that the result shows, result of `read`, headers of the answer).
 
-    Raises what `ConsistencyGate` and `read` raise, and `MalformedToken`.
+    Raises what `ConsistencyGate` and `read` raise, `MalformedToken` and `TooManyCostlyReads`.
     """
     queries = queries_of(request)
-    reader, gate, _ = queries.read_models[read_model.name]
+    reader, gate, _, queue = queries.read_models[read_model.name]
+    if queue is not None:
+        read = _in_turn(queue, client_of(request.scope), read)
     token = request.headers.get("consistency-token")
     if token is None:
         at, value, _ = await gate.read(lambda at_least: read(reader, at_least))
@@ -56,7 +71,8 @@ async def answer(
     preferred = preferred_wait(request.headers.get("prefer"))
     wait = queries.token_wait_seconds if preferred is None else preferred
     wanted = ConsistencyToken.decode(token)
-    at, value, _ = await gate.read_at_least(wanted, wait, lambda at_least: read(reader, at_least))
+    client = client_of(request.scope)
+    at, value, _ = await gate.read_at_least(wanted, wait, client, lambda at_least: read(reader, at_least))
     assert at is not None
     headers = {"Consistency-Token": at.token}
     if preferred is not None:

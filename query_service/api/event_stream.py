@@ -16,13 +16,14 @@ from fastapi.sse import format_sse_event
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from query_service.live.held_events import HeldByStream
 from query_service.live.log_tail import SubscriptionClosed
 from shared.http.protocol import ServerProtocol, protocol_of
 from shared.metrics import EVENT_STREAMS_CUT
 
 MEDIA_TYPE = "text/event-stream"
 LAST_BLOCK_SECONDS = 1.0  # to send the end of the stream while the service stops
-_HEADERS = {"X-Accel-Buffering": "no"}  # else nginx buffers events
+HEADERS = {"X-Accel-Buffering": "no"}  # else nginx buffers events
 
 _random = Random()  # not the shared one: hypothesis controls that in tests
 
@@ -42,6 +43,12 @@ def heartbeat(position: int) -> bytes:
     return format_sse_event(comment="heartbeat", id=str(position))
 
 
+def refusal(problem: bytes, seconds: float) -> bytes:
+    """The only block of a stream that is refused for now: a browser comes back after that time, and later."""
+    retry_ms = round(1_000 * seconds * _random.uniform(1, 1.5))
+    return format_sse_event(event="problem", data_str=problem.decode(), retry=retry_ms)
+
+
 def event(position: int, data: bytes) -> bytes:
     return format_sse_event(data_str=data.decode(), id=str(position))
 
@@ -54,12 +61,15 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, blocks: AsyncGenerator[bytes, None], send_seconds: float, headers: dict[str, str]) -> None:
+    def __init__(
+        self, blocks: AsyncGenerator[bytes, None], held: HeldByStream, send_seconds: float, headers: dict[str, str]
+    ) -> None:
         self.status_code = 200
         self.background = None
         self._blocks = blocks
+        self._held = held
         self._send_seconds = send_seconds
-        self.init_headers({**_HEADERS, **headers})
+        self.init_headers({**HEADERS, **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["answered_at"] = perf_counter()  # the measured time to answer ends here
@@ -83,7 +93,9 @@ class EventStream(Response):
         async with aclosing(self._blocks) as blocks:
             try:
                 async for block in blocks:
-                    if not await _send(protocol, send, block, self._send_seconds):
+                    with self._held.sending(block):
+                        taken = await _send(protocol, send, block, self._send_seconds)
+                    if not taken:
                         return
             except SubscriptionClosed:
                 return  # the client reconnects with its last id

@@ -1,42 +1,44 @@
-"""Live updates of every registered aggregate: the events of one, or of all that belong to one owner.
+"""Live updates: the events of one aggregate, of all that belong to one owner, or of the whole log.
 
 Without `from __future__ import annotations`: the annotations of a route name the id of its aggregate.
 """
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Annotated, Any
-from uuid import UUID
+from urllib.parse import urlencode
 
-import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from query_service.api import event_stream
+from query_service.api.event_documents import AnyAggregate, event_json, example_of, reference_to
 from query_service.api.event_stream import EventStream, cut_off
-from query_service.api.history import AnyAggregate, as_stored
 from query_service.api.log_queries import UNAVAILABLE, ask_log, not_found, not_found_code
-from query_service.api.models import event_example
-from query_service.api.requests import TOKEN_HEADERS
-from query_service.live.stream_filter import EventBatch, StreamFilter
+from query_service.api.requests import TOKEN_HEADERS, answer_headers
+from query_service.client_limit import ClientLimitReached
+from query_service.live.held_events import HeldByStream
+from query_service.live.stream_filter import WHOLE_LOG, EventBatch, StreamFilter
 from query_service.live.subscriptions import Subscriptions, TooManyStreams
 from query_service.stream_history import ResumePoint, UnknownPosition
-from shared.aggregates.aggregate import Owner, split_stream
-from shared.errors import Malformed
-from shared.eventstore.log import StoredEvent
+from shared.aggregates.aggregate import Owner
+from shared.errors import Malformed, Unavailable
 from shared.eventstore.token import ConsistencyToken
+from shared.http import problems
+from shared.http.client import client_of
 from shared.http.fields import Id
 from shared.http.openapi import Described, responses
 from shared.http.protocol import protocol_of
 from shared.identity.access import allowed
 from shared.identity.caller import Role
-from shared.metrics import EVENT_STREAM_EVENTS
+from shared.metrics import EVENT_STREAM_EVENTS, EVENT_STREAMS_REFUSED
 from shared.settings import Settings
 
 _LAST_POSITION = 2**63 - 1
@@ -53,6 +55,31 @@ class MalformedEventId(Malformed):
         return "The Last-Event-ID is not one of ours; send the id of the last event exactly as it was received."
 
 
+class _EventRoute(APIRoute):
+    """A browser gives up an event stream for good unless the status is 200. So one that is refused for now gets a
+    stream that holds the problem, says when to come back, and ends."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def answer_or_refuse(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except Unavailable as error:
+                if not _asks_for_stream(request):
+                    raise
+                EVENT_STREAMS_REFUSED.labels(error.code).inc()
+                problem = await problems.answer_error(request, error)
+                block = event_stream.refusal(bytes(problem.body), error.retry_after)
+                return Response(block, headers=event_stream.HEADERS, media_type=event_stream.MEDIA_TYPE)
+
+        return answer_or_refuse
+
+
+def _asks_for_stream(request: Request) -> bool:
+    return event_stream.MEDIA_TYPE in request.headers.get("accept", "")
+
+
 class _Resume(BaseModel):
     model_config = ConfigDict(extra="forbid")
     after: int | None = Field(
@@ -65,18 +92,38 @@ class _Resume(BaseModel):
     )
 
 
-async def _slot(request: Request) -> AsyncIterator[None]:
-    """One event stream's slot, until its response has ended. Raises `TooManyStreams`."""
-    subscriptions: Subscriptions = request.app.state.subscriptions
-    with subscriptions.slot():
-        yield
+class _LogPage(_Resume):
+    limit: int = Field(100, ge=1, le=1_000, description="most events on a page of JSON", examples=[100])
 
+
+async def _slot(request: Request) -> AsyncIterator[HeldByStream]:
+    """One event stream's slot, until its response has ended. Raises `TooManyStreams` and `ClientLimitReached`."""
+    with _open_slot(request) as held:
+        yield held
+
+
+async def _slot_of_stream(request: Request) -> AsyncIterator[HeldByStream | None]:
+    """The same; None for a page of JSON."""
+    if _asks_for_stream(request):
+        with _open_slot(request) as held:
+            yield held
+    else:
+        yield None
+
+
+def _open_slot(request: Request) -> AbstractContextManager[HeldByStream]:
+    subscriptions: Subscriptions = request.app.state.subscriptions
+    return subscriptions.slot(client_of(request.scope), partial(cut_off, protocol_of(request.scope)))
+
+
+_Held = Annotated[HeldByStream, Depends(_slot)]
 
 _PROBLEMS: tuple[Described, ...] = (
     (MalformedEventId(), "The Last-Event-ID is not one of ours."),
     (UnknownPosition(2_000, 1_234), "The log does not reach as far as Last-Event-ID or `after`."),
     *UNAVAILABLE,
     (422, "invalid-request", "A parameter is not acceptable."),
+    (ClientLimitReached("event streams", 200), "The client has too many streams open."),
     (TooManyStreams(1_000), "This process offers no more streams."),
 )
 _LAST_EVENT_ID = {
@@ -90,13 +137,71 @@ _LAST_EVENT_ID = {
 
 
 def events_router(aggregates: Iterable[AnyAggregate]) -> APIRouter:
-    """The routes of all aggregates."""
-    router = APIRouter(tags=["live updates"], dependencies=[Depends(_slot)])
+    """The routes of the log, and of all aggregates."""
+    aggregates = [*aggregates]
+    router = APIRouter(tags=["live updates"], route_class=_EventRoute)
+    _add_log(router, aggregates)
     for aggregate in aggregates:
         _add_events(router, aggregate)
         if aggregate.owner is not None:
             _add_events_of_owner(router, aggregate, aggregate.owner)
     return router
+
+
+def _add_log(router: APIRouter, aggregates: list[AnyAggregate]) -> None:
+    example = {"events": [example_of(aggregate) for aggregate in aggregates[:1]], "next_after": 1_234}
+    event = reference_to(None)
+    page = {
+        "type": "object",
+        "required": ["events", "next_after"],
+        "properties": {
+            "events": {"type": "array", "items": event},
+            "next_after": {"type": "integer", "description": "as `after`, it asks for the events after this page"},
+        },
+    }
+    streamed = _stream_response(event, example_of(aggregates[0]) if aggregates else {})[200]
+
+    @router.get(
+        "/events",
+        name="follow log",
+        summary="All events of the log, in pages or live",
+        description="In the order of the log, each once. Answers pages of JSON, from `after` or from the beginning;"
+        f" with `Accept: text/event-stream`, a stream.\n\n{_STREAM}",
+        response_class=Response,
+        responses={
+            200: {
+                **streamed,
+                "description": "A page, or the stream.",
+                "headers": answer_headers(),
+                "content": {"application/json": {"schema": page, "example": example}, **streamed["content"]},
+            },
+            **responses(*_PROBLEMS),
+        },
+        openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS]},
+    )
+    @allowed(Role.STAFF, Role.AUDITOR, Role.SERVICE)
+    async def follow_log(
+        request: Request,
+        resume: Annotated[_LogPage, Query()],
+        held: Annotated[HeldByStream | None, Depends(_slot_of_stream)],
+    ) -> Response:
+        if held is None:
+            return await _log_page(request, resume)
+        start, headers = await _resume_point(request, None, resume)
+        assert start is not None, "without a stream there is none that might be missing"
+        return _stream(request, WHOLE_LOG, start, held, headers)
+
+
+async def _log_page(request: Request, asked: _LogPage) -> Response:
+    after = _position(request, asked) or 0
+    page, headers = await ask_log(request, lambda history, *how: history.log_page(after, asked.limit, *how))
+    log_id = ConsistencyToken.decode(headers["Consistency-Token"]).log_id
+    next_after = page.events[-1].position if page.events else after
+    if page.more:
+        query = urlencode({"after": next_after, "limit": asked.limit})
+        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    events = b",".join([event_json(log_id, event) for event in page.events])
+    return Response(b'{"events":[%b],"next_after":%d}' % (events, next_after), 200, headers, "application/json")
 
 
 def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
@@ -106,10 +211,10 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
         f"/{aggregate.collection}/{{{aggregate.id_field}}}/events",
         name=f"follow {noun}",
         summary=f"The events of one {noun}, live",
-        description=_description(aggregate),
+        description=_STREAM,
         response_class=Response,
         responses={
-            **_stream_response(aggregate),
+            **_stream_response(reference_to(aggregate), example_of(aggregate)),
             **responses(
                 *_PROBLEMS,
                 (404, not_found_code(aggregate), f"There is no such {noun}; Consistency-Token says as of when."),
@@ -122,11 +227,12 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
         request: Request,
         aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
         resume: Annotated[_Resume, Query()],
+        held: _Held,
     ) -> Response:
         start, headers = await _resume_point(request, aggregate.stream_of(aggregate_id), resume)
         if start is None:
             return not_found(request, aggregate, f"There is no {noun} {aggregate_id!r}.", headers)
-        return _stream(request, aggregate, StreamFilter(aggregate.category, aggregate_id), start, headers)
+        return _stream(request, StreamFilter(aggregate.category, aggregate_id), start, held, headers)
 
 
 def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owner) -> None:
@@ -134,9 +240,12 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
         f"/{owner.plural}/{{{owner.noun}_id}}/{aggregate.collection}/events",
         name=f"follow {owner.noun} {aggregate.collection}",
         summary=f"The events of all {aggregate.collection} of one {owner.noun}, live",
-        description=f"Also of {aggregate.collection} that begin later. {_description(aggregate)}",
+        description=f"Also of {aggregate.collection} that begin later. {_STREAM}",
         response_class=Response,
-        responses={**_stream_response(aggregate), **responses(*_PROBLEMS)},
+        responses={
+            **_stream_response(reference_to(aggregate), example_of(aggregate)),
+            **responses(*_PROBLEMS),
+        },
         openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS], "x-event-stream": True},
     )
     @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
@@ -144,32 +253,34 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
         request: Request,
         owner_id: Annotated[Id, Path(alias=f"{owner.noun}_id", examples=["17850"])],
         resume: Annotated[_Resume, Query()],
+        held: _Held,
     ) -> Response:
         start, headers = await _resume_point(request, None, resume)
         assert start is not None, "without a stream there is none that might be missing"
-        return _stream(request, aggregate, StreamFilter(aggregate.category, owner_id, by_owner=True), start, headers)
+        return _stream(request, StreamFilter(aggregate.category, owner_id, by_owner=True), start, held, headers)
 
 
-def _description(aggregate: AnyAggregate) -> str:
-    return (
-        "Server-sent events, in the order of the log, each once. `id` is the event's position, `data` the event as in"
-        f" the history of the {aggregate.noun}, with `{aggregate.id_field}` and a `consistency_token` with which every"
-        " query shows it. Begins after `Last-Event-ID`, after `after`, or now.\n\n"
-        "A quiet stream sends a comment with the position that it has reached as `id`, from which a client can resume."
-        " The service closes the connection of a client that does not read; the client misses nothing when it resumes"
-        " with its last id."
-    )
+_STREAM = (
+    "Server-sent events, in the order of the log, each once. `id` is the event's position, `data` the event in today's"
+    " shape, with a `consistency_token` with which every query shows it. Begins after `Last-Event-ID`, after `after`,"
+    " or now.\n\n"
+    "A quiet stream sends a comment with the position that it has reached as `id`, from which a client can resume."
+    " The service closes the connection of a client that does not read; the client misses nothing when it resumes"
+    " with its last id.\n\n"
+    "A client that sends `Accept: text/event-stream`, as browsers do, gets what is 429 or 503 for others as a stream"
+    " with one event, `problem`, that says when to come back (`retry`) and ends."
+)
 
 
-def _stream_response(aggregate: AnyAggregate) -> dict[int | str, dict[str, Any]]:
-    token = "9f0c2a3b4d5e6f708192a3b4c5d6e7f8-1234"  # noqa: S105 - an example of a position in the log
-    event = {**event_example(aggregate), aggregate.id_field: "536365", "consistency_token": token}
+def _stream_response(event: dict[str, str], data: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     example = (
         event_stream.opening(1_233, 2_000)
-        + event_stream.event(1_234, json.dumps(event, separators=(",", ":")).encode())
+        + event_stream.event(1_234, json.dumps(data, separators=(",", ":")).encode())
         + event_stream.heartbeat(1_240)
     ).decode()
     text = {"schema": {"type": "string"}}
+    # The schema of `data` in each block: OpenAPI 3.1 has no keyword for the items of a stream.
+    stream = {"schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": event}}
     return {
         200: {
             "description": "The stream. It ends when the service stops or the client does not read on.",
@@ -177,7 +288,7 @@ def _stream_response(aggregate: AnyAggregate) -> dict[int | str, dict[str, Any]]
                 "Consistency-Token": {"description": "The end of the log when the stream began.", **text},
                 "Preference-Applied": {"description": "The wait that was granted.", **text},
             },
-            "content": {event_stream.MEDIA_TYPE: {**text, "example": example}},
+            "content": {event_stream.MEDIA_TYPE: {**stream, "example": example}},
         }
     }
 
@@ -186,48 +297,35 @@ async def _resume_point(
     request: Request, stream_id: str | None, resume: _Resume
 ) -> tuple[ResumePoint | None, dict[str, str]]:
     after = _position(request, resume)
-    return await ask_log(request, lambda history, *wait: history.resume_point(stream_id, after, *wait))
+    return await ask_log(request, lambda history, *asked: history.resume_point(stream_id, after, *asked))
 
 
 def _stream(
-    request: Request, aggregate: AnyAggregate, of: StreamFilter, start: ResumePoint, headers: dict[str, str]
+    request: Request, of: StreamFilter, start: ResumePoint, held: HeldByStream, headers: dict[str, str]
 ) -> Response:
     settings: Settings = request.app.state.settings
     subscriptions: Subscriptions = request.app.state.subscriptions
     quiet_seconds = settings.sse_heartbeat_seconds
-    too_slow = partial(cut_off, protocol_of(request.scope))
-    batches = subscriptions.follow(of, *start, quiet_seconds, too_slow)
-    blocks = _blocks(batches, start, quiet_seconds, partial(_event_json, aggregate.id_field, start.log_id))
-    return EventStream(blocks, settings.sse_send_seconds, headers)
+    batches = subscriptions.follow(of, *start, quiet_seconds, client_of(request.scope), held)
+    return EventStream(_blocks(batches, start, quiet_seconds), held, settings.sse_send_seconds, headers)
 
 
 async def _blocks(
-    batches: AsyncGenerator[EventBatch, None],
-    start: ResumePoint,
-    quiet_seconds: float,
-    as_json: Callable[[StoredEvent], bytes],
+    batches: AsyncGenerator[EventBatch, None], start: ResumePoint, quiet_seconds: float
 ) -> AsyncGenerator[bytes, None]:
     yield event_stream.opening(start.position)
     sent_at = monotonic()
     async with aclosing(batches):
         async for events, position in batches:
             for event in events:
-                yield event_stream.event(event.position, as_json(event))
+                yield event_stream.event(event.position, event_json(start.log_id, event))
                 EVENT_STREAM_EVENTS.inc()
-            # A search of the past yields empty batches all the time; only some become heartbeats.
+            # A stream that waits to read the past yields empty batches all the time; only some become heartbeats.
             if not events and monotonic() - sent_at > quiet_seconds / 2:
                 yield event_stream.heartbeat(position)
             elif not events:
                 continue
             sent_at = monotonic()
-
-
-def _event_json(id_field: str, log_id: UUID, event: StoredEvent) -> bytes:
-    """The event as in the history, with the aggregate's id and the token that shows it."""
-    _, aggregate_id = split_stream(event.stream_id)
-    token = ConsistencyToken(log_id, event.position).encode()
-    recorded = msgspec.structs.asdict(as_stored(event))
-    return msgspec.json.encode({**recorded, id_field: aggregate_id, "consistency_token": token})
 
 
 def _position(request: Request, resume: _Resume) -> int | None:

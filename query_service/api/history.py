@@ -130,7 +130,7 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
     ) -> Response:
         stream_id = aggregate.stream_of(aggregate_id)
         page, headers = await ask_log(
-            request, lambda history, *wait: history.events(stream_id, paging.after_version, paging.limit, *wait)
+            request, lambda history, *asked: history.events(stream_id, paging.after_version, paging.limit, *asked)
         )
         if page is None:
             return not_found(request, aggregate, f"There is no {noun} {aggregate_id!r}.", headers)

@@ -13,18 +13,19 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
-from query_service import time_travel
 from query_service.api.dependencies import queries_of
 from query_service.api.lag_header import answer_from_log
 from query_service.api.requests import TOKEN_REFUSALS, preferred_wait, unless_known
+from query_service.fair_queue import TooManyCostlyReads
 from query_service.log_reader import LogUnavailable
 from query_service.point_in_time import CLOCK_TOLERANCE, PointInTime, rfc3339
 from query_service.stream_history import LogLagging, StreamHistory
-from shared.aggregates.aggregate import Aggregate, PastState
+from shared.aggregates.aggregate import Aggregate
 from shared.errors import Invalid
-from shared.eventstore.log import Head, StoredEvent
+from shared.eventstore.log import Head
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
+from shared.http.client import client_of
 from shared.http.etags import etag_of
 from shared.http.fields import Rfc3339
 from shared.http.form_errors import FormError
@@ -37,6 +38,7 @@ E = TypeVar("E")
 
 UNAVAILABLE: tuple[Described, ...] = (
     *TOKEN_REFUSALS,
+    (TooManyCostlyReads(), "Too many reads that cost much wait, of this client or of all."),
     (LogLagging(1_230, 1_234), "The copy of the log did not reach the Consistency-Token in time."),
     (LogUnavailable(), "PostgreSQL does not answer."),
     *REFUSED,
@@ -90,12 +92,10 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
     """Answers `GET /<collection>/{id}` with the parameters `TIMES`: the document at that point in time."""
     answer_from_log(request)
     point = _point_in_time(request, datetime.now(UTC))
-
-    def advance(past: PastState[S] | None, event: StoredEvent) -> PastState[S]:
-        return time_travel.advance(aggregate, past, event)
-
     stream_id = aggregate.stream_of(aggregate_id)
-    past, headers = await ask_log(request, lambda history, *wait: history.fold(stream_id, point, advance, *wait))
+    past, headers = await ask_log(
+        request, lambda history, *asked: history.past_state(aggregate, stream_id, point, *asked)
+    )
     if past is None or _is_foreign(aggregate, past.state, owner_of(request.scope)):
         detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
         return not_found(request, aggregate, detail, headers)
@@ -133,14 +133,15 @@ def _point_in_time(request: Request, now: datetime) -> PointInTime:
 
 
 async def ask_log(
-    request: Request, ask: Callable[[StreamHistory, ConsistencyToken | None, float], Awaitable[tuple[Head, T]]]
+    request: Request, ask: Callable[[StreamHistory, str, ConsistencyToken | None, float], Awaitable[tuple[Head, T]]]
 ) -> tuple[T, dict[str, str]]:
-    """(result of `ask` once the log has reached the request's token, headers of the answer)."""
+    """(result of `ask` once the log has reached the request's token, headers of the answer). `ask` gets the client, the
+    token and the time to wait for it."""
     header = request.headers.get("consistency-token")
     token = None if header is None else ConsistencyToken.decode(header)
     preferred = preferred_wait(request.headers.get("prefer"))
     wait = queries_of(request).token_wait_seconds if preferred is None else preferred
-    head, value = await ask(request.app.state.history, token, wait)
+    head, value = await ask(request.app.state.history, client_of(request.scope), token, wait)
     headers = {"Consistency-Token": head.token.encode()}
     if token is not None and preferred is not None:
         headers["Preference-Applied"] = f"wait={preferred}"

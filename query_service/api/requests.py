@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from shared.errors import Malformed
-from shared.eventstore.token import MalformedToken, UnknownLog
+from shared.eventstore.token import MalformedToken, TokenBeyondLog, UnknownLog
 from shared.http.limits import MAX_HEADER_BYTES
 from shared.http.openapi import Described
 from shared.read_models.keys import is_index_entry
@@ -110,6 +110,7 @@ IF_NONE_MATCH = _header("If-None-Match", "The ETag that the client has: 304 when
 TOKEN_REFUSALS: tuple[Described, ...] = (
     (MalformedToken(), "The Consistency-Token is not one of ours."),
     (UnknownLog(UUID("9f0c2a3b4d5e6f708192a3b4c5d6e7f8")), "The Consistency-Token belongs to another event log."),
+    (TokenBeyondLog(2_000, 1_234), "The log does not reach the Consistency-Token."),
 )
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has the current state already."}}
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
+from query_service.live.held_events import HeldByStream
 from query_service.live.stream_filter import EventBatch, StreamFilter, filters_of
 from shared.aio import wait_for
 from shared.errors import Unavailable
@@ -49,12 +50,12 @@ class SubscriptionClosed(Unavailable):
 
 
 class Subscription:
-    """The events that match one filter, after position `since`. Closes and calls `too_slow` when its buffer is full."""
+    """The events that match one filter, after position `since`. The stream is cut off when its buffer is full."""
 
-    def __init__(self, tail: LogTail, too_slow: Callable[[], None]) -> None:
+    def __init__(self, tail: LogTail, held: HeldByStream) -> None:
         self.since = tail.position
         self._tail = tail
-        self._too_slow = too_slow
+        self._held = held
         self._buffer: deque[StoredEvent] = deque()
         self._wake = asyncio.Event()
         self._closed_because: str | None = None
@@ -62,9 +63,12 @@ class Subscription:
     def offer(self, event: StoredEvent) -> None:
         if self._closed_because is not None:
             return
-        if len(self._buffer) == MAX_BUFFERED:
+        if len(self._buffer) < MAX_BUFFERED:
+            self._held.hold([event])
+        else:
+            self._held.cut()
+        if self._held.is_cut:
             self.close("The client does not take its events fast enough.")
-            self._too_slow()
             return
         self._buffer.append(event)
         self._wake.set()
@@ -75,7 +79,8 @@ class Subscription:
         self._wake.set()
 
     async def next(self, seconds: float) -> EventBatch:
-        """The buffered events, once there is one or after so many seconds. Raises `SubscriptionClosed`."""
+        """The buffered events, once there is one or after so many seconds. The caller releases them. Raises
+        `SubscriptionClosed`."""
         await wait_for(self._wake, seconds)
         if self._closed_because is not None:
             raise SubscriptionClosed(self._closed_because)
@@ -100,16 +105,14 @@ class LogTail:
         self._hint = asyncio.Event()
 
     @contextmanager
-    def subscribe(
-        self, of: StreamFilter, log_id: UUID, position: int, too_slow: Callable[[], None]
-    ) -> Iterator[Subscription]:
+    def subscribe(self, of: StreamFilter, log_id: UUID, position: int, held: HeldByStream) -> Iterator[Subscription]:
         """`position` is one that the log has reached; the subscription may begin later or earlier: see its `since`."""
         if self._reading is None:
             self.position, self._hash, self._log_id = position, None, log_id
             self._reading = asyncio.create_task(self._read(), name="tail")
         elif log_id != self._log_id:
             raise SubscriptionClosed(OTHER_LOG)
-        subscription = Subscription(self, too_slow)
+        subscription = Subscription(self, held)
         self._subscriptions[of].add(subscription)
         try:
             yield subscription

@@ -17,11 +17,15 @@ _READ_OWNER = event_log.bounded_page("owner = $1 and position > $2", "position",
 
 
 class StreamFilter(NamedTuple):
-    """The events of one aggregate; with `by_owner`, of all aggregates of the category that belong to the owner `id`."""
+    """The events of one aggregate; with `by_owner`, of all aggregates of the category that belong to the owner `id`.
+    `WHOLE_LOG` is of no category."""
 
     category: str
     id: str
     by_owner: bool = False
+
+
+WHOLE_LOG = StreamFilter("", "")
 
 
 class EventBatch(NamedTuple):
@@ -34,9 +38,9 @@ class EventBatch(NamedTuple):
 def filters_of(event: StoredEvent) -> list[StreamFilter]:
     """The filters that the event matches."""
     if (parsed := parse_stream(event.stream_id)) is None:
-        return []
+        return [WHOLE_LOG]
     aggregate, aggregate_id = parsed
-    filters = [StreamFilter(aggregate.category, aggregate_id)]
+    filters = [WHOLE_LOG, StreamFilter(aggregate.category, aggregate_id)]
     if aggregate.owner is not None and event.owner is not None:
         filters.append(StreamFilter(aggregate.category, event.owner, by_owner=True))
     return filters
@@ -56,7 +60,9 @@ async def read_page(connection: Connection, of: StreamFilter, after: int) -> tup
 
 
 async def _read(connection: Connection, of: StreamFilter, after: int) -> Page:
-    """The next events of the stream or of the owner, of whichever category."""
+    """The next events of the log, of the stream or of the owner, of whichever category."""
+    if of == WHOLE_LOG:
+        return await event_log.read_page(connection, after, EVENTS, PAGE_BYTES)
     if of.by_owner:
         rows = await connection.fetch(_READ_OWNER, of.id, after, EVENTS, PAGE_BYTES)
     else:

@@ -31,6 +31,7 @@ from query_service.api.requests import (
     unless_known,
 )
 from query_service.checkpoint_subscription import TooManyWaiting
+from query_service.client_limit import WAITING, ClientLimitReached
 from query_service.coalescing_reader import CoalescingReader, TooManyReads
 from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
 from query_service.log_reader import LogUnavailable
@@ -249,6 +250,7 @@ _UNAVAILABLE: tuple[Described, ...] = (
     (LogUnavailable(), "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
     (TooManyWaiting(), "Too many queries wait for their token."),
     (TooManyReads(), "Too many queries wait for Redis."),
+    (ClientLimitReached(WAITING, 500), "Too many queries of the client wait for their token."),
     *REFUSED,
 )
 _INVALID: Described = (422, "invalid-request", "A parameter is not acceptable.")

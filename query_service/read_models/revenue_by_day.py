@@ -23,7 +23,9 @@ from query_service.api.requests import (
     answer_headers,
     unless_known,
 )
+from query_service.client_limit import WAITING, ClientLimitReached
 from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
+from query_service.fair_queue import TooManyCostlyReads
 from query_service.log_reader import LogUnavailable
 from query_service.postgresql_reader import PostgresReader
 from query_service.postgresql_store import in_postgresql
@@ -171,6 +173,8 @@ class Span(BaseModel):
             *REFUSED,
             *TOKEN_REFUSALS,
             (422, "invalid-request", "A parameter is missing or not acceptable, or the range is too long."),
+            (ClientLimitReached(WAITING, 500), "Too many queries of the client wait for their token."),
+            (TooManyCostlyReads(), "Too many reads that cost much wait, of this client or of all."),
             (ProjectionLagging(1_230, 1_234, 7), "The read model did not reach the Consistency-Token in time."),
             (ProjectionRebuilding(), "The read model is being built from the log."),
             (ReadModelUnavailable("PostgreSQL"), "PostgreSQL, which stores the read model, does not answer."),

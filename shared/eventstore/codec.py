@@ -76,6 +76,18 @@ def decode(event_type: str, schema_version: int, data: str | bytes) -> Any:
         raise UnreadablePayload(event_type, schema_version, str(error)) from error
 
 
+def upcast(event_type: str, schema_version: int, data: str) -> tuple[int, str]:
+    """(schema version, JSON text) in today's shape; as stored where this program cannot read it."""
+    known = EVENT_TYPES.get(event_type)
+    if known is None or schema_version == known.version:
+        return schema_version, data
+    try:
+        payload = _upcast(known, schema_version, msgspec.json.decode(data, type=dict))
+    except (UnknownSchemaVersion, msgspec.DecodeError, LookupError, TypeError, ValueError):
+        return schema_version, data
+    return known.version, _encoder.encode(payload).decode()
+
+
 def _upcast(known: EventType, schema_version: int, payload: Payload) -> Payload:
     if not 0 < schema_version < known.version:
         raise UnknownSchemaVersion(known.event.__name__, schema_version)

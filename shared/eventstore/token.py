@@ -42,6 +42,20 @@ class UnknownLog(Malformed):
         )
 
 
+@dataclass
+class TokenBeyondLog(Malformed):
+    """The token names events that were never acknowledged, or that a restore of the log has lost."""
+
+    position: int
+    head: int
+    code = "token-beyond-log"
+    title = "The log does not reach the Consistency-Token"
+
+    @property
+    def detail(self) -> str:
+        return f"The token asks for position {self.position}, and the log ends at {self.head}. Read without a token."
+
+
 @dataclass(frozen=True, slots=True)
 class ConsistencyToken:
     """Position `position` (0 = nothing yet) of the log `log_id`."""

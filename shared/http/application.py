@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
+from types import MappingProxyType
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -69,8 +71,9 @@ def create_api(
     response_headers: ResponseHeaders = NO_RESPONSE_HEADERS,
     for_operators: Sequence[APIRouter] = (),
     has_clients: bool = True,
+    schemas: Mapping[str, Any] = MappingProxyType({}),
 ) -> FastAPI:
-    """An application without its own routes.
+    """An application without its own routes. `schemas` are components of its OpenAPI document that routes refer to.
 
     `ready` raises `NotReady` while the service cannot do its work. The routes `for_operators`, metrics and the details
     of `/readyz` are at `OPERATIONS_PORT` (`shared.http.operations`), unless the application `has_clients` no more than
@@ -98,7 +101,7 @@ def create_api(
         app, operations.health(ready, details=not private), *(() if private else (operations.metrics(), *for_operators))
     )
     _append(operators_app, operations.health(ready, details=True), operations.metrics(), *for_operators)
-    openapi.complete(app, response_headers)
+    openapi.complete(app, response_headers, schemas)
     return app
 
 

@@ -10,7 +10,10 @@ _IPV6_PREFIX = 64  # a network of this size is what one customer of a provider h
 
 
 def client_of(scope: Scope) -> str:
-    """The client's address; behind a proxy of `FORWARDED_ALLOW_IPS` the one that it forwards."""
+    """The caller, where a token identifies one; else the client's address, behind a proxy of `FORWARDED_ALLOW_IPS` the
+    one that it forwards."""
+    if (caller := scope.get("caller")) is not None:
+        return f"caller {caller.subject}"
     client = scope.get("client")
     return client_at(client[0]) if client else "unknown"
 

@@ -132,19 +132,19 @@ def _example(described: Described) -> tuple[Json, str]:
     return body | members, when
 
 
-def complete(app: FastAPI, response_headers: ResponseHeaders) -> None:
-    """Replaces the document of the application by one with short operation ids, the `Problem` schema, the response
-    headers, and each repeated part once, under `components`."""
+def complete(app: FastAPI, response_headers: ResponseHeaders, schemas: Mapping[str, Json]) -> None:
+    """Replaces the document of the application by one with short operation ids, the `Problem` schema, these schemas,
+    the response headers, and each repeated part once, under `components`."""
 
     def openapi() -> Json:
         if app.openapi_schema is None:
-            app.openapi_schema = _make(app, response_headers)
+            app.openapi_schema = _make(app, response_headers, schemas)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _make(app: FastAPI, response_headers: ResponseHeaders) -> Json:
+def _make(app: FastAPI, response_headers: ResponseHeaders, schemas: Mapping[str, Json]) -> Json:
     for route in app.routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
             route.operation_id = operation_id(route.name)
@@ -159,7 +159,7 @@ def _make(app: FastAPI, response_headers: ResponseHeaders) -> Json:
         license_info={"name": "MIT", "identifier": "MIT"},
         contact={"name": "The maintainers of this service"},
     )
-    document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    document.setdefault("components", {}).setdefault("schemas", {}).update({"Problem": PROBLEM_SCHEMA, **schemas})
     document["security"] = []
     _restore_examples(app, document)
     for operation in _operations(document):

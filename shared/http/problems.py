@@ -33,6 +33,7 @@ STATUS: dict[type[errors.OrdersError], int] = {
     errors.Rejected: 409,
     errors.Stale: 412,
     errors.Invalid: 422,
+    errors.Limited: 429,
     errors.Unavailable: 503,
     errors.OutcomeUnknown: 504,
     errors.Corrupt: 500,
@@ -89,7 +90,7 @@ def problem_body(status: int, code: str, title: str, detail: str, instance: str,
 
 def install(app: FastAPI) -> None:
     """Answers every error as a problem document, also those of the framework."""
-    app.add_exception_handler(errors.OrdersError, _ours)
+    app.add_exception_handler(errors.OrdersError, answer_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _disconnected)
@@ -100,7 +101,8 @@ def status_of(error: type[errors.OrdersError]) -> int:
     return next(STATUS[base] for base in error.__mro__ if base in STATUS)
 
 
-async def _ours(request: Request, error: Exception) -> Response:
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The problem document of an error of ours."""
     assert isinstance(error, errors.OrdersError)
     status = status_of(type(error))
     headers = {}

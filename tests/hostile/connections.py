@@ -64,12 +64,17 @@ async def connected(port: int, address: str = "127.0.0.1") -> AsyncIterator[Clie
         writer.close()
 
 
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Of an application that has nothing to start."""
+    while (message := await receive())["type"] != "lifespan.shutdown":
+        await send({"type": f"{message['type']}.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with the length of the body and the number of headers."""
     if scope["type"] == "lifespan":
-        while (message := await receive())["type"] != "lifespan.shutdown":
-            await send({"type": f"{message['type']}.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
+        await lifespan(receive, send)
         return
     request = Request(scope, receive)
     body = await request.body()

@@ -50,6 +50,7 @@ MAY = {
     ("GET", "/orders/{order_id}/history"): "staff finance auditor service",
     ("GET", "/orders/{order_id}/events"): "staff finance auditor service",
     ("GET", "/customers/{customer_id}/orders/events"): "staff finance auditor service",
+    ("GET", "/events"): "staff auditor service",
     ("GET", "/projections"): "operator",
 }
 

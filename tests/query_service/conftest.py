@@ -24,6 +24,15 @@ async def projector(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
+async def lagging(settings: Settings, queries_alone: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A query service whose read models show the log as it was at the start of the test: no projector runs."""
+    async with running_projector(settings) as projector:
+        await eventually(lambda: is_ready(projector))
+        await eventually(lambda: is_ready(queries_alone))
+    return queries_alone
+
+
+@pytest.fixture
 async def queries(projector: httpx.AsyncClient, queries_alone: httpx.AsyncClient) -> httpx.AsyncClient:
     """A query service whose read models follow the log."""
     await eventually(lambda: is_ready(projector))

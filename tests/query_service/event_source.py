@@ -19,6 +19,7 @@ class EventSource:
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any]] = []  # (id, data)
         self.comments: list[str] = []
+        self.problems: list[Any] = []  # the data of events of that name
         self.first_id = ""
         self.last_id = ""
         self.retry_ms: int | None = None
@@ -27,6 +28,7 @@ class EventSource:
         self.lost = False  # the connection
         self._data: list[str] = []
         self._id = ""
+        self._name = ""  # of the event that is being read
 
     @property
     def positions(self) -> list[int]:
@@ -60,10 +62,16 @@ class EventSource:
                 self.last_id = self._id
                 self.first_id = self.first_id or self._id
                 if self._data:
-                    self.messages.append((self._id, json.loads("\n".join(self._data))))
-                self._data = []
+                    data = json.loads("\n".join(self._data))
+                    if self._name == "problem":
+                        self.problems.append(data)
+                    else:
+                        self.messages.append((self._id, data))
+                self._data, self._name = [], ""
             case "id":
                 self._id = value
+            case "event":
+                self._name = value
             case "data":
                 self._data.append(value)
             case "retry":

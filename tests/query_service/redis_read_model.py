@@ -9,6 +9,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
+from projector.projections.orders import ORDERS
 from shared.read_models.keys import PartitionKeys, sort_key
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
@@ -17,7 +18,8 @@ NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
 def checkpoint(position: int, log_id: UUID | None = None, ready_at: int = 0, generation: int = 1) -> dict[Any, Any]:
     """The fields of `meta`; of the log 0 unless given."""
     known = UUID(int=0) if log_id is None else log_id
-    return {"log_id": known.hex, "position": position, "ready_at": ready_at, "generation": generation}
+    fields = {"log_id": known.hex, "position": position, "ready_at": ready_at, "generation": generation}
+    return fields | {"code": ORDERS.version}
 
 
 async def write(

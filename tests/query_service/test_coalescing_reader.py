@@ -41,6 +41,23 @@ async def test_reads_of_one_turn_travel_together_and_each_gets_its_own(reader: C
     assert (none.summaries, none.next_entry) == ([], None)
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+async def test_an_answer_of_redis_is_bounded_in_bytes(redis: Redis, partitions: int) -> None:
+    large = {str(number): f"{number:02}" * 500_000 for number in range(20)}
+    for keys in KEYS.of(1).each(partitions):
+        await write(redis, keys, 9, large)
+    await redis.hset(KEYS.generations, "partitions:1", partitions)
+    reader = CoalescingReader(redis, "orders")
+    await reader.document("none")
+    before = await scripts_run(redis)
+
+    documents = await asyncio.gather(*(reader.document(name) for name in large))
+
+    assert [document.value.body for document in documents] == [body.encode() for body in large.values()]
+    assert await scripts_run(redis) - before >= 3, "nine documents use up the bytes of one answer"
+    await reader.close()
+
+
 async def test_reads_that_come_while_one_is_under_way_travel_together_after_it(
     reader: CoalescingReader, redis: Redis
 ) -> None:

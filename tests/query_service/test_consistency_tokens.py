@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from shared.eventstore.log import read_head
 from shared.eventstore.token import ConsistencyToken
 from shared.settings import Settings
+from tests.given_when_then import problem
 from tests.orders import paid, placed
 from tests.query_service.reads import token_now
 from tests.query_service.redis_read_model import checkpoint
@@ -92,14 +93,13 @@ async def _pay_slowly(recorder: Recorder) -> None:
 
 
 @pytest.mark.promise("queries", "A token that is not reached in time is answered 503, never with an older state")
-async def test_a_token_that_is_not_reached_in_time_is_503(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_a_token_that_is_not_reached_in_time_is_503(lagging: httpx.AsyncClient, recorder: Recorder) -> None:
     await recorder.record("42", placed())
-    head = await read_head(recorder.connection)
-    headers = {"Consistency-Token": ConsistencyToken(head.log_id, head.position + 1).encode(), "Prefer": "wait=1"}
+    headers = {"Consistency-Token": await token_now(recorder), "Prefer": "wait=1"}
 
     started = monotonic()
     paths = ("/orders/42", "/orders", "/customers/alice/orders")
-    answers = await asyncio.gather(*(queries.get(path, headers=headers) for path in paths))
+    answers = await asyncio.gather(*(lagging.get(path, headers=headers) for path in paths))
 
     assert 1 <= monotonic() - started < 5
     for answer in answers:
@@ -108,19 +108,17 @@ async def test_a_token_that_is_not_reached_in_time_is_503(queries: httpx.AsyncCl
 
 
 async def test_a_query_that_waits_is_answered_when_the_read_model_gets_there(
-    queries: httpx.AsyncClient, recorder: Recorder
+    lagging: httpx.AsyncClient, recorder: Recorder, settings: Settings
 ) -> None:
-    head = await read_head(recorder.connection)
-    token = ConsistencyToken(head.log_id, head.position + 1).encode()
-    headers = {"Consistency-Token": token, "Prefer": "wait=20"}
-
-    before = await _reads(queries)
-    waiting = [asyncio.create_task(queries.get("/orders/42", headers=headers)) for _ in range(50)]
-    await eventually(lambda: _have_read(queries, before + 50))  # and found that it is not there yet
     await recorder.record("42", placed())
+    headers = {"Consistency-Token": await token_now(recorder), "Prefer": "wait=20"}
 
-    for answer in await asyncio.gather(*waiting):
-        assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=20")
+    before = await _reads(lagging)
+    waiting = [asyncio.create_task(lagging.get("/orders/42", headers=headers)) for _ in range(50)]
+    await eventually(lambda: _have_read(lagging, before + 50))  # and found that it is not there yet
+    async with running_projector(settings):
+        for answer in await asyncio.gather(*waiting):
+            assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=20")
 
 
 async def _metric(queries: httpx.AsyncClient, sample: str) -> float:
@@ -152,6 +150,23 @@ async def test_a_token_that_is_malformed_or_of_another_log_is_refused_at_once(qu
         for token, code in (("", "malformed-token"), ("x", "malformed-token"), (foreign, "unknown-log")):
             answer = await queries.get(path, headers={"Consistency-Token": token})
             assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+@pytest.mark.promise("queries", "A token beyond the head of the log is refused at once, however long it would wait")
+async def test_a_token_beyond_the_head_of_the_log_is_refused_at_once(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    await recorder.record("42", placed())
+    head = await read_head(recorder.connection)
+    paths = ("/orders/42", "/orders", "/customers/alice/orders", "/orders/42/history", "/orders/42/events")
+    started = monotonic()
+    for position in (head.position + 1, 2**63 - 1):
+        headers = {"Consistency-Token": ConsistencyToken(head.log_id, position).encode(), "Prefer": "wait=30"}
+        for path in (*paths, "/reports/revenue?from=2011-01-01&to=2011-01-31"):
+            answer = await queries.get(path, headers=headers)
+            body = problem(answer, 400, "token-beyond-log")
+            assert (int(body["position"]), body["head"]) == (position, head.position)
+    assert monotonic() - started < 5
 
 
 async def test_without_a_read_model_nothing_is_claimed_about_orders(queries_alone: httpx.AsyncClient) -> None:
@@ -204,16 +219,15 @@ async def test_a_read_model_that_is_catching_up_is_503_and_serves_queries_that_w
 
 
 async def test_a_lost_publication_delays_waiting_queries_but_does_not_strand_them(
-    queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
+    lagging: httpx.AsyncClient, recorder: Recorder, redis: Redis
 ) -> None:
-    head = await read_head(recorder.connection)
-    token = ConsistencyToken(head.log_id, head.position + 1).encode()
-    before = await _reads(queries)
-    waiting = asyncio.create_task(queries.get("/orders/42", headers={"Consistency-Token": token, "Prefer": "wait=20"}))
-    await eventually(lambda: _have_read(queries, before + 1))
-    await redis.client_kill_filter(_type="pubsub")
+    position = await recorder.record("42", placed())
+    headers = {"Consistency-Token": await token_now(recorder), "Prefer": "wait=20"}
+    before = await _reads(lagging)
+    waiting = asyncio.create_task(lagging.get("/orders", headers=headers))
+    await eventually(lambda: _have_read(lagging, before + 1))
 
-    await recorder.record("42", placed())
+    await redis.hset("{orders.0}:meta", "position", str(position))  # without a message
 
     assert (await asyncio.wait_for(waiting, 5)).status_code == 200
 
@@ -233,42 +247,44 @@ async def test_a_redis_that_was_rolled_back_is_not_believed_to_be_where_it_was(
     assert (await queries.get("/orders/42", headers=headers)).status_code == 200
 
 
-async def test_waiting_does_not_poll_per_request(queries: httpx.AsyncClient, recorder: Recorder, redis: Redis) -> None:
-    head = await read_head(recorder.connection)
-    token = ConsistencyToken(head.log_id, head.position + 1).encode()
-    headers = {"Consistency-Token": token, "Prefer": "wait=1"}
+async def test_waiting_does_not_poll_per_request(lagging: httpx.AsyncClient, recorder: Recorder, redis: Redis) -> None:
+    await recorder.record("42", placed())
+    headers = {"Consistency-Token": await token_now(recorder), "Prefer": "wait=1"}
 
     async def round_trips() -> int:
         return int((await redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
 
-    reads_before, trips_before = await _reads(queries), await round_trips()
-    answers = await asyncio.gather(*(queries.get("/orders/42", headers=headers) for _ in range(100)))
+    reads_before, trips_before = await _reads(lagging), await round_trips()
+    answers = await asyncio.gather(*(lagging.get("/orders/42", headers=headers) for _ in range(100)))
 
     assert {answer.status_code for answer in answers} == {503}
-    assert 100 <= await _reads(queries) - reads_before < 200  # one read each, before it waits
+    assert 100 <= await _reads(lagging) - reads_before < 200  # one read each, before it waits
     # Coalesced; what the projector does meanwhile is in the figure as well.
     assert await round_trips() - trips_before < 100
 
 
-async def test_the_metrics_tell_how_waits_ended(queries: httpx.AsyncClient, recorder: Recorder) -> None:
+async def test_the_metrics_tell_how_waits_ended(
+    lagging: httpx.AsyncClient, recorder: Recorder, settings: Settings
+) -> None:
     outcomes = [f'orders_token_waits_total{{outcome="{outcome}"}}' for outcome in ("immediate", "waited", "gave-up")]
     waits = "orders_token_wait_seconds_count", "orders_token_wait_seconds_sum"
 
     async def counted() -> list[float]:
-        return [await _metric(queries, sample) for sample in (*outcomes, *waits)]
+        return [await _metric(lagging, sample) for sample in (*outcomes, *waits)]
 
     async def ask(position: int, wait: int) -> int:
         headers = {"Consistency-Token": ConsistencyToken(log_id, position).encode(), "Prefer": f"wait={wait}"}
-        return (await queries.get("/orders", headers=headers)).status_code
+        return (await lagging.get("/orders", headers=headers)).status_code
 
+    await recorder.record("42", placed())
     log_id = (await read_head(recorder.connection)).log_id
-    before, reads = await counted(), await _reads(queries)
+    before, reads = await counted(), await _reads(lagging)
     assert await ask(0, wait=20) == 200
     assert await ask(1, wait=0) == await ask(1, wait=0) == 503
     waiting = asyncio.create_task(ask(1, wait=20))
-    await eventually(lambda: _have_read(queries, reads + 4))
-    await recorder.record("42", placed())
-    assert await waiting == 200
+    await eventually(lambda: _have_read(lagging, reads + 4))
+    async with running_projector(settings):
+        assert await waiting == 200
 
     *numbers, seconds = [now - then for now, then in zip(await counted(), before, strict=True)]
     assert numbers == [1, 1, 2, 1]

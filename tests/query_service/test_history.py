@@ -12,13 +12,15 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.eventstore import log as event_log
 from shared.eventstore.token import ConsistencyToken
 from tests.given_when_then import problem
 from tests.orders import LAMP, MUG, cancelled, order_body, paid, placed, shipped
+from tests.query_service.log_copy import served_from_copy
 from tests.query_service.past import Past, past, shared_past
 from tests.query_service.reads import etag, token_now
-from tests.recording import Recorder
 from tests.roles import settings_of
 from tests.running import free_ports, running_query_service
 
@@ -172,38 +174,32 @@ async def test_a_token_of_another_log_is_400(past: Past) -> None:
         problem(await _with_token(past.queries, path, ConsistencyToken(uuid4(), 1).encode()), 400, "unknown-log")
 
 
-async def test_a_token_that_this_copy_of_the_log_does_not_reach_is_503_after_the_wait(past: Past) -> None:
-    await past.recorder.record(past.order_id, placed(), occurred_at=BACK_THEN)
-    for path in paths(past):
-        answer = await _with_token(past.queries, path, await _token_ahead(past.recorder), wait=0)
-        detail = problem(answer, 503, "projection-lagging")["detail"]
-        head = (await event_log.read_head(past.recorder.connection)).position
-        assert f"position {head}, the token asks for {head + 1}" in detail
-
-
-async def test_a_copy_of_the_log_that_reaches_the_token_in_time_answers(past: Past) -> None:
-    """The primary takes the part of a replica: what counts is that the event arrives after the request."""
-    await past.recorder.record(past.order_id, placed(), occurred_at=BACK_THEN)
-    ahead = await _token_ahead(past.recorder)
-    questions = [
-        asyncio.create_task(_with_token(past.queries, path, ahead, wait=20)) for path in paths(past) for _ in range(20)
-    ]
-    answered, _ = await asyncio.wait(questions, timeout=0.3)
-    assert not answered
-    await past.recorder.record(past.order_id, paid())
-    for answer in await asyncio.gather(*questions):
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["consistency-token"] == ahead
-        assert answer.headers["preference-applied"] == "wait=20"
+async def test_a_token_that_a_copy_of_the_log_does_not_reach_is_503_until_it_does(
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey
+) -> None:
+    async with served_from_copy(postgres.url, valkey.url) as (queries, log, copy):
+        for recorder in (log, copy):
+            await recorder.record("42", placed(), occurred_at=BACK_THEN)
+        await log.record("42", paid())
+        token = await token_now(log)
+        paths = ("/orders/42/history", "/orders/42?as_of=2020-01-01T00:00:00Z")
+        for path in paths:
+            detail = problem(await _with_token(queries, path, token, wait=0), 503, "projection-lagging")["detail"]
+            assert "position 1, the token asks for 2" in detail
+        questions = [
+            asyncio.create_task(_with_token(queries, path, token, wait=20)) for path in paths for _ in range(10)
+        ]
+        answered, _ = await asyncio.wait(questions, timeout=0.3)
+        assert not answered
+        await copy.record("42", paid())
+        for answer in await asyncio.gather(*questions):
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["consistency-token"] == token
+            assert answer.headers["preference-applied"] == "wait=20"
 
 
 async def _with_token(client: httpx.AsyncClient, path: str, token: str, wait: int = 1) -> httpx.Response:
     return await client.get(path, headers={"Consistency-Token": token, "Prefer": f"wait={wait}"})
-
-
-async def _token_ahead(recorder: Recorder) -> str:
-    head = await event_log.read_head(recorder.connection)
-    return ConsistencyToken(head.log_id, head.position + 1).encode()
 
 
 async def test_tokens_of_answers_never_go_backwards(past: Past) -> None:

@@ -19,7 +19,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from query_service.live import log_tail, stream_filter
+from query_service.live import held_events, log_tail, stream_filter
 from query_service.live.stream_filter import EventBatch, StreamFilter
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore.log import Connection, Head, read_head
@@ -360,6 +360,24 @@ async def test_a_client_that_stops_reading_is_disconnected_in_time(past: Past) -
         async with sleeper(queries, f"{path}?after={start}") as resumed:
             await eventually(lambda: (cut_off(), open_streams()) == (before + 2, 0))
             await _missed_nothing(queries, path, await asyncio.to_thread(resumed.wake), expected)
+
+
+@pytest.mark.promise("live-updates", "What all clients that do not read leave unread is bounded together, in bytes")
+async def test_clients_that_do_not_read_leave_so_much_unread_together_and_no_more(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_events, "MAX_BYTES", 4_000_000)
+    start = await past.recorder.record(past.order_id, placed())
+    path = f"/orders/{past.order_id}/events"
+    async with AsyncExitStack() as stack:
+        queries = await stack.enter_async_context(running_query_service(past.settings, sse_send_seconds=30.0))
+        awake = await stack.enter_async_context(following(queries, path, start))
+        before = cut_off()
+        asleep = [await stack.enter_async_context(sleeper(queries, f"{path}?after={start}")) for _ in range(5)]
+        await past.recorder.record(past.order_id, *[LARGE] * MORE_THAN_A_SOCKET_HOLDS)
+        await eventually(lambda: cut_off() == before + len(asleep))
+        await awake.until(MORE_THAN_A_SOCKET_HOLDS)
+        assert awake.positions == await positions_in_log(past, [past.order_id], start)
 
 
 async def _missed_nothing(queries: httpx.AsyncClient, path: str, last: int, expected: list[int]) -> None:

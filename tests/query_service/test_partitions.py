@@ -167,12 +167,10 @@ async def test_a_waiting_query_is_woken_by_the_partition_that_was_behind(
 ) -> None:
     await recorder.record("42", placed())
     await get(divided, "/orders", recorder, Prefer="wait=20")
-    token = (await read_head(recorder.connection)).token
-    later = f"{token.log_id.hex}-{token.position + 1}"
-    headers = {"Consistency-Token": later, "Prefer": "wait=20"}
-    waiting = [asyncio.create_task(divided.get(path, headers=headers)) for path in ("/orders/42", "/orders")]
 
     await recorder.record("43", placed())
+    headers = {"Consistency-Token": (await read_head(recorder.connection)).token.encode(), "Prefer": "wait=20"}
+    waiting = [asyncio.create_task(divided.get(path, headers=headers)) for path in ("/orders/42", "/orders")]
 
     assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from shared.http.client import client_at, client_of
+from shared.identity.caller import Caller
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,12 @@ from shared.http.client import client_at, client_of
 def test_a_client_is_an_ipv4_address_or_an_ipv6_network(address: str, client: str) -> None:
     assert client_at(address) == client
     assert client_of({"type": "http", "client": (address, 1234)}) == client
+
+
+def test_a_caller_is_one_client_wherever_it_is() -> None:
+    caller = Caller("alice", frozenset())
+    names = {client_of({"type": "http", "client": (address, 1), "caller": caller}) for address in ("::1", "192.0.2.7")}
+    assert names == {"caller alice"}
 
 
 def test_a_connection_without_an_address_has_a_client_too() -> None:
