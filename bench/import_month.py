@@ -30,7 +30,8 @@ from bench.result import Result
 from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Connection, Servers, Services, with_connection
-from cli.importer.online_retail import HEADER, OrderRequest, read_invoices
+from cli.importer.online_retail import OrderRequest, read_invoices
+from cli.importer.rows import COLUMNS
 from cli.stack.service import orders_command
 from shared.aggregates.order import ORDER, OrderLine, OrderPlaced
 from shared.eventstore.log import AppendRequest
@@ -108,7 +109,7 @@ def _month(path: Path, invoices: int, name: str) -> Path:
     """Writes that many invoices to a file; the name becomes part of their numbers."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
+        writer.writerow(COLUMNS)
         for row in _invoices(invoices, name):
             writer.writerow(row)
     return path

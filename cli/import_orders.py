@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.options import DataDir
+
+if TYPE_CHECKING:
+    from cli.importer.file_import import Services
 
 DEFAULT_COMMAND_URL = "http://127.0.0.1:8001"
+DEFAULT_QUERY_URL = "http://127.0.0.1:8002"
 CONCURRENCY = 64  # fewer leave log and service idle at times; more only lengthen the service's queue
 
 
 def import_orders(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Online Retail CSV, plain or gzipped.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Online Retail (II) CSV; plain, gzipped or zipped.")
+    ],
     command_url: Annotated[
         str | None,
         typer.Option(
             envvar="COMMAND_URL", help="Command service. Default: the running stack's, else " + DEFAULT_COMMAND_URL
         ),
     ] = None,
+    query_url: Annotated[
+        str | None,
+        typer.Option(help="Query service, for orders that are there already. Default: beside the command service."),
+    ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="CSV of the refused invoices. Default: <FILE stem>.rejects.csv here.")
     ] = None,
+    date_order: Annotated[
+        Literal["dmy", "mdy"] | None, typer.Option(help="Day or month first, where the file leaves it open.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests under way at a time.")] = CONCURRENCY,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to keep trying while the service is away.")] = 30.0,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
+    data_dir: DataDir = None,
 ) -> None:
     """Place the orders of an Online Retail CSV through the command API.
 
-    One invoice is one order. Refused invoices go to the rejects file with the reason. A second run places the orders
-    that are missing and changes nothing else.
+    One invoice is one order. Refused invoices go to the rejects file with the reason, and so do those that are in the
+    log with other content. A second run places the orders that are missing and changes nothing else.
 
     Exit code 0: every invoice is in the log or in the rejects file. 1: the outcome of some orders is not known yet.
     2: the arguments or the file make no sense.
     """
     from cli.importer.file_import import import_file
-    from cli.stack.descriptor import running_stack
 
-    stack = running_stack(data_dir)
-    url = command_url or (stack and stack.command_url) or DEFAULT_COMMAND_URL
-    import_file(file, url, rejects, concurrency=concurrency, patience=patience)
+    services = _services(command_url, query_url, data_dir)
+    import_file(file, services, rejects, date_order=date_order, concurrency=concurrency, patience=patience)
+
+
+def _services(command_url: str | None, query_url: str | None, data_dir: Path | None) -> Services:
+    """A gateway has both services at one address, so that of the commands is taken for both where it alone is given."""
+    from cli.importer.file_import import Services
+    from cli.stack.addresses import find_stack
+
+    stack = find_stack(data_dir)
+    if stack is not None and command_url in (None, stack.command_url):
+        return Services(stack.command_url, query_url or stack.query_url or stack.command_url)
+    if command_url in (None, DEFAULT_COMMAND_URL):
+        return Services(DEFAULT_COMMAND_URL, query_url or DEFAULT_QUERY_URL)
+    return Services(command_url, query_url or command_url)

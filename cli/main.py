@@ -5,12 +5,13 @@ The modules imported here declare options only. A command imports what it needs 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from cli.audit import audit
+from cli.backup import backup, restore
 from cli.failure import INTERRUPTED, CommandFailed
 from cli.import_orders import import_orders
 from cli.migrate import migrate
@@ -36,19 +37,43 @@ class _Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from error
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"orders {version('orders')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=_Commands,
     help="Order management with CQRS and event sourcing on PostgreSQL and Redis.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=lambda asked: _print_version(asked=asked), is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Typer prints the help of the application."""
+
+
 app.command()(up)
 app.command()(run)
 app.command()(migrate)
 app.command("import")(import_orders)
 app.command()(replay)
 app.command()(token)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(projections, name="projections")
 app.add_typer(audit, name="audit")
 app.add_typer(log, name="log")

@@ -6,10 +6,10 @@ import asyncio
 import sys
 
 from cli.failure import CommandFailed
-from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.options import DataDir
 
 
-def migrate(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the newest schema: DATABASE_URL, or the running stack's.
 
     Sets the passwords of the roles for which the environment has one.

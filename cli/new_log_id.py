@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from cli.failure import CommandFailed
-from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.options import DataDir, Json
 
 LONGEST_REASON = 500  # characters
 LOCK_SECONDS = 10.0  # longer than the appends under way take; a session that holds the head longer is a fault
@@ -31,7 +31,9 @@ def _log() -> None:
 @log.command()
 def new_id(
     reason: Annotated[str, typer.Option(help="Why, for auditors: one line, at most 500 characters.")],
-    data_dir: DataDir = DEFAULT_DATA_DIR,
+    data_dir: DataDir = None,
+    *,
+    json: Json = False,
 ) -> None:
     """Give the log a new id, after it was restored from a backup and before any service connects to it.
 
@@ -42,17 +44,21 @@ def new_id(
     import asyncpg
 
     from cli.stack.addresses import find_database
+    from cli.tables import print_fields
     from shared.postgres import CONNECTION_LOST
 
-    if not 0 < len(reason) <= LONGEST_REASON or not reason.isprintable():
-        raise CommandFailed(f"the reason must be one line of 1 to {LONGEST_REASON} characters")
+    check_reason(reason)
     try:
         given = asyncio.run(_give_new_id(find_database(data_dir), reason))
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise CommandFailed(str(error) or repr(error)) from error
-    print(f"old id    {given.old_id}")
-    print(f"new id    {given.new_id}")
-    print(f"position  {given.position}")
+    print_fields(given._asdict(), as_json=json)
+
+
+def check_reason(reason: str) -> None:
+    """Raises CommandFailed."""
+    if not 0 < len(reason) <= LONGEST_REASON or not reason.isprintable():
+        raise CommandFailed(f"the reason must be one line of 1 to {LONGEST_REASON} characters")
 
 
 async def _give_new_id(url: str, reason: str) -> _GivenId:

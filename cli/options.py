@@ -9,8 +9,12 @@ import typer
 
 DEFAULT_DATA_DIR = Path(".orders")
 
-DataDir = Annotated[Path, typer.Option(help="Data directory of the running stack.")]
+# None where it was not given: then the environment counts, and else the default directory.
+DataDir = Annotated[
+    Path | None, typer.Option(help=f"Data directory of a running stack. Default: {DEFAULT_DATA_DIR}, if any.")
+]
 AuditorDatabaseUrl = Annotated[
     str | None,
-    typer.Option(envvar="AUDITOR_DATABASE_URL", help="Default: DATABASE_URL, else the running stack's.", metavar="URL"),
+    typer.Option(help="Default: AUDITOR_DATABASE_URL, else DATABASE_URL, else the running stack's.", metavar="URL"),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.options import DataDir, Json
 
 projections = typer.Typer(help="The read models.", no_args_is_help=True)
 
@@ -19,16 +19,18 @@ def status(
         str | None, typer.Option(envvar="QUERY_URL", help="Query service. Default: the running stack's.")
     ] = None,
     tracebacks: Annotated[bool, typer.Option("--tracebacks", help="Of events that could not be applied.")] = False,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
+    data_dir: DataDir = None,
+    *,
+    json: Json = False,
 ) -> None:
     """How far each read model is behind the log, and which events it could not apply."""
     from cli.projection_admin.status import show_status
 
-    show_status(query_url, data_dir, tracebacks=tracebacks)
+    show_status(query_url, data_dir, tracebacks=tracebacks, as_json=json)
 
 
 @projections.command()
-def rebuild(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def rebuild(name: ReadModel, data_dir: DataDir = None) -> None:
     """Build a read model anew beside the live one, compare it with the log, and switch to it.
 
     A rebuild that was interrupted continues when it is started again; `drop` gives it up.
@@ -39,7 +41,7 @@ def rebuild(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 @projections.command()
-def verify(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def verify(name: ReadModel, data_dir: DataDir = None) -> None:
     """Compare every document of the live read model with a plain fold of the log; exit 1 where they differ."""
     from cli.projection_admin.admin import ProjectionAdmin, administer
 
@@ -47,7 +49,7 @@ def verify(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 @projections.command()
-def rollback(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def rollback(name: ReadModel, data_dir: DataDir = None) -> None:
     """Answer queries from the previous generation again, once it has caught up."""
     from cli.projection_admin.admin import ProjectionAdmin, administer
 
@@ -55,7 +57,7 @@ def rollback(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 @projections.command()
-def drop(name: ReadModel, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def drop(name: ReadModel, data_dir: DataDir = None) -> None:
     """Remove the generation that was kept for a rollback, and one whose rebuild was given up."""
     from cli.projection_admin.admin import ProjectionAdmin, administer
 
@@ -69,7 +71,7 @@ def retry(
         str | None, typer.Argument(metavar="[ID]", help="A document that is parked. Default: all of them.")
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a projector to do it.")] = 30.0,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
+    data_dir: DataDir = None,
 ) -> None:
     """Apply events again that could not be applied, after the fault is mended; exit 1 where that fails again."""
     from functools import partial

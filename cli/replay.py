@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.failure import BadArgument, CommandFailed
-from cli.options import DEFAULT_DATA_DIR, AuditorDatabaseUrl, DataDir
+from cli.options import AuditorDatabaseUrl, DataDir, Json
 
 if TYPE_CHECKING:
     from cli.history.what_if import Bound
+    from query_service.point_in_time import PointInTime
 
 
 def replay(
@@ -44,7 +45,9 @@ def replay(
         typer.Option("--to", metavar="POSITION|TIME", help="With --projection: last event; a time: recorded by then."),
     ] = None,
     database_url: AuditorDatabaseUrl = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
+    data_dir: DataDir = None,
+    *,
+    json: Json = False,
 ) -> None:
     """Show the timeline of one order or stream, or fold a function of your own over all of history.
 
@@ -53,41 +56,41 @@ def replay(
 
     Exit code 0: done. 1: no such stream, or the replay stopped at an event. 2: the arguments make no sense.
     """
+    from cli.stack.addresses import find_database
+    from query_service.point_in_time import PointInTime
+
     if (order_id is None) == (projection is None):
         raise BadArgument("give either an ORDER_ID or --projection MODULE:FUNCTION")
     if order_id is not None:
         _refuse("--projection", **{"--from": start, "--to": end})
-        _show_timeline(order_id, as_of, known_at, database_url, data_dir)
+        point = PointInTime(_past_time("--as-of", as_of), _past_time("--known-at", known_at))
+        _show_timeline(order_id, point, find_database(data_dir, "auditor", database_url), as_json=json)
     elif projection is not None:
         _refuse("ORDER_ID", **{"--as-of": as_of, "--known-at": known_at})
-        _show_state(projection, _bound("--from", start), _bound("--to", end), database_url, data_dir)
+        bounds = _bound("--from", start), _bound("--to", end)
+        _show_state(projection, *bounds, lambda: find_database(data_dir, "auditor", database_url))
 
 
-def _show_timeline(
-    name: str, as_of: str | None, known_at: str | None, database_url: str | None, data_dir: Path
-) -> None:
+def _show_timeline(name: str, point: PointInTime, url: str, *, as_json: bool) -> None:
     from cli.history.timeline import print_timeline, read_timeline
-    from cli.stack.addresses import find_database
-    from query_service.point_in_time import PointInTime
-    from shared.aggregates.order import ORDER
+    from shared.aggregates import AGGREGATES
 
-    point = PointInTime(_past_time("--as-of", as_of), _past_time("--known-at", known_at))
-    streams = ORDER.stream_of(name), name  # an order's id may look like the name of a stream: the order comes first
-    timeline = asyncio.run(read_timeline(find_database(data_dir, "auditor", database_url), streams, point))
+    # An id may look like the name of a stream: the aggregate of that id comes first.
+    streams = [*(aggregate.stream_of(name) for aggregate in AGGREGATES.values()), name]
+    timeline = asyncio.run(read_timeline(url, streams, point))
     if timeline is None:
-        raise CommandFailed(f"there is no order {name!r}, and no stream of that name")
+        nouns = " and no ".join(aggregate.noun for aggregate in AGGREGATES.values())
+        raise CommandFailed(f"there is no {nouns} {name!r}, and no stream of that name")
     if not timeline.entries:
         raise CommandFailed(f"there was no {timeline.aggregate.noun} {timeline.aggregate_id!r} {point}")
-    print_timeline(timeline)
+    print_timeline(timeline, as_json=as_json)
 
 
-def _show_state(projection: str, start: Bound, end: Bound, database_url: str | None, data_dir: Path) -> None:
+def _show_state(projection: str, start: Bound, end: Bound, url: Callable[[], str]) -> None:
     from cli.history.what_if import as_json, fold_history, load_function
-    from cli.stack.addresses import find_database
 
     function = load_function(projection)
-    state = asyncio.run(fold_history(find_database(data_dir, "auditor", database_url), function, start, end))
-    sys.stdout.write(as_json(state) + "\n")
+    sys.stdout.write(as_json(asyncio.run(fold_history(url(), function, start, end))) + "\n")
 
 
 def _bound(option: str, text: str | None) -> Bound:

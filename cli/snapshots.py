@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandFailed
-from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.options import DataDir
 
 snapshots = typer.Typer(help="Folded states that shorten loading.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def _snapshots() -> None:
 def compact(
     every: Annotated[int, typer.Option(min=1, help="Save streams that grew by so many events.")] = 100,
     from_start: Annotated[bool, typer.Option("--from-start", help="Search the whole log again.")] = False,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
+    data_dir: DataDir = None,
 ) -> None:
     """Save a snapshot of every stream that grew since its last one. The command service does this in the background.
 

@@ -16,6 +16,9 @@ def up(
     data_dir: Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")] = DEFAULT_DATA_DIR,
     command_port: Annotated[int, Port] = 8001,
     query_port: Annotated[int, Port] = 8002,
+    projector_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Health and metrics. Default: any free port.")
+    ] = None,
     *,
     auth: Annotated[bool, typer.Option("--auth", help="Ask for bearer tokens, which `orders token` prints.")] = False,
 ) -> None:
@@ -26,4 +29,4 @@ def up(
     """
     from cli.stack.runner import run_stack
 
-    run_stack(data_dir, command_port, query_port, auth=auth)
+    run_stack(data_dir, command_port, query_port, projector_port, auth=auth)

@@ -34,6 +34,7 @@ SECTIONS = {
     "failures": "Failures of servers and networks",
     "orders-up": "`orders up`",
     "security": "Stolen credentials",
+    "command-line": "Command line",
 }
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from uuid import UUID
 
 import typer
@@ -24,6 +25,18 @@ from cli.auditing.log_ids import describe
 from cli.auditing.seals import Seal
 from cli.auditing.times import rfc3339
 from cli.auditing.verification import AuditResult, verify
+from cli.tables import print_json
+
+
+class Verification(NamedTuple):
+    result: AuditResult
+    seconds: float
+
+    @property
+    def head(self) -> HeadRow:
+        """Of an intact log."""
+        assert self.result.head is not None, "an intact log has a head"
+        return self.result.head
 
 
 class _Rate(ProgressColumn):
@@ -32,13 +45,10 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f} events/s" if speed else "", style="progress.data.speed")
 
 
-async def verify_and_print(
+async def verify_log(
     url: str, seals: Sequence[Seal], *, log_id: UUID | None = None, from_last_seal: bool = False
-) -> HeadRow:
-    """Verify with a progress bar and print the result; returns the verified head.
-
-    Raises CannotAudit. Ends the command with exit code 1 on a finding.
-    """
+) -> Verification:
+    """Verify with a progress bar. Raises CannotAudit."""
     console = Console()
     columns = TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
     started = perf_counter()
@@ -52,23 +62,35 @@ async def verify_and_print(
                 from_last_seal=from_last_seal,
                 progress=lambda verified, total: progress.update(task, completed=verified, total=total),
             )
-    return _print_result(result, perf_counter() - started)
+    return Verification(result, perf_counter() - started)
 
 
-def _print_result(result: AuditResult, seconds: float) -> HeadRow:
-    if result.finding is not None:
-        print(result.finding)
+def print_verification(verification: Verification, more: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints the head, or what was found, and `more` fields of an intact log. Ends the command with exit code 1 on a
+    finding."""
+    result, seconds = verification
+    if (finding := result.finding) is not None:
+        print_json({"intact": False, **asdict(finding)}) if as_json else print(finding)
         raise typer.Exit(1)
-    head = result.head
-    assert head is not None, "an intact log has a head"
-    print(f"log       {head.log_id}")
-    print(f"position  {head.position}")
-    print(f"hash      {head.hash.hex()}")
-    print(f"recorded  {rfc3339(head.recorded_at)}")
-    for change in result.id_changes:
-        print(f"new id    {describe(change)}")
-    print(f"verified  {result.verified:,} events in {seconds:.2f} s ({result.verified / seconds:,.0f} events/s)")
-    return head
+    head = verification.head
+    fields = {
+        "log": str(head.log_id),
+        "position": head.position,
+        "hash": head.hash.hex(),
+        "recorded": rfc3339(head.recorded_at),
+    }
+    if as_json:
+        ids = [describe(change) for change in result.id_changes]
+        print_json({"intact": True, **fields, "new_ids": ids, "verified": result.verified, **more})
+        return
+    rate = f"{result.verified:,} events in {seconds:.2f} s ({result.verified / seconds:,.0f} events/s)"
+    for name, value in [
+        *fields.items(),
+        *(("new id", describe(change)) for change in result.id_changes),
+        ("verified", rate),
+        *more.items(),
+    ]:
+        print(f"{name:10}{value}")
 
 
 async def export_to(path: Path | None, url: str, first: int, last: int | None) -> None:

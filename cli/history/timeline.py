@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from cli.history.log_snapshot import ReplayFailed, log_snapshot
+from cli.tables import output_console, print_json, print_table
 from query_service import time_travel
 from query_service.point_in_time import PointInTime, rfc3339
 from shared.aggregates import parse_stream
@@ -18,8 +16,6 @@ from shared.aggregates.aggregate import Aggregate, PastState
 from shared.errors import Corrupt
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Connection, StoredEvent
-
-_PIPE_WIDTH = 1_000  # columns, so that nothing is wrapped
 
 
 class TimelineEntry(NamedTuple):
@@ -72,28 +68,54 @@ async def _fold(connection: Connection, stream_id: str, timeline: Timeline) -> b
     return past is not None
 
 
-def print_timeline(timeline: Timeline) -> None:
-    console = Console()
-    # A terminal is narrow and a person reads it; a pipe is as wide as needed, and programs parse its times.
-    between_date_and_time = "\n" if console.is_terminal else "T"
-    if not console.is_terminal:
-        console = Console(width=_PIPE_WIDTH)
-    table = Table(title=Text(str(timeline)), title_justify="left", show_lines=True)
-    for heading in ("version", "position"):
-        table.add_column(heading, justify="right")
-    for heading in ("occurred at", "recorded at", "event", "what it changed"):
-        table.add_column(heading, overflow="fold")
-    for entry in timeline.entries:
-        event = entry.event
-        table.add_row(
-            str(event.version),
-            f"{event.position:,}",
-            rfc3339(event.occurred_at).replace("T", between_date_and_time),
-            rfc3339(event.recorded_at).replace("T", between_date_and_time),
-            Text(_printable(event.event_type)),  # never as markup: it comes from the log
-            Text("\n".join(_changes(timeline.aggregate, entry))),
-        )
-    console.print(table)
+def print_timeline(timeline: Timeline, *, as_json: bool = False) -> None:
+    """A person reads a terminal of 80 columns; programs parse a pipe or JSON."""
+    if as_json:
+        print_json(_as_json(timeline))
+    elif output_console().is_terminal:
+        rows = [
+            [str(entry.event.version), "\n".join(_about(entry.event)), "\n".join(_changes(timeline.aggregate, entry))]
+            for entry in timeline.entries
+        ]
+        print_table([">version", "event", "what it changed"], rows, title=str(timeline), row_lines=True)
+    else:
+        headings = [">version", ">position", "occurred at", "recorded at", "event", "what it changed"]
+        print_table(headings, [_row(timeline.aggregate, entry) for entry in timeline.entries], title=str(timeline))
+
+
+def _about(event: StoredEvent) -> Iterator[str]:
+    yield _printable(event.event_type)
+    yield f"position {event.position:,}"
+    yield rfc3339(event.occurred_at)
+    yield f"recorded {rfc3339(event.recorded_at)}"
+
+
+def _row(aggregate: Aggregate[Any, Any], entry: TimelineEntry) -> list[str]:
+    event = entry.event
+    return [
+        str(event.version),
+        f"{event.position:,}",
+        rfc3339(event.occurred_at),
+        rfc3339(event.recorded_at),
+        _printable(event.event_type),
+        "\n".join(_changes(aggregate, entry)),
+    ]
+
+
+def _as_json(timeline: Timeline) -> dict[str, Any]:
+    """Each event with the document as it was after it, named as the query service names it."""
+    events = [
+        {
+            "version": event.version,
+            "position": event.position,
+            "event_type": event.event_type,
+            "occurred_at": rfc3339(event.occurred_at),
+            "recorded_at": rfc3339(event.recorded_at),
+            timeline.aggregate.noun: after,
+        }
+        for event, _, after in timeline.entries
+    ]
+    return {timeline.aggregate.id_field: timeline.aggregate_id, "events": events}
 
 
 def _changes(aggregate: Aggregate[Any, Any], entry: TimelineEntry) -> Iterator[str]:

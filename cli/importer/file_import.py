@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 from rich.console import Console
@@ -12,17 +14,37 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from cli.failure import INTERRUPTED, BadArgument
-from cli.importer.online_retail import Invoices, NotOnlineRetail, Reject, read_invoices
+from cli.importer.online_retail import Invoices, Reject, read_invoices
 from cli.importer.order_submitter import ImportSummary, OrderSubmitter
 from cli.importer.rejects import write_rejects
+from cli.importer.rows import DateOrder
+from cli.importer.text_file import NotReadable
+
+_PACKED_OR_TEXT = re.compile(r"(\.(csv|txt|tsv))?(\.(gz|zip))?$", re.IGNORECASE)
 
 
-def import_file(file: Path, command_url: str, rejects_file: Path | None, *, concurrency: int, patience: float) -> None:
+class Services(NamedTuple):
+    """Addresses of the command service, which places orders, and of the query service, which knows what is there."""
+
+    command_url: str
+    query_url: str
+
+
+def import_file(
+    file: Path,
+    services: Services,
+    rejects_file: Path | None,
+    *,
+    date_order: DateOrder | None,
+    concurrency: int,
+    patience: float,
+) -> None:
     """Submit the orders of the file; write the rejects, print the summary. Ends the process with 1 or 130 where the
     outcome of an order is not known. Raises BadArgument."""
-    url = _service_url(command_url)
-    invoices = _read(file)
-    rejects_file = rejects_file or Path(file.name.removesuffix(".gz").removesuffix(".csv") + ".rejects.csv")
+    _check_url("--command-url", services.command_url)
+    _check_url("--query-url", services.query_url)
+    invoices = _read(file, date_order)
+    rejects_file = rejects_file or Path(_PACKED_OR_TEXT.sub("", file.name) + ".rejects.csv")
     if rejects_file.resolve() == file.resolve():
         raise BadArgument("the file of --rejects would overwrite the input")
     # Written before the first request: a file that cannot be written ends the command in time, and the invoices that
@@ -30,7 +52,7 @@ def import_file(file: Path, command_url: str, rejects_file: Path | None, *, conc
     write_rejects(rejects_file, invoices.rejects)
 
     summary = ImportSummary()
-    submitter = OrderSubmitter(url, concurrency, patience, summary)
+    submitter = OrderSubmitter(*services, concurrency, patience, summary)
     interrupted = False
     try:
         asyncio.run(_submit(submitter, invoices))
@@ -44,24 +66,25 @@ def import_file(file: Path, command_url: str, rejects_file: Path | None, *, conc
     if unsettled:
         why = "interrupted" if interrupted else summary.last_error
         print(f"not settled: {unsettled} orders ({why}).", file=sys.stderr)
+        if summary.advice:
+            print(summary.advice, file=sys.stderr)
         print("Run the same command again: it places what is missing and changes nothing else.", file=sys.stderr)
         sys.exit(INTERRUPTED if interrupted else 1)
 
 
-def _service_url(url: str) -> str:
+def _check_url(option: str, url: str) -> None:
     try:
         valid = httpx.URL(url).scheme in ("http", "https") and bool(httpx.URL(url).host)
     except httpx.InvalidURL:
         valid = False
     if not valid:
-        raise BadArgument(f"--command-url: {url!r} is not an http(s) address")
-    return url
+        raise BadArgument(f"{option}: {url!r} is not an http(s) address")
 
 
-def _read(file: Path) -> Invoices:
+def _read(file: Path, date_order: DateOrder | None) -> Invoices:
     try:
-        return read_invoices(file)
-    except (NotOnlineRetail, OSError) as error:
+        return read_invoices(file, date_order)
+    except (NotReadable, OSError) as error:
         raise BadArgument(f"{file}: {error}") from error
 
 

@@ -1,41 +1,21 @@
 """Online Retail CSV -> orders to place, and invoices refused with the reason. Reads one file, does no other I/O.
 
-The columns are those of the UCI data set "Online Retail": InvoiceNo, StockCode, Description, Quantity, InvoiceDate,
-UnitPrice, CustomerID, Country. One invoice is one order. An invoice is refused as a whole: without one of its lines it
-would be another order.
+One invoice is one order. An invoice is refused as a whole: without one of its lines it would be another order.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
-from functools import lru_cache
-from io import BufferedReader
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-HEADER = ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"]
-GUEST = "guest"
-GZIP_MAGIC = b"\x1f\x8b"
-
-_BUFFER = 1 << 16  # bytes; with gzip's own 8,192, decompression takes a quarter of the time
-
-# ASCII digits only, and few enough that every amount in pence fits 64 bits. `1e-05` is how pandas writes 0.00001.
-QUANTITY = re.compile(r"-?[0-9]{1,15}")
-PRICE = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?([eE]-[0-9]{1,2})?")
-TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2})?")
-
-
-class NotOnlineRetail(Exception):
-    """The file as a whole cannot be read: another header, no header, or a damaged gzip stream."""
+from cli.importer.rows import DateOrder, Header, Moment, Price, Row, RowError
+from cli.importer.text_file import NotReadable, TextFile, is_decoded
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -85,16 +65,6 @@ class Invoices:
     rejects: list[Reject]
 
 
-class _NotReadable(Exception):
-    """A line cannot be read; the message says why."""
-
-
-class _Price(msgspec.Struct, frozen=True, gc=False):
-    text: str  # for explanations
-    pence: int  # rounded down where it is finer than a penny
-    is_finer: bool
-
-
 class _Unreadable(msgspec.Struct, frozen=True, gc=False):
     line: int
     why: str
@@ -106,7 +76,7 @@ class _Wrong(msgspec.Struct, frozen=True, gc=False):
 
     line: int
     quantity: int
-    price: _Price
+    price: Price
 
 
 class _Invoice(msgspec.Struct, gc=False):
@@ -114,40 +84,27 @@ class _Invoice(msgspec.Struct, gc=False):
 
     lines: list[int] = []
     items: list[Item] = []
-    times: set[datetime] = set()
+    moments: set[Moment] = set()
     customers: set[str] = set()
     unreadable: list[_Unreadable] = []
     wrong: list[_Wrong] = []
 
 
-def read_invoices(path: Path) -> Invoices:
-    """The invoices of a CSV file, plain or gzipped (recognised by its content, not by its name).
+def read_invoices(path: Path, date_order: DateOrder | None = None) -> Invoices:
+    """The invoices of a file; `date_order` is asked for only where the file leaves it open.
 
-    Raises `NotOnlineRetail`, and `OSError` when the file cannot be opened.
+    Lines are grouped over the whole file: the lines of an invoice need not be adjacent. Raises NotReadable, and OSError
+    when the file cannot be opened.
     """
-    with path.open("rb") as file:
-        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    try:
-        with gzip.open(path) if packed else path.open("rb") as content, BufferedReader(content, _BUFFER) as lines:
-            return parse(lines)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise NotOnlineRetail(f"the gzip stream is damaged: {error}") from error
-
-
-def parse(lines: Iterable[bytes]) -> Invoices:
-    """The invoices of a CSV given as lines. Raises `NotOnlineRetail` when the first line is another header.
-
-    Lines are grouped over the whole file: the lines of an invoice need not be adjacent.
-    """
-    numbered = enumerate(lines, start=1)
-    _check_header(next(numbered, (1, b""))[1])
-    invoices: dict[str, _Invoice] = defaultdict(_Invoice)
-    for number, line in numbered:
-        if line.strip():
-            _read_line(number, line, invoices)
+    file = TextFile(path)
+    invoices = _group(file.lines())
+    if file.encoding == "utf-8" and file.has_undecodable and not file.has_beyond_ascii:
+        file.encoding = "cp1252"  # as Excel writes CSV; one bad line of a file that is UTF-8 elsewhere is damaged
+        invoices = _group(file.lines())
     # Each line without an invoice number is refused alone.
     rejects = [_refuse_unreadable("", [line]) for line in invoices.pop("", _Invoice()).unreadable]
-    checked = [_check(name, invoice) for name, invoice in invoices.items()]
+    order = _date_order(invoices.values(), date_order)
+    checked = [_check(name, invoice, order) for name, invoice in invoices.items()]
     rejects += [one for one in checked if isinstance(one, Reject)]
     return Invoices(
         placements=[one for one in checked if isinstance(one, Placement)],
@@ -155,99 +112,72 @@ def parse(lines: Iterable[bytes]) -> Invoices:
     )
 
 
-def _check_header(line: bytes) -> None:
-    text = line[:1_000].decode("utf-8-sig", errors="replace").strip()
-    if next(csv.reader([text]), []) != HEADER:
-        raise NotOnlineRetail(f"the first line must be the header {','.join(HEADER)}, but is {text[:200]!r}")
+def _group(lines: Iterable[str]) -> dict[str, _Invoice]:
+    """By number; those without one under ""."""
+    numbered = enumerate(lines, start=1)
+    header = Header(next(numbered, (1, ""))[1])
+    invoices: dict[str, _Invoice] = defaultdict(_Invoice)
+    for number, line in numbered:
+        if line.strip():
+            _add_line(header, number, line.removesuffix("\r"), invoices)
+    return invoices
 
 
-def _read_line(number: int, line: bytes, invoices: dict[str, _Invoice]) -> None:
-    """Adds the line to its invoice; to the invoice "" where the line names none.
-
-    Each line is parsed alone, because no field of this data spans lines. An unbalanced quote affects one line only.
-    """
+def _add_line(header: Header, number: int, line: str, invoices: dict[str, _Invoice]) -> None:
+    text = line if is_decoded(line) else _escaped(line)
+    problem = "" if text is line else "it holds bytes that are no text"
     try:
-        cells = _cells(line.decode().rstrip("\r\n"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raw = _raw(line)
-        invoice = invoices[raw.partition(",")[0].strip(' "')]
-        why = "the text is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"not CSV: {error}"
-        invoice.unreadable.append(_Unreadable(number, why, raw))
+        cells = header.cells(text)
+    except csv.Error as error:
+        invoice, problem = invoices[header.invoice_of(text)], f"not CSV: {error}"
     else:
-        invoice = invoices[cells[0].strip()]
-        try:
-            _add(invoice, number, cells)
-        except _NotReadable as error:
-            invoice.unreadable.append(_Unreadable(number, str(error), _raw(line)))
+        invoice = invoices[header.invoice_in(cells)]
+        if not problem:
+            try:
+                _add_row(invoice, number, header.read(cells))
+            except RowError as error:
+                problem = str(error)
+    if problem:
+        invoice.unreadable.append(_Unreadable(number, problem, text))
     invoice.lines.append(number)
 
 
-def _raw(line: bytes) -> str:
-    return line.decode(errors="backslashreplace").rstrip("\r\n")
+def _escaped(line: str) -> str:
+    return line.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _add(invoice: _Invoice, number: int, cells: list[str]) -> None:
-    """Adds the cells of a line to its invoice. Raises `_NotReadable`."""
-    if len(cells) != len(HEADER):
-        raise _NotReadable(f"{len(cells)} columns instead of {len(HEADER)}")
-    invoice_number, product_id, product_name, quantity, time, price, customer_id, _country = cells
-    if not invoice_number or invoice_number.isspace():
-        raise _NotReadable("no invoice number")
-    pieces, amount, when = _read_quantity(quantity), _read_price(price), _read_time(time)
-    if pieces <= 0 or amount.pence < 0 or amount.is_finer:
-        invoice.wrong.append(_Wrong(number, pieces, amount))
+def _add_row(invoice: _Invoice, number: int, row: Row) -> None:
+    invoice.moments.add(row.moment)
+    if row.quantity <= 0 or row.price.pence < 0 or row.price.is_finer:
+        invoice.wrong.append(_Wrong(number, row.quantity, row.price))
         return
-    invoice.items.append(Item(product_id.strip(), pieces, amount.pence, product_name.strip() or None))
-    invoice.times.add(when)
-    invoice.customers.add(_read_customer(customer_id))
+    invoice.items.append(Item(row.product_id, row.quantity, row.price.pence, row.product_name))
+    invoice.customers.add(row.customer_id)
 
 
-def _cells(text: str) -> list[str]:
-    if '"' in text or "\r" in text:
-        return next(csv.reader([text], strict=True))
-    return text.split(",")  # the same, faster; most lines have no quote
+def _date_order(invoices: Iterable[_Invoice], given: DateOrder | None) -> DateOrder:
+    """The order of day and month in which every date of the file is one. Raises NotReadable unless there is just one,
+    or it was given."""
+    moments = set[Moment]().union(*(invoice.moments for invoice in invoices))
+    day_first = sorted(f"{one.dmy:%d/%m/%Y}" for one in moments if one.mdy is None)
+    month_first = sorted(f"{one.mdy:%m/%d/%Y}" for one in moments if one.dmy is None)
+    if day_first and month_first:
+        raise NotReadable(f"InvoiceDate has the day first in {day_first[0]}, and the month in {month_first[0]}")
+    if given is not None and (others := month_first if given == "dmy" else day_first):
+        raise NotReadable(f"InvoiceDate {others[0]} contradicts --date-order {given}")
+    if given is not None or day_first or month_first:
+        return given or ("dmy" if day_first else "mdy")
+    if unclear := sorted(f"{one.dmy:%d/%m/%Y}" for one in moments if one.dmy != one.mdy):
+        raise NotReadable(
+            f"the day or the month may come first in InvoiceDate {unclear[0]} and all others:"
+            " say which, with --date-order dmy or mdy"
+        )
+    return "dmy"  # the year comes first, or day and month are equal
 
 
-# A month has tens of thousands of lines, with about a thousand distinct values in each of these columns.
-@lru_cache(maxsize=10_000)
-def _read_quantity(cell: str) -> int:
-    text = cell.strip()
-    if not QUANTITY.fullmatch(text):
-        raise _NotReadable(f"Quantity {text!r} is not a whole number")
-    return int(text)
-
-
-@lru_cache(maxsize=10_000)
-def _read_price(cell: str) -> _Price:
-    text = cell.strip()
-    if not PRICE.fullmatch(text):
-        raise _NotReadable(f"UnitPrice {text!r} is not an amount")
-    numerator, denominator = Decimal(text).as_integer_ratio()  # integers, so that no decimal context rounds
-    pence, rest = divmod(numerator * 100, denominator)
-    return _Price(text, pence, rest > 0)
-
-
-@lru_cache(maxsize=10_000)
-def _read_time(cell: str) -> datetime:
-    """Local time of the shop, taken as UTC."""
-    text = cell.strip()
-    try:
-        if TIME.fullmatch(text):
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:  # the 30th of February
-        pass
-    raise _NotReadable(f"InvoiceDate {text!r} is not a date and time")
-
-
-@lru_cache(maxsize=10_000)
-def _read_customer(cell: str) -> str:
-    text = cell.strip()
-    return text.partition(".")[0] if text else GUEST
-
-
-def _check(number: str, invoice: _Invoice) -> Placement | Reject:
+def _check(number: str, invoice: _Invoice, date_order: DateOrder) -> Placement | Reject:
     """The invoice as an order, or its first reason for refusal with every line the reason applies to."""
-    if number.startswith("C"):
+    if number.startswith(("C", "c")):
         return Reject(number, tuple(invoice.lines), "credit-note", "a credit note takes back an order, it places none")
     if invoice.unreadable:
         return _refuse_unreadable(number, invoice.unreadable)
@@ -260,7 +190,7 @@ def _check(number: str, invoice: _Invoice) -> Placement | Reject:
     if len(invoice.customers) > 1:
         customers = f"lines of the customers {_some(sorted(invoice.customers))}"
         return Reject(number, tuple(invoice.lines), "customers-differ", customers)
-    return Placement(_order(number, invoice), tuple(invoice.lines))
+    return Placement(_order(number, invoice, date_order), tuple(invoice.lines))
 
 
 def _refuse_unreadable(number: str, lines: list[_Unreadable]) -> Reject:
@@ -283,7 +213,7 @@ def _some(values: Iterable[object]) -> str:
     return ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
 
 
-def _order(number: str, invoice: _Invoice) -> OrderRequest:
+def _order(number: str, invoice: _Invoice, date_order: DateOrder) -> OrderRequest:
     [customer_id] = invoice.customers
     return OrderRequest(
         order_id=number,
@@ -291,5 +221,5 @@ def _order(number: str, invoice: _Invoice) -> OrderRequest:
         items=invoice.items,
         # The data has no address: the order is shipped to the address in the customer's record.
         shipping_address_id=f"customer-{customer_id}",
-        occurred_at=min(invoice.times),
+        occurred_at=min(getattr(moment, date_order) for moment in invoice.moments),
     )

@@ -31,15 +31,15 @@ from shared.redis import create_redis
 from shared.settings import Settings
 
 
-def administer(name: str, data_dir: Path, action: Callable[[ProjectionAdmin], Awaitable[None]]) -> None:
+def administer(name: str, data_dir: Path | None, action: Callable[[ProjectionAdmin], Awaitable[None]]) -> None:
     """Run `action` on the read model of that name. Raises CommandFailed."""
     registered = PROJECTIONS.get(name)
     if registered is None:
         known = ", ".join(PROJECTIONS)
         raise CommandFailed(f"there is no read model {name!r}; there are {known}")
-    configure_logs("projections", "WARNING")
     redis_url = find_redis(data_dir)
     settings = load_settings(redis_url=redis_url, database_url=find_database(data_dir, "projector"))
+    configure_logs("projections", "WARNING")
     tune_gc()
     try:
         uvloop.run(_run(action, registered, settings))

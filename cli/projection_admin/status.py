@@ -10,11 +10,12 @@ from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli.failure import CommandFailed
-from cli.stack.descriptor import running_stack
+from cli.options import DEFAULT_DATA_DIR
+from cli.stack.addresses import find_stack
+from cli.tables import output_console, print_json, print_table
 
 TIMEOUT_SECONDS = 10.0
 UNKNOWN = "unknown"
@@ -31,14 +32,20 @@ class NoAnswer(CommandFailed):
     """There is no query service, or it does not answer."""
 
 
-def show_status(query_url: str | None, data_dir: Path, *, tracebacks: bool = False) -> None:
-    """Print the lag of every read model and the events that it could not apply. Raises NoAnswer."""
-    stack = running_stack(data_dir)
+def show_status(
+    query_url: str | None, data_dir: Path | None, *, tracebacks: bool = False, as_json: bool = False
+) -> None:
+    """Print the lag of every read model and the events that it could not apply. Raises NoAnswer, NoAddress."""
+    stack = find_stack(data_dir)
     url = query_url or (stack.query_url if stack else None)
     if url is None:
-        raise NoAnswer(f"nothing runs in {data_dir}: start a stack, or give --query-url")
-    document, console = _fetch(url), Console(highlight=False)
-    console.print(_table(document["projections"]))
+        raise NoAnswer(f"nothing runs in {DEFAULT_DATA_DIR}: start a stack, or give --query-url")
+    document = _fetch(url)
+    if as_json:
+        print_json(document)
+        return
+    console = output_console()
+    _print_lags(document["projections"], console)
     for row in document["projections"]:
         for line in _troubles(row, tracebacks=tracebacks):
             console.print(line, markup=False, soft_wrap=True)
@@ -93,14 +100,19 @@ def _projector(row: dict[str, Any]) -> str:
     return f"{row['projector']} {row['projector_state']}, {row['heartbeat_age_ms'] / 1000:,.1f} s ago"
 
 
-def _figures(row: dict[str, Any]) -> tuple[str, str, str]:
-    """The checkpoint, and its distance to the head in events and in time."""
+def _figures(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """The distance of the checkpoint to the head in events and in time, and both; a partition has no head."""
     events, milliseconds = row["position_lag"], row["time_lag_ms"]
     return (
-        f"{row['checkpoint']:,}",
-        UNKNOWN if events is None else f"{events:,} events",
+        UNKNOWN if events is None else f"{events:,}",
         UNKNOWN if milliseconds is None else f"{milliseconds / 1000:,.3f} s",
+        f"{row['checkpoint']:,}",
+        _head(row) if "head" in row else "",
     )
+
+
+def _head(row: dict[str, Any]) -> str:
+    return UNKNOWN if row["head"] is None else f"{row['head']:,}"
 
 
 def _level(row: dict[str, Any]) -> Text:
@@ -132,17 +144,25 @@ def _traceback(event: dict[str, Any], *, shown: bool) -> Iterator[str]:
         yield indent(event["traceback"].rstrip(), "    ")
 
 
-def _table(projections: list[dict[str, Any]]) -> Table:
-    table = Table("read model", "projector", "level")
-    for heading in ("head", "checkpoint", "behind by", "behind for"):
-        table.add_column(heading, justify="right")
-    table.add_column("what to do")
-    for row in projections:
-        head = UNKNOWN if row["head"] is None else f"{row['head']:,}"
-        name, action = f"{row['name']} ({_generations(row)})", row["recommended_action"]
-        table.add_row(name, _projector(row), _level(row), head, *_figures(row), action)
-        if len(row["partitions"]) > 1:
-            for partition in row["partitions"]:
-                name = f"  partition {partition['partition']}"
-                table.add_row(name, _projector(partition), _level(partition), "", *_figures(partition), "")
-    return table
+def _print_lags(projections: list[dict[str, Any]], console: Console) -> None:
+    """On a terminal, what does not fit 80 columns follows the table."""
+    rows: list[list[str | Text]] = []
+    notes: list[list[str]] = []
+    for projection in projections:
+        parts = projection["partitions"] if len(projection["partitions"]) > 1 else []
+        for one in (projection, *parts):
+            name = one["name"] if one is projection else f"  partition {one['partition']}"
+            rows.append([name, _level(one), *_figures(one)])
+            notes.append(
+                [_projector(one), *([_generations(one), one["recommended_action"]] if one is projection else [])]
+            )
+    headings = ["read model", "level", ">events behind", ">time behind", ">checkpoint", ">head"]
+    if not console.is_terminal:
+        print_table(
+            [*headings, "projector", "generations", "what to do"],
+            [[*row, *note] for row, note in zip(rows, notes, strict=True)],
+        )
+        return
+    print_table(headings, rows)
+    for row, note in zip(rows, notes, strict=True):
+        console.print(f"{row[0]}: {'; '.join(note)}", markup=False, soft_wrap=True)

@@ -38,8 +38,9 @@ class CannotStart(CommandFailed):
     """The stack cannot be started; the message says why and what to do."""
 
 
-def run_stack(data_dir: Path, command_port: int, query_port: int, *, auth: bool) -> None:
-    """Run the stack until Ctrl-C or SIGTERM. With `auth`, its services ask for tokens of `orders token`.
+def run_stack(data_dir: Path, command_port: int, query_port: int, projector_port: int | None, *, auth: bool) -> None:
+    """Run the stack until Ctrl-C or SIGTERM; for None, the projector gets any free port. With `auth`, its services ask
+    for tokens of `orders token`.
 
     Raises CannotStart, BinaryMissing, with nothing left running.
     """
@@ -49,9 +50,13 @@ def run_stack(data_dir: Path, command_port: int, query_port: int, *, auth: bool)
         with data_dir_lock(data_dir):
             stack = load_stack(data_dir) or Stack()
             _stop_survivors(stack, data_dir)
-            _refuse_taken_ports({"--command-port": command_port, "--query-port": query_port})
+            projector_port = projector_port or free_port()
+            _refuse_taken_ports(
+                {"--command-port": command_port, "--query-port": query_port, "--projector-port": projector_port}
+            )
             stack.command_url = f"http://{HOST}:{command_port}"
             stack.query_url = f"http://{HOST}:{query_port}"
+            stack.projector_url = f"http://{HOST}:{projector_port}"
             StackRunner(data_dir, stack, auth=auth).run()
     except AlreadyRunning as error:
         raise CannotStart(_describe_holder(data_dir)) from error
@@ -123,16 +128,12 @@ class StackRunner:
         return databases
 
     def _services(self) -> list[Service]:
-        projector_port = free_port()
-        self._stack.projector_url = f"http://{HOST}:{projector_port}"
-        ports = {
-            "command": int(self._stack.command_url.rpartition(":")[2]),
-            "projector": projector_port,
-            "query": int(self._stack.query_url.rpartition(":")[2]),
-        }
-        keys = {"command": {"SNAPSHOT_KEY": self._stack.snapshot_key}}
+        stack = self._stack
+        urls = {"command": stack.command_url, "projector": stack.projector_url, "query": stack.query_url}
+        ports = {name: int(url.rpartition(":")[2]) for name, url in urls.items()}
+        keys = {"command": {"SNAPSHOT_KEY": stack.snapshot_key}}
         common = {
-            "REDIS_URL": self._stack.redis_url,
+            "REDIS_URL": stack.redis_url,
             "HOST": HOST,
             "QUERY_URL": self._stack.query_url,
             "CORS_ORIGINS": os.environ.get("CORS_ORIGINS", LOCAL_ORIGINS),
@@ -146,7 +147,7 @@ class StackRunner:
                 name,
                 port,
                 open_log(self._logs, name),
-                {**common, "DATABASE_URL": self._stack.database_url_of(CONNECTS_AS[name]), **keys.get(name, {})},
+                {**common, "DATABASE_URL": stack.database_url_of(CONNECTS_AS[name]), **keys.get(name, {})},
             )
             for name, port in ports.items()
         ]
@@ -198,7 +199,7 @@ def _stop_survivors(stack: Stack, data_dir: Path) -> None:
 
 def _refuse_taken_ports(ports: Mapping[str, int]) -> None:
     if len(set(ports.values())) < len(ports):
-        raise CannotStart(f"{' and '.join(ports)} must differ")
+        raise CannotStart(f"{', '.join(ports)} must differ")
     for option, port in ports.items():
         if not port_is_free(port):
             raise CannotStart(f"port {port} is in use by another program. Choose another with {option}.")

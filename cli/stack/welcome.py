@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cli.stack.descriptor import Stack
 
@@ -27,9 +28,13 @@ def welcome(stack: Stack, data_dir: Path) -> str:
     token = f"""$(sed 's/.*"consistency_token" *: *"\\([^"]*\\)".*/\\1/' {acknowledgement})"""
     return f"""
 ready
-  commands  {stack.command_url}  (reference: {stack.command_url}/docs)
-  queries   {stack.query_url}  (reference: {stack.query_url}/docs)
-  logs      {data_dir / "logs"}
+  commands    {stack.command_url}  (reference: {stack.command_url}/docs)
+  queries     {stack.query_url}  (reference: {stack.query_url}/docs)
+  projector   {stack.projector_url}  (health: {stack.projector_url}/readyz)
+  PostgreSQL  {_without_secrets(stack.database_url)}
+  Redis       {_without_secrets(stack.redis_url)}
+  passwords   {data_dir / "stack.json"}
+  logs        {data_dir / "logs"}
 
 Place an order:
 
@@ -42,3 +47,9 @@ curl -sS -w '\\n' {stack.query_url}/orders/{order_id} -H "Consistency-Token: {to
 
 Ctrl-C stops everything; the data stays in {data_dir}
 """
+
+
+def _without_secrets(url: str) -> str:
+    """Its scheme, host, port and path."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

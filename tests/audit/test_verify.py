@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import re
 import sys
 from pathlib import Path
@@ -140,15 +141,27 @@ def test_the_role_of_auditors_may_do_all_that_it_takes(untouched: Log) -> None:
     assert audit("export", "--database-url", url).output.count("\n") == LAST
 
 
+def test_the_result_is_printed_as_json_too(log: Log) -> None:
+    intact = audit("verify", "--json", "--database-url", log.url, *log.seal_options)
+    log.execute("update events set data = '{}' where position = 57")
+    changed = audit("verify", "--json", "--database-url", log.url)
+    assert (intact.exit_code, changed.exit_code) == (0, 1)
+    document = json.loads(intact.output)
+    assert (document["intact"], document["position"], document["verified"]) == (True, LAST, LAST)
+    assert document["seals"].startswith("2 agree")
+    finding = json.loads(changed.output)
+    assert (finding["intact"], finding["position"], finding["kind"]) == (False, 57, "changed event")
+
+
 def test_a_terminal_is_shown_progress(untouched: Log) -> None:
     shown = shown_on_a_terminal("audit", "verify", "--database-url", untouched.url)
     assert "verifying" in shown
     assert f"{LAST}/{LAST}" in shown
 
 
-def test_the_database_may_be_named_by_the_environment(untouched: Log, tmp_path: Path) -> None:
+def test_the_database_may_be_named_by_the_environment(untouched: Log) -> None:
     for name in ("AUDITOR_DATABASE_URL", "DATABASE_URL"):
-        assert audit("verify", "--data-dir", tmp_path, **{name: untouched.url}).exit_code == 0
+        assert audit("verify", **{name: untouched.url}).exit_code == 0
 
 
 def test_a_database_that_cannot_be_reached_is_reported() -> None:
@@ -168,7 +181,8 @@ def test_a_database_without_a_log_is_reported(disposable: Log) -> None:
 def test_without_a_database_the_message_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AUDITOR_DATABASE_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    answer = audit("verify", "--data-dir", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    answer = audit("verify")
     assert (answer.exit_code, answer.output[:20]) == (2, "orders: no database:")
 
 

@@ -181,6 +181,71 @@ async def test_a_second_run_changes_nothing_and_says_so(
     assert (tmp_path / "online_retail_sample.rejects.csv").read_bytes() == rejects
 
 
+@pytest.mark.promise(
+    "command-line", "An invoice whose content differs from what is in the log is rejected, not already there"
+)
+@pytest.mark.parametrize("expired", [False, True], ids=["soon", "after its Idempotency-Key has expired"])
+async def test_a_corrected_file_is_rejected_invoice_by_invoice_with_what_differs(
+    command_address: str,
+    query_url: str,
+    connection: asyncpg.Connection[asyncpg.Record],
+    tmp_path: Path,
+    *,
+    expired: bool,
+) -> None:
+    services = command_address, "--query-url", query_url
+    first = csv_file(tmp_path, one_line("1"), one_line("2"), one_line("3"), one_line("4"), one_line("4"))
+    assert (await orders_import(tmp_path, first, *services)).summary == (4, 0, 0)
+    if expired:
+        await connection.execute("delete from idempotency_keys")
+    later = one_line("3").replace("08:26", "08:27")
+    corrected = csv_file(tmp_path, one_line("1"), one_line("2", quantity=2), later, one_line("4"), one_line("5"))
+
+    run = await orders_import(tmp_path, corrected, *services)
+
+    assert (run.exit_code, run.summary) == (0, (1, 3, 1)), run.stderr
+    rejects = read_rejects(tmp_path / "orders.rejects.csv")
+    assert [(one["invoice"], one["reason"]) for one in rejects] == [(n, "differs-from-the-log") for n in "234"]
+    assert [one["explanation"] for one in rejects] == [
+        "quantity of line 1 is 1 in the log, 2 in the file",
+        "occurred_at is 2010-12-01 08:26:00+00:00 in the log, 2010-12-01 08:27:00+00:00 in the file",
+        "number of lines is 2 in the log, 1 in the file",
+    ]
+
+
+async def test_an_order_that_was_changed_since_it_was_placed_is_already_there(
+    command_address: str, query_url: str, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    file = csv_file(tmp_path, one_line("1"))
+    assert (await orders_import(tmp_path, file, command_address)).summary == (1, 0, 0)
+    await connection.execute("delete from idempotency_keys")
+    async with httpx.AsyncClient(base_url=command_address) as commands:
+        added = await commands.post("/orders/1/items", json={"product_id": "A", "quantity": 1, "unit_price": 1})
+    assert added.is_success
+
+    run = await orders_import(tmp_path, file, command_address, "--query-url", query_url)
+
+    assert (run.exit_code, run.summary) == (0, (0, 0, 1)), run.stderr
+
+
+async def test_without_a_query_service_an_order_that_is_there_is_not_said_to_be_the_same(
+    command_url: str, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    """Nor is content that is known to differ."""
+    file = csv_file(tmp_path, one_line("1"), one_line("2"))
+    assert (await orders_import(tmp_path, file, command_url)).summary == (2, 0, 0)
+    await connection.execute("delete from idempotency_keys where stream_id = 'order-1'")
+    corrected = csv_file(tmp_path, one_line("1"), one_line("2", quantity=2))
+
+    run = await orders_import(tmp_path, corrected, command_url, "--patience", "0.5")
+
+    assert (run.exit_code, run.summary) == (1, (0, 1, 0))
+    assert "not settled: 1 orders" in run.stderr
+    assert "give the query service's address as --query-url" in run.stderr
+    [reject] = read_rejects(tmp_path / "orders.rejects.csv")
+    assert (reject["invoice"], reject["reason"]) == ("2", "differs-from-the-log")
+
+
 async def test_on_a_terminal_a_bar_shows_how_many_are_placed_and_how_fast(command_url: str, tmp_path: Path) -> None:
     file = csv_file(tmp_path, *(one_line(str(invoice)) for invoice in range(50)))
     arguments = "import", str(file), "--command-url", command_url
@@ -310,7 +375,11 @@ async def test_without_an_address_the_running_stack_is_found_by_its_data_directo
     [
         ("a,b,c\n1,2,3\n", [], "must be the header"),
         ("", [], "must be the header"),
+        (HEADER.replace(",", "\r"), [], "must be the header"),
+        ("PK\x03\x04", [], "the packed file is damaged"),
+        (HEADER + one_line("1").replace("2010-12-01", "1/12/2010"), [], "say which, with --date-order dmy or mdy"),
         (HEADER, ["--command-url", "localhost:8001"], "not an http(s) address"),
+        (HEADER, ["--query-url", "localhost:8002"], "not an http(s) address"),
         (HEADER, ["--rejects", "orders.csv"], "would overwrite the input"),
         (HEADER, ["--rejects", "missing/rejects.csv"], "cannot write"),
         (HEADER, ["--concurrency", "0"], "concurrency"),
@@ -324,5 +393,5 @@ async def test_arguments_that_make_no_sense_are_refused_before_anything_is_place
     run = await orders_import(tmp_path, file, "http://127.0.0.1:1", *options)
     assert run.exit_code == 2
     assert complaint in " ".join(run.stderr.replace("│", " ").split())
-    assert file.read_text() == content
+    assert file.read_bytes() == content.encode()
     assert run.stdout == ""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
+import re
+import zipfile
 from collections import defaultdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.importer.online_retail import HEADER, Invoices, NotOnlineRetail, OrderRequest, Reject, parse, read_invoices
+from cli.importer import text_file
+from cli.importer.online_retail import Invoices, OrderRequest, Reject, read_invoices
+from cli.importer.rows import COLUMNS, DateOrder
+from cli.importer.text_file import NotReadable
 
 SAMPLE = Path(__file__).parents[1] / "data" / "online_retail_sample.csv.gz"
+HEADER = ",".join(COLUMNS)
 
 
 def row(
@@ -35,12 +43,23 @@ def row(
     return cells.getvalue()
 
 
-def parsed(*rows: str) -> Invoices:
-    return parse(line.encode() + b"\n" for line in (",".join(HEADER), *rows))
+def read(content: bytes, date_order: DateOrder | None = None) -> Invoices:
+    with NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return read_invoices(Path(file.name), date_order)
 
 
-def only_order(*rows: str) -> OrderRequest:
-    invoices = parsed(*rows)
+def csv_of(*rows: str, header: str = HEADER) -> str:
+    return "".join(f"{line}\n" for line in (header, *rows))
+
+
+def parsed(*rows: str, header: str = HEADER, date_order: DateOrder | None = None) -> Invoices:
+    return read(csv_of(*rows, header=header).encode(), date_order)
+
+
+def only_order(*rows: str, header: str = HEADER, date_order: DateOrder | None = None) -> OrderRequest:
+    invoices = parsed(*rows, header=header, date_order=date_order)
     assert invoices.rejects == []
     [placement] = invoices.placements
     return placement.order
@@ -149,7 +168,9 @@ def test_an_invoice_is_refused_with_the_reason(bad: str, reason: str) -> None:
         (row(price="NaN"), "UnitPrice 'NaN' is not an amount"),
         (row(price="1e9"), "UnitPrice '1e9' is not an amount"),
         (row(price="2,55"), "UnitPrice '2,55' is not an amount"),
-        (row(time="01/12/2010 08:26"), "InvoiceDate '01/12/2010 08:26' is not a date and time"),
+        (row(time="2010-12-01"), "InvoiceDate '2010-12-01' is not a date and time"),
+        (row(time="30/02/2010 08:26"), "InvoiceDate '30/02/2010 08:26' is not a date and time"),
+        (row(time="01/12/2010 13:26 PM"), "is not a date and time"),
         (row(time="2010-02-30 08:26:00"), "InvoiceDate '2010-02-30 08:26:00' is not a date and time"),
         (row(time="2010-12-01 08:26:00+02:00"), "is not a date and time"),
         (row(invoice="  "), "no invoice number"),
@@ -172,9 +193,9 @@ def test_a_row_means_the_same_in_quotes(name: str) -> None:
     assert parsed(quoted.getvalue()) == parsed(plain)
 
 
-def test_a_row_that_is_not_utf8_refuses_its_invoice() -> None:
-    lines = [",".join(HEADER).encode(), row().encode(), row().encode("latin-1").replace(b"HEART", b"C\xc9UR")]
-    [reject] = parse(lines).rejects
+def test_damaged_bytes_of_a_utf8_file_refuse_their_invoice() -> None:
+    damaged = row().encode().replace(b"HEART", b"C\xc9UR")
+    [reject] = read(b"\n".join([HEADER.encode(), row("1", name="CAFÉ").encode(), damaged])).rejects
     assert (reject.invoice, reject.lines, reject.reason) == ("536365", (3,), "unreadable-row")
     assert "C\\xc9UR" in reject.raw
 
@@ -210,30 +231,129 @@ def test_empty_lines_are_no_rows() -> None:
     assert only_order(row(), "", "  ").order_id == "536365"
 
 
-@pytest.mark.parametrize("first", [b"", b"a,b,c\n", b"InvoiceNo,StockCode\n", b"\x00\xff" * 500_000])
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"a,b,c\n",
+        b"InvoiceNo,StockCode\n",
+        HEADER.replace("Country", "Price").encode(),
+        HEADER.encode() + b",InvoiceNo",
+        b"\x00\xff" * 100,
+        b"\r" + HEADER.encode(),
+    ],
+)
 def test_a_file_with_another_header_or_none_is_not_read(first: bytes) -> None:
-    with pytest.raises(NotOnlineRetail, match="the first line must be the header InvoiceNo,StockCode"):
-        parse([first, row().encode()])
+    with pytest.raises(NotReadable, match="the first line must be the header InvoiceNo,StockCode"):
+        read(first + b"\n" + row().encode())
 
 
-def test_a_byte_order_mark_and_quotes_around_the_header_are_fine() -> None:
-    quoted = ",".join(f'"{name}"' for name in HEADER)
-    assert len(parse([b"\xef\xbb\xbf" + quoted.encode() + b"\r\n", row().encode() + b"\r\n"]).placements) == 1
+# The forms in which copies of the data set are found.
+SPREAD = {
+    "plain": csv_of(row()),
+    "second edition": csv_of(
+        row(), header="Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"
+    ),
+    "snake case": csv_of(
+        row(), header="invoice_no,stock_code,description,quantity,invoice_date,unit_price,customer_id,country"
+    ),
+    "quotes": csv_of(row(), header=",".join(f'"{name}"' for name in COLUMNS)),
+    "index of pandas": csv_of("0," + row(), header="," + HEADER),
+    "columns of their own": csv_of(row() + ",15.3", header=HEADER + ",TotalPrice"),
+    "month first": csv_of(row(time="12/1/2010 8:26"), row("2", time="12/13/2010 8:26")),
+    "short year": csv_of(row(time="12/1/10 8:26"), row("2", time="12/13/10 8:26")),
+    "am and pm": csv_of(row(time="12/1/2010 8:26:00 AM"), row("2", time="12/13/2010 12:26 pm")),
+    "day first": csv_of(row(time="01-12-2010 08:26"), row("2", time="13-12-2010 08:26")),
+    "slashes": csv_of(row(time="2010/12/01 08:26:00")),
+    "no seconds": csv_of(row(time="2010-12-01 08:26")),
+    "of Spark": csv_of(row(time="2010-12-01T08:26:00.000Z")),
+    "of Excel in Europe": csv_of(row(time="01.12.2010 8:26", price="2.55"), header=HEADER)
+    .replace(",", ";")
+    .replace("2.55", "2,55"),
+    "tabs": csv_of(row()).replace(",", "\t"),
+    "bars": csv_of(row()).replace(",", "|"),
+    "customer as a whole number": csv_of(row(customer="17850")),
+}
 
 
-def test_a_gzipped_file_is_recognised_by_its_content(tmp_path: Path) -> None:
-    text = f"{','.join(HEADER)}\n{row()}\n".encode()
-    plain, packed = tmp_path / "plain.csv.gz", tmp_path / "packed.csv"
-    plain.write_bytes(text)
-    packed.write_bytes(gzip.compress(text))
-    assert read_invoices(plain) == read_invoices(packed)
+@pytest.mark.parametrize("text", SPREAD.values(), ids=SPREAD)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_each_form_in_which_the_data_set_is_spread_means_the_same(text: str, encoding: str, line_end: str) -> None:
+    text = text.replace("WHITE HANGING", "£1 CAFÉ").replace("\n", line_end)
+    invoices = read(text.encode(encoding))
+    assert invoices.rejects == []
+    assert invoices.placements[0].order == only_order(row(name="£1 CAFÉ HEART T-LIGHT HOLDER"))
 
 
-def test_a_damaged_gzip_file_is_an_error_and_not_half_an_import(tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged.csv.gz"
-    damaged.write_bytes(SAMPLE.read_bytes()[:-100])
-    with pytest.raises(NotOnlineRetail, match="the gzip stream is damaged"):
-        read_invoices(damaged)
+def test_missing_customers_of_r_and_of_databases_are_the_guest() -> None:
+    placements = parsed(row("1", customer="NA"), row("2", customer="NULL")).placements
+    assert {placement.order.customer_id for placement in placements} == {"guest"}
+
+
+@pytest.mark.parametrize(("date_order", "month"), [("dmy", 12), ("mdy", 1)])
+def test_the_user_says_whether_the_day_is_first_where_the_file_does_not(date_order: DateOrder, month: int) -> None:
+    ambiguous = row(time="01/12/2010 08:26")
+    with pytest.raises(NotReadable, match=r"InvoiceDate 01/12/2010 .* say which, with --date-order dmy or mdy"):
+        parsed(ambiguous)
+    assert only_order(ambiguous, date_order=date_order).occurred_at.month == month
+
+
+def test_dates_in_two_orders_are_refused_rather_than_guessed() -> None:
+    with pytest.raises(NotReadable, match="the day first in 13/12/2010, and the month in 12/14/2010"):
+        parsed(row("1", time="13/12/2010 08:26"), row("2", time="12/14/2010 08:26"))
+    with pytest.raises(NotReadable, match="InvoiceDate 12/14/2010 contradicts --date-order dmy"):
+        parsed(row(time="12/14/2010 08:26"), date_order="dmy")
+
+
+def test_equal_day_and_month_leave_nothing_open() -> None:
+    assert only_order(row(time="12/12/2010 08:26")).occurred_at == datetime(2010, 12, 12, 8, 26, tzinfo=UTC)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def test_a_packed_file_is_recognised_by_its_content() -> None:
+    text = csv_of(row()).encode()
+    assert read(gzip.compress(text)) == read(text)
+    assert read(zipped({"data/": b"", "data/online.csv": text, "__MACOSX/._online.csv": b"x"})) == read(text)
+
+
+DAMAGED_GZIP, DAMAGED_ZIP = SAMPLE.read_bytes()[:-100], bytearray(zipped({"a.csv": csv_of(row()).encode() * 50}))
+DAMAGED_ZIP[60] ^= 0xFF
+# The flags of a member in the list at the end of an archive.
+ENCRYPTED = b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (DAMAGED_GZIP, "the packed file is damaged"),
+        (bytes(DAMAGED_ZIP), "the packed file is damaged"),
+        (zipped({"a.csv": b""})[:-10], "the packed file is damaged"),
+        (zipped({}), "should hold one CSV file, but it holds nothing"),
+        (zipped({"a.csv": b"", "b.csv": b""}), "should hold one CSV file, but it holds a.csv, b.csv"),
+        (zipped({"Online Retail.xlsx": b""}), "Excel workbook: save each sheet as CSV"),
+        (zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "Excel workbook: save each sheet as CSV"),
+        (zipped({"a.csv": b""}).replace(*ENCRYPTED), "encrypted"),
+        (codecs.BOM_UTF16_LE + csv_of(row()).encode("utf-16-le")[:-1], "the text is damaged"),
+        (HEADER.encode() + b"\n" + b"x" * 70_000, "line 2 is longer than 65,536 characters"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_and_not_half_an_import(content: bytes, why: str) -> None:
+    with pytest.raises(NotReadable, match=re.escape(why)):
+        read(content)
+
+
+def test_a_file_that_unpacks_to_more_than_its_bound_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_file, "MAX_FILE", 1_000_000)
+    with pytest.raises(NotReadable, match="it is longer than 1,000,000 characters"):
+        read(gzip.compress(csv_of(row("1"), *["\t" * 1_000] * 1_000).encode()))
 
 
 def test_every_invoice_of_the_sample_is_an_order_or_refused() -> None:

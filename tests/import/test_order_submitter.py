@@ -67,7 +67,8 @@ async def running(service: FakeService) -> AsyncIterator[str]:
 async def submit(service: FakeService, count: int, *, concurrency: int = 1, patience: float = 30.0) -> ImportSummary:
     summary = ImportSummary()
     async with running(service) as url:
-        await OrderSubmitter(url, concurrency, patience, summary).submit(placements(count), on_settled=lambda: None)
+        submitter = OrderSubmitter(url, url, concurrency, patience, summary)
+        await submitter.submit(placements(count), on_settled=lambda: None)
     return summary
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from time import monotonic
 
 import asyncpg
@@ -48,7 +47,6 @@ async def test_a_foreign_session_that_holds_a_lease_is_named_within_ten_seconds(
     projector_settings: Settings,
     settings: Settings,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
 ) -> None:
     pid = foreign.get_server_pid()
     await foreign.execute(_TAKE, LEASE)
@@ -61,7 +59,7 @@ async def test_a_foreign_session_that_holds_a_lease_is_named_within_ten_seconds(
             assert f"pid {pid}" in await readiness(projector)
 
             (shown,) = (await queries.get("/projections")).json()["foreign_leases"]
-            await asyncio.to_thread(show_status, str(queries.base_url), tmp_path)
+            await asyncio.to_thread(show_status, str(queries.base_url), None)
 
             foreign.terminate()
             await eventually(lambda: is_ready(projector))

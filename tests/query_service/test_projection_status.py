@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -43,12 +42,11 @@ async def rival(settings: Settings, statement: str) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+def shown(capsys: pytest.CaptureFixture[str]) -> Any:
     """What `orders projections status` prints."""
-    monkeypatch.setenv("COLUMNS", "250")
 
     async def show(queries: httpx.AsyncClient) -> str:
-        await asyncio.to_thread(show_status, str(queries.base_url), tmp_path)
+        await asyncio.to_thread(show_status, str(queries.base_url), None)
         return capsys.readouterr().out
 
     return show
@@ -143,11 +141,13 @@ async def test_operators_see_the_worker_of_a_read_model_why_it_is_stuck_and_its_
     await redis.hset(keys.meta, mapping=checkpoint(7, ready_at=9, generation=2))
     await write_heartbeat(redis, keys, age_seconds=60, worker="host-1:4711", state="stuck", reason="no such host")
 
-    orders, revenue, *_, trouble = [line for line in (await shown(queries_alone)).splitlines() if "e" in line][1:]
+    _, orders, revenue, *_, trouble = (await shown(queries_alone)).splitlines()
 
-    assert "orders (generation 2, 1 kept, 3 building, rebuilding: queries wait)" in orders
+    assert orders.startswith("orders ")
+    assert " generation 2, 1 kept, 3 building, rebuilding: queries wait " in orders
     assert "host-1:4711 stuck, 6" in orders
     assert " s ago" in orders
-    assert "revenue_by_day (generation 1, rebuilding: queries wait)" in revenue
+    assert revenue.startswith("revenue_by_day ")
+    assert " generation 1, rebuilding: queries wait " in revenue
     assert "none" in revenue
     assert trouble == "orders is stuck: no such host"

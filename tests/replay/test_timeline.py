@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,9 +21,10 @@ from shared.aggregates import AGGREGATES, EVENT_TYPES, register
 from shared.aggregates.aggregate import Aggregate
 from shared.aggregates.order import OrderItemAdded, OrderItemRemoved, OrderLine, ShippingAddressChanged
 from tests.orders import LAMP, MUG, cancelled, paid, placed, shipped
+from tests.orders_command import shown_on_a_terminal
 from tests.recording import Recorder, put_in_log
 from tests.replay.conftest import Replay
-from tests.roles import PASSWORDS
+from tests.roles import PASSWORDS, url_of
 
 EPOCH = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -75,10 +78,37 @@ async def test_shows_a_row_for_each_event_with_what_it_changed(replay: Replay, r
 
 
 def _cells(table: str) -> list[list[str]]:
-    """The cells of the table's rows, without the time of recording, which is the log's own."""
-    lines = [line for line in table.splitlines() if line.startswith("│")]
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
-    return [[cell for number, cell in enumerate(row) if cell and number != 3] for row in rows]
+    """The cells below title and headings, without the time of recording, which is the log's own."""
+    rows = [re.split(" {2,}", line.strip()) for line in table.splitlines()[2:]]
+    return [[cell for number, cell in enumerate(row) if number != 3] for row in rows]
+
+
+async def test_a_terminal_of_80_columns_shows_every_event_whole(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(OrderLine("MUG", 1, 450, "A VERY LONG NAME OF A VERY ORDINARY MUG " * 3)))
+    await recorder.record("42", ShippingAddressChanged("office"), paid(450), shipped())
+    url = url_of(replay.database_url, "orders_auditor")
+    arguments = "replay", "42", "--database-url", url
+    shown = await asyncio.to_thread(shown_on_a_terminal, *arguments, cwd=replay.directory, env={"COLUMNS": "80"})
+    shown = re.sub("\x1b\\[[0-9;]*m", "", shown)  # headings are bold
+    assert max(map(len, shown.splitlines())) <= 80
+    for whole in ("ShippingAddressChanged", "PaymentConfirmed", "OrderShipped", "status: CONFIRMED → SHIPPED"):
+        assert whole in shown
+    assert re.search(r"recorded \d{4}-\d\d-\d\dT[\d:.]+Z", shown)
+
+
+async def test_as_json_each_event_comes_with_the_order_as_it_was_then(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(MUG), occurred_at=EPOCH)
+    await recorder.record("42", paid(900), occurred_at=EPOCH + MINUTE)
+
+    document = json.loads((await replay("42", "--json")).stdout)
+
+    assert document["order_id"] == "42"
+    assert [(event["version"], event["event_type"], event["occurred_at"]) for event in document["events"]] == [
+        (1, "OrderPlaced", "2026-01-31T14:30:00Z"),
+        (2, "PaymentConfirmed", "2026-01-31T14:31:00Z"),
+    ]
+    assert [event["order"]["status"] for event in document["events"]] == ["PENDING", "CONFIRMED"]
+    assert document["events"][0]["order"]["items"][0]["product_id"] == "MUG"
 
 
 async def test_equal_lines_are_added_and_removed_one_by_one(replay: Replay, recorder: Recorder) -> None:

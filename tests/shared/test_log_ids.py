@@ -84,7 +84,8 @@ async def test_the_reason_is_one_line_of_bounded_length(connection: Connection, 
 
 async def test_without_a_database_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    command = ["log", "new-id", "--reason", "x", "--data-dir", str(tmp_path)]
+    monkeypatch.chdir(tmp_path)
+    command = ["log", "new-id", "--reason", "x"]
     answer = await asyncio.to_thread(CliRunner().invoke, app, command)
     assert answer.exit_code == 1
     assert answer.output.startswith("orders: no database: ")

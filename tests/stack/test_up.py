@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shlex
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from cli.stack.embedded_server import free_port
 from cli.stack.embedded_valkey import EmbeddedValkey
-from tests.orders_command import environment, run_orders
+from tests.orders_command import environment, run_orders, shown_on_a_terminal
 from tests.running import wait_until
 from tests.stack.conftest import StartUp
 from tests.stack.orders_up import OrdersUp, living
@@ -26,11 +27,15 @@ from tests.system.curl import path_with_curl, path_with_stand_in
 pytestmark = pytest.mark.subprocess
 
 
-def test_it_prints_ready_once_both_services_answer(running: OrdersUp) -> None:
-    for url in (running.command_url, running.query_url):
-        assert url in running.terminal
+def test_it_prints_ready_with_all_addresses_once_the_services_answer(running: OrdersUp) -> None:
+    stack = running.descriptor
+    for url in (running.command_url, running.query_url, stack.projector_url):
+        assert f" {url} " in running.terminal
         for path in ("/livez", "/readyz", "/docs"):
             assert httpx.get(url + path, timeout=30).status_code == httpx.codes.OK
+    for url in (stack.database_url, stack.redis_url):
+        assert url.rpartition("@")[2] in running.terminal
+    assert str(running.data_dir / "stack.json") in running.terminal
 
 
 def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp, tmp_path: Path) -> None:
@@ -52,12 +57,13 @@ def test_a_second_one_on_the_same_data_is_refused_with_the_addresses_of_the_firs
     assert "Traceback" not in second.stderr
 
 
-@pytest.mark.parametrize(("option", "other"), [("--command-port", "--query-port"), ("--query-port", "--command-port")])
-def test_a_taken_port_is_refused_before_anything_starts(option: str, other: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--command-port", "--query-port", "--projector-port"])
+def test_a_taken_port_is_refused_before_anything_starts(option: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other_program:
         port = other_program.getsockname()[1]
-        ports = [option, str(port), other, str(free_port())]
-        refused = run_orders("up", "--data-dir", str(tmp_path / "data"), *ports)
+        ports = {"--command-port": free_port(), "--query-port": free_port(), option: port}
+        options = [text for name, number in ports.items() for text in (name, str(number))]
+        refused = run_orders("up", "--data-dir", str(tmp_path / "data"), *options)
     assert refused.returncode == 1
     assert refused.stderr == f"orders: port {port} is in use by another program. Choose another with {option}.\n"
     assert not (tmp_path / "data" / "postgres").exists()
@@ -92,9 +98,28 @@ def test_other_commands_find_the_running_stack_by_its_data_dir(running: OrdersUp
 
 
 def test_projections_status_shows_the_lag_of_each_read_model(running: OrdersUp) -> None:
-    status = run_orders("projections", "status", "--data-dir", str(running.data_dir))
+    status = run_orders("projections", "status", "--data-dir", str(running.data_dir), env={"COLUMNS": "20"})
     assert status.returncode == 0, status.stderr
-    assert re.search(r"orders .*\b(normal|warning|critical|emergency)\b", status.stdout)
+    heading, *rows = status.stdout.splitlines()
+    assert heading.split("  ")[0] == "read model"
+    assert [re.split(" {2,}", row)[0] for row in rows] == ["orders", "revenue_by_day"]
+    assert all(re.search(r" (normal|warning|critical|emergency) .* generation 1 ", row) for row in rows)
+
+
+def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> None:
+    command = "projections", "status", "--data-dir", str(running.data_dir)
+    shown = shown_on_a_terminal(*command, env={"COLUMNS": "80"})
+    table = [line for line in shown.splitlines() if line.startswith("│")]
+    assert [line.split("│")[1].strip() for line in table] == ["orders", "revenue_by_day"]
+    assert all(len(line) <= 80 and "…" not in line for line in table)
+    assert re.search(r"^revenue_by_day: .* active, .* s ago; generation 1; ", shown, re.MULTILINE)
+
+
+def test_projections_status_as_json_is_what_the_query_service_says(running: OrdersUp) -> None:
+    status = run_orders("projections", "status", "--json", "--data-dir", str(running.data_dir))
+    document = json.loads(status.stdout)
+    assert [one["name"] for one in document["projections"]] == ["orders", "revenue_by_day"]
+    assert document.keys() == httpx.get(f"{running.query_url}/projections", timeout=30).json().keys()
 
 
 @pytest.mark.promise("orders-up", "Ctrl-C stops everything in order, and the next start has the data")
