@@ -47,7 +47,7 @@ class OrderItem(BaseModel):
     product_id: ProductId
     product_name: Text | None = None
     quantity: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
-    unit_price: Annotated[StrictInt, Field(ge=0, le=1_000_000_000)]
+    unit_price: Annotated[StrictInt, Field(ge=0, le=1_000_000_000_000)]
 
 
 class PlaceOrder(BaseModel):

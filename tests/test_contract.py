@@ -156,7 +156,10 @@ def test_the_command_service_answers_as_documented(case: Case, stack: Settings, 
 @query.parametrize()
 @bounded
 def test_the_query_service_answers_as_documented(case: Case, stack: Settings) -> None:
-    aimed(case).call_and_validate(base_url=url_of(stack.query_port), checks=CHECKS, hooks=STREAMS)
+    answer = aimed(case).call(base_url=url_of(stack.query_port), hooks=STREAMS)
+    # The introduction of the document lists what the server answers itself, such as 414 to too many ids.
+    if answer.status_code != httpx.codes.REQUEST_URI_TOO_LONG:
+        case.validate_response(answer, checks=CHECKS)
 
 
 @pytest.mark.promise("commands", "The documented examples work")

@@ -96,7 +96,7 @@ def test_lives_come_to_everything_that_can_happen_to_an_order() -> None:
         happened.update(type(outcome) for _, _, outcome in life if isinstance(outcome, OrdersError))
 
     live()
-    never = {order.TooManyLines}  # takes 2,001 of them
+    never = {order.TooManyLines, order.OrderTooLarge}  # take 2,001 of them, and 640 KiB
     assert happened >= {*OrderStatus, *get_args(OrderEvent), *refusals()} - never
 
 

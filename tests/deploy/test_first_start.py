@@ -60,7 +60,7 @@ async def test_passwords_may_have_any_printable_characters(tmp_path: Path, monke
             # … and as its `tools`.
             monkeypatch.setenv("DATABASE_URL", f"postgresql://127.0.0.1:{server.port}/orders")
             monkeypatch.setenv(f"{role.upper()}_PASSWORD", f"{role}{ANY_CHARACTERS}")
-            tools = await asyncpg.connect(find_database(tmp_path, role))
+            tools = await asyncpg.connect(find_database(None, role))
             assert await tools.fetchval("select current_user") == f"orders_{role}"
             await tools.close()
 

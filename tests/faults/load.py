@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 5.0  # after which a customer goes away
 _TICK_SECONDS = 0.01
 _BODY = json.dumps(order_body()).encode()
 _REQUEST = (
-    b"POST /orders HTTP/1.1\r\nHost: orders\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
     b"Idempotency-Key: %b\r\n\r\n%b"
 )
 

@@ -195,7 +195,7 @@ async def test_clients_that_do_not_read_do_not_fill_the_query_service(
         one.bind((f"127.0.0.{number % 8 + 1}", 0))
         one.setblocking(False)
         await loop.sock_connect(one, (HOST, shop.query.port))
-        request = f"GET {path.format(number=number % 40)} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        request = f"GET {path.format(number=number % 40)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         await loop.sock_sendall(one, request * 3)
 
     async with client_of(shop.query, 20) as client:

@@ -122,8 +122,8 @@ async def test_read_models_ahead_of_a_restored_log_are_noticed_and_built_again(
         await shop.assert_read_models_equal_the_log()
         assert "ahead of the log, which was restored to an older state" in shop.projector.log.read_text()
         await assert_each_can_be_read(shop.query.url, kept)
-        # The log has not come that far again: the token is waited for, and then refused for now.
-        assert codes(await read(shop, lost)) == {(503, "projection-lagging")}
+        # The log has not come that far again.
+        assert codes(await read(shop, lost)) == {(400, "token-beyond-log")}
         assert {(await deliver(commands, one)).status_code for one in lost} == {404}
 
         placed = await place_orders(commands)

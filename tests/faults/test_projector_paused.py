@@ -17,7 +17,7 @@ from tests.running import eventually
 # transaction.
 MOMENTS = [
     ("projection.applying:orders=1*off->1*pause", b"update read_models set"),
-    ("projection.wiping:orders=1*pause", b"from events where position >"),
+    ("projection.wiping:orders=1*pause", b"events_after("),
 ]
 
 
