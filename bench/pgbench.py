@@ -22,8 +22,8 @@ create sequence if not exists plain_positions cache 32;
 """
 # The event is a parameter of each call, as a program sends it. As a literal it would be parsed once, at the prepare.
 _SCRIPT = """
-insert into plain values (nextval('plain_positions'), 'order-' || gen_random_uuid(), 1, gen_random_uuid(), 'OrderPlaced', 2,
-    :data, :metadata, now(), now(), decode(:hash, 'hex'), '17850');
+insert into plain values (nextval('plain_positions'), 'order-' || gen_random_uuid(), 1, gen_random_uuid(),
+    'OrderPlaced', 2, :data, :metadata, now(), now(), decode(:hash, 'hex'), '17850');
 """
 
 
