@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,22 +9,11 @@ import typer
 
 from cli.failure import CommandFailed
 from cli.options import DEFAULT_DATA_DIR
-
-
-class RoleName(StrEnum):
-    """As in `shared.identity.caller`, which would make `orders --help` slow."""
-
-    CUSTOMER = "customer"
-    STAFF = "staff"
-    FINANCE = "finance"
-    AUDITOR = "auditor"
-    OPERATOR = "operator"
-    PRIVACY = "privacy"
-    SERVICE = "service"
+from shared.identity.caller import Role
 
 
 def token(
-    role: Annotated[list[RoleName], typer.Option(help="What the caller may do; several are allowed.")],
+    role: Annotated[list[Role], typer.Option(help="What the caller may do; several are allowed.")],
     sub: Annotated[str, typer.Option(help="Who the caller is: `actor` in the metadata of events.")] = "developer",
     customer_id: Annotated[str | None, typer.Option(help="Whose data the role customer reaches.")] = None,
     minutes: Annotated[int, typer.Option(min=1, max=30 * 24 * 60, help="How long the token is valid.")] = 60,
@@ -38,7 +26,7 @@ def token(
     """
     from cli.stack.local_issuer import LocalIssuer, NoKey
 
-    if RoleName.CUSTOMER in role and customer_id is None:
+    if Role.CUSTOMER in role and customer_id is None:
         raise CommandFailed("--role customer needs --customer-id")
     try:
         typer.echo(LocalIssuer(data_dir).token(sub, role, customer_id, minutes * 60))

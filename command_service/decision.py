@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -105,8 +105,8 @@ def decide(
     """Decides on the states of `streams_of` the command, in that order. `log_id` is the log that they are of.
 
     A command that changes nothing is appended as well, without events: its expected versions are then checked and its
-    idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, `OtherLog`, and what
-    `business_time.occurred_at` raises.
+    idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, `OtherLog`,
+    `ForeignOwner`, and what `business_time.occurred_at` raises.
     """
     own = decider.stream_of(command)
     if metadata.expected_log_id not in (None, log_id):
@@ -121,8 +121,6 @@ def decide(
     else:
         decided = decider.decide_over(command, {name: loaded.state for name, loaded in states.items()})
         assert decided.keys() <= states.keys(), f"{type(command).__name__} changes a stream that it does not name"
-    if metadata.limited_to_owner is not None:
-        _check_owner(decider, decided.get(own, ()), metadata.limited_to_owner)
     at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), _last_occurred_at(states, decided))
     metadata_text = _encode_metadata(command, metadata)
     appends, after = [], {}
@@ -133,6 +131,8 @@ def decide(
             aggregate, state = aggregate_of(name), loaded.state
             if loaded.version == 0:
                 owner = aggregate.owner_of(events[0])
+                if aggregate.owner and owner and metadata.limited_to_owner not in (None, owner):
+                    raise ForeignOwner(aggregate.owner.noun, owner)
             for event in events:
                 stored.append(NewEvent(uuid7(), *codec.encode(event), metadata_text, at))
                 state = aggregate.evolve(state, event)
@@ -146,18 +146,10 @@ def _reachable(
     decider: Decider[Any, Any, Any], own: str, states: Mapping[str, LoadedState], owner_id: str
 ) -> Mapping[str, LoadedState]:
     """The states, without that of the command's own stream where it belongs to another owner."""
-    state, owner = states[own].state, decider.aggregate.owner
-    if state is None or (owner is not None and owner.id_in(state) == owner_id):
+    state = states[own].state
+    if state is None or decider.aggregate.belongs_to(state, owner_id):
         return states
     return {**states, own: LoadedState()}
-
-
-def _check_owner(decider: Decider[Any, Any, Any], events: Sequence[Any], owner_id: str) -> None:
-    """Raises `ForeignOwner` where the first event of a stream names another owner."""
-    owner = decider.aggregate.owner
-    for event in events:
-        if owner is not None and isinstance(event, owner.event) and owner.id_in(event) != owner_id:
-            raise ForeignOwner(owner.noun, owner.id_in(event))
 
 
 def _last_occurred_at(states: Mapping[str, LoadedState], decided: EventsByStream) -> datetime | None:

@@ -1,6 +1,6 @@
 """A key that `orders up --auth` makes and trusts, and the tokens that `orders token` signs with it.
 
-For development on one machine: whoever reads the data directory can sign as anyone.
+For development on one machine: a program that reads the data directory can sign for every caller.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from command_service.api.bodies import CommandBody
 from command_service.decision import CommandMetadata
 from shared.errors import Malformed, Stale
 from shared.http.etags import IF_MATCH_PATTERN, ExpectedVersion, parse_if_match
-from shared.identity.access import caller_of, owner_of
+from shared.identity.access import caller_of, limited_to_owner
 from shared.identity.caller import Caller
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -121,7 +121,7 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
         idempotency_key=None if key is None else _of_caller(key, caller),
         fingerprint=None if key is None else _fingerprint(request, body, (if_match or "").removeprefix("W/")),
         caller=caller,
-        limited_to_owner=owner_of(request.scope),
+        limited_to_owner=limited_to_owner(request.scope),
     )
 
 

@@ -29,6 +29,7 @@ from shared.aggregates.order import (
     PaymentStatus,
     Shipment,
     ShippingAddressChanged,
+    amount_due,
 )
 from shared.currencies import exponent_of
 from shared.read_models import keys, order_indexes
@@ -67,9 +68,9 @@ def apply(order_id: str, document: OrderDocument | None, recorded: RecordedEvent
     elif type(event) is ShippingAddressChanged:
         changed = {"shipping_address_id": event.shipping_address_id}
     elif type(event) is OrderItemAdded:
-        changed = _with_items((*document.items, OrderItem.of(event.item)))
+        changed = _with_items(document, (*document.items, OrderItem.of(event.item)))
     elif type(event) is OrderItemRemoved:
-        changed = _with_items(tuple([item for item in document.items if item.product_id != event.product_id]))
+        changed = _with_items(document, tuple([item for item in document.items if item.product_id != event.product_id]))
     else:
         assert type(event) is not OrderPlaced
         assert_never(event)
@@ -112,7 +113,7 @@ def _paid(document: OrderDocument, event: PaymentConfirmed, at: datetime) -> dic
         "status": OrderStatus.CONFIRMED,
         "payment_status": PaymentStatus.PAID,
         "amount_paid": event.amount,
-        "amount_due": document.total_amount - event.amount,
+        "amount_due": amount_due(document.total_amount, event.amount, cancelled=document.cancellation is not None),
         "payments": (Payment(event.payment_reference, event.amount, at),),
         "confirmed_at": at,
     }
@@ -147,10 +148,10 @@ def _cancelled(document: OrderDocument, event: OrderCancelled, at: datetime) -> 
     }
 
 
-def _with_items(items: tuple[OrderItem, ...]) -> dict[str, Any]:
-    """Of an order that is not paid: later it does not change."""
+def _with_items(document: OrderDocument, items: tuple[OrderItem, ...]) -> dict[str, Any]:
     total = sum([item.line_total for item in items])
-    return {"items": items, "item_count": len(items), "total_amount": total, "amount_due": total}
+    due = amount_due(total, document.amount_paid, cancelled=document.cancellation is not None)
+    return {"items": items, "item_count": len(items), "total_amount": total, "amount_due": due}
 
 
 def entries(document: OrderDocument) -> frozenset[Entry]:

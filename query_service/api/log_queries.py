@@ -30,7 +30,7 @@ from shared.http.etags import etag_of
 from shared.http.fields import Rfc3339
 from shared.http.form_errors import FormError
 from shared.http.openapi import REFUSED, Described
-from shared.identity.access import owner_of
+from shared.identity.access import limited_to_owner
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -96,7 +96,7 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
     past, headers = await ask_log(
         request, lambda history, *asked: history.past_state(aggregate, stream_id, point, *asked)
     )
-    if past is None or _is_foreign(aggregate, past.state, owner_of(request.scope)):
+    if past is None or _is_foreign(aggregate, past.state, limited_to_owner(request.scope)):
         detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
         return not_found(request, aggregate, detail, headers)
     body = msgspec.json.encode(aggregate.render(aggregate_id, past))
@@ -106,7 +106,7 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
 
 def _is_foreign(aggregate: Aggregate[S, E], state: S, owner_id: str | None) -> bool:
     """Whether a caller that reaches the data of one owner only may not see the aggregate."""
-    return owner_id is not None and (aggregate.owner is None or aggregate.owner.id_in(state) != owner_id)
+    return owner_id is not None and not aggregate.belongs_to(state, owner_id)
 
 
 def _point_in_time(request: Request, now: datetime) -> PointInTime:

@@ -46,7 +46,7 @@ from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.form_errors import FormError
 from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
-from shared.identity.access import allowed, owner_of
+from shared.identity.access import allowed, limited_to_owner
 from shared.identity.caller import Role
 from shared.read_models import order_indexes
 from shared.read_models.keys import Checkpoint
@@ -344,7 +344,7 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
 
 def _is_foreign(request: Request, body: bytes) -> bool:
     """Whether the caller may not reach the order. Its answer is then that of an order that does not exist."""
-    owner = owner_of(request.scope)
+    owner = limited_to_owner(request.scope)
     return owner is not None and msgspec.json.decode(body, type=_Owned).customer_id != owner
 
 
@@ -417,7 +417,7 @@ async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response
 async def list_customer_orders(
     request: Request, customer_id: CustomerId, listing: Annotated[Listing, Query()]
 ) -> Response:
-    if owner_of(request.scope) not in (None, customer_id):
+    if limited_to_owner(request.scope) not in (None, customer_id):
         raise CustomerNotFound(customer_id)
     return await _list(request, customer_id, listing)
 

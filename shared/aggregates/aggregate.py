@@ -35,11 +35,6 @@ class Owner(NamedTuple):
     event: type[Any]
     field: str  # of that event and of the aggregate's state
 
-    def id_in(self, owned: Any) -> str:
-        """The owner's id in the first event, or in a state."""
-        owner_id: str = getattr(owned, self.field)
-        return owner_id
-
 
 @dataclass(frozen=True, slots=True)
 class Aggregate(Generic[S, E]):
@@ -91,6 +86,10 @@ class Aggregate(Generic[S, E]):
             return None
         owner: str = getattr(event, self.owner.field)
         return owner
+
+    def belongs_to(self, state: S, owner_id: str) -> bool:
+        """False for an aggregate that has no owner."""
+        return self.owner is not None and bool(getattr(state, self.owner.field) == owner_id)
 
     def stream_of(self, aggregate_id: str) -> str:
         return f"{self.category}-{aggregate_id}"

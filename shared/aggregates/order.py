@@ -245,7 +245,7 @@ def document(order_id: str, past: PastState[Order]) -> OrderDocument:
         payment_status=_payment_status(order, refund_due),
         fulfilment_status=_fulfilment_status(order),
         amount_paid=paid,
-        amount_due=0 if order.cancellation else order.total - paid,
+        amount_due=amount_due(order.total, paid, cancelled=order.cancellation is not None),
         refund_due=refund_due,
         payments=(
             (Payment(order.payment.payment_reference, paid, confirmed_at),) if order.payment and confirmed_at else ()
@@ -265,6 +265,10 @@ def document(order_id: str, past: PastState[Order]) -> OrderDocument:
         last_event_at=past.last_event_at,
         version=past.version,
     )
+
+
+def amount_due(total: int, paid: int, *, cancelled: bool) -> int:
+    return 0 if cancelled else total - paid
 
 
 def _payment_status(order: Order, refund_due: int) -> PaymentStatus:

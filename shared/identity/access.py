@@ -41,7 +41,7 @@ class UndeclaredAccess(TypeError):
 
 def allowed(*roles: Role) -> Callable[[Endpoint], Endpoint]:
     """Below a route's decorator: the roles that may use it. A caller who is nothing but a customer reaches only what
-    belongs to it, which the route checks with `owner_of`."""
+    belongs to it, which the route checks with `limited_to_owner`."""
     assert roles, "a route that everyone may use is `public`"
 
     def declare(endpoint: Endpoint) -> Endpoint:
@@ -84,7 +84,7 @@ def caller_of(scope: Scope) -> Caller | None:
     return caller
 
 
-def owner_of(scope: Scope) -> str | None:
+def limited_to_owner(scope: Scope) -> str | None:
     """The owner whose data the request may reach; None: that of every owner."""
     owner: str | None = scope.get("limited_to_owner")
     return owner

@@ -26,7 +26,7 @@ KEEP_SECONDS = 24 * 3_600.0  # how long a set counts after the source last answe
 READ_SECONDS = 5.0
 MAX_BYTES = 256 * 1024
 
-# Each verifies with a public key: with a shared secret, every service that verifies could sign as well.
+# Each verifies with a public key: with a shared secret, a service that verifies tokens could sign them as well.
 _ALGORITHMS = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
 _log = get_logger()
@@ -53,9 +53,8 @@ class KeySet:
         self._reading: asyncio.Task[None] | None = None
         self._generation = 0
 
-    @property
     def generation(self) -> int:
-        """Another number once the set has changed. Reads the set again, in the background, when that is due."""
+        """Another number once the set has changed. Starts to read it again, in the background, when that is due."""
         if monotonic() - self._tried_at > REFRESH_SECONDS:
             self._start_reading()
         return self._generation

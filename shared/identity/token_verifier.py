@@ -51,11 +51,11 @@ class TokenVerifier:
     async def verify(self, token: str) -> Caller:
         """Raises `TokenRefused` and `KeysUnavailable`."""
         if (known := self._cache.get(token)) is not None:
-            if known.expires_at > time() and known.generation == self._keys.generation:
+            if known.expires_at > time() and known.generation == self._keys.generation():
                 return known.caller
             self._forget(token)
         caller, expires_at = await self._verify(token)
-        self._remember(token, _Verified(caller, expires_at, self._keys.generation))
+        self._remember(token, _Verified(caller, expires_at, self._keys.generation()))
         return caller
 
     async def close(self) -> None:

@@ -105,7 +105,7 @@ def fold(rows: list[Any]) -> dict[str, Document]:
         document["total_amount"] = sum(item["line_total"] for item in document["items"])
         document["currency_exponent"] = DIGITS.get(document["currency"], 2)
         left = document["total_amount"] - document["amount_paid"]
-        document["amount_due"] = 0 if document["status"] == "CANCELLED" else left
+        document["amount_due"] = 0 if document["cancellation"] else left
     return documents
 
 

@@ -28,7 +28,7 @@ from shared.aggregates.order import (
     ShippingAddressChanged,
 )
 from shared.read_models.keys import is_index_entry, sort_key
-from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
+from tests.orders import LAMP, MUG, TOTAL, cancelled, paid, placed, shipped
 from tests.projector.histories import recorded, stored
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
@@ -199,6 +199,14 @@ def test_what_is_due_follows_the_lines() -> None:
     document = after(placed(MUG, LAMP), OrderItemAdded(MUG), OrderItemRemoved("LAMP"))
 
     assert document.total_amount == document.amount_due == 1_800
+
+
+@pytest.mark.parametrize(
+    ("before", "due"), [((cancelled(),), 0), ((cancelled(), paid()), 0), ((paid(),), MUG.quantity * MUG.unit_price)]
+)
+def test_what_is_due_follows_any_events_in_any_order(before: tuple[OrderEvent, ...], due: int) -> None:
+    """The projection does not judge what the log holds."""
+    assert after(placed(), *before, OrderItemAdded(MUG)).amount_due == due
 
 
 @pytest.mark.parametrize(("currency", "exponent"), [("JPY", 0), ("GBP", 2), ("IDR", 2), ("KWD", 3)])
