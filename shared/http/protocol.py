@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from shared.http import refusals
+from shared.http.joined_answer import JoinedAnswer
 from shared.http.limits import (
     MAX_HEAD_BYTES,
     MAX_HEADER_BYTES,
@@ -224,7 +225,7 @@ class ServerProtocol(HttpToolsProtocol):
         before: RequestResponseCycle | None = self.cycle
         self.cycle = RequestResponseCycle(
             scope=self.scope,
-            transport=self.transport,
+            transport=JoinedAnswer(self.transport, self.loop),
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
