@@ -24,7 +24,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up env test test-fast test-faults fuzz browser check bench bench-check format errors guarantees access lock clean
+.PHONY: help setup up env test test-fast test-faults fuzz browser picture check bench bench-check format errors guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -57,6 +57,9 @@ browser: $(BROWSER)  ## install what tests/browser need: Playwright, and Chromiu
 		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 		|| echo "Chromium cannot be installed here: tests/browser will be skipped"
+
+picture: browser  ## take the picture of the example page, docs/images/shop.png
+	PICTURE=1 $(BIN)/python -m pytest tests/browser/test_shop.py -k picture $(ARGS)
 
 fuzz: setup  ## ten minutes of hostile bytes; FUZZ_SECONDS=60 for one
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest tests/hostile/test_fuzz.py -s $(ARGS)

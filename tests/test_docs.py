@@ -13,6 +13,7 @@ PAGES = [
     for name in (
         "architecture.md",
         "audit.md",
+        "clients.md",
         "operations.md",
         "performance.md",
         "scaling.md",

@@ -155,7 +155,7 @@ def _make(app: FastAPI, response_headers: ResponseHeaders, schemas: Mapping[str,
         description=app.description,
         routes=app.routes,
         tags=app.openapi_tags,
-        servers=[{"url": "/", "description": "this service"}],
+        servers=[{"url": app.state.settings.root_path or "/", "description": "this service"}],
         license_info={"name": "MIT", "identifier": "MIT"},
         contact={"name": "The maintainers of this service"},
     )

@@ -158,7 +158,8 @@ async def _http(request: Request, error: Exception) -> Response:
     code, title = FRAMEWORK.get(error.status_code, (phrase.lower().replace(" ", "-"), phrase))
     detail, headers = str(error.detail), error.headers
     if error.status_code == 404:
-        detail = f"There is nothing at {request.url.path}; /docs lists what there is."
+        docs = f"{request.scope['root_path']}/docs"
+        detail = f"There is nothing at {request.url.path}; {docs} lists what there is."
     elif error.status_code == 400:  # FastAPI's only one; its own text names no cause
         detail = "The body is not JSON that can be read: not UTF-8, nested too deeply, or with a number too long."
     elif error.status_code == 405:

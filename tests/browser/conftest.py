@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -42,13 +43,19 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """Fails where a script raised, or the browser logged anything but that an answer was an error."""
-    page = await browser.new_page()
+@asynccontextmanager
+async def open_page(browser: Browser, **options: Any) -> AsyncIterator[Page]:
+    """Fails where a script raised, or the browser logged anything but a failed request. Options are Playwright's."""
+    page = await browser.new_page(**options)
     logged: list[str] = []
     page.on("console", lambda message: logged.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: logged.append(str(error)))
     yield page
     await page.close()
-    assert [line for line in logged if not line.startswith("Failed to load resource: the server responded")] == []
+    assert [line for line in logged if not line.startswith("Failed to load resource: ")] == []
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    async with open_page(browser) as page:
+        yield page

@@ -50,7 +50,7 @@ class Shop:
 @pytest.fixture
 async def shop(settings: Settings, page: Page) -> AsyncIterator[Shop]:
     allowing = settings.model_copy(update={"cors_origins": "http://localhost:*"})
-    async with running_stack(allowing), other_origin() as origin:
+    async with running_stack(allowing), other_origin(allowing) as origin:
         await page.goto(origin)
         yield Shop(page, allowing)
 

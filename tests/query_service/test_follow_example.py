@@ -1,30 +1,44 @@
-"""docs/examples/follow.js comes back after whatever has ended its event stream."""
+"""docs/examples/shop/follow.js comes back after whatever has ended its event stream."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli.stack.embedded_server import free_port
 from query_service.api import event_stream
+from shared.http.protocol import protocol_of
 from tests.hostile.connections import lifespan
 from tests.running import running_app
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "follow.js"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "shop" / "follow.js"
 SCRIPT = Path(__file__).with_name("follow_example.mjs")
 SECONDS = 20
 
+pytestmark = [
+    pytest.mark.subprocess,
+    pytest.mark.skipif(shutil.which("node") is None, reason="the example runs in Node.js"),
+]
 
-def stream(block: bytes) -> Response:
-    """Which then ends. A browser comes back after 10 ms."""
-    return Response(b"retry: 10\n\n" + block, media_type=event_stream.MEDIA_TYPE)
+
+def stream(*blocks: bytes) -> Response:
+    """Which then ends. Each block comes in two pieces."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for block in blocks:
+            yield block[:9]
+            await asyncio.sleep(0.01)  # else they arrive as one
+            yield block[9:]
+
+    return StreamingResponse(pieces(), media_type=event_stream.MEDIA_TYPE)
 
 
 def proxy_error(status: int) -> Response:
@@ -35,16 +49,25 @@ def refusal(status: int, code: str) -> Response:
     return JSONResponse({"code": code, "status": status}, status, media_type="application/problem+json")
 
 
-@pytest.mark.subprocess
-@pytest.mark.skipif(shutil.which("node") is None, reason="the example runs in Node.js")
+async def cut(scope: Scope, _: Receive, send: Send) -> None:
+    """The connection is lost after the first block."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"999")]})
+    await send({"type": "http.response.body", "body": event_stream.heartbeat(8), "more_body": True})
+    protocol_of(scope).transport.abort()
+
+
 async def test_the_example_comes_back_after_whatever_ended_its_stream() -> None:
-    answers = [
-        proxy_error(502), proxy_error(502),  # the stream, and the question why
-        stream(event_stream.event(5, b'{"position":5}')),
-        stream(b'event: problem\ndata: {"code":"too-many-streams"}\n\n'),
-        proxy_error(503), refusal(503, "log-unavailable"),
-        stream(event_stream.event(7, b'{"position":7}')),
-    ]  # fmt: skip
+    answers: list[ASGIApp] = [
+        stream(event_stream.opening(4, 10)),
+        proxy_error(502),
+        stream(event_stream.opening(4, 10), event_stream.event(5, b'{"position":5}')),
+        stream(event_stream.refusal(b'{"code":"too-many-streams"}', 0.01)),
+        proxy_error(503),
+        refusal(503, "log-unavailable"),
+        stream(event_stream.opening(5, 10), event_stream.event(7, b'{"position":7}'), event_stream.heartbeat(8)),
+        cut,
+        stream(event_stream.event(9, b'{"position":9}')),
+    ]
     asked: list[tuple[str | None, str | None]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,22 +75,21 @@ async def test_the_example_comes_back_after_whatever_ended_its_stream() -> None:
             await lifespan(receive, send)
             return
         request = Request(scope, receive)
-        asked.append((request.query_params.get("after"), request.headers.get("last-event-id")))
+        asked.append((request.query_params.get("after"), request.headers.get("authorization")))
         await answers[len(asked) - 1](scope, receive, send)
 
     async with running_app(app, free_port()) as url:
-        assert await printed(f"{url}/events", events=2) == [
+        assert await printed(f"{url}/events", events=3) == [
             ["event", {"position": 5}],
             ["problem", {"code": "too-many-streams"}],
             ["problem", {"code": "log-unavailable", "status": 503}],
             ["event", {"position": 7}],
+            ["event", {"position": 9}],
         ]
-    nothing = (None, None)
-    assert asked == [nothing, nothing, nothing, (None, "5"), (None, "5"), nothing, ("5", None)]
+    after = [None, "4", "4", "5", "5", "5", "5", "8", "8"]
+    assert asked == [(position, f"Bearer {number}") for number, position in enumerate(after, 1)]
 
 
-@pytest.mark.subprocess
-@pytest.mark.skipif(shutil.which("node") is None, reason="the example runs in Node.js")
 async def test_the_example_gives_up_where_no_later_attempt_can_help() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -76,7 +98,10 @@ async def test_the_example_gives_up_where_no_later_attempt_can_help() -> None:
         await refusal(404, "order-not-found")(scope, receive, send)
 
     async with running_app(app, free_port()) as url:
-        assert await printed(f"{url}/events", events=1) == [["problem", {"code": "order-not-found", "status": 404}]]
+        assert await printed(f"{url}/events", events=1) == [
+            ["problem", {"code": "order-not-found", "status": 404}],
+            ["ended", 1],
+        ]
 
 
 async def printed(url: str, events: int) -> list[object]:

@@ -18,6 +18,7 @@ import pytest
 
 from cli.stack.embedded_server import free_port
 from cli.stack.embedded_valkey import EmbeddedValkey
+from tests.orders import order_body
 from tests.orders_command import environment, run_orders, shown_on_a_terminal
 from tests.running import wait_until
 from tests.stack.conftest import StartUp
@@ -36,6 +37,13 @@ def test_it_prints_ready_with_all_addresses_once_the_services_answer(running: Or
     for url in (stack.database_url, stack.redis_url):
         assert url.rpartition("@")[2] in running.terminal
     assert str(running.data_dir / "stack.json") in running.terminal
+
+
+def test_the_location_of_an_order_leads_to_the_query_service(running: OrdersUp) -> None:
+    placed = httpx.post(f"{running.command_url}/orders", json=order_body(), timeout=30)
+    token = {"Consistency-Token": placed.headers["Consistency-Token"], "Prefer": "wait=20"}
+    order = httpx.get(placed.headers["Location"], headers=token, timeout=30)
+    assert order.json()["order_id"] == placed.json()["aggregate_id"]
 
 
 def test_the_printed_commands_work_when_pasted_also_twice(running: OrdersUp, tmp_path: Path) -> None:
