@@ -27,7 +27,7 @@ from command_service.app import create_group_commit
 from command_service.group_commit import GroupCommit
 from shared.aggregates.order import OrderLine, OrderPlaced
 from shared.eventstore import codec
-from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore.append_request import AppendRequest, NewEvent
 from shared.settings import Settings
 
 WRITERS = 32

@@ -34,7 +34,7 @@ from cli.importer.online_retail import OrderRequest, read_invoices
 from cli.importer.rows import COLUMNS
 from cli.stack.service import orders_command
 from shared.aggregates.order import ORDER, OrderLine, OrderPlaced
-from shared.eventstore.log import AppendRequest
+from shared.eventstore.append_request import AppendRequest
 
 SAMPLE = ROOT / "tests" / "data" / "online_retail_sample.csv.gz"
 WARM_UP = 300  # invoices, on both sides

@@ -24,7 +24,7 @@ from bench.scale import Scale
 from bench.servers import Connection, Servers, checkpoint, connect, with_connection
 from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest
+from shared.eventstore.append_request import AppendRequest
 
 GROUP = 32
 PAGE = 1_000

@@ -24,7 +24,7 @@ from shared.aggregates.order import (
 )
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore.append_request import AppendRequest, NewEvent
 
 # The body of `POST /orders` with two lines.
 BODY = msgspec.json.encode(

@@ -18,7 +18,7 @@ from bench.result import Goal, Result
 from bench.runner import run_row
 from bench.scale import Scale
 from bench.servers import Servers
-from shared.eventstore.log import AppendRequest, StreamAppend
+from shared.eventstore.append_request import AppendRequest, StreamAppend
 
 STREAMS = 26
 

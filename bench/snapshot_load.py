@@ -15,7 +15,7 @@ from bench.scale import Scale
 from bench.servers import Connection, Servers, with_connection
 from shared.aggregates.order import ORDER, ShippingAddressChanged
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore.append_request import AppendRequest, NewEvent
 from shared.eventstore.snapshots import Snapshots, compact
 from shared.eventstore.store import PostgresEventStore
 

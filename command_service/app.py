@@ -18,6 +18,7 @@ from command_service.group_commit import GroupCommit
 from command_service.handler import Handler
 from command_service.throttle import Throttle
 from shared.aio import cancel
+from shared.eventstore import idempotency_keys
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.log import Connection
@@ -137,7 +138,7 @@ async def _purge_keys(pool: Connection, settings: Settings) -> None:
     older_than = timedelta(days=settings.idempotency_days)
     while True:
         try:
-            while purged := await event_log.purge_keys(pool, older_than):
+            while purged := await idempotency_keys.purge_keys(pool, older_than):
                 _log.info("idempotency keys purged", keys=purged)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             _log.warning("idempotency keys not purged", error=repr(error))

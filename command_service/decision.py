@@ -16,7 +16,7 @@ from command_service.domain.decider import Decider, EventsByStream
 from shared.aggregates import aggregate_of
 from shared.errors import NotFound, Stale
 from shared.eventstore import codec
-from shared.eventstore.log import AppendRequest, NewEvent, StreamAppend
+from shared.eventstore.append_request import AppendRequest, NewEvent, StreamAppend
 from shared.eventstore.snapshots import LoadedState
 from shared.identity.caller import Caller
 

@@ -20,8 +20,8 @@ import asyncpg
 
 from shared import metrics
 from shared.errors import OutcomeUnknown, Unavailable
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus
 from shared.eventstore.blockers import SlowCallMonitor
-from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus
 from shared.eventstore.store import AppendSession
 from shared.failpoints import failpoint
 from shared.logs import get_logger

@@ -27,7 +27,7 @@ from command_service.state_cache import LatestState, StateCache
 from shared import metrics
 from shared.aggregates import aggregate_of
 from shared.errors import Invalid, OrdersError, Rejected
-from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy, Snapshots
 from shared.eventstore.store import EventStore
 from shared.failpoints import failpoint

@@ -20,7 +20,8 @@ from uuid_utils.compat import uuid7
 
 from command_service.group_commit import GroupCommit, Pending
 from shared.errors import OutcomeUnknown, Unavailable
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent, StreamAppend
+from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent, StreamAppend
+from shared.eventstore.log import StoredEvent
 from shared.eventstore.store import EventStore
 
 HOT, STREAMS = "hot-0", [f"cold-{number}" for number in range(6)]

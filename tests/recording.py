@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from shared.aggregates.order import ORDER, OrderEvent
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, NewEvent
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, NewEvent
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from shared.aggregates.aggregate import split_stream
-from shared.eventstore.log import AppendResult, AppendStatus
+from shared.eventstore.append_request import AppendResult, AppendStatus
 
 
 class Acknowledgement(BaseModel):

@@ -9,17 +9,10 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from shared.eventstore import log
-from shared.eventstore.log import (
-    AppendRequest,
-    AppendResult,
-    AppendStatus,
-    Head,
-    NewEvent,
-    Page,
-    Snapshot,
-    StoredEvent,
-)
+from shared.eventstore import idempotency_keys, log
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, NewEvent
+from shared.eventstore.log import Head, Page, StoredEvent
+from shared.eventstore.snapshot_rows import Snapshot
 
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -140,7 +133,7 @@ class InMemoryEventStore:
         return seen.fingerprint, seen.first._replace(status=AppendStatus.REPLAYED, log_id=self.log_id)
 
     async def purge_keys(self, older_than: timedelta, at_most: int = 10_000) -> int:
-        before = self._now() - max(older_than, log.YOUNGEST_PURGED)
+        before = self._now() - max(older_than, idempotency_keys.YOUNGEST_PURGED)
         old = sorted((seen.recorded_at, key) for key, seen in self._keys.items() if seen.recorded_at < before)
         for _, key in old[:at_most]:
             del self._keys[key]

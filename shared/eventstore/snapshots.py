@@ -17,9 +17,10 @@ import msgspec
 
 from shared.aggregates import AGGREGATES, parse_stream
 from shared.aggregates.aggregate import Aggregate
-from shared.eventstore import codec
+from shared.eventstore import codec, snapshot_rows
 from shared.eventstore import log as event_log
-from shared.eventstore.log import Connection, Snapshot, StoredEvent
+from shared.eventstore.log import Connection, StoredEvent
+from shared.eventstore.snapshot_rows import Snapshot
 from shared.eventstore.store import EventStore
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
@@ -193,16 +194,18 @@ async def compact(
     logged and skipped.
     """
     head = (await event_log.read_head(connection)).position
-    after = 0 if from_start else await event_log.compacted_position(connection)
+    after = 0 if from_start else await snapshot_rows.compacted_position(connection)
     saved = 0
     while after < head:
         up_to = min(after + slice_events, head)
-        for stream_id in await event_log.streams_due_for_snapshot(connection, after, up_to, every_events):
+        for stream_id in await snapshot_rows.streams_due_for_snapshot(connection, after, up_to, every_events):
             saved += await _compact_stream(snapshots, stream_id, every_events)
         after = up_to
-        await event_log.finish_compaction(connection, after)
+        await snapshot_rows.finish_compaction(connection, after)
     for category, aggregate in AGGREGATES.items():
-        await event_log.delete_stale_snapshots(connection, category, snapshots.fingerprint(aggregate), _KEEP_OLD_SHAPES)
+        await snapshot_rows.delete_stale_snapshots(
+            connection, category, snapshots.fingerprint(aggregate), _KEEP_OLD_SHAPES
+        )
     return saved
 
 

@@ -8,8 +8,10 @@ from typing import Protocol
 
 import asyncpg
 
-from shared.eventstore import log
-from shared.eventstore.log import AppendRequest, AppendResult, Connection, Head, Page, Snapshot, StoredEvent
+from shared.eventstore import idempotency_keys, log, snapshot_rows
+from shared.eventstore.append_request import AppendRequest, AppendResult
+from shared.eventstore.log import Connection, Head, Page, StoredEvent
+from shared.eventstore.snapshot_rows import Snapshot
 
 
 class EventStore(Protocol):
@@ -87,18 +89,18 @@ class PostgresEventStore:
         return await log.read_head(self._connection)
 
     async def load_stream(self, stream_id: str, fingerprint: bytes) -> tuple[Snapshot | None, list[StoredEvent]]:
-        return await log.load_stream(self._connection, stream_id, fingerprint)
+        return await snapshot_rows.load_stream(self._connection, stream_id, fingerprint)
 
     async def save_snapshot(
         self, stream_id: str, fingerprint: bytes, version: int, position: int, at: datetime, state: str, mac: bytes
     ) -> None:
-        await log.save_snapshot(self._connection, stream_id, fingerprint, version, position, at, state, mac)
+        await snapshot_rows.save_snapshot(self._connection, stream_id, fingerprint, version, position, at, state, mac)
 
     async def find_key(self, key: str) -> tuple[bytes, AppendResult] | None:
-        return await log.find_key(self._connection, key)
+        return await idempotency_keys.find_key(self._connection, key)
 
     async def purge_keys(self, older_than: timedelta, at_most: int = 10_000) -> int:
-        return await log.purge_keys(self._connection, older_than, at_most)
+        return await idempotency_keys.purge_keys(self._connection, older_than, at_most)
 
 
 class PostgresAppendSession:

@@ -17,7 +17,8 @@ import asyncpg
 from typer.testing import CliRunner
 
 from cli.main import app
-from shared.eventstore.log import AppendRequest, NewEvent, append_group
+from shared.eventstore.append_request import AppendRequest, NewEvent
+from shared.eventstore.log import append_group
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -10,7 +10,7 @@ from random import Random
 import asyncpg
 import pytest
 
-from shared.eventstore.log import AppendRequest, AppendResult
+from shared.eventstore.append_request import AppendRequest, AppendResult
 from shared.eventstore.memory import InMemoryEventStore
 from shared.eventstore.store import AppendSession, EventStore, PostgresAppendSession, PostgresEventStore
 from tests.command_service.processes import committing

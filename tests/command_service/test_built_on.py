@@ -9,7 +9,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, GroupCommit, Pending
-from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, StreamAppend
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, StreamAppend
 from shared.eventstore.memory import InMemoryEventStore
 from tests.command_service.processes import committing
 from tests.running import eventually

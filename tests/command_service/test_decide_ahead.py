@@ -16,7 +16,7 @@ from command_service.decision import CommandMetadata
 from command_service.group_commit import AppendOutcomeUnknown
 from command_service.handler import Handler, KeyReused
 from shared.eventstore import codec
-from shared.eventstore.log import AppendRequest, AppendResult, NewEvent, StreamAppend
+from shared.eventstore.append_request import AppendRequest, AppendResult, NewEvent, StreamAppend
 from shared.eventstore.memory import InMemoryEventStore
 from tests.command_service.processes import handling
 from tests.running import eventually

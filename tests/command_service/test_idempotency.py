@@ -11,6 +11,7 @@ import httpx
 import pytest
 from uuid_utils import uuid7
 
+from shared.eventstore import idempotency_keys
 from shared.eventstore import log as event_log
 from shared.settings import Settings
 from tests.given_when_then import Orders, events_of, problem, stored
@@ -215,7 +216,7 @@ async def test_a_running_service_forgets_old_keys_and_no_others(settings: Settin
 
 
 async def is_forgotten(connection: asyncpg.Connection[asyncpg.Record], key: str) -> bool:
-    return await event_log.find_key(connection, key) is None
+    return await idempotency_keys.find_key(connection, key) is None
 
 
 async def test_keys_are_told_apart_by_case_and_may_be_long(orders: Orders) -> None:

@@ -16,7 +16,7 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from command_service.domain.order import OrderCommand
 from command_service.handler import Handler
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore.append_request import AppendRequest, NewEvent
 from shared.settings import Settings
 from tests.given_when_then import Orders, problem
 from tests.orders import order_body, place, placed

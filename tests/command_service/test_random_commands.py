@@ -22,7 +22,8 @@ from command_service.decision import CommandMetadata
 from command_service.group_commit import AppendOutcomeUnknown, LogUnavailable
 from command_service.handler import KeyReused, VersionConflict
 from shared.eventstore import codec
-from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, StoredEvent
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus
+from shared.eventstore.log import StoredEvent
 from shared.eventstore.memory import InMemoryEventStore
 from shared.eventstore.store import AppendSession, EventStore, PostgresAppendSession, PostgresEventStore
 from tests.command_service.processes import handling

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendResult
+from shared.eventstore.append_request import AppendRequest, AppendResult
 from tests.command_service.test_group_commit import running_shop
 from tests.given_when_then import problem
 

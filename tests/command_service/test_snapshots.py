@@ -19,7 +19,8 @@ from cli.stack.embedded_server import free_port
 from command_service.app import create_app
 from shared.aggregates.order import ORDER
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore import snapshot_rows
+from shared.eventstore.append_request import AppendRequest, NewEvent
 from shared.eventstore.snapshots import LoadedState, SnapshotPolicy, Snapshots, compact
 from shared.eventstore.store import PostgresEventStore
 from shared.settings import Settings
@@ -79,8 +80,8 @@ def _snapshots(connection: asyncpg.Connection[asyncpg.Record], key: str = KEY) -
     return Snapshots(PostgresEventStore(connection), key.encode())
 
 
-async def _snapshot(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> event_log.Snapshot | None:
-    return (await event_log.load_stream(connection, stream_id, _snapshots(connection).fingerprint(ORDER)))[0]
+async def _snapshot(connection: asyncpg.Connection[asyncpg.Record], stream_id: str) -> snapshot_rows.Snapshot | None:
+    return (await snapshot_rows.load_stream(connection, stream_id, _snapshots(connection).fingerprint(ORDER)))[0]
 
 
 async def _has_snapshot_of(connection: asyncpg.Connection[asyncpg.Record], stream_id: str, version: int) -> bool:
@@ -93,7 +94,7 @@ async def test_a_long_life_leaves_a_snapshot_and_a_short_tail(
 ) -> None:
     stream_id = await _order_of(commands, 50, "long")
     await eventually(lambda: _has_snapshot_of(connection, stream_id, 40))
-    snapshot, tail = await event_log.load_stream(connection, stream_id, _snapshots(connection).fingerprint(ORDER))
+    snapshot, tail = await snapshot_rows.load_stream(connection, stream_id, _snapshots(connection).fingerprint(ORDER))
     assert snapshot is not None
     assert snapshot.version == 40
     assert [stored.version for stored in tail] == list(range(41, 51))
@@ -240,7 +241,7 @@ async def test_the_compactor_skips_a_stream_that_it_cannot_read(
     with structlog.testing.capture_logs() as logged:
         assert await compact(connection, _snapshots(connection), 10) == 1
     assert [(entry["event"], entry["stream_id"]) for entry in logged] == [("stream not compacted", "order-newer")]
-    assert await event_log.compacted_position(connection) == (await event_log.read_head(connection)).position
+    assert await snapshot_rows.compacted_position(connection) == (await event_log.read_head(connection)).position
 
 
 async def test_the_compactor_goes_on_after_a_refusal_of_postgresql(

@@ -22,7 +22,7 @@ from cli.stack.embedded_server import HOST
 from shared.aggregates.order import ORDER, OrderLine, OrderPlaced, ShippingAddressChanged
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent
 from tests.faults.operator import Operator
 from tests.faults.shop import Process, Shop
 from tests.running import eventually

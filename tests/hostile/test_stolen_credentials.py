@@ -15,9 +15,10 @@ import pytest
 import structlog
 
 from cli.stack.embedded_postgres import EmbeddedPostgres
+from shared.eventstore import idempotency_keys
 from shared.eventstore import log as event_log
+from shared.eventstore.append_request import AppendRequest, NewEvent
 from shared.eventstore.lease import try_acquire
-from shared.eventstore.log import AppendRequest, NewEvent
 from shared.eventstore.snapshots import Snapshots, compact
 from shared.eventstore.store import PostgresEventStore
 from shared.eventstore.subscription import open_session
@@ -269,5 +270,5 @@ class TestTheCommandRole:
         assert answer.status_code == 201
         thief = await as_role(database_url, "orders_command")
         for age in (timedelta(0), timedelta(days=-1_000)):
-            assert await event_log.purge_keys(thief, age) == 0
+            assert await idempotency_keys.purge_keys(thief, age) == 0
         await thief.close()

@@ -8,7 +8,8 @@ from uuid import uuid4
 import asyncpg
 
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
+from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.log import StoredEvent
 
 _EMPTY = """
 alter table events disable trigger user;

@@ -28,7 +28,7 @@ from shared.aggregates import AGGREGATES, EVENT_TYPES, register
 from shared.aggregates.aggregate import Aggregate, Owner
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, NewEvent
+from shared.eventstore.append_request import AppendRequest, NewEvent
 from shared.identity.access import allowed
 from shared.identity.caller import Role
 from shared.read_models.keys import PartitionKeys

@@ -12,8 +12,10 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
+from shared.eventstore import idempotency_keys
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent, StoredEvent
+from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.log import StoredEvent
 from shared.eventstore.token import ConsistencyToken
 from tests.shared.hash_chain import assert_sound, first_hash
 
@@ -122,13 +124,13 @@ class TestPurgingKeys:
         aged = "update idempotency_keys set recorded_at = recorded_at - interval '8 days' where key = any($1)"
         await connection.execute(aged, keys[:5])
         week = timedelta(days=7)
-        assert [await event_log.purge_keys(connection, week, at_most=2) for _ in range(4)] == [2, 2, 1, 0]
-        assert [key for key in keys if await event_log.find_key(connection, key)] == ["key-5"]
+        assert [await idempotency_keys.purge_keys(connection, week, at_most=2) for _ in range(4)] == [2, 2, 1, 0]
+        assert [key for key in keys if await idempotency_keys.find_key(connection, key)] == ["key-5"]
 
     async def test_leaves_the_events(self, connection: Connection) -> None:
         await event_log.append_group(connection, [append("order-1", key="key")])
         await connection.execute("update idempotency_keys set recorded_at = recorded_at - interval '25 hours'")
-        assert await event_log.purge_keys(connection, timedelta(0)) == 1
+        assert await idempotency_keys.purge_keys(connection, timedelta(0)) == 1
         assert len(await whole_log(connection)) == 1
 
 

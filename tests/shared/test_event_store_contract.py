@@ -10,8 +10,10 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from shared.eventstore.log import AppendRequest, AppendResult, AppendStatus, Snapshot, StoredEvent, StreamAppend
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, StreamAppend
+from shared.eventstore.log import StoredEvent
 from shared.eventstore.memory import InMemoryEventStore
+from shared.eventstore.snapshot_rows import Snapshot
 from shared.eventstore.store import EventStore, PostgresEventStore
 from tests.shared.hash_chain import assert_sound, first_hash
 from tests.shared.test_event_store import append, happened

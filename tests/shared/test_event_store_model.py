@@ -19,8 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from uuid_utils.compat import uuid7
 
 from cli.stack.embedded_postgres import EmbeddedPostgres
+from shared.eventstore import idempotency_keys
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendResult, NewEvent, StoredEvent, StreamAppend
+from shared.eventstore.append_request import AppendRequest, AppendResult, NewEvent, StreamAppend
+from shared.eventstore.log import StoredEvent
 from shared.eventstore.memory import InMemoryEventStore
 from shared.migrations import migrate
 from tests.shared.hash_chain import assert_sound
@@ -118,7 +120,7 @@ class EventStore(RuleBasedStateMachine):
         aged = "update idempotency_keys set recorded_at = recorded_at - interval '8 days' where key like $1"
         self.run(self.connection.execute(aged, self.life + "%"))
         self.now += timedelta(days=8)
-        purged = self.run(event_log.purge_keys(self.connection, timedelta(days=7)))
+        purged = self.run(idempotency_keys.purge_keys(self.connection, timedelta(days=7)))
         assert purged == self.run(self.model.purge_keys(timedelta(days=7)))
 
     @rule()
@@ -131,7 +133,7 @@ class EventStore(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS))
     def look_a_key_up(self, key: str) -> None:
-        found = self.run(event_log.find_key(self.connection, self.life + key))
+        found = self.run(idempotency_keys.find_key(self.connection, self.life + key))
         expected = self.run(self.model.find_key(self.life + key))
         assert found == (expected and (expected[0], self._moved(expected[1])))
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
+from shared.eventstore import idempotency_keys
 from shared.eventstore import log as event_log
 from tests.shared.test_event_store import append, whole_log
 
@@ -48,7 +49,7 @@ async def test_a_planted_function_or_table_does_not_change_what_the_append_does(
     )
     await connection.execute("set search_path = planted, pg_temp, pg_catalog, public")
     [result] = await event_log.append_group(connection, [append("order-1")])
-    await event_log.purge_keys(connection, timedelta(0))
+    await idempotency_keys.purge_keys(connection, timedelta(0))
     assert result.position == 1
     assert await connection.fetchval("select count(*) from planted.events") == 0
     assert len(await connection.fetchval("select hash from public.events")) == 32

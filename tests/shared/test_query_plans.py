@@ -30,8 +30,9 @@ from query_service.live import stream_filter as followed_log
 from query_service.live.stream_filter import StreamFilter
 from query_service.postgresql_reader import PostgresReader
 from query_service.read_models.revenue_by_day import RevenueReader
+from shared.eventstore import idempotency_keys, snapshot_rows
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent
 from shared.eventstore.token import ConsistencyToken
 from tests.running import fresh_database
 
@@ -216,8 +217,8 @@ async def verify_a_page(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 
 HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "append": append,
-    "load an order": lambda pool: event_log.load_stream(pool, "order-4711", SHAPE),
-    "save a snapshot": lambda pool: event_log.save_snapshot(
+    "load an order": lambda pool: snapshot_rows.load_stream(pool, "order-4711", SHAPE),
+    "save a snapshot": lambda pool: snapshot_rows.save_snapshot(
         pool, "order-4711", SHAPE, 3, 3, datetime.now(UTC), "{}", bytes(32)
     ),
     "read a stream": lambda pool: event_log.read_stream_page(pool, "order-4711", 0, 1_000),
@@ -226,12 +227,14 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     "tail in pages of a few bytes": lambda pool: event_log.read_batch(pool, EVENTS - 1_000, 1_000, 100_000),
     "read the head": event_log.read_head,
     "measure the lag": measure_the_lag,
-    "find an Idempotency-Key": lambda pool: event_log.find_key(pool, "key-4711"),
-    "purge Idempotency-Keys": lambda pool: event_log.purge_keys(pool, timedelta(days=36_500), 100),
+    "find an Idempotency-Key": lambda pool: idempotency_keys.find_key(pool, "key-4711"),
+    "purge Idempotency-Keys": lambda pool: idempotency_keys.purge_keys(pool, timedelta(days=36_500), 100),
     "find the position of a time": lambda pool: event_log.position_at(
         pool, datetime(2026, 1, 31, 8, tzinfo=UTC), EVENTS, inclusive=True
     ),
-    "find streams due for a snapshot": lambda pool: event_log.streams_due_for_snapshot(pool, EVENTS - 1_000, EVENTS, 3),
+    "find streams due for a snapshot": lambda pool: snapshot_rows.streams_due_for_snapshot(
+        pool, EVENTS - 1_000, EVENTS, 3
+    ),
     "follow an order from its start": lambda pool: followed_log.read_page(pool, StreamFilter("order", "4711"), 0),
     "follow a customer from the start": lambda pool: followed_log.read_page(
         pool, StreamFilter("order", "customer-42", by_owner=True), 0

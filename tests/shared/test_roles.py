@@ -8,8 +8,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from shared.eventstore import idempotency_keys
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent
 from shared.postgres import connect
 from shared.settings import Settings
 from tests.roles import ROLES, Role, settings_of, url_of
@@ -179,8 +180,8 @@ async def test_keys_are_purged_by_the_command_role_only(
     for role in ROLES[1:]:
         connection = await asyncpg.connect(url_of(database_url, role))
         if role == "orders_command":
-            assert await event_log.purge_keys(connection, timedelta(days=7)) == 0
+            assert await idempotency_keys.purge_keys(connection, timedelta(days=7)) == 0
         else:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await event_log.purge_keys(connection, timedelta(days=7))
+                await idempotency_keys.purge_keys(connection, timedelta(days=7))
         await connection.close()

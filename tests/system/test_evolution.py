@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from shared.eventstore import log as event_log
-from shared.eventstore.log import AppendRequest, AppendStatus, NewEvent
+from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent
 from tests.given_when_then import problem
 from tests.orders import place
 
