@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from command_service.group_commit import AppendQueueFull
+from command_service.append_queue import AppendQueueFull
 from shared import metrics
 from shared.http.middleware import CORRELATION_HEADER, correlation_id
 from shared.http.problems import MEDIA_TYPE, problem_body

@@ -7,20 +7,18 @@ the next one gathers, so groups grow with load and a lone command does not wait 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
 from time import monotonic
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from command_service.append_queue import AppendQueue, AppendQueueFull, Pending
 from shared import metrics
 from shared.errors import OutcomeUnknown, Unavailable
-from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus
+from shared.eventstore.append_request import AppendRequest, AppendResult
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.store import AppendSession
 from shared.failpoints import failpoint
@@ -29,10 +27,6 @@ from shared.postgres import CONNECTION_LOST, was_refused
 
 _log = get_logger()
 _LONGEST_PAUSE = 1.0  # seconds between attempts to connect
-# Of data and metadata. The request that reaches it is the last of its group; none is queued behind one that reaches it.
-_GROUP_CHARACTERS = 4 * 2**20
-_QUEUE_CHARACTERS = 16 * 2**20
-
 # Refusals that will pass: disk or memory full, cancelled, locked, a standby. Any other refusal is a defect of ours.
 _TRANSIENT = (
     asyncpg.InsufficientResourcesError,
@@ -41,17 +35,6 @@ _TRANSIENT = (
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
 )
-
-
-@dataclass
-class AppendQueueFull(Unavailable):
-    waiting: int
-    code = "overloaded"
-    title = "Too many commands are waiting"
-
-    @property
-    def detail(self) -> str:
-        return f"{self.waiting} commands are waiting to be appended. Nothing was done; try again shortly."
 
 
 @dataclass
@@ -84,55 +67,6 @@ class AppendOutcomeUnknown(OutcomeUnknown):
         )
 
 
-class Pending:
-    """A request on its way to the log. The command that submitted it awaits it once, for its `AppendResult`.
-
-    Awaiting raises `LogUnavailable` or `AppendQueueFull` (nothing was done), `AppendOutcomeUnknown`, or what PostgreSQL
-    refused the group with.
-    """
-
-    __slots__ = ("_result", "appended", "built_on", "request", "since", "size")
-
-    def __init__(self, request: AppendRequest, built_on: Sequence[Pending]) -> None:
-        self.request = request
-        self.built_on = built_on
-        self.since = monotonic()
-        size = 0
-        for _, _, events, _ in request.streams:
-            for _, _, _, data, metadata, _ in events:
-                size += len(data) + len(metadata)
-        self.size = size  # in characters
-        self.appended: bool | None = None  # None until it is known
-        self._result: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
-
-    def __await__(self) -> Generator[Any, None, AppendResult]:
-        return self._result.__await__()
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether the client went away while it waited."""
-        return self._result.cancelled()
-
-    @property
-    def is_unfounded(self) -> bool:
-        """Whether a request that it is built on was not appended."""
-        return any(other.appended is False for other in self.built_on)
-
-    async def settled(self) -> None:
-        """Returns once the result is there, for a command that waits for another one's; raises nothing."""
-        await asyncio.wait([self._result])
-
-    def finish(self, outcome: AppendResult | Exception) -> None:
-        self.appended = isinstance(outcome, AppendResult) and outcome.status is AppendStatus.APPENDED
-        self.built_on = ()  # else the requests of a busy stream would keep each other in memory
-        if self._result.done():  # the client went away; the log has the answer
-            return
-        if isinstance(outcome, Exception):
-            self._result.set_exception(outcome)
-        else:
-            self._result.set_result(outcome)
-
-
 class GroupCommit:
     """Owns one session with the log and the bounded queue in front of it."""
 
@@ -148,12 +82,9 @@ class GroupCommit:
     ) -> None:
         self._connect = connect
         self._monitor = monitor
-        self._queue_size = queue_size
-        self._group_size = group_size
         self._wait_seconds = wait_seconds
         self._timeout_seconds = timeout_seconds
-        self._queue: deque[Pending] = deque()
-        self._queued = 0  # characters in the queue
+        self._queue = AppendQueue(queue_size, group_size)
         self._wake = asyncio.Event()
         self._stopping = False
         self.appending = 0  # requests, at this moment
@@ -187,11 +118,8 @@ class GroupCommit:
         """
         if self._stopping:
             raise ShuttingDown
-        if len(self._queue) >= self._queue_size or self._queued >= _QUEUE_CHARACTERS:
-            raise AppendQueueFull(len(self._queue))
         pending = Pending(request, built_on)
-        self._queue.append(pending)
-        self._queued += pending.size
+        self._queue.put(pending)
         self._wake.set()
         return pending
 
@@ -206,7 +134,7 @@ class GroupCommit:
             _log.exception("group commit stopped")
         finally:
             self._stopping = True  # no command shall wait for a task that is gone
-            self._give_up(len(self._queue), ShuttingDown)
+            self._queue.refuse(ShuttingDown)
             self._disconnect()
 
     async def _run(self) -> None:
@@ -217,48 +145,12 @@ class GroupCommit:
                 continue
             session = await self._connected()
             if not self._stopping:
-                self._give_up(self._late(), lambda: AppendQueueFull(len(self._queue)))
-            if session is not None and (group := self._next_group()):
+                self._queue.refuse(lambda: AppendQueueFull(len(self._queue)), self._promised())
+            if session is not None and (group := self._queue.next_group(self._log_id)):
                 await self._append_group(session, group)
         if self._session is not None:
             with suppress(*CONNECTION_LOST):
                 await self._session.close()
-
-    def _next_group(self) -> list[Pending]:
-        """The requests that have waited longest, in their order, each key once.
-
-        A request whose key is in the group waits for the next group, as do later requests that name one of its streams.
-        """
-        group: list[Pending] = []
-        later: list[Pending] = []
-        keys: set[str] = set()
-        held: set[str] = set()  # the streams of those in `later`
-        size = 0
-        for _ in range(min(len(self._queue), 4 * self._group_size)):  # bounded, however many come with one key
-            if len(group) == self._group_size or size >= _GROUP_CHARACTERS:
-                break
-            pending = self._queue.popleft()
-            self._queued -= pending.size
-            request = pending.request
-            if pending.abandoned or (pending.built_on and pending.is_unfounded):
-                pending.finish(self._not_sent(request))
-                continue
-            key = request.idempotency_key
-            if key in keys or (held and not held.isdisjoint(stream.stream_id for stream in request.streams)):
-                later.append(pending)
-                held.update(stream.stream_id for stream in request.streams)
-                continue
-            if key is not None:
-                keys.add(key)
-            group.append(pending)
-            size += pending.size
-        self._queue.extendleft(reversed(later))
-        self._queued += sum([pending.size for pending in later])
-        return group
-
-    def _not_sent(self, request: AppendRequest) -> AppendResult:
-        own = request.streams[0].stream_id
-        return AppendResult(AppendStatus.CONFLICT, request.command_id, own, 0, 0, self._log_id)
 
     async def _append_group(self, session: AppendSession, group: list[Pending]) -> None:
         started = monotonic()
@@ -310,7 +202,7 @@ class GroupCommit:
                 _log.info("group commit connected")
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:  # away, or there and refusing the session
                 _log.warning("event log unreachable", error=repr(error))
-                self._give_up(len(self._queue) if self._stopping else self._late(), LogUnavailable)
+                self._queue.refuse(LogUnavailable, None if self._stopping else self._promised())
                 if not self._queue:
                     return None
                 await asyncio.sleep(pause)
@@ -322,16 +214,9 @@ class GroupCommit:
             self._session.terminate()
             self._session = None
 
-    def _late(self) -> int:
-        """How many have waited for as long as was promised."""
-        late = monotonic() - self._wait_seconds
-        return sum(1 for _ in takewhile(lambda pending: pending.since <= late, self._queue))
-
-    def _give_up(self, count: int, refusal: Callable[[], Exception]) -> None:
-        for _ in range(count):
-            pending = self._queue.popleft()
-            self._queued -= pending.size
-            pending.finish(refusal())
+    def _promised(self) -> float:
+        """What was queued by this time has waited for as long as was promised."""
+        return monotonic() - self._wait_seconds
 
 
 def _observe_waits(group: list[Pending], until: float) -> None:

@@ -18,10 +18,11 @@ from uuid import UUID
 import asyncpg
 from prometheus_client import Counter
 
+from command_service.append_queue import AppendQueueFull, Pending
 from command_service.decision import CommandMetadata, Decision, decide, streams_of
 from command_service.domain import DECIDERS
 from command_service.domain.decider import Decider
-from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, GroupCommit, LogUnavailable, Pending
+from command_service.group_commit import AppendOutcomeUnknown, GroupCommit, LogUnavailable
 from command_service.keyed_locks import KeyedLocks
 from command_service.state_cache import LatestState, StateCache
 from shared import metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from command_service.group_commit import Pending
+from command_service.append_queue import Pending
 from shared.eventstore.snapshots import LoadedState
 
 # What a state takes in memory, from the length of its JSON: the objects of an order take two to five times as much.

@@ -18,7 +18,8 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from command_service.group_commit import GroupCommit, Pending
+from command_service.append_queue import Pending
+from command_service.group_commit import GroupCommit
 from shared.errors import OutcomeUnknown, Unavailable
 from shared.eventstore.append_request import AppendRequest, AppendStatus, NewEvent, StreamAppend
 from shared.eventstore.log import StoredEvent

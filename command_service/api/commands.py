@@ -15,9 +15,10 @@ from starlette.responses import Response
 from command_service.api.acknowledgement import HEADERS, LOCATION, Acknowledgement, acknowledge
 from command_service.api.bodies import CommandBody
 from command_service.api.metadata import COMMAND_HEADERS, IF_MATCH, IF_MATCH_NEW, MalformedHeader, read_metadata
+from command_service.append_queue import AppendQueueFull
 from command_service.decision import StaleVersion
 from command_service.domain.business_time import OccurredBeforePreviousEvent, OccurredInTheFuture
-from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, LogUnavailable, ShuttingDown
+from command_service.group_commit import AppendOutcomeUnknown, LogUnavailable, ShuttingDown
 from command_service.handler import Handler, KeyReused, VersionConflict
 from command_service.throttle import Throttled
 from shared.http.fast_route import FastRoute

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from uuid_utils.compat import uuid7
 
-from command_service.group_commit import AppendOutcomeUnknown, AppendQueueFull, GroupCommit, Pending
+from command_service.append_queue import AppendQueueFull, Pending
+from command_service.group_commit import AppendOutcomeUnknown, GroupCommit
 from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, StreamAppend
 from shared.eventstore.memory import InMemoryEventStore
 from tests.command_service.processes import committing
