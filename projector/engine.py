@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Mapping, Sequence
 from time import monotonic, perf_counter
-from typing import Generic, NamedTuple
-
-import msgspec
+from typing import Generic
 
 from projector.byte_budget import ByteBudget, Held
 from projector.document_cache import DocumentCache, cache_bytes
+from projector.document_loader import LOADED_BYTES, DocumentLoader
 from projector.folding import Folded, fold_batch
 from projector.parking import MOST_PARKED, fold_on, log_parked, parked_by
 from projector.projection import D, Projection
-from projector.routing import Routed, documents_needed, route
+from projector.rebuild_reason import rebuild_reason
+from projector.routing import Routed, route
 from projector.stores import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, Store
 from shared.eventstore import log as event_log
 from shared.eventstore.lease import Lease
-from shared.eventstore.log import Head, Page, StoredEvent
+from shared.eventstore.log import Page, StoredEvent
 from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.metrics import (
@@ -37,22 +37,12 @@ from shared.read_models.poison import Poison
 from shared.settings import OnPoison
 
 LOG_SECONDS = 1.0  # between checks of which log it is
-LOADED_BYTES = 2 * 2**20  # of documents that are loaded for one batch, and one document more
 # Of the JSON of the batches that all engines of a process write to one kind of store at the same time. The objects take
 # ten times as much, and more.
 BATCHES_BYTES = 2 * (event_log.PAGE_BYTES + LOADED_BYTES)
 WRITTEN_BYTES = 16 * 2**20  # of documents in one batch; one of more is made of half the events
-_ALL = 2**62
 
 _log = get_logger()
-
-
-class _Before(NamedTuple, Generic[D]):
-    """Documents before the first `events` events of a page; `new` are taken for new. More did not fit."""
-
-    documents: dict[str, D]
-    new: list[str]
-    events: int
 
 
 class _DocumentExists(Exception):
@@ -80,13 +70,12 @@ class Engine(Generic[D]):
         self._store = store
         self._lease = lease
         self._batch_size = batch_size
-        self._decoder = msgspec.json.Decoder(projection.document)
         self._most_parked = max(1, MOST_PARKED // partitions) if on_poison == "park" else 0
         self._checkpoint: Checkpoint | None = None
         self._hash = b""  # of the log at the checkpoint
         self._parked: dict[str, Poison] = {}  # as of the checkpoint, by document
         self._revisions = 0  # names given to what is parked
-        self._cache: DocumentCache[D] = DocumentCache(cache_bytes(partitions))  # as of the checkpoint
+        self._loader = DocumentLoader(projection, store, DocumentCache(cache_bytes(partitions)))
         self._prefetched: int | None = None  # after which position the session has read the next page ahead
         self._guesses_new = True  # that the first event of a stream makes a new document
         self.prefetch = True  # the session reads and caches the next page while a batch is written
@@ -176,36 +165,12 @@ class Engine(Generic[D]):
         failpoint("projection.read", self._projection.name)
         return events
 
-    async def _before(self, routed: Routed, checkpoint: Checkpoint, held: Held, *, guess: bool) -> _Before[D]:
-        """The documents that the events change, as they are before. `guess`: where the first event is the first of its
-        stream, the document is taken for new and not loaded."""
-        documents: dict[str, D] = {}
-        new, missing = [], []
-        for document_id, version in documents_needed(routed, self._parked).items():
-            if (document := self._cache.get(document_id)) is not None:
-                documents[document_id] = document
-            elif guess and version == 1:
-                new.append(document_id)
-            else:
-                missing.append(document_id)
-        if not missing:
-            held.shrink(held.size - LOADED_BYTES)
-            return _Before(documents, new, len(routed.events))
-        loaded = await self._load(checkpoint, missing, LOADED_BYTES)
-        fitting = routed.events_without(missing[len(loaded) :])
-        if not fitting:  # the first event alone changes more documents
-            first = [document_id for document_id in routed.events[0][1] if document_id in missing[len(loaded) :]]
-            loaded |= await self._load(checkpoint, first, _ALL)
-            fitting = routed.events_without([document_id for document_id in missing if document_id not in loaded])
-        documents |= {document_id: document for document_id, document in loaded.items() if document is not None}
-        return _Before(documents, new, fitting)
-
     async def _fold(
         self, expected: Checkpoint, events: Sequence[StoredEvent], routed: Routed, held: Held, *, guess: bool
     ) -> tuple[Folded[D], Batch | None]:
         """As many of the events as fit. No batch: the very first event cannot be applied. `guess` which documents are
         new; the store checks it."""
-        before = await self._before(routed, expected, held, guess=guess)
+        before = await self._loader.before(routed, self._parked, expected, held, guess=guess)
         fitting = routed.first(before.events)
         may_park = self._most_parked - len(self._parked)
         folded, changes = await fold_batch(self._projection, fitting, before.documents, self._parked, may_park)
@@ -227,12 +192,12 @@ class Engine(Generic[D]):
     async def _fold_on(self, checkpoint: Checkpoint, poison: Poison) -> None:
         """Brings a parked stream to where the others are, or to where it stops again."""
         document_id, position = poison.document_id, checkpoint.position
-        before = (await self._load(checkpoint, [document_id], LOADED_BYTES))[document_id]
+        before = (await self._loader.load(checkpoint, [document_id]))[document_id]
         retried = await fold_on(self._projection, self._lease.session, poison, before, position, self._batch_size)
         parked = {} if retried.parked is None else {document_id: retried.parked}
         unparked = [] if parked else [document_id]
         parked_revision = self._next_revision()
-        self._cache.drop(document_id)
+        self._loader.cache.drop(document_id)
         await self._write(
             Batch(checkpoint, position, self._hash, retried.changes, parked, unparked, parked_revision), {}
         )
@@ -240,14 +205,6 @@ class Engine(Generic[D]):
             log_parked(self._projection.name, retried.raised)
         else:
             _log.info("parked document applied", projection=self._projection.name, document_id=document_id)
-
-    async def _load(self, checkpoint: Checkpoint, document_ids: list[str], max_bytes: int) -> dict[str, D | None]:
-        raw = await self._store.load(checkpoint, document_ids, max_bytes)
-        failpoint("projection.loaded", self._projection.name)
-        return {
-            document_id: None if document is None else self._decoder.decode(document)
-            for document_id, document in raw.items()
-        }
 
     async def _write(self, batch: Batch, documents: Mapping[str, D]) -> None:
         """`documents` are those that it changes, to be kept."""
@@ -261,13 +218,13 @@ class Engine(Generic[D]):
                 for document_id in batch.unparked:
                     del self._parked[document_id]
                 for document_id, document in documents.items():
-                    self._cache.put(document_id, document, len(batch.changes.documents[document_id]["document"]))
+                    self._loader.cache.put(document_id, document, len(batch.changes.documents[document_id]["document"]))
             case ApplyResult.MISMATCH:
                 raise CheckpointMismatch
             case ApplyResult.EXISTS:
                 raise _DocumentExists
             case ApplyResult.FENCED:
-                self._cache.clear()
+                self._loader.cache.clear()
                 _refused(self._projection.name, ApplyResult.FENCED)
                 raise Fenced(self._lease.epoch)
         self._apply_seconds.observe(perf_counter() - started)
@@ -294,7 +251,7 @@ class Engine(Generic[D]):
 
     async def _resume(self) -> Checkpoint:
         """Claims the read model and continues at its checkpoint; begins anew where it is not a fold of this log."""
-        self._cache.clear()
+        self._loader.cache.clear()
         self._prefetched = None
         self._guesses_new = True
         failpoint("projection.claiming", self._projection.name)
@@ -302,7 +259,7 @@ class Engine(Generic[D]):
         failpoint("projection.claimed", self._projection.name)
         self._lease.session.invalidate()
         head = await self._lease.session.read_head()
-        reason = await self._why_rebuild(claimed, head)
+        reason = await rebuild_reason(self._lease.session, claimed, head)
         if reason is None:
             assert claimed is not None
             checkpoint, self._hash = claimed
@@ -337,21 +294,6 @@ class Engine(Generic[D]):
             # Holding the lease, we are the one. Epochs start low again where the log was restored or is a new one.
             await self._lease.raise_epoch(above=higher.epoch)
             return await self._store.claim(self._lease.epoch)
-
-    async def _why_rebuild(self, claimed: ClaimedCheckpoint | None, head: Head) -> str | None:
-        if claimed is None:
-            return "there is none"
-        checkpoint = claimed.checkpoint
-        if checkpoint.log_id != head.log_id:
-            return f"it belongs to log {checkpoint.log_id}, this is {head.log_id}"
-        if checkpoint.position > head.position:
-            return f"it is at {checkpoint.position}, ahead of the log, which was restored to an older state"
-        if checkpoint.position > 0:
-            # Each hash covers all that went before, so one comparison tells whether the model's past is this log's.
-            last = await self._lease.session.read_one(checkpoint.position)
-            if last.hash != claimed.hash:
-                return f"the log has another past at {checkpoint.position}; it was restored to an older state"
-        return None
 
 
 def _refused(projection: str, result: ApplyResult) -> None:

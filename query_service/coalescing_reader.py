@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.asyncio import Redis
 
 from query_service.client_side_cache import ClientSideCache
+from query_service.partition_reads import PartitionReads, Read, by_partition, lagging_partition, merge_pages
 from query_service.read_result import (
     Document,
     IndexPage,
@@ -35,7 +36,7 @@ from query_service.tracking_connection import TrackingConnection
 from shared.errors import Unavailable
 from shared.eventstore.token import ConsistencyToken
 from shared.metrics import CACHED_READS, REDIS_BATCH_READS
-from shared.read_models.keys import SORT_KEY_TIME_DIGITS, Checkpoint, PartitionKeys, partition_of
+from shared.read_models.keys import SORT_KEY_TIME_DIGITS, Checkpoint, PartitionKeys
 from shared.redis import REDIS_DOWN, is_cluster
 
 # Keys read in one round trip; Redis does nothing else meanwhile (about a millisecond). The script also bounds the bytes
@@ -59,20 +60,6 @@ class TooManyReads(Unavailable):
         return f"{MAX_QUEUED} reads are waiting for Redis."
 
 
-class _Read(NamedTuple):
-    name: str  # of the document or the index
-    start: str | None  # None: a document; else a page of an index, from there
-    limit: int
-    result: asyncio.Future[ReadResult[Any]]
-
-
-class _PartitionReads(NamedTuple):
-    """The reads of a batch that concern one partition."""
-
-    documents: list[_Read]
-    pages: list[_Read]
-
-
 class CoalescingReader:
     """Reads one read model, which is partitioned by document id."""
 
@@ -87,7 +74,7 @@ class CoalescingReader:
         caches = cache_bytes > 0 and not is_cluster(redis)
         self._tracking = TrackingConnection(redis, script, self._cache.invalidate) if caches else None
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Read] = deque()
+        self._queue: deque[Read] = deque()
         self._round: asyncio.Task[None] | None = None
         self._last: dict[int, tuple[list[bytes | None], ReadPosition | None]] = {}  # by partition
 
@@ -121,7 +108,7 @@ class CoalescingReader:
         if len(self._queue) >= MAX_QUEUED:
             raise TooManyReads
         result: asyncio.Future[ReadResult[Any]] = self._loop.create_future()
-        self._queue.append(_Read(name, start, limit, result))
+        self._queue.append(Read(name, start, limit, result))
         if self._round is None:
             # A task starts in the next turn of the loop: after all requests that are ready in this one.
             self._round = self._loop.create_task(self._read_until_empty())
@@ -144,7 +131,7 @@ class CoalescingReader:
             while self._queue:
                 self._queue.popleft().result.cancel()
 
-    def _next_batch(self) -> Iterator[_Read]:
+    def _next_batch(self) -> Iterator[Read]:
         cost = 0
         while self._queue and cost < MAX_COST:
             read = self._queue.popleft()
@@ -152,13 +139,13 @@ class CoalescingReader:
                 cost += read.limit if read.start is None else read.limit * self._live.partitions
                 yield read
 
-    async def _read(self, batch: list[_Read]) -> None:
+    async def _read(self, batch: list[Read]) -> None:
         if not batch:
             return
         REDIS_BATCH_READS.observe(len(batch))
         while True:
             live = self._live
-            reads = _by_partition(batch, live.partitions)
+            reads = by_partition(batch, live.partitions)
             # Partition 0 is always read: it says whether the generation is still live.
             calls = [self._call(live, partition, its) for partition, its in reads.items()]
             # Without the tasks of `gather` for a single call.
@@ -169,7 +156,7 @@ class CoalescingReader:
         if live.partitions > 1:
             self._resolve_many(reads, answers)
 
-    async def _call(self, live: LiveGeneration, partition: int, reads: _PartitionReads) -> list[Any]:
+    async def _call(self, live: LiveGeneration, partition: int, reads: PartitionReads) -> list[Any]:
         keys = PartitionKeys(self._projection, partition, live.number)
         names = [
             keys.meta,
@@ -189,7 +176,7 @@ class CoalescingReader:
             on_answer(answer)
         return answer
 
-    def _on_answer(self, live: LiveGeneration, partition: int, reads: _PartitionReads, answer: list[Any]) -> None:
+    def _on_answer(self, live: LiveGeneration, partition: int, reads: PartitionReads, answer: list[Any]) -> None:
         """Caches the answer of one partition. A single partition's reads are resolved here rather than in `_read`: each
         turn of a busy event loop would take half a millisecond."""
         raw, *values = answer
@@ -202,16 +189,14 @@ class CoalescingReader:
         if live.partitions == 1:
             self._resolve_one(reads, answer)
 
-    def _resolve_one(self, reads: _PartitionReads, answer: list[Any]) -> None:
+    def _resolve_one(self, reads: PartitionReads, answer: list[Any]) -> None:
         raw, *values = answer
         at = self._at(0, raw)
         self._resolve_documents(reads.documents, values, at, 0)
         for read, value in zip(reads.pages, values[len(reads.documents) :], strict=True):
             _resolve(read, ReadResult(at, IndexPage(value[0], value[1:])))
 
-    def _resolve_documents(
-        self, reads: list[_Read], values: list[Any], at: ReadPosition | None, partition: int
-    ) -> None:
+    def _resolve_documents(self, reads: list[Read], values: list[Any], at: ReadPosition | None, partition: int) -> None:
         """Those that the script did not read are the next to be read."""
         unread = []
         for read, value in zip(reads, values, strict=False):
@@ -221,7 +206,7 @@ class CoalescingReader:
                 _resolve(read, ReadResult(at, Document._make(value), partition))
         self._queue.extendleft(reversed(unread))
 
-    def _resolve_many(self, reads: dict[int, _PartitionReads], answers: list[list[Any]]) -> None:
+    def _resolve_many(self, reads: dict[int, PartitionReads], answers: list[list[Any]]) -> None:
         positions: list[ReadPosition | None] = []
         parts: list[list[list[bytes]]] = []  # of partitions, of pages
         for (partition, its), (raw, *values) in zip(reads.items(), answers, strict=True):
@@ -234,9 +219,9 @@ class CoalescingReader:
         checkpoints = [None if at is None else at.checkpoint for at in positions]
         slowest = Checkpoint.slowest(checkpoints)
         at = None if slowest is None else ReadPosition.of(slowest)
-        lagging = _lagging_partition(checkpoints)
+        lagging = lagging_partition(checkpoints)
         for read, *values in zip(pages, *parts, strict=True):
-            _resolve(read, ReadResult(at, _merge(values, read.limit), lagging))
+            _resolve(read, ReadResult(at, merge_pages(values, read.limit), lagging))
 
     def _at(self, partition: int, raw: list[bytes | None]) -> ReadPosition | None:
         last_raw, at = self._last.get(partition, ([], None))
@@ -264,41 +249,12 @@ async def _all(calls: list[Coroutine[Any, Any, list[Any]]]) -> list[list[Any]]:
     return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
-def _by_partition(batch: list[_Read], partitions: int) -> dict[int, _PartitionReads]:
-    """The reads of each partition that has to be read, in order of partitions. A page concerns all of them."""
-    documents: dict[int, list[_Read]] = {0: []}
-    pages = [read for read in batch if read.start is not None]
-    for read in batch:
-        if read.start is None:
-            documents.setdefault(partition_of(read.name, partitions), []).append(read)
-    concerned = range(partitions) if pages else sorted(documents)
-    return {partition: _PartitionReads(documents.get(partition, []), pages) for partition in concerned}
-
-
-def _merge(parts: list[list[bytes]], limit: int) -> IndexPage:
-    """One page of the pages of all partitions: {next entry, entry, summary, entry, summary ...}."""
-    entries = sorted((entry for part in parts for entry in zip(part[1::2], part[2::2], strict=True)), reverse=True)
-    more = len(entries) > limit or any(part[0] is not None for part in parts)
-    del entries[limit:]
-    return IndexPage(entries[-1][0] if more else None, [summary for _, summary in entries])
-
-
-def _lagging_partition(checkpoints: list[Checkpoint | None]) -> int:
-    def progress(partition: int) -> tuple[bool, bool, int]:
-        checkpoint = checkpoints[partition]
-        if checkpoint is None:
-            return False, False, 0
-        return True, not checkpoint.rebuilding, checkpoint.position
-
-    return min(range(len(checkpoints)), key=progress)
-
-
-def _resolve(read: _Read, result: ReadResult[Any]) -> None:
+def _resolve(read: Read, result: ReadResult[Any]) -> None:
     if not read.result.done():
         read.result.set_result(result)
 
 
-def _fail(batch: list[_Read], error: Exception, cause: BaseException | None) -> None:
+def _fail(batch: list[Read], error: Exception, cause: BaseException | None) -> None:
     error.__cause__ = cause
     for read in batch:
         if not read.result.done():

@@ -158,7 +158,7 @@ async def test_documents_just_written_are_not_loaded(
 async def test_documents_that_left_the_cache_are_loaded_as_of_the_batch_before(
     engine: Engine[OrderDocument], recorder: Recorder, store: WatchedStore, settings: Settings
 ) -> None:
-    engine._cache = DocumentCache(max_bytes=0)
+    engine._loader.cache = DocumentCache(max_bytes=0)
     await record_history(recorder, "abcd")
 
     await run_to_head(engine)
@@ -240,7 +240,7 @@ async def test_a_failed_apply_is_raised_even_when_the_prefetch_fails_too(
 
 
 @pytest.mark.promise("memory", "A batch is bounded in bytes: of events, of loaded documents and of written ones")
-@pytest.mark.parametrize(("bound", "batches"), [("LOADED_BYTES", 5), ("WRITTEN_BYTES", 12)])
+@pytest.mark.parametrize(("bound", "batches"), [("document_loader.LOADED_BYTES", 5), ("engine.WRITTEN_BYTES", 12)])
 async def test_a_batch_holds_no_more_than_fits(
     engine: Engine[OrderDocument],
     recorder: Recorder,
@@ -250,8 +250,8 @@ async def test_a_batch_holds_no_more_than_fits(
     bound: str,
     batches: int,
 ) -> None:
-    monkeypatch.setattr(engine_module, bound, 1)
-    engine._cache = DocumentCache(max_bytes=0)
+    monkeypatch.setattr(f"projector.{bound}", 1)
+    engine._loader.cache = DocumentCache(max_bytes=0)
     engine.prefetch = False
     store.waits = False
     engine._batch_size = 100

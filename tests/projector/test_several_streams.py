@@ -90,7 +90,7 @@ async def an_engine(
     lease = await try_acquire(session, f"the lease on {id(store)}")
     assert lease is not None
     engine = Engine(projection, store, lease, batch_size, on_poison)
-    engine._cache = DocumentCache(max_bytes=0)
+    engine._loader.cache = DocumentCache(max_bytes=0)
     return engine
 
 
