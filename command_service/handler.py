@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import asyncpg
 from prometheus_client import Counter
 
 from command_service.append_queue import AppendQueueFull, Pending
@@ -24,6 +23,7 @@ from command_service.domain import DECIDERS
 from command_service.domain.decider import Decider
 from command_service.group_commit import AppendOutcomeUnknown, GroupCommit, LogUnavailable
 from command_service.keyed_locks import KeyedLocks
+from command_service.snapshot_saver import SnapshotSaver
 from command_service.state_cache import LatestState, StateCache
 from shared import metrics
 from shared.aggregates import aggregate_of
@@ -36,7 +36,6 @@ from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 
 MAX_AHEAD = 128  # commands that are decided on each other before all of them are in the log
-MAX_SAVING = 16  # snapshots that are saved at the same time; of the others, a later command makes one due again
 _NEW = LatestState(LoadedState())  # what is assumed of a stream that a command usually begins
 
 _log = get_logger()
@@ -107,20 +106,19 @@ class Handler:
         self._store = store
         self._snapshots = snapshots
         self._group_commit = group_commit
-        self._policy = policy
         self._conflict_retries = conflict_retries
         self._cache = StateCache(cache_bytes)
+        self._snapshot_saver = SnapshotSaver(snapshots, policy, self._cache)
         self._log_id: UUID | None = None  # of the log that the cached states are of
         self._lock_timeout = lock_timeout
         self._locks = KeyedLocks(lock_timeout)
-        self._saving: dict[str, asyncio.Task[None]] = {}
         for command in DECIDERS:
             for alerting in (AppendOutcomeUnknown, LogUnavailable, AppendQueueFull):
                 _counter(command.__name__, alerting.code)  # a rate begins with the second sample of a series
 
     async def close(self) -> None:
         """Waits for the snapshots that are being saved."""
-        await asyncio.gather(*self._saving.values())
+        await self._snapshot_saver.close()
 
     async def handle(self, command: Any, metadata: CommandMetadata) -> AppendResult:
         """Raises what `decide` and the group commit raise, and `LockTimeout`, `VersionConflict`, `KeyReused`."""
@@ -235,33 +233,8 @@ class Handler:
             if events:
                 state = states[stream_id]
                 state.pending = None
-                if self._policy.is_due(state.loaded, len(events), now):
-                    self._save_due_snapshot(stream_id, state, len(events), position, now)
+                self._snapshot_saver.save_if_due(stream_id, state, len(events), position, now)
                 position -= len(events)
-
-    def _save_due_snapshot(
-        self, stream_id: str, state: LatestState, appended: int, position: int, now: datetime
-    ) -> None:
-        """Unless one of a later state, which was on its way meanwhile, is known."""
-        latest = self._cache.get(stream_id) or state
-        loaded = state.loaded.with_snapshot_of(latest.loaded)
-        if stream_id in self._saving or not self._policy.is_due(loaded, appended, now):
-            return
-        if len(self._saving) >= MAX_SAVING:
-            return
-        # In the background: no client waits for a snapshot.
-        saved = loaded._replace(position=position)
-        self._saving[stream_id] = asyncio.create_task(self._save_snapshot(stream_id, saved))
-        latest.loaded = latest.loaded.with_snapshot_of(saved.with_snapshot(now))
-
-    async def _save_snapshot(self, stream_id: str, loaded: LoadedState) -> None:
-        try:
-            await self._snapshots.save(aggregate_of(stream_id), stream_id, loaded)
-        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-            # Nothing is lost: the log has the events, and the next command that makes a snapshot due tries again.
-            _log.warning("snapshot not saved", stream_id=stream_id, version=loaded.version, error=repr(error))
-        finally:
-            del self._saving[stream_id]
 
     async def _replay(self, metadata: CommandMetadata) -> AppendResult | None:
         """The first acknowledgement, where the idempotency key was used before. Raises `KeyReused`."""
