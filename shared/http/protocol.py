@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from shared.http import refusals
+from shared.http.body_parser import parser_of_body
 from shared.http.joined_answer import JoinedAnswer
 from shared.http.limits import (
     MAX_HEAD_BYTES,
@@ -168,7 +169,7 @@ class ServerProtocol(HttpToolsProtocol):
                 part = part[upgrade.args[0] :]
                 if self._skipped_body:
                     self._skipped_body = False
-                    self.parser = _parser_of_body(self)
+                    self.parser = parser_of_body(self)
             except httptools.HttpParserError:
                 self.refuse(self._refusal or refusals.MALFORMED)
                 return
@@ -352,46 +353,6 @@ class ServerProtocol(HttpToolsProtocol):
         self._discarded += size
         if self._discarded > _DISCARD_BYTES:
             self.transport.abort()
-
-
-class _AfterHead:
-    """The callbacks of a parser that is given a head again: they are passed on from its end."""
-
-    def __init__(self, protocol: ServerProtocol) -> None:
-        self._protocol = protocol
-        self._in_head = True
-        self.on_body = protocol.on_body
-        self.on_message_complete = protocol.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if not self._in_head:
-            self._protocol.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if not self._in_head:
-            self._protocol.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            self._protocol.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if self._in_head:
-            self._in_head = False
-        else:
-            self._protocol.on_headers_complete()
-
-
-def _parser_of_body(protocol: ServerProtocol) -> httptools.HttpRequestParser:
-    """A parser that goes on in the body of the protocol's request."""
-    parser = httptools.HttpRequestParser(_AfterHead(protocol))
-    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
-    framing = [b"%b: %b\r\n" % header for header in protocol.headers if header[0] in _FRAMING]
-    parser.feed_data(b"%b / HTTP/1.1\r\n%b\r\n" % (protocol.scope["method"].encode(), b"".join(framing)))
-    return parser
-
-
-_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 def protocol_of(scope: Scope) -> ServerProtocol:
