@@ -16,7 +16,7 @@ BENCH := $(VENV)/.bench-installed
 BROWSER := $(VENV)/.browser-installed
 LOCKS := $(patsubst %,requirements/%.lock,installer embedded dev bench browser)
 
-# The newest Python that runs and can make an environment, looked for once, when it is needed first; `make setup
+# The newest Python that runs and can make an environment, searched for once, when it is needed first; `make setup
 # PYTHON=...` takes another.
 ifndef PYTHON
 PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \

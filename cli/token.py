@@ -14,7 +14,7 @@ from shared.identity.caller import Role
 
 def token(
     role: Annotated[list[Role], typer.Option(help="What the caller may do; several are allowed.")],
-    sub: Annotated[str, typer.Option(help="Who the caller is: `actor` in the metadata of events.")] = "developer",
+    sub: Annotated[str, typer.Option(help="The caller: `actor` in the metadata of events.")] = "developer",
     customer_id: Annotated[str | None, typer.Option(help="Whose data the role customer reaches.")] = None,
     minutes: Annotated[int, typer.Option(min=1, max=30 * 24 * 60, help="How long the token is valid.")] = 60,
     data_dir: Annotated[Path, typer.Option(help="Of the stack that runs with --auth.")] = DEFAULT_DATA_DIR,

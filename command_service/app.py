@@ -134,7 +134,7 @@ async def _ready(app: FastAPI) -> None:
 
 
 async def _purge_keys(pool: Connection, settings: Settings) -> None:
-    """Forgets old Idempotency-Keys, for ever; a database that is away is asked again next time."""
+    """Deletes old Idempotency-Keys at intervals; where the database cannot be reached, at the next one."""
     older_than = timedelta(days=settings.idempotency_days)
     while True:
         try:

@@ -104,7 +104,7 @@ class PartitionWorker(Generic[D]):
         self._task = asyncio.create_task(self._work(held), name=f"projector-{self.lease_name}")
 
     def stop(self) -> None:
-        """Ends the work after the batch in hand."""
+        """Ends the work after the current batch."""
         self._stop.set()
         self._wake.set()
 
@@ -114,13 +114,13 @@ class PartitionWorker(Generic[D]):
         self.stop()
 
     async def join(self) -> None:
-        """Returns when the batch in hand is finished, or broken off because it takes long, as the removal of a whole
+        """Returns when the current batch is finished, or cancelled because it takes long, as the removal of a whole
         read model may. Fence and checkpoint see to it that a batch is applied whole or not at all."""
         if (task := self._task) is None:
             return
         _, late = await asyncio.wait([task], timeout=FINISH_SECONDS)
         if late:
-            _log.warning("breaking off what takes too long", projection=self.projection, partition=self.partition)
+            _log.warning("slow batch cancelled", projection=self.projection, partition=self.partition)
             if not task.cancelling():
                 task.cancel()
             await asyncio.wait([task], timeout=BREAK_OFF_SECONDS)

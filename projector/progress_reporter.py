@@ -69,8 +69,8 @@ class ProgressReporter:
         while not self._stop.is_set():
             try:
                 await act()
-            except Exception as error:  # noqa: BLE001 - without it, a projector that works would seem dead
-                _log.error("the progress reporter failed; trying again", projection=self._name, exc_info=error)
+            except Exception as error:  # noqa: BLE001 - without it, a projector that works would seem to have stopped
+                _log.error("progress reporter failed; retrying", projection=self._name, exc_info=error)
             await self._pause()
 
     async def _pause(self) -> None:
@@ -94,7 +94,7 @@ class ProgressReporter:
                 await self._worker.read_heartbeat()
             self._worker.status.store_reached = True
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            _log.warning("no heartbeat, the read model is away or refuses", projection=self._name, error=str(error))
+            _log.warning("heartbeat not sent", projection=self._name, error=str(error))
 
     async def _report_lag(self) -> None:
         at = self._at
@@ -103,7 +103,7 @@ class ProgressReporter:
             if self._known and self._worker.status.reports:
                 await progress.report(self._log, self._name, at, self.partition, self._worker.live.partitions)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-            _log.warning("lag not measured, PostgreSQL is away or refuses", projection=self._name, error=str(error))
+            _log.warning("lag not measured", projection=self._name, error=str(error))
             self._remove(PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS)
             return
         PROJECTION_HEAD.set(lag.head)

@@ -65,7 +65,7 @@ class ProjectionRunner:
                 self.reason = f"{self._projection.name}: PostgreSQL or Redis is away or refuses: {error!r}"
             except Exception as error:  # noqa: BLE001 - said, and tried again
                 self.reason = f"{self._projection.name}: {error!r}"
-                _log.error("the live generation cannot be read", projection=self._projection.name, exc_info=error)
+                _log.error("live generation not read", projection=self._projection.name, exc_info=error)
             await wait_for(self._poll, POLL_SECONDS)
         await self._retire_workers()
         await self._slow_calls.close()

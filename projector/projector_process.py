@@ -111,9 +111,9 @@ class ProjectorProcess:
     def _log_failure(self, error: Exception) -> None:
         self._reason = f"No leases: {type(error).__name__}: {error}"
         if isinstance(error, CONNECTION_LOST):
-            _log.warning("PostgreSQL is away or refuses; trying again", error=repr(error))
+            _log.warning("postgresql unavailable; retrying", error=repr(error))
         else:
-            _log.error("the projector failed; trying again", exc_info=error)
+            _log.error("projector failed; retrying", exc_info=error)
 
     async def _share_leases(self, session: LogSession) -> None:
         membership, assignment, guard = Membership(session), Assignment(session.pid), LeaseGuard(session)

@@ -23,7 +23,7 @@ from shared.read_models.poison import Poison
 MAX_SHOWN = 10
 PAGE = 500  # documents or entries compared in one step
 PAGE_BYTES = 2 * 2**20  # of documents compared in one step, as folded
-UNKNOWN_PAGE = 8  # documents that the fold does not have, looked at in one step: of those, no size is known
+UNKNOWN_PAGE = 8  # documents that the fold does not have, compared in one step: of those, no size is known
 MAX_SHOWN_CHARACTERS = 2_000  # of a document
 
 Report: TypeAlias = Callable[[str, int, int], None]  # (what is done, how many of them so far, of how many)
@@ -90,7 +90,7 @@ async def compare(
         ]
         for number, partition in enumerate(partitions, start=1):
             await partition.compare()
-            report("looking for others", number, len(partitions))
+            report("finding others", number, len(partitions))
         for rollup in projection.rollups:
             await _compare_lines(rollup.name, partitions, comparison)
     return comparison

@@ -114,13 +114,13 @@ class WorkerStatus:
                 return STANDBY_SECONDS
             case Fenced():
                 self.cause = "Another projector has taken over."
-                _log.warning("another projector has taken over; standing by", **self._about, epoch=self.epoch)
+                _log.warning("fenced by another projector; standing by", **self._about, epoch=self.epoch)
             case _ if isinstance(error, UNAVAILABLE):
                 self.cause = f"PostgreSQL or Redis is away or refuses: {type(error).__name__}: {error}"
-                _log.warning("PostgreSQL or Redis is away or refuses; trying again", **self._about, error=repr(error))
+                _log.warning("postgresql or redis unavailable; retrying", **self._about, error=repr(error))
             case _:
                 self.cause = f"{type(error).__name__}: {error}"
-                _log.error("the projector failed; trying again", **self._about, exc_info=error)
+                _log.error("partition worker failed; retrying", **self._about, exc_info=error)
         self.state = WorkerState.STUCK
         self._failures += 1
         return min(longest, FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 20))
@@ -128,7 +128,7 @@ class WorkerStatus:
     def _log_poison(self, raised: PoisonEvent) -> None:
         event = raised.event
         _log.error(
-            "stopped before an event that cannot be applied; nothing is skipped",
+            "stopped at poison event",
             **self._about,
             position=event.position,
             stream_id=event.stream_id,

@@ -32,7 +32,7 @@ class Malformed(OrdersError):
 
 
 class Unauthenticated(OrdersError):
-    """It is not known who asks: send a bearer token that is accepted."""
+    """The caller is not known: send a bearer token that is accepted."""
 
 
 class Forbidden(OrdersError):

@@ -10,7 +10,7 @@ def tune_gc() -> None:
     # What was loaded by now lives as long as the process; the collector need not visit it again.
     gc.collect()
     gc.freeze()
-    # A request or an event makes many objects and hardly a cycle; looking for those after every 700 of them costs 5 %
+    # A request or an event makes many objects and hardly a cycle; searching for those after every 700 of them costs 5 %
     # of a request, and 20 % of a rebuild, which keeps thousands of events and documents at a time. Even after 10,000 it
     # costs a tenth at twice the load, when so many requests are in progress at once.
     gc.set_threshold(50_000, 20, 50)

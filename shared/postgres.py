@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from shared.settings import Settings
 
-# What a lost or refused connection looks like. Whether a statement had taken effect is for the caller to say.
+# Errors of a lost or refused connection. Whether a statement had taken effect is for the caller to say.
 CONNECTION_LOST = (
     OSError,
     TimeoutError,

@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.settings import Settings
 
-# What an unreachable or restarting server looks like (`RedisError` also covers LOADING and READONLY answers), or
+# Errors of an unreachable or restarting server (`RedisError` also covers LOADING and READONLY answers), or
 # a Cluster that lacks a node.
 REDIS_DOWN = (OSError, RedisError, RedisClusterException)
 

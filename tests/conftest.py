@@ -29,7 +29,7 @@ pytest_plugins = ["tests.subprocesses"]
 # `make test-fast` runs each property a few times, `make test` a hundred.
 hypothesis.settings.register_profile("fast", max_examples=10, deadline=None)
 
-# Httpx looks for this package eight times a request. That it is not there, Python does not remember by itself: it
+# Httpx imports this package eight times a request where it can. Python does not cache that it is not there: the searches
 # would cost a request a quarter of its time.
 sys.modules["sniffio"] = None  # type: ignore[assignment]
 # There is no TLS here: each client would read all certificates, each connection ask PostgreSQL for TLS first.

@@ -86,7 +86,7 @@ class Recorder:
 
 
 async def lose_every_notification(connection: Connection) -> None:
-    """From now on this database's log notifies nobody."""
+    """From now on this database's log sends no notifications."""
     # Replacing pg_notify itself would change nothing: what is built in is called by its number.
     definition = await connection.fetchval("select pg_get_functiondef('append_group'::regproc)")
     silent = definition.replace("perform pg_notify('events', last::text);", "")

@@ -130,7 +130,7 @@ async def is_ready(service: httpx.AsyncClient) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """Stops as soon as it may: uvicorn dozes a tenth of a second at a time, whenever a test ends."""
+    """Stops as soon as it may: uvicorn sleeps a tenth of a second at a time, whenever a test ends."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,6 +1,6 @@
 """Schemathesis sends both services what their OpenAPI documents allow and what they do not.
 
-Never a 5xx, never an answer whose status, content type, headers or body the document does not tell of.
+Never a 5xx, never an answer whose status, content type, headers or body the document does not list.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from cli.stack.processes import ending, launch, works_in
 
 DATABASE = ROLE = "orders"
 SHARED_BUFFERS = "512MB"  # holds a log of a million events with its indexes
-# Who may connect: with a password, over TCP, from this machine.
+# Connections: with a password, over TCP, from this machine.
 HOST_RULES = f"host all all {HOST}/32 scram-sha-256\n"
 IMPOSSIBLE_PID = "4194305"  # Linux counts to 4,194,304, other systems not as far
 

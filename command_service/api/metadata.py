@@ -134,7 +134,7 @@ def _idempotency_key(given: str) -> str:
 
 
 def _of_caller(key: str, caller: Caller | None) -> str:
-    """The key as it is stored: two callers may use one key. While nobody identifies itself, all share their keys."""
+    """The key as it is stored: two callers may use one key. While authentication is off, all share theirs."""
     return key if caller is None else sha256(f"{caller.subject}\n{key}".encode()).hexdigest()
 
 

@@ -30,7 +30,7 @@ class Month:
 @dataclass
 class Revenue:
     months: dict[str, Month] = field(default_factory=dict)
-    # Left out, and remembered because a payment does not repeat its order's currency.
+    # Left out, and kept because a payment does not repeat its order's currency.
     not_in_pounds: set[str] = field(default_factory=set)
 
     def month_of(self, past: PastEvent) -> Month:

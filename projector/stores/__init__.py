@@ -150,7 +150,7 @@ class Store(Protocol):
         ...
 
     async def retried(self, asked: Collection[str]) -> None:
-        """Forgets what was asked, once it was tried."""
+        """Deletes the requests for what was tried."""
         ...
 
 

@@ -181,7 +181,7 @@ def _runs(runs: Iterable[tuple[str, Sequence[Any]]]) -> list[Any]:
 
 
 def load_script(redis: Redis, name: str) -> AsyncScript:
-    # Called by its hash; redis-py loads it again when the server has forgotten it.
+    # Called by its hash; redis-py loads it again when the server does not have it.
     return redis.register_script((files("projector.stores") / f"{name}.lua").read_text("utf-8"))
 
 

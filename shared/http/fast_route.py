@@ -1,8 +1,8 @@
 """Routes that call their endpoint directly.
 
-FastAPI looks for parameters of every kind in every request. `FastRoute` calls an endpoint without that search when it
-takes only the request, parts of the path and a JSON body, and returns a response (decision 18). It reads path and body
-once, and raises FastAPI's `RequestValidationError` for what is not acceptable.
+FastAPI searches for parameters of every kind in every request. `FastRoute` calls an endpoint without that search when
+it takes only the request, parts of the path and a JSON body, and returns a response (decision 18). It reads path and
+body once, and raises FastAPI's `RequestValidationError` for what is not acceptable.
 """
 
 from __future__ import annotations

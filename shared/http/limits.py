@@ -29,7 +29,7 @@ class Deadlines(NamedTuple):
     read: float = 30.0  # the client reads nothing of an answer
     close: float = 2.0  # after a refusal, while the client still sends
     idle: float = 75.0  # between two requests; `KEEP_ALIVE_SECONDS`
-    resolution: float = 1.0  # time between two looks for connections that are late
+    resolution: float = 1.0  # time between two checks for late connections
 
 
 class ConnectionLimits(NamedTuple):

@@ -1,1 +1,1 @@
-"""Who sends a request, and what the sender may do."""
+"""The caller of a request, and what it may do."""

@@ -32,7 +32,7 @@ class TokenMissing(Unauthenticated):
 
 
 class InsecureSettings(ValueError):
-    """The settings of authentication contradict each other, or would let everyone in from everywhere."""
+    """The settings of authentication contradict each other, or would let every client do everything."""
 
 
 class UndeclaredAccess(TypeError):
@@ -79,7 +79,7 @@ def _roles_of(route: APIRoute) -> frozenset[Role]:
 
 
 def caller_of(scope: Scope) -> Caller | None:
-    """Who sent the request; None while authentication is off, and on public routes."""
+    """The caller of the request; None while authentication is off, and on public routes."""
     caller: Caller | None = scope.get("caller")
     return caller
 
@@ -98,8 +98,8 @@ def check_settings(settings: Settings) -> None:
             raise InsecureSettings(f"AUTH=jwt needs {', '.join(missing).upper()}")
     elif not settings.auth_off_anywhere and not settings.is_loopback:
         raise InsecureSettings(
-            f"AUTH=off would let everyone in who reaches HOST={settings.host}; set AUTH=jwt, or AUTH_OFF_ANYWHERE=yes"
-            " where something else decides who reaches it"
+            f"AUTH=off would let every client do everything at HOST={settings.host}; set AUTH=jwt, or"
+            " AUTH_OFF_ANYWHERE=yes where something else decides who reaches it"
         )
 
 

@@ -4,7 +4,7 @@ service that reads.
 All keys of one partition of a projection share a hash tag, so they live on one node of a Redis Cluster and one script
 may touch them all:
 
-    {orders.0}:meta         hash         the checkpoint and who wrote it, see `Checkpoint`
+    {orders.0}:meta         hash         the checkpoint and its writer, see `Checkpoint`
     {orders.0}:heartbeat    hash         the worker's last heartbeat
     {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version; where it
                                          stays behind an event that cannot be applied: parked

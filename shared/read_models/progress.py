@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shared.eventstore.log import Connection
 from shared.read_models.keys import Checkpoint
 
-# Partitions that are there no more are forgotten: their lag would grow for ever.
+# Deletes partitions that are there no more: their lag would grow for ever.
 _REPORT = """
 with gone as (delete from projection_progress where projection = $1 and partition >= $6)
 insert into projection_progress as kept (projection, partition, log_id, position, ready_at, reported_at)

@@ -309,7 +309,7 @@ class TestExpectedVersion:
 
     async def test_is_compared_with_the_log_not_with_what_is_remembered(self, orders: Orders) -> None:
         order_id = (await orders.client.post("/orders", json=order_body())).json()["aggregate_id"]
-        # The service remembers version 1; another writes version 2.
+        # The service has version 1 in its cache; another writes version 2.
         await put_in_log(orders.connection, f"order-{order_id}", paid(), after=1)
         url = f"/orders/{order_id}/shipment"
         stale = await orders.client.post(url, json={"tracking_number": "t"}, headers={"If-Match": '"1"'})

@@ -101,12 +101,12 @@ async def test_of_rivals_that_expect_the_same_version_one_wins(orders: Orders, o
 
 @pytest.mark.promise("commands", "A cached state never causes a refusal")
 async def test_nobody_is_refused_because_of_what_a_service_remembers(orders: Orders, other: httpx.AsyncClient) -> None:
-    order_id = await new_order(orders.client)  # the first service remembers a PENDING order
+    order_id = await new_order(orders.client)  # the first service caches a PENDING order
     payment = {"payment_reference": "pay-1", "amount": TOTAL}
     assert (await other.post(f"/orders/{order_id}/payment", json=payment)).status_code == 200
     shipment = await orders.client.post(f"/orders/{order_id}/shipment", json={"tracking_number": "track-1"})
     assert shipment.status_code == 200, shipment.text
-    delivery = await other.post(f"/orders/{order_id}/delivery", json={})  # this one remembers CONFIRMED
+    delivery = await other.post(f"/orders/{order_id}/delivery", json={})  # this one caches CONFIRMED
     assert delivery.status_code == 200, delivery.text
 
 
@@ -118,7 +118,7 @@ async def test_nothing_is_accepted_because_of_what_a_service_remembers(
     assert (await other.post(f"/orders/{order_id}/cancellation", json={"reason": "late"})).status_code == 200
     payment = {"payment_reference": "pay-1", "amount": TOTAL}
     problem(await orders.client.post(f"/orders/{order_id}/payment", json=payment), 409, "order-not-pending")
-    move = {"shipping_address_id": "home"}  # would change nothing, if the order were still as it is remembered
+    move = {"shipping_address_id": "home"}  # would change nothing, if the order were still as it is cached
     problem(await orders.client.put(f"/orders/{order_id}/shipping-address", json=move), 409, "order-not-pending")
 
 

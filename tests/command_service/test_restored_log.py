@@ -41,7 +41,7 @@ async def test_nothing_is_accepted_because_of_a_past_that_the_log_lost(own_order
         assert paid.json()["version"] == 2
 
         await restore(own_orders.connection, position=1)
-        # Another event takes the place of the payment, which only the first service remembers.
+        # Another event takes the place of the payment, which only the first service has in its cache.
         moved = await other.put(f"{order}/shipping-address", json={"shipping_address_id": "elsewhere"})
         assert (moved.status_code, moved.json()["position"]) == (200, 2)
 

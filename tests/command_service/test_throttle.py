@@ -147,7 +147,7 @@ async def test_it_ends_when_the_read_model_has_caught_up(
     assert samples((await throttled.get("/metrics")).text)["orders_throttled_share"] == 0
 
 
-@pytest.mark.parametrize("why", ["nobody ever reported", "being built anew", "another read model"])
+@pytest.mark.parametrize("why", ["no projector ever reported", "being built anew", "another read model"])
 async def test_nobody_is_throttled_for_a_read_model_that_is(
     why: str, minute_old_event: Connection, settings: Settings
 ) -> None:

@@ -65,7 +65,7 @@ class Process(Service):
             assert asyncio.get_running_loop().time() < deadline, said()
 
     def _take_another_port(self) -> None:
-        """Somebody else was faster: between drawing a port and listening on it there is always a moment."""
+        """Another program took the port between its choice and the start of the process."""
         (self.port,) = free_ports(1)
         self._environment[f"{self.name.upper()}_PORT"] = str(self.port)
         self.spawn()

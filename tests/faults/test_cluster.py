@@ -80,11 +80,11 @@ async def test_news_come_from_partitions_on_every_node(nodes: list[Node]) -> Non
         for keys in PartitionKeys("orders").each(8):
             token = ConsistencyToken(UUID(int=1), keys.partition + 1).encode()
 
-            async def heard(keys: PartitionKeys = keys, token: str = token) -> bool:
+            async def received(keys: PartitionKeys = keys, token: str = token) -> bool:
                 await publish([keys.meta], [keys.channel, token])
                 return news._partitions[keys.partition].position == keys.partition + 1
 
-            await eventually(heard)
+            await eventually(received)
     finally:
         await news.close()
         await redis.aclose()

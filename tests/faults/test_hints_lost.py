@@ -12,7 +12,7 @@ from tests.recording import lose_every_notification
 from tests.running import eventually
 
 POLL_SECONDS = 0.5
-# A poll, a batch and a machine that does other things; far below the level at which somebody is called (2 s).
+# A poll, a batch and a machine that does other things; far below the level at which an operator is called (2 s).
 LONGEST_LAG_MS = 1_500
 
 
@@ -20,8 +20,8 @@ LONGEST_LAG_MS = 1_500
 async def test_without_any_notification_polling_keeps_the_lag_bounded(shop: Shop) -> None:
     connection = await asyncpg.connect(shop.servers.database_url)
     await lose_every_notification(connection)
-    heard: list[object] = []
-    await connection.add_listener(CHANNEL, lambda *notification: heard.append(notification))
+    received: list[object] = []
+    await connection.add_listener(CHANNEL, lambda *notification: received.append(notification))
     projector = shop.process("projector", PROJECTOR_POLL_SECONDS=str(POLL_SECONDS))
     await shop.start(shop.command, projector, shop.query)
     customers = shop.customers()
@@ -32,7 +32,7 @@ async def test_without_any_notification_polling_keeps_the_lag_bounded(shop: Shop
             statuses = (await queries.get("/projections")).json()["projections"]
             lags += [status["time_lag_ms"] for status in statuses]
     await shop.assert_all_is_well(customers.acknowledged, seconds=5)
-    assert heard == []
+    assert received == []
     assert max(lags) < LONGEST_LAG_MS, lags
     await eventually(lambda: _caught_up(shop))
     await connection.close()

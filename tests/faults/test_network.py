@@ -1,6 +1,6 @@
 """The network between our processes and their servers: cut, refused, and half-open in either direction, or in both.
 
-A half-open connection is the worst: it takes what it is given and nobody says that it is gone. Every request is still
+A half-open connection is the worst: it accepts bytes, and no answer and no error comes. Every request is still
 answered in bounded time and honestly, and when the network is back everything goes on without a restart.
 
 Each process has a proxy of its own to each server. Those broken together are of pairs that do not hide each other: what
@@ -218,7 +218,7 @@ async def _break_command_postgres_query_redis_and_projector_redis(
 
 
 async def _is_not_remembered(shop: Shop, known: str) -> bool:
-    """For a moment after it was last heard of, Redis is believed to tell what changes."""
+    """For a moment after its last message, Redis is trusted to report changes."""
     async with httpx.AsyncClient(timeout=LONGEST_SECONDS) as client:
         answer = await client.get(f"{shop.query.url}/orders/{known}")
     return answer.status_code == 503

@@ -76,7 +76,7 @@ class TestAtTwiceTheSustainableRate:
 
 
 async def _assert_goodput_holds(shop: Shop, customers: int, burst: int, seconds: int) -> None:
-    """What can be sustained is measured with so many customers, who wait for their answers."""
+    """What can be sustained is measured with so many customers; each waits for its answer."""
     async with Load(shop.command.url) as load:
         peak = await load.as_answered(customers, PEAK_SECONDS)
         assert peak.outcomes.keys() == {"placed"}, "as many as are answered is no overload"

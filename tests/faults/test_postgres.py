@@ -195,7 +195,7 @@ async def audit(server: EmbeddedPostgres, *arguments: object) -> tuple[int, str]
 async def test_after_a_restore_and_a_new_id_old_tokens_are_refused_for_ever_and_auditors_see_both(
     shop: Shop, mortal_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    """The services run all the time; only nobody orders between the restore and the new id."""
+    """The services run all the time; only no customer orders between the restore and the new id."""
     key, public_key, seals = (tmp_path / name for name in ("key", "key.pub", "seals"))
     ask = partial(audit, mortal_postgres)
     await shop.start()

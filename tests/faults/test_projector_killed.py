@@ -93,7 +93,7 @@ async def test_kill_9_at_every_step_of_a_batch_skips_and_doubles_nothing(
 
 
 async def _forget_the_checkpoints(connection: asyncpg.Connection[asyncpg.Record], redis: Redis) -> None:
-    """Whoever comes begins with nothing, and has something to wipe."""
+    """The next projector begins with nothing, and has something to wipe."""
     await redis.delete("{orders.0}:meta")
     await connection.execute("update read_models set log_id = null")
 
@@ -127,7 +127,7 @@ async def _assert_it_is_killed(process: Process) -> None:
 
 
 async def _assert_what_is_left_is_a_fold(moment: str, shop: Shop, head: int) -> None:
-    """Up to a position where it may stand: what was sent is applied as a whole, or not at all."""
+    """Up to a position where it may be: what was sent is applied as a whole, or not at all."""
     database_url, redis_url = shop.servers.database_url, shop.servers.redis_url
     expected = _expected_after(moment, head)
     assert await revenue_by_day.assert_is_a_fold(database_url) in expected, moment

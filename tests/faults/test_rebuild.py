@@ -44,7 +44,7 @@ KILLED_AT = 200  # or soon after; far enough for a second beginning to be seen
 
 @pytest.fixture
 async def projecting(settings: Settings) -> AsyncIterator[None]:
-    """A running projector, and nothing else; what is killed is who rebuilds."""
+    """A running projector, and nothing else; what is killed is the program that rebuilds."""
     async with running_projector(settings):
         yield
 
@@ -93,7 +93,7 @@ class Generation:
         return 0 if row is None else int(row["position"] or 0)
 
     async def killed_half_way(self, orders: Operator) -> int:
-        """Where it stood then."""
+        """Its position then."""
         process = await orders.start("rebuild", self._name, PROJECTOR_BATCH_SIZE="1")
 
         async def half_way() -> bool:
@@ -228,7 +228,7 @@ async def test_what_differs_from_the_log_is_not_switched_to(
 async def test_a_live_generation_that_never_stands_still_is_switched_from(
     settings: Settings, recorder: Recorder, redis: Redis, servers: Servers
 ) -> None:
-    """Whoever rebuilds makes smaller steps than it moves, and there is more whenever they look."""
+    """The rebuild makes smaller steps than the live generation, and finds more to do at each of them."""
     await recorder.record("42", placed())
     await assert_equal_to_the_log(servers)
 

@@ -75,7 +75,7 @@ async def test_an_older_copy_of_redis_continues_from_what_it_has(
         said = len(shop.projector.log.read_text())
         async with readers.reading():
             await readers.until_more()
-            # Nobody brings the copy up to date before the newest tokens meet it.
+            # Nothing brings the copy up to date before the newest tokens meet it.
             shop.projector.pause()
             await asyncio.to_thread(replace_data, mortal_valkey, older_copy)
             await readers.until_more(2, "order", "orders", status=503)

@@ -77,7 +77,7 @@ def test_a_service_that_cannot_start_is_given_up_with_the_end_of_its_log(tmp_pat
 
 
 class OrdinaryUser(NamedTuple):
-    """Somebody who is not root; `account` is None when that is us."""
+    """A user that is not root; `account` is None when that is us."""
 
     account: Account | None
     environment: dict[str, str]

@@ -1,4 +1,4 @@
-"""A clock that was ahead makes no read model look current: what is not known of its lag is said to be unknown."""
+"""A clock that was ahead makes no read model look current: a lag that cannot be known is reported as unknown."""
 
 from __future__ import annotations
 

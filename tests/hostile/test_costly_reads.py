@@ -1,4 +1,4 @@
-"""Reads of the past that cost much hold up nobody else's."""
+"""Reads of the past that cost much do not delay other clients' reads."""
 
 from __future__ import annotations
 

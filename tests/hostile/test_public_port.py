@@ -110,7 +110,7 @@ class TestHosts:
 
     @pytest.fixture
     async def rebound(self, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-        """As a service is that nobody configured."""
+        """As a service is without any configuration."""
         async with running_query_service(settings, allowed_hosts="") as client:
             yield client
 

@@ -1,4 +1,4 @@
-"""Who may do what, over HTTP: every route times the owner, another customer, each role, and tokens that are refused."""
+"""What callers may do, over HTTP: every route times the owner, another customer, each role, and refused tokens."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def sightings(draw: st.DrawFn, *, all_willing: bool = False) -> list[PartitionOw
 
 
 def as_shared(seen: list[PartitionOwners]) -> list[PartitionOwners]:
-    """When everybody has done their part."""
+    """Once every process has done its part."""
     shares = assign(seen)
     return [one._replace(holder=shares.get(one.name)) for one in seen]
 
@@ -83,13 +83,13 @@ def test_who_knows_nothing_of_candidates_keeps_what_it_has() -> None:
     assert set(assign(older).values()) == {9}
 
 
-MOST_LOOKS = 20 * len(NAMES)
+MOST_READS = 20 * len(NAMES)
 
 
 @dataclass
 class Releases:
-    """Processes of which each sees the partitions of some read models only, as those of two releases do. Some look and
-    stand for partitions, and never take one."""
+    """Processes of which each sees the partitions of some read models only, as those of two releases do. Some read
+    the owners and join, and never take a partition."""
 
     seen_by: dict[int, list[str]]
     idlers: frozenset[int]
@@ -100,8 +100,8 @@ class Releases:
     def __post_init__(self) -> None:
         self._sharing = {process: Assignment(process) for process in self.seen_by}
 
-    def look(self, process: int) -> None:
-        """It looks, lets go of what is another's share, and takes what is free and its own."""
+    def read_owners(self, process: int) -> None:
+        """It reads the owners, releases what is another's share, and takes what is free and its own."""
         seen = [PartitionOwners(name, self.holders.get(name), self._willing(name)) for name in self.seen_by[process]]
         elsewhere = Counter(holder for name, holder in self.holders.items() if name not in self.seen_by[process])
         before = {**self.holders}
@@ -137,8 +137,8 @@ def test_nobody_leaves_a_partition_to_another_who_leaves_it_to_them(
 
     while releases.now - releases.quiet_since <= 2 * PATIENCE_SECONDS:
         for process in data.draw(processes):
-            releases.look(process)
+            releases.read_owners(process)
         releases.now += 1.0
-        assert releases.now < MOST_LOOKS, "partitions go round for ever"
+        assert releases.now < MOST_READS, "partitions go round for ever"
 
     assert names <= releases.holders.keys()

@@ -1,4 +1,4 @@
-"""What somebody sees who rebuilds a read model on a terminal."""
+"""The progress bars of a rebuild on a terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_bars_show_how_far_a_rebuild_is_and_how_long_it_will_be(
     assert {total for _, total, _ in frames} == {f"{ORDERS}"}
     assert frames[-1] == (f"{ORDERS}", f"{ORDERS}", "0:00:00")
     assert any(0 < int(done) < ORDERS and re.fullmatch(r"0:\d\d:\d\d", left) for done, _, left in frames)
-    for what, total in (("comparing", ORDERS), ("looking for others", 1)):
+    for what, total in (("comparing", ORDERS), ("finding others", 1)):
         assert re.search(rf"{what} +━{{40}} {total}/{total} +0:\d\d:\d\d 0:00:00", shown), shown
     assert "queries are answered from generation 2 now" in shown
     assert await redis.hget("{orders.0}.generations", "live") == b"2"

@@ -61,7 +61,7 @@ async def run_to_head(engine: Engine[OrderDocument]) -> None:
 
 
 async def everything_in(redis: Redis) -> dict[bytes, Any]:
-    """Every key but the epoch and the heartbeat, which say who wrote and not what."""
+    """Every key but the epoch and the heartbeat, which name the writer and not the content."""
     contents: dict[bytes, Any] = {}
     async for key in redis.scan_iter():
         if await redis.type(key) == b"hash":

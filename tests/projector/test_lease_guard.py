@@ -1,4 +1,5 @@
-"""A lease that a session of another program holds: it is found within seconds, and named wherever operators look."""
+"""A lease that a session of another program holds: it is found within seconds, and named
+in the log, in `/projections` and in `orders projections status`."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ async def foreign(
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     await connection.execute("grant execute on function pg_advisory_lock(bigint) to orders_auditor")
     await connection.close()
-    who, _, name = request.param.partition(", ")
-    url = (settings_of(settings, "orders_auditor") if who == "the auditor" else settings).database_url
+    holder, _, name = request.param.partition(", ")
+    url = (settings_of(settings, "orders_auditor") if holder == "the auditor" else settings).database_url
     application = "psql" if name == "as psql" else "orders-projector"
     connection = await asyncpg.connect(url.get_secret_value(), server_settings={"application_name": application})
     yield connection

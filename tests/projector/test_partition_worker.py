@@ -290,9 +290,7 @@ async def test_it_logs_the_session_that_blocks_it_in_postgresql(
         with structlog.testing.capture_logs() as logged:
             async with rival.transaction():
                 await rival.execute(statement)
-                if (
-                    projection == "revenue_by_day"
-                ):  # nobody can append to a table that is locked; it is read all the time
+                if projection == "revenue_by_day":  # no session can append to a locked table; it is read all the time
                     await recorder.record(new_order_id(), placed())
 
                 def named() -> bool:

@@ -158,7 +158,7 @@ async def test_a_live_generation_that_never_stands_still_is_followed_to_where_it
 
     assert not await generation_store.switch(1, 2)
     assert await generation_store.switch(1, 2, seen) == bool(seen), (
-        "where looking and switching are one step, it has to be no older"
+        "where the check and the switch are one step, it has to be no older"
     )
 
 
@@ -207,5 +207,5 @@ async def test_partitions_add_to_the_same_sums_and_begin_anew_together(pool: asy
     await stores[1].reset(1, UUID(int=2), ready_at=0)
 
     assert await pool.fetchval("select count(*) from revenue_by_day") == 0
-    standings = [await store.claim(1) for store in stores]
-    assert [one and (one.checkpoint.log_id, one.checkpoint.position) for one in standings] == [(UUID(int=2), 0)] * 2
+    claimed = [await store.claim(1) for store in stores]
+    assert [one and (one.checkpoint.log_id, one.checkpoint.position) for one in claimed] == [(UUID(int=2), 0)] * 2

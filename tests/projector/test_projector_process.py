@@ -1,4 +1,4 @@
-"""What a projector process stands for, takes and lets go of, and how it ends."""
+"""Which partitions a projector process joins for, takes and releases, and how it ends."""
 
 from __future__ import annotations
 

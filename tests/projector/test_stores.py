@@ -87,8 +87,8 @@ async def test_a_batch_is_applied_with_its_checkpoint(store: Store) -> None:
     checkpoint = await store.checkpoint()
     assert checkpoint == start._replace(position=3)
     assert await load_all(store, checkpoint, ["b", "c"]) == {"b": b'{"n":2}'}
-    standing = await store.claim(epoch=2)
-    assert standing == (checkpoint, HASH)
+    claimed = await store.claim(epoch=2)
+    assert claimed == (checkpoint, HASH)
 
 
 @pytest.mark.promise("read-models", "A store applies a batch together with its checkpoint, or refuses it whole")

@@ -1,4 +1,4 @@
-"""Reading the log once for all who follow it."""
+"""Reading the log once for all its consumers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_followers_at_any_pace_read_every_event_once_and_in_order(
         assert events == fresh_log.events[len(seen) : len(seen) + len(events)]
         seen += [event.position for event in events]
         assert events or len(seen) == len(fresh_log.events), "what is there is read"
-        assert more or len(seen) == len(fresh_log.events), "who is told that this is all has read all"
+        assert more or len(seen) == len(fresh_log.events), "without more, all was read"
 
     for seen in followers:
         assert seen == [*range(1, len(seen) + 1)]

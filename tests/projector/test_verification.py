@@ -146,7 +146,7 @@ async def test_more_documents_than_a_page_are_compared_in_each_partition(
     inspection = RedisGenerationStore(redis, "orders", code=1).inspection(1)
     assert (await compare(recorder.connection, ORDERS, [inspection], report)).compared == 2 * PAGE
     assert ("folding", 2 * PAGE, 2 * PAGE) in reported
-    assert reported[-2:] == [("comparing", 2 * PAGE, 2 * PAGE), ("looking for others", 1, 1)]
+    assert reported[-2:] == [("comparing", 2 * PAGE, 2 * PAGE), ("finding others", 1, 1)]
 
     comparison = await compare(recorder.connection, ORDERS, [inspection, inspection])
     assert comparison.differences == 2 * PAGE + 4 * 2 * PAGE, "each document and its entries are in one of them"

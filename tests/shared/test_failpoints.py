@@ -1,4 +1,4 @@
-"""Failpoints do nothing unless they are armed, and then what they are told, in turn."""
+"""Failpoints do nothing unless they are armed, and then the actions they were armed with, one after the other."""
 
 from __future__ import annotations
 

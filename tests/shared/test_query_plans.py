@@ -38,7 +38,7 @@ from tests.running import fresh_database
 
 EVENTS = 60_000  # of orders with three each
 ORDERS = EVENTS // 3
-FILTERED = 1_000  # rows that one scan may look at in vain
+FILTERED = 1_000  # rows that one scan may read in vain
 LARGE = {"events", "idempotency_keys", "snapshots", "read_model_documents", "revenue_by_day"}
 DAY = date(2026, 1, 31)
 SHAPE = bytes(32)  # of snapshots
@@ -286,7 +286,7 @@ async def test_appends_are_planned_once_and_what_is_planned_on_an_empty_log_is_f
 
 
 async def test_the_hash_of_an_event_is_computed_in_place(watched: Watched) -> None:
-    """A call that is left standing starts a query of its own for every event."""
+    """A call that is not inlined starts a query of its own for every event."""
     plan = await watched.pool.fetchval(
         "explain (verbose, format json) select event_hash(hash, position, stream_id, version, event_id, event_type,"
         " schema_version, data::text, metadata::text, occurred_at, recorded_at) from events limit 1"

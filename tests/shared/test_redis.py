@@ -1,4 +1,4 @@
-"""Connections to Redis: no command waits for ever, and what comes too late is nobody's answer."""
+"""Connections to Redis: no command waits for ever, and a late answer is given to no other command."""
 
 from __future__ import annotations
 

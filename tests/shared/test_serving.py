@@ -48,11 +48,11 @@ async def test_connections_that_wait_are_taken_many_in_one_turn_of_the_event_loo
 
 
 async def test_a_connection_that_was_closed_leaves_nothing_for_the_cyclic_collector() -> None:
-    """It comes by seldom, so who connects anew for each request would make the process grow."""
+    """It runs seldom, so clients that connect anew for each request would make the process grow."""
     [port] = free_ports(1)
     made: list[ref[ServerProtocol]] = []
 
-    class Remembered(ServerProtocol):
+    class Recorded(ServerProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             made.append(ref(self))
@@ -60,7 +60,7 @@ async def test_a_connection_that_was_closed_leaves_nothing_for_the_cyclic_collec
     gc.collect()
     gc.disable()
     try:
-        async with running_app(_app(), port, Remembered):
+        async with running_app(_app(), port, Recorded):
             for _ in range(20):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 for path in (b"/", b"/fails", b"/nowhere"):

@@ -1,6 +1,6 @@
 """One real change of an event's shape, end to end: OrderPlaced version 1 carried no currency.
 
-The log holds what an old program wrote; every reader of today understands it, and nobody rewrites it. That the
+The log holds what an old program wrote; every reader of today understands it, and no program rewrites it. That the
 projector stops before what it cannot read is tested in tests/projector/test_partition_worker.py.
 """
 
