@@ -29,7 +29,7 @@ pytest_plugins = ["tests.subprocesses"]
 # `make test-fast` runs each property a few times, `make test` a hundred.
 hypothesis.settings.register_profile("fast", max_examples=10, deadline=None)
 
-# Httpx imports this package eight times a request where it can. Python does not cache that it is not there: the searches
+# Httpx tries to import this package eight times a request. Python does not cache that it is not there: searching for it
 # would cost a request a quarter of its time.
 sys.modules["sniffio"] = None  # type: ignore[assignment]
 # There is no TLS here: each client would read all certificates, each connection ask PostgreSQL for TLS first.

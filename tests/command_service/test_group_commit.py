@@ -22,9 +22,9 @@ from cli.stack.embedded_server import port_is_free
 from shared.eventstore import log as event_log
 from shared.migrations import migrate
 from shared.settings import Settings
-from tests.command_service.proxy import Proxy
 from tests.command_service.test_operations import samples
 from tests.faults import shop as faults
+from tests.faults.proxy import FaultProxy
 from tests.faults.shop import Process
 from tests.given_when_then import events_of, problem, stored
 from tests.orders import order_body, placed
@@ -220,15 +220,14 @@ class TestAConnectionThatIsLost:
         "commands", "An unknown outcome is never reported as success; a retry with the same key tells the outcome"
     )
     async def test_after_the_commit_leaves_the_outcome_unknown_and_the_key_tells_it(self, database: str) -> None:
-        [port] = free_ports(1)
         address = urlsplit(database)
-        through = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{port}").geturl()
         assert address.port is not None
-        async with Proxy(port, address.port) as proxy, running_shop(database, through) as shop:
+        proxy = FaultProxy(address.port)
+        through = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{proxy.port}").geturl()
+        async with proxy, running_shop(database, through) as shop:
             await shop.place("0")
-            proxy.cut_before_the_answer_to = b"the-key"
+            proxy.cut_answer_to(b"the-key")
             problem(await shop.place("1", key="the-key"), 504, "outcome-unknown")
-            proxy.cut_before_the_answer_to = None
             [event] = await stored(shop.connection, "1")
             answer = await shop.place("1", key="the-key")
             assert (answer.status_code, answer.headers["idempotent-replayed"]) == (201, "true")

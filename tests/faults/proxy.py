@@ -20,6 +20,7 @@ class _Line:
     server: asyncio.StreamWriter
     requests_lost: bool = False
     answers_lost: bool = False
+    cut_at_answer: bool = False
 
     def abort(self) -> None:
         self.client.transport.abort()
@@ -38,6 +39,7 @@ class FaultProxy:
         self._requests_lost = False
         self._answers_lost = False
         self._awaited: tuple[bytes, Callable[[], None]] | None = None
+        self._unanswered: bytes | None = None
 
     async def __aenter__(self) -> Self:
         await self._listen()
@@ -69,6 +71,10 @@ class FaultProxy:
     def before(self, request: bytes, action: Callable[[], None]) -> None:
         """Performs the action once, before it passes on the first request that contains these bytes."""
         self._awaited = request, action
+
+    def cut_answer_to(self, request: bytes) -> None:
+        """Resets the connection instead of passing on the answer to the first request that contains these bytes."""
+        self._unanswered = request
 
     def lose(self, *, requests: bool, answers: bool) -> None:
         """Swallows what comes from the clients, or from the server, on every connection, new ones included; neither
@@ -111,6 +117,8 @@ class FaultProxy:
                 if self._awaited is not None and self._awaited[0] in data:
                     action, self._awaited = self._awaited[1], None
                     action()
+                if self._unanswered is not None and self._unanswered in data:
+                    line.cut_at_answer, self._unanswered = True, None
                 if not line.requests_lost:
                     line.server.write(data)
                     await line.server.drain()
@@ -119,7 +127,7 @@ class FaultProxy:
 
     async def _answers(self, line: _Line, server: asyncio.StreamReader) -> None:
         with suppress(OSError):
-            while data := await server.read(65_536):
+            while (data := await server.read(65_536)) and not line.cut_at_answer:
                 if not line.answers_lost:
                     line.client.write(data)
                     await line.client.drain()
