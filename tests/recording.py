@@ -68,8 +68,8 @@ class Recorder:
             )
             for stream_id in streams
         ]
-        verdicts = await event_log.append_group(self.connection, group)
-        assert {verdict.status for verdict in verdicts} == {AppendStatus.APPENDED}
+        results = await event_log.append_group(self.connection, group)
+        assert {result.status for result in results} == {AppendStatus.APPENDED}
         self._versions.update(streams)
 
     async def record_raw(self, order_id: str, event_type: str, schema_version: int, data: str) -> int:

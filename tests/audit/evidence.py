@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     output: str
 
     @property
-    def verdict(self) -> tuple[int, str] | None:
+    def finding(self) -> tuple[int, str] | None:
         """(first bad position, what is wrong there); None when the log was found intact."""
         if self.exit_code == 0:
             return None
@@ -117,12 +117,12 @@ class Log:
     def seal_options(self) -> tuple[object, ...]:
         return "--seals", self.seals, "--public-key", self.public_key
 
-    def verdicts(self, *options: object) -> list[tuple[int, str] | None]:
+    def findings(self, *options: object) -> list[tuple[int, str] | None]:
         """Of both verifiers."""
         events, head = self.exported()
         return [
-            audit("verify", "--database-url", self.url, *options).verdict,
-            verify_log(events, "--head", head, "--ids", self.ids, *options).verdict,
+            audit("verify", "--database-url", self.url, *options).finding,
+            verify_log(events, "--head", head, "--ids", self.ids, *options).finding,
         ]
 
 

@@ -74,7 +74,7 @@ def test_the_psql_commands_of_the_stand_alone_verifier_export_what_it_needs(disp
     disposable.execute(f"alter database {database} set datestyle = 'SQL, DMY'")
     subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=environment, check=True, timeout=30)
     answer = verify_log(tmp_path / "events.csv", "--head", tmp_path / "head.csv", *disposable.seal_options)
-    assert answer.verdict is None
+    assert answer.finding is None
 
 
 def test_the_stand_alone_verifier_says_what_is_wrong_with_a_file(untouched: Log, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_chain_continues_under_new_ids_and_both_verifiers_name_them(log: Log
     log.execute(NEW_ID)
     grow(log, 2)
     log.execute(NEW_ID)
-    assert log.verdicts() == [None, None]
+    assert log.findings() == [None, None]
     second, _, third, replaced = ids_of(log)
     assert replaced == second
     for output in outputs(log):
@@ -57,10 +57,10 @@ def test_the_chain_continues_under_new_ids_and_both_verifiers_name_them(log: Log
 
 def test_seals_that_lost_nothing_agree_under_the_new_id_and_newer_ones_join_them(log: Log) -> None:
     log.execute(NEW_ID)
-    assert log.verdicts(*log.seal_options) == [None, None]
+    assert log.findings(*log.seal_options) == [None, None]
     grow(log, 2)
     assert seal(log) == 0
-    assert log.verdicts(*log.seal_options) == [None, None]
+    assert log.findings(*log.seal_options) == [None, None]
     assert "verified  0 events" in audit(
         "verify", "--database-url", log.url, *log.seal_options, "--from-last-seal"
     ).output  # fmt: skip
@@ -70,8 +70,8 @@ def test_seals_that_lost_nothing_agree_under_the_new_id_and_newer_ones_join_them
 def test_a_seal_of_what_a_restore_lost_stays_a_finding_however_far_the_log_grows(log: Log) -> None:
     log.execute(*RESTORED, NEW_ID)
     for _ in range(2):
-        assert log.verdicts() == [None, None]
-        assert log.verdicts(*log.seal_options) == [(46, Kind.CUT_TAIL)] * 2
+        assert log.findings() == [None, None]
+        assert log.findings(*log.seal_options) == [(46, Kind.CUT_TAIL)] * 2
         new, old = ids_of(log)
         for output in outputs(log, *log.seal_options):
             assert re.search(rf"the log became {new} after position 45, .* instead of {old}: 'the disk failed'", output)
@@ -85,21 +85,21 @@ def test_after_such_a_restore_a_new_file_of_seals_is_begun(log: Log) -> None:
     assert log.seals.read_bytes() == before
     log.seals.unlink()
     assert seal(log) == 0
-    assert log.verdicts(*log.seal_options) == [None, None]
+    assert log.findings(*log.seal_options) == [None, None]
 
 
 def test_without_a_new_id_a_restore_is_a_cut_tail_and_then_another_past(log: Log) -> None:
     log.execute(*RESTORED)
-    assert log.verdicts(*log.seal_options) == [(46, Kind.CUT_TAIL)] * 2
+    assert log.findings(*log.seal_options) == [(46, Kind.CUT_TAIL)] * 2
     grow(log, 10)
-    assert log.verdicts(*log.seal_options) == [(LAST, Kind.SEAL)] * 2
+    assert log.findings(*log.seal_options) == [(LAST, Kind.SEAL)] * 2
 
 
 def test_an_audit_for_the_old_id_reports_when_it_ended(log: Log) -> None:
     log.execute(NEW_ID)
     new, old = ids_of(log)
-    assert log.verdicts("--log-id", new) == [None, None]
-    assert log.verdicts("--log-id", old) == [(1, Kind.FOREIGN)] * 2
+    assert log.findings("--log-id", new) == [None, None]
+    assert log.findings("--log-id", old) == [(1, Kind.FOREIGN)] * 2
     for output in outputs(log, "--log-id", old):
         assert f"{new}, not {old}, which it was until it became {new} after position {LAST}, " in output
 
@@ -126,7 +126,7 @@ def test_a_list_of_ids_that_was_tampered_with_is_found(log: Log, statement: str,
     log.execute(NEW_ID)
     grow(log, 2)
     log.execute(NEW_ID, statement)
-    assert log.verdicts() == [(position, kind)] * 2
+    assert log.findings() == [(position, kind)] * 2
 
 
 def test_a_position_that_does_not_fit_a_seal_of_the_new_id_is_found(log: Log) -> None:
@@ -134,7 +134,7 @@ def test_a_position_that_does_not_fit_a_seal_of_the_new_id_is_found(log: Log) ->
     assert seal(log) == 0
     grow(log, 2)
     log.execute("update log_ids set position = 63")
-    assert log.verdicts(*log.seal_options) == [(LAST, Kind.SEAL)] * 2
+    assert log.findings(*log.seal_options) == [(LAST, Kind.SEAL)] * 2
 
 
 def test_a_reason_cannot_forge_a_verdict(disposable: Log) -> None:

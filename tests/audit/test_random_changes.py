@@ -62,8 +62,8 @@ def test_any_change_of_any_event_is_found_at_that_event(disposable: Log, positio
 
     disposable.change(tamper)
     try:
-        found = disposable.verdicts()
-        assert [verdict and verdict[0] for verdict in found] == [position, position], found
+        found = disposable.findings()
+        assert [finding and finding[0] for finding in found] == [position, position], found
         assert found[0] == found[1]
     finally:
         disposable.change(undo)

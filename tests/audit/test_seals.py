@@ -170,5 +170,5 @@ def test_the_seals_of_another_system_are_told_from_tampering(log: Log) -> None:
     log.execute("update log_head set log_id = gen_random_uuid()", rehash(1), HEAD_FOLLOWS)
     log.seals.write_bytes(other)
     answer = audit("verify", "--database-url", log.url, *log.seal_options)
-    assert answer.verdict == (1, Kind.FOREIGN)
+    assert answer.finding == (1, Kind.FOREIGN)
     assert "the seal on line 1 is of " in answer.output

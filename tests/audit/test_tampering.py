@@ -22,15 +22,15 @@ CHANGES = {
 
 
 def test_both_verifiers_find_the_untouched_log_intact(untouched: Log) -> None:
-    assert untouched.verdicts() == [None, None]
-    assert untouched.verdicts(*untouched.seal_options) == [None, None]
+    assert untouched.findings() == [None, None]
+    assert untouched.findings(*untouched.seal_options) == [None, None]
 
 
 @pytest.mark.parametrize("column", CHANGES)
 def test_a_changed_field_is_found_and_the_first_of_them_named(log: Log, column: str) -> None:
     for position in (LAST, 17, 1):
         log.execute(f"update events set {column} = {CHANGES[column]} where position = {position}")
-        assert log.verdicts() == [(position, Kind.CHANGED)] * 2
+        assert log.findings() == [(position, Kind.CHANGED)] * 2
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_changed_field_is_found_and_the_first_of_them_named(log: Log, column: 
 )  # fmt: skip
 def test_tampering_is_found_in_the_chain(log: Log, statements: list[str], position: int, kind: Kind) -> None:
     log.execute(*statements)
-    assert log.verdicts() == [(position, kind)] * 2
+    assert log.findings() == [(position, kind)] * 2
 
 
 def test_an_emptied_field_is_found(disposable: Log) -> None:
@@ -100,7 +100,7 @@ def test_an_emptied_field_is_found(disposable: Log) -> None:
             f"alter table events alter {column} drop not null",
             f"update events set {column} = null where position = 17",
         )
-        assert disposable.verdicts() == [(17, Kind.CHANGED)] * 2
+        assert disposable.findings() == [(17, Kind.CHANGED)] * 2
 
 
 def test_an_event_that_is_there_twice_is_found(disposable: Log) -> None:
@@ -109,7 +109,7 @@ def test_an_event_that_is_there_twice_is_found(disposable: Log) -> None:
         " drop constraint events_stream_id_version_key",
         "insert into events select * from events where position = 17",
     )
-    assert disposable.verdicts() == [(17, Kind.DUPLICATE)] * 2
+    assert disposable.findings() == [(17, Kind.DUPLICATE)] * 2
 
 
 @pytest.mark.parametrize(
@@ -129,20 +129,20 @@ def test_what_the_chain_cannot_show_contradicts_a_seal(
     log: Log, statements: list[str], position: int, kind: Kind
 ) -> None:
     log.execute(*statements)
-    assert log.verdicts() == [None, None]
-    assert log.verdicts(*log.seal_options) == [(position, kind)] * 2
+    assert log.findings() == [None, None]
+    assert log.findings(*log.seal_options) == [(position, kind)] * 2
 
 
 def test_a_seal_tells_that_only_the_log_id_was_changed(log: Log) -> None:
     log.execute("update log_head set log_id = gen_random_uuid()")
-    assert log.verdicts(*log.seal_options) == [(1, Kind.FOREIGN)] * 2
+    assert log.findings(*log.seal_options) == [(1, Kind.FOREIGN)] * 2
 
 
 def test_a_change_after_the_last_agreeing_seal_is_pinned_down_by_the_chain(log: Log) -> None:
     log.execute("update events set data = '{}' where position = 44")
-    assert log.verdicts(*log.seal_options) == [(44, Kind.CHANGED)] * 2
+    assert log.findings(*log.seal_options) == [(44, Kind.CHANGED)] * 2
 
 
 def test_the_auditor_may_know_the_log_by_its_id(untouched: Log) -> None:
     other = "00000000-0000-4000-8000-000000000000"
-    assert untouched.verdicts("--log-id", other) == [(1, Kind.FOREIGN)] * 2
+    assert untouched.findings("--log-id", other) == [(1, Kind.FOREIGN)] * 2

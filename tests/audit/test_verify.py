@@ -54,13 +54,13 @@ def test_it_does_not_matter_how_many_events_are_read_at_a_time(
     log: Log, stride: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auditing_log, "STRIDE", stride)
-    assert audit("verify", "--database-url", log.url).verdict is None
+    assert audit("verify", "--database-url", log.url).finding is None
     log.execute("update events set data = '{}' where position = 57")
-    assert audit("verify", "--database-url", log.url).verdict == (57, Kind.CHANGED)
+    assert audit("verify", "--database-url", log.url).finding == (57, Kind.CHANGED)
     log.execute("delete from events where position between 9 and 55")
-    assert audit("verify", "--database-url", log.url).verdict == (9, Kind.MISSING)
+    assert audit("verify", "--database-url", log.url).finding == (9, Kind.MISSING)
     log.execute(*shift(56, 2**62))
-    assert audit("verify", "--database-url", log.url).verdict == (9, Kind.MISSING)
+    assert audit("verify", "--database-url", log.url).finding == (9, Kind.MISSING)
 
 
 async def test_it_does_not_matter_where_the_stream_of_rows_is_cut(database_url: str) -> None:
@@ -119,20 +119,20 @@ def test_from_the_last_seal_on_only_what_came_later_is_verified(log: Log) -> Non
     options = ("verify", "--database-url", log.url, *log.seal_options, "--from-last-seal")
     assert "verified  30 events" in audit(*options).output
     log.execute("update events set data = '{}' where position = 31")
-    assert audit(*options).verdict == (31, Kind.CHANGED)
+    assert audit(*options).finding == (31, Kind.CHANGED)
 
 
 def test_from_the_last_seal_on_a_rewritten_past_is_still_a_contradiction(log: Log) -> None:
     log.execute("update events set data = '{}' where position = 2", rehash(1), HEAD_FOLLOWS)
     answer = audit("verify", "--database-url", log.url, *log.seal_options, "--from-last-seal")
-    assert answer.verdict == (30, Kind.SEAL)
+    assert answer.finding == (30, Kind.SEAL)
     assert "from position 1 to 30" in answer.output
 
 
 def test_from_the_last_seal_on_the_sealed_event_itself_must_be_there(log: Log) -> None:
     log.execute("delete from events where position = 60")
     options = ("verify", "--database-url", log.url, *log.seal_options, "--from-last-seal")
-    assert audit(*options).verdict == (60, Kind.CUT_TAIL)
+    assert audit(*options).finding == (60, Kind.CUT_TAIL)
 
 
 def test_the_role_of_auditors_may_do_all_that_it_takes(untouched: Log) -> None:

@@ -51,7 +51,7 @@ later: st.SearchStrategy[OrderEvent] = st.one_of(
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[StoredEvent]:
-    """The projection does not judge, so any event may follow any other, once the order is placed."""
+    """The projection checks no rule, so any event may follow any other, once the order is placed."""
     orders = draw(st.lists(st.sampled_from(["a", "b", "c"]), max_size=20))
     versions: Counter[str] = Counter()
     log = []

@@ -16,7 +16,7 @@ NAMES = [f"{{orders.{partition}}}:" for partition in range(12)]
 
 
 @st.composite
-def sightings(draw: st.DrawFn, *, all_willing: bool = False) -> list[PartitionOwners]:
+def partition_owners(draw: st.DrawFn, *, all_willing: bool = False) -> list[PartitionOwners]:
     there = draw(st.frozensets(projectors, min_size=1))
     seen = []
     for name in NAMES[: draw(st.integers(1, len(NAMES)))]:
@@ -32,14 +32,14 @@ def as_shared(seen: list[PartitionOwners]) -> list[PartitionOwners]:
 
 
 @pytest.mark.promise("projectors", "No partition moves while no projector joins or leaves")
-@given(sightings())
+@given(partition_owners())
 def test_once_shared_nothing_moves(seen: list[PartitionOwners]) -> None:
     settled = as_shared(seen)
 
     assert as_shared(settled) == settled
 
 
-@given(sightings(all_willing=True))
+@given(partition_owners(all_willing=True))
 def test_nobody_has_two_more_than_another(seen: list[PartitionOwners]) -> None:
     load = Counter(one.holder for one in as_shared(seen))
 
@@ -48,7 +48,7 @@ def test_nobody_has_two_more_than_another(seen: list[PartitionOwners]) -> None:
     assert sum(loads) == len(seen)
 
 
-@given(sightings())
+@given(partition_owners())
 def test_what_anybody_would_take_is_taken_and_by_nobody_who_would_not(seen: list[PartitionOwners]) -> None:
     for before, after in zip(seen, as_shared(seen), strict=True):
         if after.holder != before.holder:
@@ -57,7 +57,7 @@ def test_what_anybody_would_take_is_taken_and_by_nobody_who_would_not(seen: list
             assert after.holder is not None
 
 
-@given(sightings(), st.randoms(use_true_random=False))
+@given(partition_owners(), st.randoms(use_true_random=False))
 def test_everybody_works_out_the_same(seen: list[PartitionOwners], random: object) -> None:
     shuffled = [*seen]
     random.shuffle(shuffled)  # type: ignore[attr-defined]

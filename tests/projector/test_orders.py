@@ -205,7 +205,7 @@ def test_what_is_due_follows_the_lines() -> None:
     ("before", "due"), [((cancelled(),), 0), ((cancelled(), paid()), 0), ((paid(),), MUG.quantity * MUG.unit_price)]
 )
 def test_what_is_due_follows_any_events_in_any_order(before: tuple[OrderEvent, ...], due: int) -> None:
-    """The projection does not judge what the log holds."""
+    """The projection checks no rule."""
     assert after(placed(), *before, OrderItemAdded(MUG)).amount_due == due
 
 

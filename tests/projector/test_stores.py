@@ -139,9 +139,9 @@ async def test_a_batch_of_a_lower_epoch_is_refused_whole(store: Store) -> None:
 async def test_of_many_who_apply_the_same_batch_one_does(store: Store) -> None:
     start = await begun(store)
 
-    verdicts = await asyncio.gather(*(store.apply(batch(start, 3, a='{"n":1}'), epoch=1) for _ in range(8)))
+    results = await asyncio.gather(*(store.apply(batch(start, 3, a='{"n":1}'), epoch=1) for _ in range(8)))
 
-    assert sorted(verdicts) == [ApplyResult.APPLIED, *[ApplyResult.MISMATCH] * 7]
+    assert sorted(results) == [ApplyResult.APPLIED, *[ApplyResult.MISMATCH] * 7]
 
 
 async def test_beginning_again_removes_everything(store: Store) -> None:

@@ -73,7 +73,7 @@ ORDERS: dict[str, list[OrderEvent | tuple[str, int, str]]] = {
         PaymentConfirmed("pay-2", 1_530),
         OrderCancelled("damaged", 1_530),
     ],
-    "emptied": [  # projections do not judge
+    "emptied": [  # projections check no rule
         OrderPlaced("bob", "JPY", (MUG,), "home"),
         OrderItemRemoved("nothing of the order"),
         OrderItemRemoved("85123A"),

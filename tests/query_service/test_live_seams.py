@@ -165,8 +165,8 @@ async def test_an_event_between_the_last_page_and_the_subscription_is_not_missed
     between: list[int] = []
     async with following(past.queries, f"/customers/{customer}/orders/events") as other:
 
-        async def read_page_late(connection: Connection, subject: StreamFilter, after: int) -> tuple[EventBatch, Head]:
-            page = await read_page(connection, subject, after)
+        async def read_page_late(connection: Connection, of: StreamFilter, after: int) -> tuple[EventBatch, Head]:
+            page = await read_page(connection, of, after)
             if not between:
                 between.append(await past.recorder.record(past.order_id, moved()))
                 await other.until_reached(between[0])

@@ -69,7 +69,7 @@ async def test_a_connection_that_was_closed_leaves_nothing_for_the_cyclic_collec
                 writer.close()
                 await writer.wait_closed()
             assert len(made) >= 20
-            await eventually(lambda: not any(wire() for wire in made))
+            await eventually(lambda: not any(protocol() for protocol in made))
     finally:
         gc.enable()
 

@@ -11,17 +11,20 @@ import asyncpg
 import httpx
 import pytest
 
+from cli.history.timeline import read_timeline
+from cli.history.what_if import fold_history
 from cli.projection_admin.admin import open_admin
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS
-from shared.eventstore.snapshots import Snapshots
+from query_service.point_in_time import PointInTime
+from shared.eventstore.snapshots import Snapshots, compact
 from shared.eventstore.store import PostgresEventStore
 from shared.settings import Settings
 from tests.given_when_then import problem
-from tests.recording import put_raw_in_log
+from tests.recording import put_in_log, put_raw_in_log
 from tests.roles import settings_of
 from tests.running import clients_of, eventually, running_stack
-from tests.toy.aggregates.wallet import WALLET
+from tests.toy.aggregates.wallet import WALLET, WalletChanged
 from tests.toy.registered import toy_registered
 
 TABLES = Path(__file__).parent / "migrations" / "0100_wealth.sql"
@@ -227,6 +230,31 @@ async def test_an_older_version_of_an_event_is_upcast_on_both_sides(
 
     assert (await wallets.get("/owners/ann"))["wallets"] == {"savings": 42}
     assert (await wallets.get("/wallets/savings"))["balance"] == 42
+
+
+async def test_the_command_line_shows_a_wallet_and_folds_a_function_over_it(
+    connection: asyncpg.Connection[asyncpg.Record], database_url: str
+) -> None:
+    stream_id = WALLET.stream_of("savings")
+    await put_in_log(connection, stream_id, WalletChanged("ann", 500, ""), WalletChanged("ann", -20, "rent"))
+
+    timeline = await read_timeline(database_url, [stream_id], PointInTime())
+    total = await fold_history(database_url, lambda total, past: (total or 0) + past.event.by)
+
+    assert timeline is not None
+    assert (str(timeline), [entry.after["balance"] for entry in timeline.entries]) == ("Wallet savings", [500, 480])
+    assert total == 480
+
+
+async def test_the_compactor_saves_snapshots_of_wallets(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    stream_id = WALLET.stream_of("savings")
+    await put_in_log(connection, stream_id, *[WalletChanged("ann", 10, "")] * 3)
+    snapshots = Snapshots(PostgresEventStore(connection), b"a key of 16 bytes")
+
+    assert await compact(connection, snapshots, every_events=3) == 1
+
+    loaded = await snapshots.load(WALLET, stream_id)
+    assert (loaded.state.balance, loaded.snapshot_version) == (30, 3)
 
 
 async def test_lag_and_status_are_reported(wallets: Wallets) -> None:
