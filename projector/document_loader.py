@@ -11,7 +11,7 @@ from projector.byte_budget import Held
 from projector.document_cache import DocumentCache
 from projector.projection import D, Projection
 from projector.routing import Routed, documents_needed
-from projector.stores import Store
+from projector.stores.store import Store
 from shared.failpoints import failpoint
 from shared.read_models.keys import Checkpoint
 

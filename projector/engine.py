@@ -20,7 +20,7 @@ from projector.parking import MOST_PARKED, fold_on, log_parked, parked_by
 from projector.projection import D, Projection
 from projector.rebuild_reason import rebuild_reason
 from projector.routing import Routed, route
-from projector.stores import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, Store
+from projector.stores.store import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, Store
 from shared.eventstore import log as event_log
 from shared.eventstore.lease import Lease
 from shared.eventstore.log import Page, StoredEvent
@@ -92,7 +92,8 @@ class Engine(Generic[D]):
         """Tries those parked documents again and applies the next batch; whether there may be more to do at once.
 
         Raises `PoisonEvent` when the next event cannot be applied, `Fenced` when another projector has taken over,
-        and what is in `projector.stores.UNAVAILABLE` while a server is. The step can be repeated after each of them.
+        and what is in `projector.stores.store.UNAVAILABLE` while a server is. The step can be repeated after each of
+        them.
 
         Where the store is found not to be where it was left, it does nothing, and there is no `checkpoint`.
         """

@@ -16,7 +16,7 @@ from projector.byte_budget import ByteBudget
 from projector.engine import BATCHES_BYTES, Engine
 from projector.process_name import PROCESS_NAME
 from projector.projection import Projection
-from projector.stores import GenerationStore
+from projector.stores.generation_store import GenerationStore
 from projector.verification import Comparison
 from shared.eventstore.lease import Lease, try_acquire
 from shared.eventstore.subscription import LogSession, open_session

@@ -18,7 +18,8 @@ from projector.engine import Engine
 from projector.process_name import PROCESS_NAME
 from projector.projection import D, Projection
 from projector.routing import PoisonEvent
-from projector.stores import UNAVAILABLE, GenerationStore, Store
+from projector.stores.generation_store import GenerationStore
+from projector.stores.store import UNAVAILABLE, Store
 from projector.worker_status import WorkerState, WorkerStatus
 from shared.aio import wait_for
 from shared.eventstore.blockers import SlowCallMonitor

@@ -15,7 +15,7 @@ import asyncpg
 from prometheus_client import Gauge
 
 from projector.partition_worker import PartitionWorker
-from projector.stores import UNAVAILABLE
+from projector.stores.store import UNAVAILABLE
 from projector.worker_status import WorkerState
 from shared.aio import wait_for
 from shared.eventstore import log as event_log

@@ -13,7 +13,8 @@ from projector.byte_budget import ByteBudget
 from projector.partition_worker import LiveGeneration, PartitionWorker
 from projector.progress_reporter import ProgressReporter
 from projector.projection import Projection
-from projector.stores import UNAVAILABLE, GenerationStore
+from projector.stores.generation_store import GenerationStore
+from projector.stores.store import UNAVAILABLE
 from shared.aio import wait_for
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.failpoints import failpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projector.stores import ClaimedCheckpoint
+from projector.stores.store import ClaimedCheckpoint
 from shared.eventstore.log import Head
 from shared.eventstore.subscription import LogSession
 

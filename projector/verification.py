@@ -16,7 +16,7 @@ import msgspec
 
 from projector.projection import D, Projection
 from projector.refold import Lines, Refold, open_refold
-from projector.stores import IndexMember, Inspected, Inspection
+from projector.stores.inspection import IndexMember, Inspected, Inspection
 from shared.eventstore import log as event_log
 from shared.read_models.poison import Poison
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from projector.parking import poison_of
 from projector.routing import PoisonEvent
-from projector.stores import UNAVAILABLE, Fenced, VersionMismatch
+from projector.stores.store import UNAVAILABLE, Fenced, VersionMismatch
 from shared.logs import get_logger
 from shared.read_models.poison import Poison
 

@@ -16,13 +16,18 @@ ROOT = Path(__file__).parents[1]
 GENERIC = [
     "shared/eventstore",
     "shared/http",
-    "command_service/handler.py",
-    "command_service/group_commit.py",
+    "command_service",
     "projector",
     "query_service",
     "cli/auditing",
 ]
-CONCRETE = ["projector/projections", "query_service/read_models", "query_service/api"]
+CONCRETE = [
+    "command_service/domain",
+    "command_service/api",
+    "projector/projections",
+    "query_service/read_models",
+    "query_service/api",
+]
 
 # Fields whose names other aggregates and this program's own tables use as well.
 COMMON = {"status", "version", "items", "currency", "last_event_at"}

@@ -21,8 +21,9 @@ from projector.generation_manager import GenerationManager, OperationRefused
 from projector.projection import Projection
 from projector.projections import PROJECTIONS, RegisteredProjection
 from projector.routing import PoisonEvent
-from projector.stores import UNAVAILABLE, CheckpointMismatch, Fenced, GenerationStore, Store, VersionMismatch
 from projector.stores.factory import open_generation_store
+from projector.stores.generation_store import GenerationStore
+from projector.stores.store import UNAVAILABLE, CheckpointMismatch, Fenced, Store, VersionMismatch
 from projector.verification import CheckpointMovedBack, Comparison, Report, compare
 from shared.gc_tuning import tune_gc
 from shared.logs import configure_logs

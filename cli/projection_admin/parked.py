@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from cli.failure import CommandFailed
 from cli.projection_admin.admin import ProjectionAdmin
-from projector.stores import EVERYTHING, CheckpointMismatch, Store
+from projector.stores.store import EVERYTHING, CheckpointMismatch, Store
 from query_service.postgresql_store import postgresql_status
 from query_service.redis_store import redis_status
 from shared.read_models.poison import Poison

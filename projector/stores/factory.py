@@ -6,7 +6,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from projector.projections import RegisteredProjection
-from projector.stores import GenerationStore
+from projector.stores.generation_store import GenerationStore
 from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis_generations import RedisGenerationStore
 

@@ -11,9 +11,9 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from projector.projection import Rollup
-from projector.stores import ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, VersionMismatch
 from projector.stores.postgres_parking import PostgresParking
 from projector.stores.rollups import RESET_SECONDS, RollupTable
+from projector.stores.store import ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, VersionMismatch
 from shared.failpoints import failpoint
 from shared.postgres import unbound
 from shared.read_models import poison as poisons
@@ -96,7 +96,8 @@ where projection = $1 and beat_at <= clock_timestamp()
 
 
 class PostgresStore:
-    """One partition of a generation. Methods are those of `projector.stores.Store`. Each rollup is a table of its name.
+    """One partition of a generation. Methods are those of `projector.stores.store.Store`. Each rollup is a table of its
+    name.
 
     All partitions of a generation add to the same lines of rollups. Contributions cannot be told apart afterwards, so
     all partitions are reset together.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from projector.projection import Rollup
-from projector.stores import is_no_older
+from projector.stores.generation_store import is_no_older
 from projector.stores.postgres import PostgresStore, checkpoint_of
 from projector.stores.postgres_inspection import PostgresInspection
 from shared.read_models.keys import Checkpoint, Generations, row_name
@@ -45,7 +45,7 @@ _REMOVE = "delete from read_models where projection = any($1) and generation = $
 
 
 class PostgresGenerationStore:
-    """Methods are those of `projector.stores.GenerationStore`."""
+    """Methods are those of `projector.stores.generation_store.GenerationStore`."""
 
     def __init__(
         self, pool: asyncpg.Pool[asyncpg.Record], projection: str, rollups: tuple[Rollup, ...], code: int

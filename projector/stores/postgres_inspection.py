@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import asyncpg
 
 from projector.projection import Rollup
-from projector.stores import IndexMember, Inspected, RollupLines
+from projector.stores.inspection import IndexMember, Inspected, RollupLines
 from shared.read_models import poison as poisons
 from shared.read_models.keys import row_name
 
@@ -30,7 +30,7 @@ where projection = $1 and generation = $2 and document_id > $3 order by document
 
 
 class PostgresInspection:
-    """Methods are those of `projector.stores.Inspection`."""
+    """Methods are those of `projector.stores.inspection.Inspection`."""
 
     fields = ("document",)
 

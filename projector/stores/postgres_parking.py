@@ -8,7 +8,7 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from projector.stores import Batch, CheckpointMismatch
+from projector.stores.store import Batch, CheckpointMismatch
 from shared.read_models import poison as poisons
 from shared.read_models.keys import Checkpoint
 from shared.read_models.poison import Poison
@@ -43,7 +43,7 @@ where projection = $1 and generation = $2
 
 
 class PostgresParking:
-    """Methods that have the name of one of `projector.stores.Store` are that."""
+    """Methods that have the name of one of `projector.stores.store.Store` are that."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], projection: str, generation: int) -> None:
         self._pool = pool

@@ -12,14 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from projector.stores import (
-    ApplyResult,
-    Batch,
-    CheckpointMismatch,
-    ClaimedCheckpoint,
-    Fenced,
-    VersionMismatch,
-)
+from projector.stores.store import ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, VersionMismatch
 from shared.failpoints import failpoint
 from shared.read_models import poison as poisons
 from shared.read_models.checkpoints import read_checkpoint
@@ -37,7 +30,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class RedisStore:
-    """One partition of one read model. Methods are those of `projector.stores.Store`."""
+    """One partition of one read model. Methods are those of `projector.stores.store.Store`."""
 
     def __init__(
         self, redis: Redis, keys: PartitionKeys, code: int | None = 1, partitions: int = 1, *, announce: bool = True

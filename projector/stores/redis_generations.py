@@ -7,15 +7,16 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
-from projector.stores import CheckpointMismatch, Fenced, is_no_older
+from projector.stores.generation_store import is_no_older
 from projector.stores.redis import RedisStore, load_script
 from projector.stores.redis_inspection import RedisInspection
+from projector.stores.store import CheckpointMismatch, Fenced
 from shared.read_models.checkpoints import read_checkpoint, read_generations
 from shared.read_models.keys import PARTITIONS_FIELD, Checkpoint, Generations, PartitionKeys
 
 
 class RedisGenerationStore:
-    """The generations of one read model. Methods are those of `projector.stores.GenerationStore`."""
+    """The generations of one read model. Methods are those of `projector.stores.generation_store.GenerationStore`."""
 
     def __init__(self, redis: Redis, projection: str, code: int) -> None:
         self._redis = redis

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from redis.asyncio import Redis
 
-from projector.stores import IndexMember, Inspected, RollupLines
+from projector.stores.inspection import IndexMember, Inspected, RollupLines
 from shared.read_models import poison as poisons
 from shared.read_models.keys import PartitionKeys, glob_literal
 
@@ -16,7 +16,7 @@ _NO_INDEX = ("meta", "heartbeat", "parked", "retry")
 
 
 class RedisInspection:
-    """Methods are those of `projector.stores.Inspection`."""
+    """Methods are those of `projector.stores.inspection.Inspection`."""
 
     fields = ("document", "version", "summary")
 

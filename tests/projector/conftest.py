@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from projector.projections.revenue_by_day import REVENUE
-from projector.stores import GenerationStore
+from projector.stores.generation_store import GenerationStore
 from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis_generations import RedisGenerationStore
 from shared.eventstore.subscription import LogSession, open_session

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from projector.projection import Contribution, Entry, Projection
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
-from projector.stores import Store
 from projector.stores.postgres import PostgresStore
 from projector.stores.redis import RedisStore
+from projector.stores.store import Store
 from shared.read_models.keys import Checkpoint, PartitionKeys
 
 KEYS = PartitionKeys("orders")

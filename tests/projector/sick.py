@@ -13,8 +13,8 @@ import pytest
 
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS
-from projector.stores import EVERYTHING, Store
 from projector.stores.factory import open_generation_store
+from projector.stores.store import EVERYTHING, Store
 from shared.eventstore.log import read_head
 from shared.postgres import create_pool
 from shared.redis import create_redis

@@ -15,8 +15,8 @@ from projector.engine import Engine
 from projector.folding import Changes
 from projector.projections.orders import ORDERS
 from projector.routing import PoisonEvent
-from projector.stores import ApplyResult, Batch, Fenced
 from projector.stores.redis import RedisStore
+from projector.stores.store import ApplyResult, Batch, Fenced
 from shared.aggregates.order import OrderDocument, OrderItemAdded
 from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import read_head

@@ -22,7 +22,7 @@ from projector.folding import fold, fold_batch
 from projector.projection import D, Entry, Projection, RecordedEvent
 from projector.projections.orders import ORDERS
 from projector.routing import PoisonEvent, record, route
-from projector.stores import EVERYTHING, Fenced
+from projector.stores.store import EVERYTHING, Fenced
 from shared.aggregates.order import OrderDocument, OrderEvent
 from shared.eventstore.lease import Lease, try_acquire
 from shared.eventstore.log import StoredEvent

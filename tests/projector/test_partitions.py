@@ -18,9 +18,10 @@ from projector.folding import Changes
 from projector.projection import Contribution, Projection
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
-from projector.stores import ApplyResult, Batch, GenerationStore, Store
+from projector.stores.generation_store import GenerationStore
 from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis_generations import RedisGenerationStore
+from projector.stores.store import ApplyResult, Batch, Store
 from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.subscription import LogSession

@@ -15,8 +15,8 @@ from projector import engine as engine_module
 from projector.document_cache import DocumentCache
 from projector.engine import Engine
 from projector.projections.orders import ORDERS
-from projector.stores import ApplyResult, Batch, ClaimedCheckpoint
 from projector.stores.redis import RedisStore
+from projector.stores.store import ApplyResult, Batch, ClaimedCheckpoint
 from shared.aggregates.order import OrderDocument
 from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import Page

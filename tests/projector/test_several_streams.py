@@ -17,9 +17,9 @@ from projector.engine import Engine
 from projector.folding import fold
 from projector.projection import Entry, Projection, RecordedEvent
 from projector.routing import PoisonEvent, route
-from projector.stores import Store
 from projector.stores.postgres import PostgresStore
 from projector.stores.redis import RedisStore
+from projector.stores.store import Store
 from shared.aggregates.order import OrderPlaced
 from shared.eventstore.lease import try_acquire
 from shared.eventstore.subscription import LogSession

@@ -15,20 +15,12 @@ from redis.asyncio import Redis
 from projector.folding import Changes
 from projector.projection import Contribution, IndexEntry
 from projector.projections.revenue_by_day import REVENUE
-from projector.stores import (
-    EVERYTHING,
-    ApplyResult,
-    Batch,
-    CheckpointMismatch,
-    Fenced,
-    GenerationStore,
-    Store,
-    VersionMismatch,
-)
+from projector.stores.generation_store import GenerationStore
 from projector.stores.postgres import PostgresStore
 from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis import RedisStore
 from projector.stores.redis_generations import RedisGenerationStore
+from projector.stores.store import EVERYTHING, ApplyResult, Batch, CheckpointMismatch, Fenced, Store, VersionMismatch
 from shared.read_models.keys import Checkpoint, Generations, PartitionKeys
 from shared.read_models.poison import Poison
 from tests.projector.inspected_stores import load_all

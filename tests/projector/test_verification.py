@@ -18,7 +18,7 @@ from projector.projection import RecordedEvent
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE, REVENUE_BY_DAY
 from projector.refold import open_refold
-from projector.stores import IndexMember, Inspected
+from projector.stores.inspection import IndexMember, Inspected
 from projector.stores.postgres_generations import PostgresGenerationStore
 from projector.stores.redis_generations import RedisGenerationStore
 from projector.stores.redis_inspection import RedisInspection

@@ -23,9 +23,9 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from projector.folding import Changes
 from projector.projection import Contribution, IndexEntry
 from projector.projections.revenue_by_day import REVENUE
-from projector.stores import ApplyResult, Batch
 from projector.stores.postgres import PostgresStore
 from projector.stores.postgres_generations import PostgresGenerationStore
+from projector.stores.store import ApplyResult, Batch
 from query_service.live import stream_filter as followed_log
 from query_service.live.stream_filter import StreamFilter
 from query_service.postgresql_reader import PostgresReader
