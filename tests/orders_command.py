@@ -1,17 +1,24 @@
-"""The `orders` command as a user runs it: a process of its own, its output, its terminal."""
+"""The `orders` command as a user runs it: its output and exit code, in a process of its own or in this one."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import pty
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from cli.main import app
 from cli.stack.service import orders_command
 
 REPOSITORY = Path(__file__).parents[1]
+_one_at_a_time = threading.Lock()  # output, environment and directory are those of the whole process
 
 
 def environment(**added: str) -> dict[str, str]:
@@ -40,6 +47,37 @@ def run_orders(
 ) -> subprocess.CompletedProcess[str]:
     """Run `orders ...` to its end."""
     return wait_for_end(start_orders(*arguments, cwd=cwd, env=env), seconds)
+
+
+def invoke_orders(
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    """Run `orders ...` to its end in this process, also from several threads. A process would take a second to start.
+
+    Raises what the command does not catch, which a process would end with.
+    """
+    directory = cwd or Path.cwd()
+    with _one_at_a_time, chdir(directory), _modules_left_out(directory):
+        given = {"DATABASE_URL": None, "REDIS_URL": None, "COLUMNS": "200", **env}
+        result = CliRunner().invoke(app, arguments, env=given)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(["orders", *arguments], result.exit_code, result.stdout, result.stderr)
+
+
+@contextmanager
+def _modules_left_out(directory: Path) -> Iterator[None]:
+    """What is imported from a directory that a test made is not there for the next one."""
+    before, path = {*sys.modules}, [*sys.path]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in {*sys.modules} - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).parent == directory != REPOSITORY:
+                del sys.modules[name]
 
 
 def wait_for_end(process: subprocess.Popen[str], seconds: float = 60.0) -> subprocess.CompletedProcess[str]:

@@ -27,6 +27,7 @@ from shared.eventstore.log import StoredEvent
 from shared.eventstore.memory import InMemoryEventStore
 from shared.eventstore.store import AppendSession, EventStore, PostgresAppendSession, PostgresEventStore
 from tests.command_service.processes import handling
+from tests.effort import examples
 from tests.running import fresh_database
 from tests.toy.aggregates.wallet import WALLET
 from tests.toy.domain.wallet import Deposit, TooLittle, Transfer, WalletCommand, Withdraw
@@ -177,7 +178,7 @@ SCENARIOS = {"commands": st.lists(SENT, min_size=1, max_size=25), "faults": st.l
 
 
 @pytest.mark.promise("commands", "Commands on one stream are decided ahead: none is lost, doubled or wrongly refused")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @for_all(**SCENARIOS)
 def test_of_random_commands_in_memory_none_is_lost_doubled_or_wrongly_refused(
     commands: list[Sent], faults: list[Fault]

@@ -23,7 +23,7 @@ import pytest
 from cli.stack.descriptor import Process as StackProcess
 from cli.stack.descriptor import Stack
 from shared.settings import Settings
-from tests.orders_command import shown_on_a_terminal, start_orders, wait_for_end
+from tests.orders_command import invoke_orders, shown_on_a_terminal, start_orders, wait_for_end
 from tests.roles import settings_of
 from tests.running import eventually, free_ports, running_command_service
 
@@ -58,7 +58,9 @@ async def finish(process: subprocess.Popen[str]) -> Run:
 
 
 async def orders_import(cwd: Path, file: Path, url: str, *options: str) -> Run:
-    return await finish(start_import(cwd, file, url, *options))
+    arguments = "import", str(file), "--command-url", url, *options
+    ended = await asyncio.to_thread(invoke_orders, *arguments, cwd=cwd)
+    return Run(ended.returncode, ended.stdout, ended.stderr)
 
 
 def csv_file(folder: Path, *rows: str) -> Path:
@@ -279,7 +281,6 @@ async def test_what_the_command_service_refuses_is_in_the_rejects_with_its_code_
     assert (unreadable["lines"], unreadable["raw"]) == ("5", "4,too,short")
 
 
-@pytest.mark.subprocess
 async def test_without_a_service_nothing_is_guessed_and_the_exit_code_says_so(tmp_path: Path) -> None:
     unused = f"http://127.0.0.1:{free_ports(1)[0]}"
     run = await orders_import(tmp_path, csv_file(tmp_path, one_line("1"), one_line("C2")), unused, "--patience", "0.3")
@@ -369,7 +370,6 @@ async def test_without_an_address_the_running_stack_is_found_by_its_data_directo
     assert (await finish(process)).summary == (1, 0, 0)
 
 
-@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("content", "options", "complaint"),
     [

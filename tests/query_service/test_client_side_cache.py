@@ -14,6 +14,7 @@ from query_service.client_side_cache import ClientSideCache
 from query_service.read_result import Document, LiveGeneration, ReadPosition
 from shared.eventstore.token import ConsistencyToken
 from shared.read_models.keys import Checkpoint, PartitionKeys, partition_of
+from tests.effort import examples
 
 LOG, OTHER_LOG = UUID(int=1), UUID(int=2)
 FIRST = PartitionKeys("orders")
@@ -129,7 +130,7 @@ steps = st.one_of(
 
 
 @pytest.mark.promise("queries", "An answer from the cache is what Redis held at the position that the answer claims")
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(steps, min_size=10, max_size=60), st.sampled_from([1_500, 100_000]))
 def test_every_cached_answer_is_what_redis_held_at_the_position_that_it_claims(
     steps: list[tuple[str, *tuple[object, ...]]], most_bytes: int

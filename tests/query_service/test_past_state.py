@@ -12,6 +12,7 @@ from query_service.point_in_time import PointInTime
 from shared.aggregates.aggregate import PastState
 from shared.aggregates.order import ORDER, Order
 from shared.eventstore.log import StoredEvent
+from tests.effort import examples
 from tests.given_when_then import fold
 from tests.lives import ID, Happening, as_rows, bytes_of, included, instants, lives, projected
 
@@ -24,7 +25,7 @@ def order_at(rows: list[StoredEvent], point: PointInTime) -> PastState[Order] | 
 
 
 @for_all(lives())
-@effort(max_examples=60, deadline=None)
+@effort(max_examples=examples(60), deadline=None)
 def test_the_state_at_a_point_in_time_is_the_fold_of_the_events_that_had_occurred_and_were_known(
     life: list[Happening],
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.orders_command import run_orders
+from tests.orders_command import invoke_orders
 from tests.roles import url_of
 
 
@@ -21,7 +21,7 @@ class Replay:
 
     async def __call__(self, *arguments: str, **added: str) -> subprocess.CompletedProcess[str]:
         settings = {"DATABASE_URL": url_of(self.database_url, "orders_auditor"), **added}
-        return await asyncio.to_thread(run_orders, "replay", *arguments, cwd=self.directory, env=settings)
+        return await asyncio.to_thread(invoke_orders, "replay", *arguments, cwd=self.directory, env=settings)
 
     async def refused(self, code: int, *arguments: str, **added: str) -> str:
         """Its standard error, having ended with this code and printed nothing else."""

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.orders import order_body
-from tests.orders_command import run_orders
+from tests.orders_command import invoke_orders, run_orders
 from tests.stack.orders_up import OrdersUp
 
 pytestmark = pytest.mark.subprocess
@@ -19,7 +19,9 @@ def test_a_stack_with_auth_accepts_the_tokens_that_the_command_line_prints(tmp_p
     try:
         stack.until_ready()
         assert httpx.get(f"{stack.query_url}/orders", timeout=30).status_code == httpx.codes.UNAUTHORIZED
-        printed = run_orders("token", "--role", "customer", "--customer-id", "alice", "--data-dir", str(stack.data_dir))
+        printed = invoke_orders(
+            "token", "--role", "customer", "--customer-id", "alice", "--data-dir", str(stack.data_dir)
+        )
         assert printed.returncode == 0, printed.stderr
         placed = httpx.post(
             f"{stack.command_url}/orders",
@@ -33,7 +35,7 @@ def test_a_stack_with_auth_accepts_the_tokens_that_the_command_line_prints(tmp_p
 
 
 def test_without_a_key_the_command_line_says_how_to_make_one(tmp_path: Path) -> None:
-    refused = run_orders("token", "--role", "staff", "--data-dir", str(tmp_path))
+    refused = invoke_orders("token", "--role", "staff", "--data-dir", str(tmp_path))
     assert refused.returncode == 1
     assert "run `orders up --auth` there first" in refused.stderr
 

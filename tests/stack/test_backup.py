@@ -25,7 +25,7 @@ from shared.aggregates.order import OrderLine
 from shared.eventstore import log as event_log
 from tests.audit.evidence import verify_log
 from tests.orders import new_order_id, paid, placed
-from tests.orders_command import run_orders
+from tests.orders_command import invoke_orders
 from tests.recording import Recorder
 from tests.roles import url_of
 from tests.running import fresh_database
@@ -100,7 +100,7 @@ async def test_what_is_restored_is_what_was_backed_up(copy: Copy, database_url: 
     assert str(restored.old_id) in str(before)
     assert str(after) == str(before).replace(str(restored.old_id), str(restored.new_id))
     assert restored.position == copy.events
-    verified = await asyncio.to_thread(run_orders, "audit", "verify", "--database-url", copy.empty_url)
+    verified = await asyncio.to_thread(invoke_orders, "audit", "verify", "--database-url", copy.empty_url)
     assert verified.returncode == 0, verified.stdout
     assert "the disk failed" in verified.stdout
 
@@ -158,7 +158,7 @@ async def test_a_backup_replaces_no_directory_and_an_empty_log_has_none(
 
 
 def orders(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = run_orders(*arguments)
+    done = invoke_orders(*arguments)
     assert done.returncode == 0, done.stderr
     return done
 

@@ -18,19 +18,19 @@ from typer.testing import CliRunner
 from cli.main import app
 from cli.stack.descriptor import Process, Stack
 from cli.stack.embedded_server import free_port
-from tests.orders_command import environment, run_orders
+from tests.orders_command import environment, invoke_orders, run_orders
 
 pytestmark = pytest.mark.subprocess
 
 
 @pytest.mark.parametrize("process", ["command", "projector", "query"])
 def test_run_names_every_setting_that_is_missing(process: str) -> None:
-    refused = run_orders("run", process)
+    refused = invoke_orders("run", process)
     assert (refused.returncode, refused.stderr) == (2, "orders: DATABASE_URL is not set; REDIS_URL is not set\n")
 
 
 def test_run_names_a_setting_that_is_out_of_range() -> None:
-    refused = run_orders(
+    refused = invoke_orders(
         "run", "query", env={"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "QUERY_PORT": "70000"}
     )
     assert refused.returncode == 2
@@ -39,7 +39,7 @@ def test_run_names_a_setting_that_is_out_of_range() -> None:
 
 
 def test_migrate_wants_a_database(tmp_path: Path) -> None:
-    refused = run_orders("migrate", cwd=tmp_path)
+    refused = invoke_orders("migrate", cwd=tmp_path)
     assert refused.returncode == 1
     assert refused.stderr == "orders: no database: set DATABASE_URL, or start a stack (nothing runs in .orders)\n"
 
@@ -114,27 +114,27 @@ def _has_data_dir(command: Any) -> bool:
 
 
 def test_a_directory_and_an_address_are_not_both_given(tmp_path: Path) -> None:
-    refused = run_orders("replay", "42", "--database-url", "postgresql://x", "--data-dir", str(tmp_path))
+    refused = invoke_orders("replay", "42", "--database-url", "postgresql://x", "--data-dir", str(tmp_path))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "orders: --database-url and --data-dir name two databases: give one of them\n"
 
 
 def test_migrate_reports_a_database_that_does_not_answer() -> None:
-    refused = run_orders("migrate", env={"DATABASE_URL": f"postgresql://orders@127.0.0.1:{free_port()}/orders"})
+    refused = invoke_orders("migrate", env={"DATABASE_URL": f"postgresql://orders@127.0.0.1:{free_port()}/orders"})
     assert refused.returncode == 1
     assert refused.stderr.startswith("orders: ")
     assert "Traceback" not in refused.stderr
 
 
 def test_projections_status_wants_a_query_service(tmp_path: Path) -> None:
-    refused = run_orders("projections", "status", cwd=tmp_path)
+    refused = invoke_orders("projections", "status", cwd=tmp_path)
     assert refused.returncode == 1
     assert "--query-url" in refused.stderr
 
 
 def test_projections_status_reports_a_query_service_that_does_not_answer() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    refused = run_orders("projections", "status", "--query-url", url)
+    refused = invoke_orders("projections", "status", "--query-url", url)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"orders: {url}: ")
     assert "Traceback" not in refused.stderr
@@ -142,14 +142,14 @@ def test_projections_status_reports_a_query_service_that_does_not_answer() -> No
 
 def test_projections_verify_refuses_a_malformed_address() -> None:
     settings = {"DATABASE_URL": "postgresql://orders@127.0.0.1/orders", "REDIS_URL": "localhost"}
-    refused = run_orders("projections", "verify", "orders", env=settings)
+    refused = invoke_orders("projections", "verify", "orders", env=settings)
     assert refused.returncode == 1
     assert refused.stderr.startswith("orders: REDIS_URL or DATABASE_URL is malformed: ")
     assert "Traceback" not in refused.stderr
 
 
 def test_help_lists_every_command_without_loading_what_they_need() -> None:
-    listed = run_orders("--help").stdout
+    listed = invoke_orders("--help").stdout
     for command in ("up", "run", "migrate", "import", "projections"):
         assert f" {command} " in listed
     loaded = subprocess.check_output(
@@ -161,7 +161,7 @@ def test_help_lists_every_command_without_loading_what_they_need() -> None:
 
 
 def test_the_version_is_printed() -> None:
-    assert re.fullmatch(r"orders \d+\.\d+\.\d+\n", run_orders("--version").stdout)
+    assert re.fullmatch(r"orders \d+\.\d+\.\d+\n", invoke_orders("--version").stdout)
 
 
 def test_shells_complete_commands() -> None:
@@ -188,4 +188,4 @@ def test_every_command_that_prints_a_table_prints_json_too() -> None:
 
 
 def test_import_has_its_own_help() -> None:
-    assert "--rejects" in run_orders("import", "--help").stdout
+    assert "--rejects" in invoke_orders("import", "--help").stdout

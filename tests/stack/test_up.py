@@ -19,7 +19,7 @@ import pytest
 from cli.stack.embedded_server import free_port
 from cli.stack.embedded_valkey import EmbeddedValkey
 from tests.orders import order_body
-from tests.orders_command import environment, run_orders, shown_on_a_terminal
+from tests.orders_command import environment, invoke_orders, run_orders, shown_on_a_terminal
 from tests.running import wait_until
 from tests.stack.conftest import StartUp
 from tests.stack.orders_up import OrdersUp, living
@@ -101,12 +101,12 @@ def test_each_process_writes_its_own_log(running: OrdersUp) -> None:
 
 
 def test_other_commands_find_the_running_stack_by_its_data_dir(running: OrdersUp) -> None:
-    migrated = run_orders("migrate", "--data-dir", str(running.data_dir))
+    migrated = invoke_orders("migrate", "--data-dir", str(running.data_dir))
     assert (migrated.returncode, migrated.stdout) == (0, "nothing to apply\n")
 
 
 def test_projections_status_shows_the_lag_of_each_read_model(running: OrdersUp) -> None:
-    status = run_orders("projections", "status", "--data-dir", str(running.data_dir), env={"COLUMNS": "20"})
+    status = invoke_orders("projections", "status", "--data-dir", str(running.data_dir), env={"COLUMNS": "20"})
     assert status.returncode == 0, status.stderr
     heading, *rows = status.stdout.splitlines()
     assert heading.split("  ")[0] == "read model"
@@ -124,7 +124,7 @@ def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> 
 
 
 def test_projections_status_as_json_is_what_the_query_service_says(running: OrdersUp) -> None:
-    status = run_orders("projections", "status", "--json", "--data-dir", str(running.data_dir))
+    status = invoke_orders("projections", "status", "--json", "--data-dir", str(running.data_dir))
     document = json.loads(status.stdout)
     assert [one["name"] for one in document["projections"]] == ["orders", "revenue_by_day"]
     assert document.keys() == httpx.get(f"{running.query_url}/projections", timeout=30).json().keys()
