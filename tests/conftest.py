@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item._id = item.id.with_params(label)
     shared = [nodeid for nodeid, tests in Counter(item.nodeid for item in items).items() if tests > 1]
     assert not shared, shared
-    longest = ("tests/system/", "tests/stack/", "tests/import/", "tests/replay/", "tests/projector/")
+    folders = ("test_contract", "system/", "stack/", "import/", "replay/", "projector/")
+    longest = [f"tests/{name}" for name in folders]
     items.sort(
         key=lambda item: next((n for n, start in enumerate(longest) if item.nodeid.startswith(start)), len(longest))
     )

@@ -174,7 +174,7 @@ async def test_its_heart_beats_on_after_postgresql_has_refused_a_beat(
         await eventually(lambda: is_ready(projector))
         with structlog.testing.capture_logs() as logged:
             await connection.execute("alter table read_model_heartbeats rename to not_there")
-            await eventually(lambda: any(line["event"].startswith("no heartbeat") for line in logged))
+            await eventually(lambda: any(line["event"] == "heartbeat not sent" for line in logged))
         await connection.execute("alter table not_there rename to read_model_heartbeats")
         await connection.execute("delete from read_model_heartbeats")
         await eventually(beats)
