@@ -26,8 +26,10 @@ from tests.recording import Recorder
 from tests.running import clients_of, fresh_database, running_command_service, running_stack, settings_for
 
 pytest_plugins = ["tests.subprocesses"]
-# `make test-fast` runs each property a few times, `make test` a hundred.
+# `make test-fast` runs each property a few times, `make test` a hundred. No deadline: other programs may be running.
+hypothesis.settings.register_profile("whole", deadline=None)
 hypothesis.settings.register_profile("fast", max_examples=10, deadline=None)
+hypothesis.settings.load_profile("whole")
 
 # Httpx tries to import this package eight times a request. Python does not cache that it is not there: searching for it
 # would cost a request a quarter of its time.
