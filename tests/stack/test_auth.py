@@ -41,13 +41,13 @@ def test_without_a_key_the_command_line_says_how_to_make_one(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("process", "settings", "said"),
     [
-        ({"HOST": "0.0.0.0"}, "AUTH_OFF_ANYWHERE=yes"),
-        ({"AUTH": "jwt"}, "AUTH=jwt needs AUTH_ISSUER, AUTH_AUDIENCE, AUTH_JWKS"),
+        ("command", {"HOST": "0.0.0.0"}, "AUTH_OFF_ANYWHERE=yes"),
+        ("query", {"HOST": "0.0.0.0"}, "AUTH_OFF_ANYWHERE=yes"),
+        ("query", {"AUTH": "jwt"}, "AUTH=jwt needs AUTH_ISSUER, AUTH_AUDIENCE, AUTH_JWKS"),
     ],
 )
-@pytest.mark.parametrize("process", ["command", "query"])
 def test_a_process_that_would_let_everyone_in_does_not_start(process: str, settings: dict[str, str], said: str) -> None:
     nowhere = {"DATABASE_URL": "postgresql://nowhere", "REDIS_URL": "redis://nowhere"}
     refused = run_orders("run", process, env={**nowhere, **settings})
