@@ -57,8 +57,8 @@ def get_request(path: str, **headers: str) -> bytes:
     return _head("GET", path, headers) + b"\r\n"
 
 
-def json_request(method: str, path: str, body: bytes) -> bytes:
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+def json_request(method: str, path: str, body: bytes, **headers: str) -> bytes:
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
     return _head(method, path, headers) + b"\r\n" + body
 
 

@@ -78,18 +78,18 @@ def _all_were_shown(measured: FlowReport) -> None:
     assert len(measured.reads) == measured.answers, "an order of the measured time was not read"
 
 
-def wait_until_read(services: Services, order_id: str) -> None:
+def wait_until_read(services: Services, order_id: str, **headers: str) -> None:
     """Blocks until the query service shows this order, the last one of the log."""
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while not _shows(services.port("query"), order_id):
+    while not _shows(services.port("query"), order_id, headers):
         assert time.monotonic() < deadline, "the projector does not catch up"
         time.sleep(0.05)  # polls a condition in another process
 
 
-def _shows(port: int, order_id: str) -> bool:
+def _shows(port: int, order_id: str, headers: dict[str, str]) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     try:
-        connection.request("GET", f"/orders/{order_id}")
+        connection.request("GET", f"/orders/{order_id}", headers=headers)
         return connection.getresponse().status == http.HTTPStatus.OK
     finally:
         connection.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.options import DataDir
+from cli.options import DataDir, TokenFile
 
 if TYPE_CHECKING:
     from cli.importer.file_import import Services
@@ -39,6 +39,7 @@ def import_orders(
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests under way at a time.")] = CONCURRENCY,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to keep trying while the service is away.")] = 30.0,
+    token_file: TokenFile = None,
     data_dir: DataDir = None,
 ) -> None:
     """Place the orders of an Online Retail CSV through the command API.
@@ -49,10 +50,11 @@ def import_orders(
     Exit code 0: every invoice is in the log or in the rejects file. 1: the outcome of some orders is not known yet.
     2: the arguments or the file make no sense.
     """
+    from cli.bearer_token import BearerToken
     from cli.importer.file_import import import_file
 
-    services = _services(command_url, query_url, data_dir)
-    import_file(file, services, rejects, date_order=date_order, concurrency=concurrency, patience=patience)
+    services, token = _services(command_url, query_url, data_dir), BearerToken(token_file)
+    import_file(file, services, token, rejects, date_order=date_order, concurrency=concurrency, patience=patience)
 
 
 def _services(command_url: str | None, query_url: str | None, data_dir: Path | None) -> Services:

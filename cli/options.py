@@ -17,4 +17,8 @@ AuditorDatabaseUrl = Annotated[
     str | None,
     typer.Option(help="Default: AUDITOR_DATABASE_URL, else DATABASE_URL, else the running stack's.", metavar="URL"),
 ]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="File with a bearer token, for services with AUTH=jwt. Default: the variable ORDERS_TOKEN."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]

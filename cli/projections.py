@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DataDir, Json
+from cli.options import DataDir, Json, TokenFile
 
 projections = typer.Typer(help="The read models.", no_args_is_help=True)
 
@@ -19,14 +19,16 @@ def status(
         str | None, typer.Option(envvar="QUERY_URL", help="Query service. Default: the running stack's.")
     ] = None,
     tracebacks: Annotated[bool, typer.Option("--tracebacks", help="Of events that could not be applied.")] = False,
+    token_file: TokenFile = None,
     data_dir: DataDir = None,
     *,
     json: Json = False,
 ) -> None:
     """How far each read model is behind the log, and which events it could not apply."""
+    from cli.bearer_token import BearerToken
     from cli.projection_admin.status import show_status
 
-    show_status(query_url, data_dir, tracebacks=tracebacks, as_json=json)
+    show_status(query_url, BearerToken(token_file), data_dir, tracebacks=tracebacks, as_json=json)
 
 
 @projections.command()

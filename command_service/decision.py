@@ -14,11 +14,11 @@ from uuid_utils.compat import uuid7
 from command_service.domain import business_time
 from command_service.domain.decider import Decider, EventsByStream
 from shared.aggregates import aggregate_of
-from shared.errors import NotFound, Stale
+from shared.errors import Stale
 from shared.eventstore import codec
 from shared.eventstore.append_request import AppendRequest, NewEvent, StreamAppend
 from shared.eventstore.snapshots import LoadedState
-from shared.identity.caller import Caller
+from shared.identity.caller import Caller, ForeignOwner
 
 
 @dataclass
@@ -49,19 +49,6 @@ class OtherLog(Stale):
         return (
             f"If-Match names version {self.expected} of another log, or of this one before it was restored. Read again."
         )
-
-
-class ForeignOwner(NotFound):
-    """A caller began something for another owner, which counts as one that does not exist."""
-
-    def __init__(self, noun: str, owner_id: str) -> None:
-        self.code = f"{noun}-not-found"  # type: ignore[misc] # the registry names the owners
-        self.title = f"There is no such {noun}"  # type: ignore[misc]
-        self._owner_id = owner_id
-
-    @property
-    def detail(self) -> str:
-        return f"{self.title}: {self._owner_id!r}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def poison_of(raised: PoisonEvent) -> Poison:
         error=error,
         traceback=text,
         at=datetime.now(UTC),
+        owner=event.owner,
     )
 
 

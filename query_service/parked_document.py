@@ -25,6 +25,11 @@ class ProjectionParked(Unavailable):
         return f"The document ends before the {self.event_type} at position {self.parked}; the history shows it."
 
 
+def owner_of_parked(document: Document) -> str | None:
+    """Whose stream holds the event that could not be applied; None where the document is not parked."""
+    return None if document.parked is None else poisons.decode(document.parked).owner
+
+
 def parked_headers(document: Document, at: ReadPosition, token: str | None) -> dict[str, str]:
     """The headers of an answer from that document; empty when it is not parked.
 

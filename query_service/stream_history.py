@@ -87,6 +87,8 @@ class HistoryPage(NamedTuple):
 class StreamHistory:
     """Reads for clients, from a copy of the log: a replica, or the log itself. `log` is the log itself.
 
+    A stream of another owner than `owner` counts as none; None: every owner's counts.
+
     Every method also returns the head of the copy. It waits up to `wait` seconds for the copy to reach `token`. It
     raises `LogUnavailable`, `LogLagging`, `UnknownLog`, `TokenBeyondLog` and `TooManyCostlyReads`.
     """
@@ -102,6 +104,7 @@ class StreamHistory:
     async def events(
         self,
         stream_id: str,
+        owner: str | None,
         after_version: int,
         limit: int,
         client: str,
@@ -112,7 +115,7 @@ class StreamHistory:
         there is no such stream."""
 
         async def read(connection: Connection, _: Head) -> HistoryPage | None:
-            version = await event_log.read_version(connection, stream_id)
+            version = await event_log.read_version(connection, stream_id, owner)
             if version == 0:
                 return None
             events = await event_log.read_stream_page(connection, stream_id, after_version, limit, PAGE_BYTES)
@@ -123,6 +126,7 @@ class StreamHistory:
     async def resume_point(
         self,
         stream_id: str | None,
+        owner: str | None,
         after: int | None,
         client: str,
         token: ConsistencyToken | None = None,
@@ -134,7 +138,7 @@ class StreamHistory:
         """
 
         async def exists(connection: Connection, _: Head) -> bool:
-            return stream_id is None or await event_log.read_version(connection, stream_id) > 0
+            return stream_id is None or await event_log.read_version(connection, stream_id, owner) > 0
 
         head, found = await self._read_after(exists, after or 0, client, token, wait)
         return head, ResumePoint(head.log_id, head.position if after is None else after) if found else None
@@ -175,6 +179,7 @@ class StreamHistory:
         self,
         aggregate: Aggregate[S, Any],
         stream_id: str,
+        owner: str | None,
         point: PointInTime,
         client: str,
         token: ConsistencyToken | None = None,
@@ -207,7 +212,13 @@ class StreamHistory:
                         return past
             return past
 
-        return await self._read(self._folds, fold, client, token, wait)
+        async def find(connection: Connection, head: Head) -> PastState[S] | None:
+            # Before the fold, whose time and errors would tell that there is a stream.
+            if owner is not None and not await event_log.read_version(connection, stream_id, owner):
+                return None
+            return await fold(connection, head)
+
+        return await self._read(self._folds, find, client, token, wait)
 
     async def reached(self) -> ConsistencyToken:
         """The end of this copy of the log."""

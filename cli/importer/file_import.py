@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cli.bearer_token import BearerToken
 from cli.failure import INTERRUPTED, BadArgument
 from cli.importer.online_retail import Invoices, Reject, read_invoices
 from cli.importer.order_submitter import ImportSummary, OrderSubmitter
@@ -33,6 +34,7 @@ class Services(NamedTuple):
 def import_file(
     file: Path,
     services: Services,
+    token: BearerToken,
     rejects_file: Path | None,
     *,
     date_order: DateOrder | None,
@@ -52,7 +54,7 @@ def import_file(
     write_rejects(rejects_file, invoices.rejects)
 
     summary = ImportSummary()
-    submitter = OrderSubmitter(*services, concurrency, patience, summary)
+    submitter = OrderSubmitter(*services, token, concurrency, patience, summary)
     interrupted = False
     try:
         asyncio.run(_submit(submitter, invoices))

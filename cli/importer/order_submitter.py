@@ -19,12 +19,14 @@ from functools import partial
 import httpx
 import msgspec
 
+from cli.bearer_token import ADVICE, BearerToken
 from cli.importer.online_retail import OrderRequest, Placement, Reject
 from cli.importer.placed_orders import NotAHistory, differences, history_path
 
 # The service is overloaded, starts or stops, or does not know the outcome itself.
 RETRIED = {429, 500, 502, 503, 504}
 REFUSED = {400, 409, 413, 422}
+CALLER_REFUSED = {401, 403}
 ALREADY_PLACED = "order-already-placed"
 KEY_REUSED = "idempotency-key-reused"
 DIFFERENT = "differs-from-the-log"  # of rejects
@@ -54,8 +56,8 @@ class _NotSettled(Exception):
     """Patience ran out before the outcome of an order was known."""
 
 
-class _NotTheCommandService(Exception):
-    """The server at the address does not answer as the command service does."""
+class _CannotGoOn(Exception):
+    """The server refuses the caller, or does not answer as the command service does."""
 
 
 @dataclass
@@ -81,10 +83,17 @@ class OrderSubmitter:
     """
 
     def __init__(
-        self, command_url: str, query_url: str, concurrency: int, patience: float, summary: ImportSummary
+        self,
+        command_url: str,
+        query_url: str,
+        token: BearerToken,
+        concurrency: int,
+        patience: float,
+        summary: ImportSummary,
     ) -> None:
         self._url = command_url.rstrip("/") + "/orders"
         self._query_url = query_url.rstrip("/")
+        self._token = token
         self._concurrency = concurrency
         self._patience = patience
         self._summary = summary
@@ -105,6 +114,7 @@ class OrderSubmitter:
     async def _work(self, tls: ssl.SSLContext, queue: Iterator[Placement], on_settled: Callable[[], None]) -> None:
         # A client of its own for each worker: a request in a pool of 64 connections takes several times as long.
         async with httpx.AsyncClient(
+            auth=self._token,
             headers={"Content-Type": "application/json"},
             limits=httpx.Limits(max_connections=2),  # to the command service, and to the query service
             timeout=ANSWER_SECONDS,
@@ -123,14 +133,14 @@ class OrderSubmitter:
                 await self._settle(client, placement)
             except _NotSettled:
                 continue
-            except _NotTheCommandService as error:
+            except _CannotGoOn as error:
                 self._summary.last_error, self._stopped = str(error), True
                 return
             self._last_settled = time.monotonic()
             on_settled()
 
     async def _settle(self, client: httpx.AsyncClient, placement: Placement) -> None:
-        """Counts the outcome. Raises `_NotSettled`, `_NotTheCommandService`."""
+        """Counts the outcome. Raises `_NotSettled`, `_CannotGoOn`."""
         order, summary = placement.order, self._summary
         key = {"Idempotency-Key": _idempotency_key(order)}
         answer = await self._answer(partial(client.post, self._url, content=_encode(order), headers=key))
@@ -140,10 +150,10 @@ class OrderSubmitter:
             summary.accepted += not replayed
             return
         problem = _problem(answer) if answer.status_code in REFUSED else None
+        if answer.status_code in CALLER_REFUSED:
+            raise _CannotGoOn(f"{self._url} answered {answer.status_code}: {_explain(answer)} ({ADVICE})")
         if problem is None:
-            raise _NotTheCommandService(
-                f"{self._url} answered {answer.status_code}, which the order command service does not"
-            )
+            raise _CannotGoOn(f"{self._url} answered {answer.status_code}, which the order command service does not")
         if problem.code not in (ALREADY_PLACED, KEY_REUSED):
             summary.refused.append(Reject(order.order_id, placement.lines, problem.code, _explain(answer)))
         elif found := await self._differences(client, order, known=problem.code == KEY_REUSED):

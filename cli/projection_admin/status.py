@@ -12,6 +12,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
+from cli.bearer_token import ADVICE, BearerToken
 from cli.failure import CommandFailed
 from cli.options import DEFAULT_DATA_DIR
 from cli.stack.addresses import find_stack
@@ -33,14 +34,19 @@ class NoAnswer(CommandFailed):
 
 
 def show_status(
-    query_url: str | None, data_dir: Path | None, *, tracebacks: bool = False, as_json: bool = False
+    query_url: str | None,
+    token: BearerToken,
+    data_dir: Path | None,
+    *,
+    tracebacks: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Print the lag of every read model and the events that it could not apply. Raises NoAnswer, NoAddress."""
     stack = find_stack(data_dir)
     url = query_url or (stack.query_url if stack else None)
     if url is None:
         raise NoAnswer(f"nothing runs in {DEFAULT_DATA_DIR}: start a stack, or give --query-url")
-    document = _fetch(url)
+    document = _fetch(url, token)
     if as_json:
         print_json(document)
         return
@@ -63,14 +69,16 @@ def _foreign_lease(holder: dict[str, Any]) -> str:
     )
 
 
-def _fetch(url: str) -> dict[str, Any]:
+def _fetch(url: str, token: BearerToken) -> dict[str, Any]:
     try:
-        answer = httpx.get(f"{url}/projections", timeout=TIMEOUT_SECONDS)
+        answer = httpx.get(f"{url}/projections", auth=token, timeout=TIMEOUT_SECONDS)
         document: dict[str, Any] = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoAnswer(f"{url}: {error}") from error
     if answer.status_code == HTTPStatus.NOT_FOUND:
         raise NoAnswer(f"{url} shows no read models: give --query-url the address of the service's OPERATIONS_PORT")
+    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)} ({ADVICE})")
     if not answer.is_success:
         stalls = "".join(f"\n{_blocker(stall)}" for stall in document.get("stalls", []))
         raise NoAnswer(f"{url}: {document.get('detail', answer.reason_phrase)}{stalls}")

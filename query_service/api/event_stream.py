@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from random import Random
-from time import perf_counter
+from time import perf_counter, time
 
 from fastapi.sse import format_sse_event
 from starlette.responses import Response
@@ -54,7 +54,7 @@ def event(position: int, data: bytes) -> bytes:
 
 
 class EventStream(Response):
-    """Sends `blocks` until they end, the client disconnects or the server stops.
+    """Sends `blocks` until they end, the client disconnects or the server stops, at the latest `until` (Unix time).
 
     Closes the connection of a client that does not read a block within `send_seconds`.
     """
@@ -62,13 +62,19 @@ class EventStream(Response):
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, blocks: AsyncGenerator[bytes, None], held: HeldByStream, send_seconds: float, headers: dict[str, str]
+        self,
+        blocks: AsyncGenerator[bytes, None],
+        held: HeldByStream,
+        send_seconds: float,
+        headers: dict[str, str],
+        until: float | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
         self._blocks = blocks
         self._held = held
         self._send_seconds = send_seconds
+        self._until = until
         self.init_headers({**HEADERS, **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +86,8 @@ class EventStream(Response):
         stopping = asyncio.create_task(protocol.stopping.wait())
         tasks = (writing, disconnected, stopping)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            left = None if self._until is None else max(0.0, self._until - time())
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()

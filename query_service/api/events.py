@@ -21,7 +21,7 @@ from starlette.responses import Response
 from query_service.api import event_stream
 from query_service.api.event_documents import AnyAggregate, event_json, example_of, reference_to
 from query_service.api.event_stream import EventStream, cut_off
-from query_service.api.log_queries import UNAVAILABLE, ask_log, not_found, not_found_code
+from query_service.api.log_queries import UNAVAILABLE, ask_log, not_found, not_found_code, readers_of
 from query_service.api.requests import TOKEN_HEADERS, answer_headers
 from query_service.client_limit import ClientLimitReached
 from query_service.live.held_events import HeldByStream
@@ -36,8 +36,8 @@ from shared.http.client import client_of
 from shared.http.fields import Id
 from shared.http.openapi import Described, responses
 from shared.http.protocol import protocol_of
-from shared.identity.access import allowed
-from shared.identity.caller import Role
+from shared.identity.access import allowed, caller_of, limited_to_owner
+from shared.identity.caller import ForeignOwner, Role
 from shared.metrics import EVENT_STREAM_EVENTS, EVENT_STREAMS_REFUSED
 from shared.settings import Settings
 
@@ -222,7 +222,7 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
         },
         openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS], "x-event-stream": True},
     )
-    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
+    @allowed(*readers_of(aggregate))
     async def follow(
         request: Request,
         aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
@@ -244,17 +244,19 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
         response_class=Response,
         responses={
             **_stream_response(reference_to(aggregate), example_of(aggregate)),
-            **responses(*_PROBLEMS),
+            **responses(*_PROBLEMS, (ForeignOwner(owner.noun, "13047"), f"The caller is another {owner.noun}.")),
         },
         openapi_extra={"parameters": [_LAST_EVENT_ID, *TOKEN_HEADERS], "x-event-stream": True},
     )
-    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
+    @allowed(*readers_of(aggregate))
     async def follow_owner(
         request: Request,
         owner_id: Annotated[Id, Path(alias=f"{owner.noun}_id", examples=["17850"])],
         resume: Annotated[_Resume, Query()],
         held: _Held,
     ) -> Response:
+        if limited_to_owner(request.scope) not in (None, owner_id):
+            raise ForeignOwner(owner.noun, owner_id)
         start, headers = await _resume_point(request, None, resume)
         assert start is not None, "without a stream there is none that might be missing"
         return _stream(request, StreamFilter(aggregate.category, owner_id, by_owner=True), start, held, headers)
@@ -266,7 +268,8 @@ _STREAM = (
     " or now.\n\n"
     "A quiet stream sends a comment with the position that it has reached as `id`, from which a client can resume."
     " The service closes the connection of a client that does not read; the client misses nothing when it resumes"
-    " with its last id.\n\n"
+    " with its last id. With AUTH=jwt the stream ends when the caller's token expires; the client follows on with a new"
+    " token and its last id.\n\n"
     "A client that sends `Accept: text/event-stream`, as browsers do, gets what is 429 or 503 for others as a stream"
     " with one event, `problem`, that says when to come back (`retry`) and ends."
 )
@@ -283,7 +286,8 @@ def _stream_response(event: dict[str, str], data: dict[str, Any]) -> dict[int | 
     stream = {"schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": event}}
     return {
         200: {
-            "description": "The stream. It ends when the service stops or the client does not read on.",
+            "description": "The stream. It ends when the service stops, the client does not read on, or its token"
+            " expires.",
             "headers": {
                 "Consistency-Token": {"description": "The end of the log when the stream began.", **text},
                 "Preference-Applied": {"description": "The wait that was granted.", **text},
@@ -297,7 +301,8 @@ async def _resume_point(
     request: Request, stream_id: str | None, resume: _Resume
 ) -> tuple[ResumePoint | None, dict[str, str]]:
     after = _position(request, resume)
-    return await ask_log(request, lambda history, *asked: history.resume_point(stream_id, after, *asked))
+    owner = limited_to_owner(request.scope)
+    return await ask_log(request, lambda history, *asked: history.resume_point(stream_id, owner, after, *asked))
 
 
 def _stream(
@@ -307,7 +312,9 @@ def _stream(
     subscriptions: Subscriptions = request.app.state.subscriptions
     quiet_seconds = settings.sse_heartbeat_seconds
     batches = subscriptions.follow(of, *start, quiet_seconds, client_of(request.scope), held)
-    return EventStream(_blocks(batches, start, quiet_seconds), held, settings.sse_send_seconds, headers)
+    caller = caller_of(request.scope)
+    until = None if caller is None else caller.expires_at
+    return EventStream(_blocks(batches, start, quiet_seconds), held, settings.sse_send_seconds, headers, until)
 
 
 async def _blocks(

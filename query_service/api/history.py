@@ -22,6 +22,7 @@ from query_service.api.log_queries import (
     ask_log,
     not_found,
     not_found_code,
+    readers_of,
 )
 from query_service.api.models import EventDocument, event_example
 from query_service.api.requests import (
@@ -37,8 +38,7 @@ from shared.eventstore.log import StoredEvent
 from shared.http.etags import etag_of
 from shared.http.fields import Id
 from shared.http.openapi import UNREADABLE, responses
-from shared.identity.access import allowed
-from shared.identity.caller import Role
+from shared.identity.access import allowed, limited_to_owner
 
 _LAST_VERSION = 2**31 - 1
 _DOCUMENT_VERSION = 1  # of what the history answers: see `Aggregate.document_version`
@@ -122,15 +122,16 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
         },
         openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
     )
-    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
+    @allowed(*readers_of(aggregate))
     async def get_history(
         request: Request,
         aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
         paging: Annotated[_Paging, Query()],
     ) -> Response:
-        stream_id = aggregate.stream_of(aggregate_id)
+        stream_id, owner = aggregate.stream_of(aggregate_id), limited_to_owner(request.scope)
         page, headers = await ask_log(
-            request, lambda history, *asked: history.events(stream_id, paging.after_version, paging.limit, *asked)
+            request,
+            lambda history, *asked: history.events(stream_id, owner, paging.after_version, paging.limit, *asked),
         )
         if page is None:
             return not_found(request, aggregate, f"There is no {noun} {aggregate_id!r}.", headers)
@@ -168,7 +169,7 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
         },
         openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
     )
-    @allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
+    @allowed(*readers_of(aggregate))
     async def get_past_state(
         request: Request,
         aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],

@@ -31,6 +31,7 @@ from shared.http.fields import Rfc3339
 from shared.http.form_errors import FormError
 from shared.http.openapi import REFUSED, Described
 from shared.identity.access import limited_to_owner
+from shared.identity.caller import READERS, Role
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -93,20 +94,16 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
     answer_from_log(request)
     point = _point_in_time(request, datetime.now(UTC))
     stream_id = aggregate.stream_of(aggregate_id)
+    owner = limited_to_owner(request.scope)
     past, headers = await ask_log(
-        request, lambda history, *asked: history.past_state(aggregate, stream_id, point, *asked)
+        request, lambda history, *asked: history.past_state(aggregate, stream_id, owner, point, *asked)
     )
-    if past is None or _is_foreign(aggregate, past.state, limited_to_owner(request.scope)):
+    if past is None:
         detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
         return not_found(request, aggregate, detail, headers)
     body = msgspec.json.encode(aggregate.render(aggregate_id, past))
     etag = etag_of(past.version, aggregate.document_version, headers["Consistency-Token"])
     return unless_known(request, body, etag, headers)
-
-
-def _is_foreign(aggregate: Aggregate[S, E], state: S, owner_id: str | None) -> bool:
-    """Whether a caller that reaches the data of one owner only may not see the aggregate."""
-    return owner_id is not None and not aggregate.belongs_to(state, owner_id)
 
 
 def _point_in_time(request: Request, now: datetime) -> PointInTime:
@@ -146,6 +143,11 @@ async def ask_log(
     if token is not None and preferred is not None:
         headers["Preference-Applied"] = f"wait={preferred}"
     return value, headers
+
+
+def readers_of(aggregate: Aggregate[S, E]) -> tuple[Role, ...]:
+    """The roles that read one aggregate of the kind: a customer reads its own, where each has an owner."""
+    return READERS if aggregate.owner is None else (Role.CUSTOMER, *READERS)
 
 
 def not_found(request: Request, aggregate: Aggregate[S, E], detail: str, headers: dict[str, str]) -> Response:

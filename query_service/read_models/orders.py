@@ -35,19 +35,19 @@ from query_service.client_limit import WAITING, ClientLimitReached
 from query_service.coalescing_reader import CoalescingReader, TooManyReads
 from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
 from query_service.log_reader import LogUnavailable
-from query_service.parked_document import ProjectionParked, parked_headers
+from query_service.parked_document import ProjectionParked, owner_of_parked, parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_result import Document, IndexPage, ReadModelUnavailable, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.aggregates.order import ORDER, FulfilmentStatus, OrderStatus, PaymentStatus
-from shared.errors import Invalid, NotFound
+from shared.errors import Invalid
 from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.form_errors import FormError
 from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
-from shared.identity.access import allowed, limited_to_owner
-from shared.identity.caller import Role
+from shared.identity.access import allowed, conceal, limited_to_owner
+from shared.identity.caller import READERS, ForeignOwner, Role
 from shared.read_models import order_indexes
 from shared.read_models.keys import Checkpoint
 
@@ -72,6 +72,17 @@ class AnswerTooLarge(Invalid):
 # --- reader --------------------------------------------------------------------------------------------------------
 
 
+class _Owned(msgspec.Struct):
+    customer_id: str
+
+
+def _belongs_to(document: Document, customer_id: str) -> bool:
+    """False for a document that does not exist, too."""
+    if document.body is None:
+        return owner_of_parked(document) == customer_id
+    return msgspec.json.decode(document.body, type=_Owned).customer_id == customer_id
+
+
 class OrdersReader:
     def __init__(self, reader: CoalescingReader) -> None:
         self._reader = reader
@@ -79,20 +90,28 @@ class OrdersReader:
     def one(self, order_id: str, at_least: ConsistencyToken | None) -> asyncio.Future[ReadResult[Document]]:
         return self._reader.document(order_id, at_least)
 
-    async def several(self, order_ids: Sequence[str], at_least: ConsistencyToken | None) -> ReadResult[list[Document]]:
-        """All of them, as of the earliest position among the results. Raises `AnswerTooLarge`."""
-        results: list[ReadResult[Document]] = []
+    async def several(
+        self, order_ids: Sequence[str], customer_id: str | None, at_least: ConsistencyToken | None
+    ) -> ReadResult[list[Document]]:
+        """Those of the customer (None: of any), as of the earliest position at which one of the ids was read. Raises
+        `AnswerTooLarge`."""
+        ends: list[tuple[ReadPosition | None, int]] = []
+        documents: list[Document] = []
         for begin in range(0, len(order_ids), _READ_TOGETHER):
             some = order_ids[begin : begin + _READ_TOGETHER]
-            results += await asyncio.gather(*(self._reader.document(order_id, at_least) for order_id in some))
-            if sum(len(result.value.body or b"") for result in results) > MAX_ANSWER_BYTES:
+            for at, found, partition in await asyncio.gather(
+                *(self._reader.document(order_id, at_least) for order_id in some)
+            ):
+                ends.append((at, partition))
+                if customer_id is None or _belongs_to(found, customer_id):
+                    documents.append(found)
+            if sum([len(document.body or b"") for document in documents]) > MAX_ANSWER_BYTES:
                 raise AnswerTooLarge
-        checkpoints = [None if result.at is None else result.at.checkpoint for result in results]
-        documents = [result.value for result in results]
+        checkpoints = [None if at is None else at.checkpoint for at, _ in ends]
         if (slowest := Checkpoint.slowest(checkpoints)) is None:
             return ReadResult(None, documents)
-        last = min(results, key=lambda result: 0 if result.at is None else result.at.checkpoint.position)
-        return ReadResult(ReadPosition.of(slowest), documents, last.lagging_partition)
+        _, lagging = min(ends, key=lambda end: 0 if end[0] is None else end[0].checkpoint.position)
+        return ReadResult(ReadPosition.of(slowest), documents, lagging)
 
     def newest(
         self, customer_id: str | None, status: OrderStatus | None, after: str | None, limit: int
@@ -265,22 +284,6 @@ OrderId = Annotated[Id, Path(description="as given or made when the order was pl
 CustomerId = Annotated[Id, Path(examples=["17850"])]
 
 
-_READERS = (Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
-
-
-@dataclass
-class CustomerNotFound(NotFound):
-    """For a caller who is another customer, who cannot tell whether this one exists."""
-
-    customer_id: str
-    code = "customer-not-found"
-    title = "There is no such customer"
-
-    @property
-    def detail(self) -> str:
-        return f"There is no customer {self.customer_id!r}."
-
-
 class Listing(BaseModel):
     model_config = ConfigDict(extra="forbid")
     status: OrderStatus | None = Field(None, description="only orders in this status")
@@ -331,25 +334,17 @@ class OrderListing(Listing):
     },
     openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
 )
-@allowed(Role.CUSTOMER, *_READERS)
+@allowed(Role.CUSTOMER, *READERS)
 async def get_order(request: Request, order_id: OrderId) -> Response:
     if request.scope["query_string"] and request.query_params:
         return await answer_past_state(request, ORDER, order_id)
     at, document, headers = await answer(request, ORDERS, lambda orders, at_least: orders.one(order_id, at_least))
+    if (owner := limited_to_owner(request.scope)) is not None and not _belongs_to(document, owner):
+        return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
     headers |= parked_headers(document, at, request.headers.get("consistency-token"))
-    if document.body is None or _is_foreign(request, document.body):
+    if document.body is None:
         return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
     return unless_known(request, document.body, at.etag(document), headers)
-
-
-def _is_foreign(request: Request, body: bytes) -> bool:
-    """Whether the caller may not reach the order. Its answer is then that of an order that does not exist."""
-    owner = limited_to_owner(request.scope)
-    return owner is not None and msgspec.json.decode(body, type=_Owned).customer_id != owner
-
-
-class _Owned(msgspec.Struct):
-    customer_id: str
 
 
 _LIST_PROBLEMS: tuple[Described, ...] = (*_UNAVAILABLE, _INVALID, _MALFORMED_CURSOR)
@@ -365,7 +360,8 @@ _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     summary="All orders, newest first, or those with the given ids",
     description="By the time they were placed, then by id, both descending. Following `next_cursor` neither repeats"
     " nor misses an order, whatever is placed meanwhile.\n\n"
-    "With `ids`: those orders, whole, in the order of the ids; one that does not exist is left out.",
+    "With `ids`: those orders, whole, in the order of the ids; one that does not exist is left out.\n\n"
+    "A customer gets its own orders alone.",
     response_model=OrderPage | Orders,
     responses={
         200: {"description": "A page of orders, or orders", "headers": answer_headers('"c0ffee"') | PARKED_HEADER},
@@ -374,11 +370,11 @@ _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
-@allowed(*_READERS)
+@allowed(Role.CUSTOMER, *READERS)
 async def list_orders(request: Request, listing: Annotated[OrderListing, Query()]) -> Response:
     if listing.ids is not None:
         return await _answer_orders(request, _read_ids(listing.ids))
-    return await _list(request, None, listing)
+    return await _list(request, limited_to_owner(request.scope), listing)
 
 
 def _read_ids(given: str) -> list[str]:
@@ -391,11 +387,16 @@ def _read_ids(given: str) -> list[str]:
 
 
 async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response:
-    at, documents, headers = await answer(request, ORDERS, lambda orders, at_least: orders.several(order_ids, at_least))
+    owner = limited_to_owner(request.scope)
+    at, documents, headers = await answer(
+        request, ORDERS, lambda orders, at_least: orders.several(order_ids, owner, at_least)
+    )
+    if owner is not None and len(documents) < len(order_ids):
+        await conceal(request.scope)
     token = request.headers.get("consistency-token")
     if parked := [parked_headers(document, at, token) for document in documents if document.parked is not None]:
         headers |= min(parked, key=lambda one: int(one["Projection-Parked"]))
-    body = b'{"orders":[%b]}' % b",".join(document.body for document in documents if document.body is not None)
+    body = b'{"orders":[%b]}' % b",".join([document.body for document in documents if document.body is not None])
     return unless_known(request, body, _etag(body), headers)
 
 
@@ -408,17 +409,17 @@ async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response
         **_PAGE_RESPONSES,
         **responses(
             *_LIST_PROBLEMS,
-            (CustomerNotFound("13047"), "The caller is another customer."),
+            (ForeignOwner("customer", "13047"), "The caller is another customer."),
         ),
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
-@allowed(Role.CUSTOMER, *_READERS)
+@allowed(Role.CUSTOMER, *READERS)
 async def list_customer_orders(
     request: Request, customer_id: CustomerId, listing: Annotated[Listing, Query()]
 ) -> Response:
     if limited_to_owner(request.scope) not in (None, customer_id):
-        raise CustomerNotFound(customer_id)
+        raise ForeignOwner("customer", customer_id)
     return await _list(request, customer_id, listing)
 
 

@@ -37,7 +37,7 @@ from shared.exact_integers import exact
 from shared.http.fields import CURRENCY_PATTERN
 from shared.http.openapi import REFUSED, responses
 from shared.identity.access import allowed
-from shared.identity.caller import Role
+from shared.identity.caller import READERS
 
 # --- reader --------------------------------------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class Span(BaseModel):
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
-@allowed(Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)
+@allowed(*READERS)
 async def get_revenue(request: Request, span: Annotated[Span, Query()]) -> Response:
     _, (lines, parked), headers = await answer(
         request, REVENUE_BY_DAY, lambda revenue, _: revenue.between(span.first, span.last, span.currency)

@@ -80,7 +80,10 @@ COLUMNS = (
 )
 _APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
 _READ_STREAM = f"select {COLUMNS} from stream_after($1, $2, $3, $4)"  # noqa: S608 - constants only
-_READ_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
+_READ_VERSION = (
+    "select case when $2::text is null or owner = $2 then version else 0 end"
+    " from events where stream_id = $1 order by version desc limit 1"
+)
 
 
 def bounded_page(where: str, order: str, limit: str, max_bytes: str) -> str:
@@ -215,9 +218,9 @@ def json_size(events: Sequence[StoredEvent]) -> int:
     return sum([len(event.data) + len(event.metadata) for event in events])
 
 
-async def read_version(connection: Connection, stream_id: str) -> int:
-    """The version of a stream's last event; 0 when there is no such stream."""
-    return int(await connection.fetchval(_READ_VERSION, stream_id))
+async def read_version(connection: Connection, stream_id: str, owner: str | None = None) -> int:
+    """The version of a stream's last event; 0 when there is no such stream, or it is of another owner than `owner`."""
+    return int(await connection.fetchval(_READ_VERSION, stream_id, owner) or 0)
 
 
 async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> AsyncIterator[StoredEvent]:

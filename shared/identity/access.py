@@ -5,18 +5,24 @@ Every route says it with `@allowed(...)` or `@public`; a service with a route th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import Unauthenticated
 from shared.identity.caller import Caller, Role
 from shared.identity.key_set import KeySet
 from shared.identity.token_verifier import TokenVerifier
 from shared.settings import Settings
+
+# After its request, before a customer gets what says that something is not there: the time to find out that another
+# customer has it, with a margin. So the time of the answer does not tell the two apart.
+CONCEAL_SECONDS = 0.05
+_ABSENT = {404, 412}  # 412: also an `If-Match` for what is not there
 
 _ATTRIBUTE = "allowed_roles"
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -90,6 +96,12 @@ def limited_to_owner(scope: Scope) -> str | None:
     return owner
 
 
+async def conceal(scope: Scope) -> None:
+    """Waits until the request is `CONCEAL_SECONDS` old. For a request that `limited_to_owner` limits, before an answer
+    that leaves out what is absent or another owner's; before 404 and 412 it is done already."""
+    await asyncio.sleep(scope["came_at"] + CONCEAL_SECONDS - asyncio.get_running_loop().time())
+
+
 def check_settings(settings: Settings) -> None:
     """Raises `InsecureSettings`."""
     if settings.auth == "jwt":
@@ -128,10 +140,21 @@ class _Secured:
         self._roles = roles
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        came_at = asyncio.get_running_loop().time()
         caller = await self._verifier.verify(_token_in(scope))
         scope["caller"] = caller
-        scope["limited_to_owner"] = caller.limited_to(self._roles)
-        await self._app(scope, receive, send)
+        scope["limited_to_owner"] = owner = caller.limited_to(self._roles)
+        if owner is None:
+            await self._app(scope, receive, send)
+            return
+        scope["came_at"] = came_at
+
+        async def send_concealed(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in _ABSENT:
+                await conceal(scope)
+            await send(message)
+
+        await self._app(scope, receive, send_concealed)
 
 
 def _token_in(scope: Scope) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
-from shared.errors import Forbidden
+from shared.errors import Forbidden, NotFound
 
 
 class Role(StrEnum):
@@ -18,6 +19,9 @@ class Role(StrEnum):
     OPERATOR = "operator"
     PRIVACY = "privacy"
     SERVICE = "service"
+
+
+READERS = (Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)  # of what belongs to any owner
 
 
 @dataclass
@@ -43,10 +47,24 @@ class CustomerMissing(Forbidden):
         return "A token with the role customer alone needs the claim customer_id."
 
 
+class ForeignOwner(NotFound):
+    """The caller names another owner than itself, who counts as one that does not exist."""
+
+    def __init__(self, noun: str, owner_id: str) -> None:
+        self.code = f"{noun}-not-found"  # type: ignore[misc] # the registry names the owners
+        self.title = f"There is no such {noun}"  # type: ignore[misc]
+        self._owner_id = owner_id
+
+    @property
+    def detail(self) -> str:
+        return f"{self.title}: {self._owner_id!r}."
+
+
 class Caller(NamedTuple):
     subject: str  # claim `sub`
     roles: frozenset[Role]
     customer_id: str | None = None  # whose data the role `customer` reaches
+    expires_at: float = inf  # Unix time, of its token
 
     def limited_to(self, allowed: AbstractSet[Role]) -> str | None:
         """The owner whose data the caller may reach on a route for the roles `allowed`; None: that of every owner.

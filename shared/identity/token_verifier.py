@@ -36,7 +36,6 @@ class TokenRefused(Unauthenticated):
 
 class _Verified(NamedTuple):
     caller: Caller
-    expires_at: float  # Unix time
     generation: int  # of the keys
 
 
@@ -51,17 +50,17 @@ class TokenVerifier:
     async def verify(self, token: str) -> Caller:
         """Raises `TokenRefused` and `KeysUnavailable`."""
         if (known := self._cache.get(token)) is not None:
-            if known.expires_at > time() and known.generation == self._keys.generation():
+            if known.caller.expires_at > time() and known.generation == self._keys.generation():
                 return known.caller
             self._forget(token)
-        caller, expires_at = await self._verify(token)
-        self._remember(token, _Verified(caller, expires_at, self._keys.generation()))
+        caller = await self._verify(token)
+        self._remember(token, _Verified(caller, self._keys.generation()))
         return caller
 
     async def close(self) -> None:
         await self._keys.close()
 
-    async def _verify(self, token: str) -> tuple[Caller, float]:
+    async def _verify(self, token: str) -> Caller:
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
             key = await self._keys.find(key_id if isinstance(key_id, str) else None)
@@ -78,7 +77,7 @@ class TokenVerifier:
             )
         except jwt.PyJWTError as error:
             raise TokenRefused(_reason(error)) from error
-        return _caller_of(claims), float(claims["exp"]) + CLOCK_TOLERANCE_SECONDS
+        return _caller_of(claims)
 
     def _remember(self, token: str, verified: _Verified) -> None:
         self._forget(token)  # two requests may have verified it at the same time
@@ -116,4 +115,4 @@ def _caller_of(claims: dict[str, Any]) -> Caller:
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= MAX_NAME):
             raise TokenRefused(f"the claim {name} is not a text of 1 to {MAX_NAME} characters")
     known = frozenset(_ROLES[role] for role in roles if isinstance(role, str) and role in _ROLES)
-    return Caller(subject, known, customer_id)
+    return Caller(subject, known, customer_id, float(claims["exp"]) + CLOCK_TOLERANCE_SECONDS)

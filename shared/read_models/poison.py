@@ -25,6 +25,7 @@ class Poison(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime  # when it was last tried
     waiting: int = 0
     several_streams: bool = False  # events of other streams wait as well
+    owner: str | None = None  # of the event's stream
 
     def __str__(self) -> str:
         return f"event {self.position} ({self.event_type}, version {self.version} of {self.stream_id}): {self.error}"

@@ -124,6 +124,36 @@ def test_the_gateway_is_published_on_the_loopback_unless_another_address_is_set(
     assert ports == ["127.0.0.1:8080:8080", "127.0.0.1:8443:8443"]
 
 
+@pytest.mark.subprocess
+@pytest.mark.promise("security", "The gateway of the compose file does not start unless callers identify themselves")
+@pytest.mark.parametrize("auth", ["off", "", "jwt"])
+def test_the_gateway_starts_only_where_callers_identify_themselves(auth: str) -> None:
+    assert SERVICES["gateway"]["environment"]["AUTH"] == SERVICES["command"]["environment"]["AUTH"] == "${AUTH:-off}"
+    entrypoint = [part.replace("$$", "$") for part in SERVICES["gateway"]["entrypoint"]]
+    started = subprocess.run(
+        [*entrypoint, "echo", "started"], env={**os.environ, "AUTH": auth}, capture_output=True, text=True, check=False
+    )
+    if auth == "jwt":
+        assert (started.returncode, started.stdout) == (0, "started\n")
+    else:
+        assert (started.returncode, started.stdout) == (1, "")
+        assert "set AUTH=jwt" in started.stderr
+
+
+def test_the_settings_of_the_gateway_ask_for_what_authentication_needs() -> None:
+    lines = (ROOT / "deploy" / "gateway" / "env").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert given["AUTH"] == "jwt"
+    for name in ("AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_JWKS"):
+        assert given[name] == f"${{{name}:?with the gateway, set {name} in .env}}"
+
+
+@pytest.mark.parametrize("name", ["command", "query"])
+def test_a_file_of_keys_is_where_the_example_says(name: str) -> None:
+    assert SERVICES[name]["volumes"] == ["${AUTH_KEYS_FILE:-/dev/null}:/run/keys.json:ro"]
+    assert "#AUTH_JWKS=/run/keys.json\n" in (ROOT / ".env.example").read_text()
+
+
 @pytest.mark.parametrize("name", PORT_SETTINGS)
 def test_with_an_empty_port_several_processes_of_a_kind_share_none(name: str) -> None:
     published = SERVICES[name]["ports"][0]
@@ -288,8 +318,8 @@ def test_a_store_keeps_its_data_in_a_named_volume_where_its_image_really_writes(
 
 
 def test_every_declared_volume_and_network_is_used() -> None:
-    mounts = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])]
-    assert sorted(mount for mount in mounts if not mount.startswith("./")) == sorted(COMPOSE["volumes"])
+    mounts = [interpolated(mount).split(":")[0] for one in SERVICES.values() for mount in one.get("volumes", [])]
+    assert sorted(mount for mount in mounts if mount[0] not in "./") == sorted(COMPOSE["volumes"])
     assert [mount for mount in mounts if mount.startswith("./") and not (ROOT / mount).exists()] == []
     assert {network for service in SERVICES.values() for network in service["networks"]} == set(COMPOSE["networks"])
 

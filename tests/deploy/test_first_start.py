@@ -130,15 +130,23 @@ def test_data_that_was_served_once_is_kept(first_start: FirstStart) -> None:
 
 
 @pytest.mark.subprocess
-def test_the_tools_say_ready_with_the_addresses_and_end_when_told_to() -> None:
+@pytest.mark.parametrize(
+    ("settings", "addresses"),
+    [
+        (
+            {"COMMAND_PORT": "8001", "QUERY_PORT": "8002", "PROFILES": ""},
+            "commands http://127.0.0.1:8001/docs, queries http://127.0.0.1:8002/docs",
+        ),
+        ({"COMMAND_PORT": "", "QUERY_PORT": "", "PROFILES": "gateway"}, "http://127.0.0.1:8080/docs"),
+    ],
+)
+def test_the_tools_say_ready_with_the_addresses_and_end_when_told_to(settings: dict[str, str], addresses: str) -> None:
     [program, option, script] = SERVICES["tools"]["command"]
-    environment = {"PATH": "/usr/bin:/bin", "COMMAND_PORT": "8001", "QUERY_PORT": "8002"}
+    environment = {"PATH": "/usr/bin:/bin", "GATEWAY_PORT": "8080", **settings}
     with subprocess.Popen(
         [program, option, script.replace("$$", "$")], env=environment, stdout=subprocess.PIPE, text=True
     ) as tools:
         assert tools.stdout is not None
-        assert tools.stdout.readline() == (
-            "ready: commands http://127.0.0.1:8001/docs, queries http://127.0.0.1:8002/docs\n"
-        )
+        assert tools.stdout.readline() == f"ready: {addresses}\n"
         tools.terminate()
     assert tools.returncode == 0

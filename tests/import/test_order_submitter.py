@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from cli.bearer_token import BearerToken
 from cli.importer import order_submitter
 from cli.importer.online_retail import Item, OrderRequest, Placement
 from cli.importer.order_submitter import ImportSummary, OrderSubmitter
@@ -67,7 +68,7 @@ async def running(service: FakeService) -> AsyncIterator[str]:
 async def submit(service: FakeService, count: int, *, concurrency: int = 1, patience: float = 30.0) -> ImportSummary:
     summary = ImportSummary()
     async with running(service) as url:
-        submitter = OrderSubmitter(url, url, concurrency, patience, summary)
+        submitter = OrderSubmitter(url, url, BearerToken(None), concurrency, patience, summary)
         await submitter.submit(placements(count), on_settled=lambda: None)
     return summary
 

@@ -223,6 +223,7 @@ HOT: dict[str, Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[object]]] = {
     ),
     "read a stream": lambda pool: event_log.read_stream_page(pool, "order-4711", 0, 1_000),
     "read a version": lambda pool: event_log.read_version(pool, "order-4711"),
+    "read a version for its owner": lambda pool: event_log.read_version(pool, "order-4711", "customer-42"),
     "tail": lambda pool: event_log.read_batch(pool, EVENTS - 1_000, 1_000),
     "tail in pages of a few bytes": lambda pool: event_log.read_batch(pool, EVENTS - 1_000, 1_000, 100_000),
     "read the head": event_log.read_head,

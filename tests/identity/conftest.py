@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from cli.stack.embedded_postgres import EmbeddedPostgres
+from cli.stack.embedded_valkey import EmbeddedValkey
+from shared.settings import Settings
+from tests.identity.issuer import AUDIENCE, ISSUER, Issuer, bearer
+from tests.identity.shop import ORDER, OWNER, Shop
+from tests.orders import order_body
+from tests.running import clients_of, fresh_database, running_stack, settings_for
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shop]:
+    """A stack that identifies its callers, with one order of the customer `OWNER`."""
+    issuer = Issuer(tmp_path_factory.mktemp("issuer") / "keys.json")
+    async with fresh_database(postgres.url) as database_url:
+        settings = settings_for(database_url, valkey.url)
+        identifying = Settings.model_validate(
+            {
+                **settings.model_dump(),
+                "auth": "jwt",
+                "auth_issuer": ISSUER,
+                "auth_audience": AUDIENCE,
+                "auth_jwks": str(issuer.file),
+            }
+        )
+        async with running_stack(identifying), clients_of(identifying) as (commands, queries):
+            placed = await commands.post(
+                "/orders", json=order_body(customer_id=OWNER, order_id=ORDER), headers=bearer(issuer.token("staff"))
+            )
+            assert placed.status_code == 201, placed.text
+            token = {"Consistency-Token": placed.headers["Consistency-Token"], "Prefer": "wait=20"}
+            shown = await queries.get(f"/orders/{ORDER}", headers={**token, **bearer(issuer.token("staff"))})
+            assert shown.status_code == 200, shown.text
+            yield Shop(issuer, commands, queries, identifying)

@@ -1,0 +1,72 @@
+"""A shop whose callers identify themselves, and a request for each of its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import httpx
+
+from shared.settings import Settings
+from tests.identity.issuer import Issuer, bearer
+from tests.orders import order_body
+from tests.running import eventually
+
+OWNER, OTHER = "17850", "13047"
+ORDER, ABSENT = "owned-1", "other-1"  # of equal length, for headers that count
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+LINE = {"product_id": "MUG", "quantity": 1, "unit_price": 450}
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/orders"): order_body(customer_id=OWNER),
+    ("POST", "/orders/{order_id}/items"): LINE,
+    ("PUT", "/orders/{order_id}/shipping-address"): {"shipping_address_id": "work"},
+    ("POST", "/orders/{order_id}/payment"): {"payment_reference": "p-1", "amount": 1},
+    ("POST", "/orders/{order_id}/shipment"): {"tracking_number": "t-1"},
+    ("POST", "/orders/{order_id}/delivery"): {},
+    ("POST", "/orders/{order_id}/cancellation"): {"reason": "ordered twice"},
+}
+QUERIES = {("GET", "/reports/revenue"): {"from": "2026-01-01", "to": "2026-01-31"}}
+
+
+class Shop(NamedTuple):
+    issuer: Issuer
+    commands: httpx.AsyncClient
+    queries: httpx.AsyncClient
+    settings: Settings
+
+    async def until_shown(self) -> None:
+        """Until the read models show the whole log."""
+        operator = bearer(self.issuer.token("operator"))
+
+        async def shown() -> bool:
+            status = (await self.queries.get("/projections", headers=operator)).json()
+            return all(row["position_lag"] == 0 for row in status["projections"])
+
+        await eventually(shown)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        token: str | None = None,
+        order_id: str = ORDER,
+        params: Mapping[str, str] = NOTHING,
+        headers: Mapping[str, str] = NOTHING,
+    ) -> httpx.Response:
+        """The answer; of an event stream its beginning."""
+        client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
+        url = path.format(order_id=order_id, customer_id=OWNER, product_id="LAMP")
+        request = client.build_request(
+            method,
+            url,
+            json=BODIES.get((method, path)),
+            params=QUERIES.get((method, path), {}) | dict(params),
+            headers={**({} if token is None else bearer(token)), **headers},
+        )
+        answer = await client.send(request, stream=True)
+        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+            await answer.aread()
+        await answer.aclose()
+        return answer
