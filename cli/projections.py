@@ -28,7 +28,7 @@ def status(
     from cli.bearer_token import BearerToken
     from cli.projection_admin.status import show_status
 
-    show_status(query_url, BearerToken(token_file), data_dir, tracebacks=tracebacks, as_json=json)
+    show_status(query_url, data_dir, token=BearerToken(token_file), tracebacks=tracebacks, as_json=json)
 
 
 @projections.command()

@@ -117,8 +117,14 @@ def test_an_operation_lists_its_problems(operation: Operation) -> None:
 # Not of a service's own error tree: what the framework refuses, and what is answered without being raised.
 FRAMEWORK = {(421, "misdirected-request"), (422, "invalid-request"), (500, "internal-error")}
 NOT_RAISED = {
-    "command": {*FRAMEWORK, (400, "malformed-json"), (413, "body-too-large"), (415, "unsupported-media-type")},
-    "query": {*FRAMEWORK, (404, "order-not-found")},
+    "command": {
+        *FRAMEWORK,
+        (400, "malformed-json"),
+        (404, "customer-not-found"),  # `ForeignOwner` of an order
+        (413, "body-too-large"),
+        (415, "unsupported-media-type"),
+    },
+    "query": {*FRAMEWORK, (404, "customer-not-found"), (404, "order-not-found")},
 }
 NEVER_ANSWERED = {
     "command": {"malformed-token", "unknown-log", "token-beyond-log"},  # it gives tokens and reads none

@@ -35,9 +35,9 @@ class NoAnswer(CommandFailed):
 
 def show_status(
     query_url: str | None,
-    token: BearerToken,
     data_dir: Path | None,
     *,
+    token: BearerToken | None = None,
     tracebacks: bool = False,
     as_json: bool = False,
 ) -> None:
@@ -69,7 +69,7 @@ def _foreign_lease(holder: dict[str, Any]) -> str:
     )
 
 
-def _fetch(url: str, token: BearerToken) -> dict[str, Any]:
+def _fetch(url: str, token: BearerToken | None) -> dict[str, Any]:
     try:
         answer = httpx.get(f"{url}/projections", auth=token, timeout=TIMEOUT_SECONDS)
         document: dict[str, Any] = answer.json()

@@ -19,7 +19,7 @@ from shared.http.fields import Id
 from shared.http.form_errors import format_of
 from shared.http.openapi import Described
 from shared.identity.access import allowed
-from shared.identity.caller import Role
+from shared.identity.caller import ForeignOwner, Role
 
 DESCRIPTION = "PENDING → CONFIRMED (paid) → SHIPPED → DELIVERED, or CANCELLED."
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
@@ -112,7 +112,13 @@ _NOT_PENDING: Described = (order.OrderNotPending(_TOUR, "SHIPPED"), "Only a PEND
 @router.post(
     "/orders",
     summary="Place an order",
-    **describe((order.OrderAlreadyPlaced(_TOUR), "There is an order with this id."), STALE, *_TOO_MUCH, status=201),
+    **describe(
+        (order.OrderAlreadyPlaced(_TOUR), "There is an order with this id."),
+        (ForeignOwner("customer", "13047"), "The caller is another customer."),
+        STALE,
+        *_TOO_MUCH,
+        status=201,
+    ),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def place_order(request: Request, body: PlaceOrderBody) -> Response:

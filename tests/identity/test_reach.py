@@ -45,8 +45,8 @@ def other(shop: Shop) -> str:
     return shop.issuer.token("customer", customer_id=OTHER, subject="mallory")
 
 
-def own(shop: Shop, **claims: object) -> str:
-    return shop.issuer.token("customer", customer_id=OWNER, subject="bob", **claims)
+def own(shop: Shop) -> str:
+    return shop.issuer.token("customer", customer_id=OWNER, subject="bob")
 
 
 def told(answer: httpx.Response) -> tuple[int, dict[str, str], str]:
@@ -67,6 +67,7 @@ def takes_as_long(*seconds: float) -> bool:
 async def test_what_is_foreign_is_as_if_it_were_not_there(shop: Shop, method: str, path: str) -> None:
     await shop.until_shown()
     etag = (await shop.queries.get(f"/orders/{ORDER}", headers=bearer(own(shop)))).headers["ETag"]
+    asked: list[tuple[dict[str, str], dict[str, str]]]
     asked = [({}, headers) for headers in [*HEADERS, {"If-None-Match": etag}, {"If-Match": etag}]]
     if method == "GET":
         asked += [(parameters, {}) for parameters in PARAMETERS[path]]
@@ -160,7 +161,7 @@ async def test_an_order_that_could_not_be_applied_is_told_to_its_owner_alone(sho
         at=datetime.now(UTC),
         owner=OWNER,
     )
-    async with Redis.from_url(shop.settings.redis_url) as redis:
+    async with Redis.from_url(shop.settings.redis_url.get_secret_value()) as redis:
         [key] = [key async for key in redis.scan_iter(f"*:doc:{order_id}")]
         await redis.hset(key, "parked", poison.encode(parked))
         if not has_a_document:

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from time import time
 
 import jwt
 import pytest
@@ -34,7 +35,9 @@ async def verifier(issuer: Issuer) -> AsyncIterator[TokenVerifier]:
 async def test_a_token_names_its_caller(issuer: Issuer, verifier: TokenVerifier) -> None:
     token = issuer.token("customer", "a-role-of-another-program", subject="bob", customer_id="17850")
     for _ in range(2):  # verified, then from the cache
-        assert await verifier.verify(token) == Caller("bob", frozenset({Role.CUSTOMER}), "17850")
+        caller = await verifier.verify(token)
+        assert caller == Caller("bob", frozenset({Role.CUSTOMER}), "17850", caller.expires_at)
+        assert caller.expires_at == pytest.approx(time() + 300 + 30, abs=2)
 
 
 REFUSED: dict[str, Callable[[Issuer], str]] = {
