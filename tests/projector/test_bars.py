@@ -16,7 +16,7 @@ from tests.orders import placed
 from tests.orders_command import shown_on_a_terminal
 from tests.recording import Recorder
 
-ORDERS = 400
+ORDERS = 200
 
 
 async def test_bars_show_how_far_a_rebuild_is_and_how_long_it_will_be(
