@@ -19,7 +19,8 @@ from bench.load import ROOT
 from cli.stack.embedded_server import free_port
 from cli.stack.processes import launch
 from cli.stack.service import Service
-from command_service.api.orders import ProductId
+from command_service.api.bodies import ShortText
+from command_service.api.order_bodies import AddressBody, ChargeBody, Metadata, ProductId, Sku
 from shared.currencies import CURRENCIES
 from shared.http.fields import Id, Rfc3339
 
@@ -48,6 +49,9 @@ class OrderItem(BaseModel):
     product_name: Text | None = None
     quantity: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
     unit_price: Annotated[StrictInt, Field(ge=0, le=1_000_000_000_000)]
+    line_id: Id | None = None
+    sku: Sku | None = None
+    metadata: Metadata | None = None
 
 
 class PlaceOrder(BaseModel):
@@ -58,6 +62,11 @@ class PlaceOrder(BaseModel):
     currency: Currency
     items: Annotated[list[OrderItem], Field(min_length=1, max_length=2_000)]
     shipping_address_id: Id
+    charges: Annotated[list[ChargeBody], Field(max_length=2_000)] = []
+    shipping_address: AddressBody | None = None
+    external_reference: ShortText | None = None
+    note: Annotated[Text, StringConstraints(max_length=2_000)] | None = None
+    metadata: Metadata | None = None
 
 
 def create_app(answer_bytes: int) -> FastAPI:

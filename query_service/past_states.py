@@ -78,5 +78,5 @@ class PastStates:
 
 def restore(aggregate: Aggregate[S, Any], saved: SavedState) -> PastState[S]:
     generic: Any = PastState
-    past: PastState[S] = msgspec.json.decode(saved.past, type=generic[aggregate.state])
+    past: PastState[S] = msgspec.json.decode(saved.past, type=generic[aggregate.past_type])
     return past

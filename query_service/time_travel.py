@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TypeVar
 
-from shared.aggregates.aggregate import Aggregate, PastState
+from shared.aggregates.aggregate import Aggregate, PastState, split_stream
 from shared.eventstore import codec
 from shared.eventstore.log import StoredEvent
 
@@ -13,9 +14,20 @@ E = TypeVar("E")
 
 
 def advance(aggregate: Aggregate[S, E], past: PastState[S] | None, stored: StoredEvent) -> PastState[S]:
-    """The state after the next event; None is the state before the first. Raises what `codec.decode` raises."""
+    """What there is after the next event; None is what there is before the first. Raises what `codec.decode` raises."""
     event = codec.decode(stored.event_type, stored.schema_version, stored.data)
-    state = aggregate.evolve(None if past is None else past.state, event)
-    began_at, last_at = (stored.occurred_at, {}) if past is None else (past.began_at, past.last_at)
-    last_at = {**last_at, stored.event_type: stored.occurred_at}
-    return PastState(state, began_at, stored.occurred_at, stored.version, last_at)
+    _, aggregate_id = split_stream(stored.stream_id)
+    return after(aggregate, aggregate_id, past, event, stored.occurred_at)
+
+
+def after(
+    aggregate: Aggregate[S, E], aggregate_id: str, past: PastState[S] | None, event: E, at: datetime
+) -> PastState[S]:
+    """The state after the event, or the document of an aggregate that folds one."""
+    before, version = (None, 1) if past is None else (past.state, past.version + 1)
+    if (fold := aggregate.document_fold) is None:
+        state = aggregate.evolve(before, event)
+    else:
+        state = fold.apply(aggregate_id, before, event, version, at)
+    began_at, last_at = (at, {}) if past is None else (past.began_at, past.last_at)
+    return PastState(state, began_at, at, version, {**last_at, type(event).__name__: at})

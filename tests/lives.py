@@ -11,46 +11,21 @@ from uuid import UUID
 import msgspec
 from hypothesis import strategies as st
 
-from command_service.domain.order import (
-    AddOrderItem,
-    CancelOrder,
-    ChangeShippingAddress,
-    ConfirmDelivery,
-    ConfirmPayment,
-    OrderCommand,
-    PlaceOrder,
-    RemoveOrderItem,
-    ShipOrder,
-    decide,
-)
+from command_service.domain.order import OrderCommand, decide
 from projector.projections.orders import ORDERS
 from projector.routing import record
-from shared.aggregates.order import ORDER, OrderDocument, OrderEvent, OrderLine, State, evolve
+from shared.aggregates.order import ORDER, OrderDocument, OrderEvent, State, evolve
 from shared.errors import OrdersError
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
 from shared.eventstore.log import StoredEvent
+from tests.order_commands import ORDER_ID, commands, fitted, placings
 from tests.recording import Recorder
 
-ID = "42"
+ID = ORDER_ID
 EPOCH = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-_PRODUCTS = st.sampled_from(["MUG", "LAMP", "PEN"])
-_NAMES = st.sampled_from(["a", "b"])
-_LINES = st.builds(OrderLine, _PRODUCTS, st.integers(1, 3), st.integers(0, 500), st.none() | _NAMES)
-_PLACE = st.builds(
-    PlaceOrder, st.just(ID), _NAMES, st.just("GBP"), st.lists(_LINES, min_size=1, max_size=3).map(tuple), _NAMES
-)
-_COMMANDS: st.SearchStrategy[OrderCommand] = st.one_of(
-    st.builds(AddOrderItem, st.just(ID), _LINES),
-    st.builds(RemoveOrderItem, st.just(ID), _PRODUCTS),
-    st.builds(ChangeShippingAddress, st.just(ID), _NAMES, st.none() | _NAMES),
-    st.builds(ConfirmPayment, st.just(ID), _NAMES, st.just(-1)),  # the amount follows from the order
-    st.builds(ShipOrder, st.just(ID), _NAMES, st.none() | _NAMES),
-    st.builds(ConfirmDelivery, st.just(ID)),
-    st.builds(CancelOrder, st.just(ID), _NAMES),
-)
 # Often none at all: events of one instant are where boundaries are.
 _STEPS = st.sampled_from([0, 0, 1, 2, 60_000_000]).map(lambda count: count * MICROSECOND)
 
@@ -68,7 +43,7 @@ def lives(draw: st.DrawFn) -> list[Happening]:
     life: list[Happening] = []
     state: State = None
     occurred_at = recorded_at = EPOCH
-    for command in itertools.chain([draw(_PLACE)], draw(st.lists(_COMMANDS, max_size=12))):
+    for command in itertools.chain([draw(placings)], draw(st.lists(commands, max_size=12))):
         events = _decided(command, state)
         occurred_at, recorded_at = occurred_at + draw(_STEPS), recorded_at + draw(_STEPS)
         life += [Happening(event, occurred_at, recorded_at) for event in events]
@@ -77,10 +52,8 @@ def lives(draw: st.DrawFn) -> list[Happening]:
 
 
 def _decided(command: OrderCommand, state: State) -> list[OrderEvent]:
-    if isinstance(command, ConfirmPayment) and state is not None:
-        command = ConfirmPayment(command.order_id, command.payment_reference, state.total)
     try:
-        return decide(command, state)
+        return decide(fitted(command, state), state)
     except OrdersError:
         return []
 

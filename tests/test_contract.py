@@ -47,18 +47,42 @@ CHECKS = [
     negative_data_rejection,
 ]
 ORDER_ID, CUSTOMER_ID = "contract", "contract-customer"
-KNOWN = {"order_id": ORDER_ID, "customer_id": CUSTOMER_ID, "product_id": "MUG"}
+KNOWN = {
+    "order_id": ORDER_ID,
+    "customer_id": CUSTOMER_ID,
+    "product_id": "MUG",
+    "line_id": "1",
+    "payment_reference": "pay-1",
+    "shipment_id": "parcel-1",
+    "return_id": "return-1",
+}
 STEPS: dict[str, dict[str, object]] = {
     "items": {"product_id": "PEN", "quantity": 1, "unit_price": 1},
     "payment": {"payment_reference": "pay-1", "amount": TOTAL},
+    "payments": {"payment_reference": "pay-1", "amount": TOTAL, "captured": False},
+    "payments/{payment_reference}/capture": {},
     "shipment": {"tracking_number": "track-1"},
+    "shipments": {
+        "shipment_id": "parcel-1",
+        "tracking_number": "track-1",
+        "lines": [{"line_id": "1", "quantity": 1}],
+    },
+    "returns": {"return_id": "return-1", "lines": [{"line_id": "1", "quantity": 1}], "reason": "broken"},
+    "hold": {"reason": "checked"},
 }
 COMMANDS, QUERIES = read_document("command"), read_document("query")
 LONG_AGO = {"occurred_at": "0001-01-02T00:00:00Z"}
 # What an order must have been through before the command on it is right.
 BEFORE = {
     "/orders/{order_id}/items/{product_id}": ["items"],
+    "/orders/{order_id}/payments/{payment_reference}/capture": ["payments"],
+    "/orders/{order_id}/payments/{payment_reference}/void": ["payments"],
+    "/orders/{order_id}/refunds": ["payments", "payments/{payment_reference}/capture"],
     "/orders/{order_id}/shipment": ["payment"],
+    "/orders/{order_id}/shipments": ["payment"],
+    "/orders/{order_id}/shipments/{shipment_id}/delivery": ["payment", "shipments"],
+    "/orders/{order_id}/returns": ["payment", "shipment"],
+    "/orders/{order_id}/returns/{return_id}/receipt": ["payment", "shipment", "returns"],
     "/orders/{order_id}/delivery": ["payment", "shipment"],
 }
 CONFIG = schemathesis.Config.from_dict({"generation": {"mode": "all", "max-examples": 20, "deterministic": True}})
@@ -111,7 +135,12 @@ def place(customer: httpx.Client, *steps: str, **changes: str) -> str:
     body = order_body(customer_id=CUSTOMER_ID, **LONG_AGO, **changes)
     answers = [customer.post("/orders", json=body)]
     order_id = str(answers[0].json()["aggregate_id"])
-    answers += [customer.post(f"/orders/{order_id}/{step}", json=STEPS[step] | LONG_AGO) for step in steps]
+    for step in steps:
+        said = STEPS[step] | LONG_AGO
+        if "payment_reference" in said:  # it belongs to one order
+            said["payment_reference"] = order_id
+        path = step.format(payment_reference=order_id)
+        answers.append(customer.post(f"/orders/{order_id}/{path}", json=said))
     assert all(answer.is_success for answer in answers), [answer.text for answer in answers]
     return order_id
 
@@ -129,7 +158,9 @@ def aimed(case: Case) -> Case:
 def aimed_at_a_fitting_order(case: Case, customer: httpx.Client) -> Case:
     """The same, with an order of its own that the command is right for: it is carried out more often than refused."""
     if aimed(case).path_parameters.get("order_id") == ORDER_ID:
-        case.path_parameters["order_id"] = place(customer, *BEFORE.get(case.path, ()))
+        case.path_parameters["order_id"] = order_id = place(customer, *BEFORE.get(case.path, ()))
+        if case.path_parameters.get("payment_reference") == KNOWN["payment_reference"]:
+            case.path_parameters["payment_reference"] = order_id
     if case.path.endswith("/payment") and isinstance(case.body, dict) and type(case.body.get("amount")) is int:
         case.body["amount"] = TOTAL
     return case
@@ -165,16 +196,22 @@ def test_the_query_service_answers_as_documented(case: Case, stack: Settings) ->
 @pytest.mark.promise("commands", "The documented examples work")
 def test_the_examples_of_commands_are_carried_out_and_those_of_queries_answered(stack: Settings) -> None:
     """Each command on an order of its own, which was placed, and taken so far, by examples alone."""
-    order_id, token = "", ""
+    order_id, paid_order_id, token = "", "", ""
     for path in COMMANDS["paths"]:
         if path.startswith("/orders"):
-            order_id, steps = str(uuid7()), [f"/orders/{{order_id}}/{step}" for step in BEFORE.get(path, ())]
-            for version, each in enumerate(dict.fromkeys(["/orders", *steps, path])):
-                token = send_example(stack, each, order_id, version)
+            steps = [f"/orders/{{order_id}}/{step}" for step in BEFORE.get(path, ())]
+            for method in COMMANDS["paths"][path]:
+                order_id = str(uuid7())
+                for version, each in enumerate(dict.fromkeys(["/orders", *steps, path])):
+                    token = send_example(stack, each, order_id, version, method if each == path else None)
+            if "payment" in BEFORE.get(path, ()):
+                paid_order_id = order_id
     for path, item in QUERIES["paths"].items():
         parameters = {place: parameter_examples(QUERIES, item["get"], place) for place in ("path", "query", "header")}
         if "order_id" in parameters["path"]:
             parameters["path"]["order_id"] = order_id
+        if "payment_id" in parameters["path"]:
+            parameters["path"]["payment_id"] = paid_order_id
         parameters["query"].pop("ids", None)  # instead of a page
         headers = parameters["header"] | {"Consistency-Token": token}
         headers.pop("Last-Event-ID", None)  # of a longer log
@@ -183,11 +220,15 @@ def test_the_examples_of_commands_are_carried_out_and_those_of_queries_answered(
         assert answer.status_code == (404 if "known_at" in parameters["query"] else 200), (path, answer.text)
 
 
-def send_example(stack: Settings, path: str, order_id: str, version: int) -> str:
-    """The documented example of the command as it is, but for the order and its version. Answers the token."""
-    [(method, operation)] = COMMANDS["paths"][path].items()
+def send_example(stack: Settings, path: str, order_id: str, version: int, method: str | None = None) -> str:
+    """The documented example of the command as it is, but for the order, its version and its payment, which belongs to
+    one order. Answers the token."""
+    method, operation = next(one for one in COMMANDS["paths"][path].items() if method in (None, one[0]))
     parameters, body = parameter_examples(COMMANDS, operation, "path"), body_example(COMMANDS, operation)
     (parameters if "order_id" in parameters else body)["order_id"] = order_id
+    for holder in (parameters, body or {}):
+        if "payment_reference" in holder:
+            holder["payment_reference"] = order_id
     headers = parameter_examples(COMMANDS, operation, "header")
     headers |= {"If-Match": f'"{version}"', "Idempotency-Key": str(uuid7())}
     case = command[path][method].Case(

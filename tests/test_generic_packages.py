@@ -30,7 +30,7 @@ CONCRETE = [
 ]
 
 # Fields whose names other aggregates and this program's own tables use as well.
-COMMON = {"status", "version", "items", "currency", "last_event_at"}
+COMMON = {"status", "version", "items", "returns", "currency", "metadata", "last_event_at"}
 FIELDS = set(OrderDocument.__struct_fields__) - COMMON
 EVENTS = {event.__name__ for aggregate in AGGREGATES.values() for event in aggregate.events}
 NAMES = re.compile(rf"\b({'|'.join(sorted(FIELDS | EVENTS))})\b|/orders\b|/customers\b|\{{orders\b|\border-")

@@ -144,6 +144,8 @@ def _list_changes(name: str, before: Sequence[Any], after: Sequence[Any]) -> Ite
 def _value(value: object) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{_printable(name)} {_value(part)}" for name, part in value.items() if part is not None)
     if isinstance(value, list | tuple):

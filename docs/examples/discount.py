@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cli.history.what_if import PastEvent
-from shared.aggregates.order import OrderCancelled, OrderPlaced, PaymentConfirmed
+from shared.aggregates.order import OrderCancelled, OrderPlaced, PaymentCaptured, PaymentConfirmed, PaymentReceived
 
 OVER = 100_00
 PERCENT_OFF = 5
@@ -42,7 +42,9 @@ def revenue_by_month(state: Revenue | None, past: PastEvent) -> Revenue:
     match past.event:
         case OrderPlaced(currency=currency) if currency != "GBP":
             state.not_in_pounds.add(past.stream_id)
-        case PaymentConfirmed(amount=amount) if past.stream_id not in state.not_in_pounds:
+        case PaymentConfirmed(amount=amount) | PaymentReceived(amount=amount) | PaymentCaptured(amount=amount) if (
+            past.stream_id not in state.not_in_pounds
+        ):
             state.month_of(past).add(amount, +1)
         case OrderCancelled(refund_amount=amount) if past.stream_id not in state.not_in_pounds:
             state.month_of(past).add(amount, -1)

@@ -38,8 +38,8 @@ def event_json(log_id: UUID, event: StoredEvent) -> bytes:
 def example_of(aggregate: AnyAggregate) -> dict[str, Any]:
     return {
         **event_example(aggregate),
-        "stream_id": aggregate.stream_of("536365"),
-        aggregate.id_field: "536365",
+        "stream_id": aggregate.stream_of(aggregate.example_id),
+        aggregate.id_field: aggregate.example_id,
         "consistency_token": _TOKEN,
     }
 

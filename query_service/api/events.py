@@ -225,7 +225,9 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
     @allowed(*readers_of(aggregate))
     async def follow(
         request: Request,
-        aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
+        aggregate_id: Annotated[
+            Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=[aggregate.example_id])
+        ],
         resume: Annotated[_Resume, Query()],
         held: _Held,
     ) -> Response:

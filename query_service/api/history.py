@@ -4,7 +4,7 @@ Without `from __future__ import annotations`: the annotations of a route name th
 """
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlencode
 from uuid import UUID
@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.responses import Response
 
+from query_service import time_travel
 from query_service.api.log_queries import (
     TIME_IN_THE_FUTURE,
     TIMES,
@@ -125,7 +126,9 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
     @allowed(*readers_of(aggregate))
     async def get_history(
         request: Request,
-        aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
+        aggregate_id: Annotated[
+            Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=[aggregate.example_id])
+        ],
         paging: Annotated[_Paging, Query()],
     ) -> Response:
         stream_id, owner = aggregate.stream_of(aggregate_id), limited_to_owner(request.scope)
@@ -157,7 +160,11 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
         " Without either: all events.",
         response_model=dict[str, Any],
         responses={
-            200: {"description": f"The {noun}", "headers": answer_headers(ETAG_EXAMPLE)},
+            200: {
+                "description": f"The {noun}",
+                "headers": answer_headers(ETAG_EXAMPLE),
+                "content": {"application/json": {"example": _example_of(aggregate)}},
+            },
             **NOT_MODIFIED,
             **responses(
                 *UNAVAILABLE,
@@ -172,15 +179,26 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
     @allowed(*readers_of(aggregate))
     async def get_past_state(
         request: Request,
-        aggregate_id: Annotated[Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=["536365"])],
+        aggregate_id: Annotated[
+            Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=[aggregate.example_id])
+        ],
     ) -> Response:
         return await answer_past_state(request, aggregate, aggregate_id)
+
+
+def _example_of(aggregate: AnyAggregate) -> Any:
+    """The document after the example of its first event."""
+    if aggregate.example is None:
+        return {}
+    at = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
+    past = time_travel.after(aggregate, aggregate.example_id, None, aggregate.example, at)
+    return msgspec.to_builtins(aggregate.render(aggregate.example_id, past))
 
 
 def _history_model(aggregate: AnyAggregate) -> type[BaseModel]:
     name = "".join(part.capitalize() for part in aggregate.category.split("_"))
     example: dict[str, Any] = {
-        aggregate.id_field: "536365",
+        aggregate.id_field: aggregate.example_id,
         "events": [event_example(aggregate)],
         "next_after_version": None,
     }

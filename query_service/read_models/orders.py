@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
@@ -37,9 +37,10 @@ from query_service.consistency_gate import ProjectionLagging, ProjectionRebuildi
 from query_service.log_reader import LogUnavailable
 from query_service.parked_document import ProjectionParked, owner_of_parked, parked_headers
 from query_service.read_model import ReadModel
+from query_service.read_models.order_documents import Order, OrderPage, Orders
 from query_service.read_result import Document, IndexPage, ReadModelUnavailable, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
-from shared.aggregates.order import ORDER, FulfilmentStatus, OrderStatus, PaymentStatus
+from shared.aggregates.order import ORDER, OrderStatus
 from shared.errors import Invalid
 from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
@@ -126,135 +127,6 @@ def _index(customer_id: str | None, status: OrderStatus | None) -> str:
     if status is None:
         return order_indexes.of_customer(customer_id)
     return order_indexes.of_customer_with_status(customer_id, status)
-
-
-# --- documents, as OpenAPI shows them: the routes answer the bytes that the projector rendered ----------------------
-
-_SUMMARY_EXAMPLE: dict[str, Any] = {
-    "order_id": "536365",
-    "customer_id": "17850",
-    "status": "PENDING",
-    "currency": "GBP",
-    "currency_exponent": 2,
-    "total_amount": 3_564,
-    "item_count": 2,
-    "placed_at": "2010-12-01T08:26:00Z",
-    "last_event_at": "2010-12-01T08:26:00Z",
-    "version": 1,
-}
-_ORDER_EXAMPLE: dict[str, Any] = {
-    "order_id": "536365",
-    "customer_id": "17850",
-    "status": "SHIPPED",
-    "currency": "GBP",
-    "currency_exponent": 2,
-    "total_amount": 3_564,
-    "item_count": 2,
-    "items": [
-        {
-            "product_id": "85123A",
-            "product_name": "WHITE HANGING HEART T-LIGHT HOLDER",
-            "quantity": 6,
-            "unit_price": 255,
-            "line_total": 1_530,
-        },
-        {"product_id": "71053", "product_name": None, "quantity": 6, "unit_price": 339, "line_total": 2_034},
-    ],
-    "shipping_address_id": "united-kingdom",
-    "tracking_number": "RM123456789GB",
-    "payment_status": "paid",
-    "fulfilment_status": "shipped",
-    "amount_paid": 3_564,
-    "amount_due": 0,
-    "refund_due": 0,
-    "payments": [{"payment_reference": "pay-20101201-7", "amount": 3_564, "captured_at": "2010-12-01T08:27:00Z"}],
-    "shipments": [
-        {
-            "tracking_number": "RM123456789GB",
-            "carrier": "Royal Mail",
-            "shipped_at": "2010-12-01T16:02:00Z",
-            "delivered_at": None,
-        }
-    ],
-    "cancellation": None,
-    "placed_at": "2010-12-01T08:26:00Z",
-    "confirmed_at": "2010-12-01T08:27:00Z",
-    "shipped_at": "2010-12-01T16:02:00Z",
-    "delivered_at": None,
-    "last_event_at": "2010-12-01T16:02:00Z",
-    "version": 3,
-}
-
-
-class Item(BaseModel):
-    product_id: str
-    product_name: str | None
-    quantity: int
-    unit_price: int = Field(description="in minor units")
-    line_total: int = Field(description="in minor units")
-
-
-class OrderSummary(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": _SUMMARY_EXAMPLE})
-    order_id: str
-    customer_id: str
-    status: OrderStatus
-    currency: str = Field(description="ISO 4217")
-    currency_exponent: int = Field(description="decimal digits of the minor unit: JPY 0, GBP 2, KWD 3")
-    total_amount: int = Field(description="in minor units")
-    item_count: int = Field(description="number of lines")
-    placed_at: AwareDatetime
-    last_event_at: AwareDatetime = Field(description="business time of the last event")
-    version: int = Field(description="number of events so far")
-
-
-class Payment(BaseModel):
-    payment_reference: str
-    amount: int = Field(description="in minor units")
-    captured_at: AwareDatetime
-
-
-class Shipment(BaseModel):
-    tracking_number: str
-    carrier: str | None
-    shipped_at: AwareDatetime
-    delivered_at: AwareDatetime | None
-
-
-class Cancellation(BaseModel):
-    reason: str
-    at: AwareDatetime
-
-
-class Order(OrderSummary):
-    """Times are business times."""
-
-    model_config = ConfigDict(json_schema_extra={"example": _ORDER_EXAMPLE})
-    items: list[Item]
-    shipping_address_id: str
-    tracking_number: str | None
-    payment_status: PaymentStatus
-    fulfilment_status: FulfilmentStatus
-    amount_paid: int = Field(description="in minor units")
-    amount_due: int = Field(description="in minor units; 0 of a cancelled order")
-    refund_due: int = Field(description="in minor units: what was paid of a cancelled order")
-    payments: list[Payment]
-    shipments: list[Shipment]
-    cancellation: Cancellation | None
-    confirmed_at: AwareDatetime | None
-    shipped_at: AwareDatetime | None
-    delivered_at: AwareDatetime | None
-
-
-class OrderPage(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": {"orders": [_SUMMARY_EXAMPLE], "next_cursor": None}})
-    orders: list[OrderSummary]
-    next_cursor: str | None = Field(description="send it back as `cursor`; null on the last page")
-
-
-class Orders(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"example": {"orders": [_ORDER_EXAMPLE]}})
-    orders: list[Order]
 
 
 # --- routes --------------------------------------------------------------------------------------------------------

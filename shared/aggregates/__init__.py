@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.aggregates.aggregate import Aggregate, EventType, split_stream
 from shared.aggregates.order import ORDER
+from shared.aggregates.payment import PAYMENT
 
 AGGREGATES: dict[str, Aggregate[Any, Any]] = {}  # by category
 EVENT_TYPES: dict[str, EventType] = {}  # by the stored name, of all aggregates
@@ -55,3 +56,4 @@ def aggregate_of(stream_id: str) -> Aggregate[Any, Any]:
 
 
 register(ORDER)
+register(PAYMENT)

@@ -27,6 +27,14 @@ class PastState(NamedTuple, Generic[S]):
     last_at: Mapping[str, datetime] = MappingProxyType({})  # of the last event of each type
 
 
+class DocumentFold(NamedTuple):
+    """Folds a document of type `document`, which has the owner's field and `version`, event by event."""
+
+    document: type[Any]
+    # (id, document so far, event, version, business time) -> the document after the event; pure
+    apply: Callable[[str, Any, Any, int, datetime], Any]
+
+
 class Owner(NamedTuple):
     """Whom an aggregate belongs to, for ever: `field` of its first event, an `event`, names the owner's id."""
 
@@ -53,9 +61,12 @@ class Aggregate(Generic[S, E]):
     owner: Owner | None = None  # live updates can follow all aggregates of one owner
     # Renders the aggregate with this id as time travel shows it; the fields of the state unless given.
     document: Callable[[str, PastState[S]], Any] | None = None
+    # Instead of the state, time travel folds this document.
+    document_fold: DocumentFold | None = None
     # Raise it when the document changes its shape or meaning: entity tags name it.
     document_version: int = 1
     example: E | None = None  # its first event, for the documentation of the HTTP API
+    example_id: str = "536365"
 
     @property
     def collection(self) -> str:
@@ -74,11 +85,18 @@ class Aggregate(Generic[S, E]):
 
     def render(self, aggregate_id: str, past: PastState[S]) -> Any:
         """The document of a past state, which msgspec can write as JSON."""
+        if self.document_fold is not None:
+            return past.state
         if self.document is not None:
             return self.document(aggregate_id, past)
         state = msgspec.to_builtins(past.state)
         fields = state if isinstance(state, dict) else {"state": state}
         return {self.id_field: aggregate_id, **fields, "last_event_at": past.last_event_at, "version": past.version}
+
+    @property
+    def past_type(self) -> type[Any]:
+        """Of what time travel folds."""
+        return self.state if self.document_fold is None else self.document_fold.document
 
     def owner_of(self, event: E) -> str | None:
         """The id of the owner that the event names; None where it names none."""

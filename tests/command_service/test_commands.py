@@ -256,6 +256,17 @@ ON_AN_ORDER: list[tuple[str, str, Any]] = [
     ("POST", "/shipment", {"tracking_number": "track-1"}),
     ("POST", "/delivery", {}),
     ("POST", "/cancellation", {"reason": "late"}),
+    ("PUT", "/lines/1", {"quantity": 1}),
+    ("POST", "/payments", {"payment_reference": "pay-1", "amount": TOTAL}),
+    ("POST", "/payments/pay-1/capture", {}),
+    ("POST", "/payments/pay-1/void", {}),
+    ("POST", "/refunds", {"payment_reference": "pay-1", "amount": 1, "reason": "late"}),
+    ("POST", "/shipments", {"tracking_number": "track-1", "lines": [{"line_id": "1", "quantity": 1}]}),
+    ("POST", "/shipments/1/delivery", {}),
+    ("POST", "/returns", {"lines": [{"line_id": "1", "quantity": 1}], "reason": "broken"}),
+    ("POST", "/returns/1/receipt", {"lines": [{"line_id": "1", "quantity": 1, "restock": True}]}),
+    ("POST", "/hold", {"reason": "late"}),
+    ("DELETE", "/hold", None),
 ]
 
 
@@ -399,7 +410,10 @@ class TestBusinessTime:
         command = order.when(method, path, {**body, "occurred_at": later.isoformat()})
         assert (await command.answer()).status_code == 200
         assert (await stored(orders.connection, command.order_id))[-1].occurred_at == later
-        too_early = order.when(method, path, {**body, "occurred_at": "2010-12-01T08:25:59Z"})
+        early = {**body, "occurred_at": "2010-12-01T08:25:59Z"}
+        if "payment_reference" in body:  # it belongs to the first order now
+            early["payment_reference"] = "pay-early"
+        too_early = order.when(method, path, early)
         await too_early.then_refused(409, "occurred-before-previous-event")
 
     async def test_may_be_that_of_the_previous_event(self, orders: Orders) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from command_service.domain.order import (
     MAX_BYTES,
@@ -161,7 +162,7 @@ class TestLines:
     def test_removing_a_product_takes_every_line_of_it(self) -> None:
         after = given(placed(MUG, LAMP, MUG)).when(REMOVE).then(OrderItemRemoved("MUG"))
         assert after is not None
-        assert after.items == (LAMP,)
+        assert [line.product_id for line in after.items] == ["LAMP"]
 
     def test_the_last_product_stays_even_on_several_lines(self) -> None:
         given(placed(MUG, MUG)).when(REMOVE).then_refused(OrderNeedsALine, order_id=ORDER, product_id="MUG")
@@ -191,7 +192,8 @@ class TestLines:
 
     def test_lines_can_be_added_again_once_some_were_removed(self) -> None:
         full = placed(MUG, *[PENNY] * 1_999)
-        given(full, OrderItemRemoved("PENNY")).when(ADD).then(OrderItemAdded(PENNY))
+        added = OrderItemAdded(replace(PENNY, line_id="2001"))
+        given(full, OrderItemRemoved("PENNY")).when(ADD).then(added)
 
 
 class TestAddress:
@@ -263,11 +265,14 @@ class TestCancellation:
         (OrderNotConfirmed("42", "PENDING"), "order-not-confirmed: Order 42 is PENDING; only a CONFIRMED"),
         (OrderNotShipped("42", "PENDING"), "order-not-shipped: Order 42 is PENDING; only a SHIPPED order can be"),
         (OrderNotCancellable("42", "SHIPPED"), "order-not-cancellable: Order 42 is SHIPPED; only a PENDING or"),
-        (PaymentAmountMismatch("42", 10, 9, "GBP", 2), "payment-amount-mismatch: Order 42 costs 10, the payment is 9"),
+        (
+            PaymentAmountMismatch("42", 10, 9, "GBP", 2),
+            "payment-amount-mismatch: Of order 42 10 is due, the payment",
+        ),
         (OrderNeedsALine("42", "MUG"), "order-needs-a-line: Order 42 would be left without a line"),
         (ItemNotFound("42", "MUG"), "item-not-found: Order 42 has no line of product MUG."),
         (TooManyLines("42", 2000), "too-many-lines: Order 42 may have at most 2000 lines."),
-        (OrderTooLarge("42", 9), "order-too-large: The lines of order 42 may take at most 9 bytes."),
+        (OrderTooLarge("42", 9), "order-too-large: The lines and charges of order 42 may take at most 9 bytes."),
     ],
 )
 def test_a_refusal_says_in_a_sentence_what_is_wrong(error: OrdersError, sentence: str) -> None:

@@ -20,7 +20,7 @@ from projector.projections.orders import ORDERS
 from shared.aggregates import EVENT_TYPES
 from shared.aggregates.order import OrderDocument
 
-NEWER_VERSION = 3  # of OrderPlaced
+NEWER_VERSION = 4  # of OrderPlaced
 OTHER_CODE = ORDERS.version + 1
 MARK = "2"  # that the other code leaves in a document for each event
 

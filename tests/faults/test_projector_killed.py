@@ -44,7 +44,7 @@ class Customer:
         self.orders.append((await self._ask("", order_body()))["aggregate_id"])
 
     async def pay(self, order_id: str) -> None:
-        await self._ask(f"/{order_id}/payment", {"payment_reference": "pay", "amount": TOTAL})
+        await self._ask(f"/{order_id}/payment", {"payment_reference": f"pay-{order_id}", "amount": TOTAL})
 
     async def ship(self, order_id: str) -> None:
         await self._ask(f"/{order_id}/shipment", {"tracking_number": "track"})

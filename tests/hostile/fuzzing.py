@@ -149,8 +149,14 @@ ROUTES = {
         Route("PUT", "/orders/{}/shipping-address"),
         *(
             Route("POST", f"/orders/{{}}/{what}")
-            for what in ("items", "payment", "shipment", "delivery", "cancellation")
+            for what in (*_COMMANDS, "payments", "payments/p/capture", "payments/p/void", "refunds")
         ),
+        *(
+            Route("POST", f"/orders/{{}}/{what}")
+            for what in ("shipments", "shipments/1/delivery", "returns", "returns/r/receipt", "hold")
+        ),
+        Route("PUT", "/orders/{}/lines/1"),
+        Route("DELETE", "/orders/{}/hold"),
         *(Route("GET", path) for path in ("/readyz", "/docs")),
     ],
 }
@@ -174,6 +180,9 @@ def bodies(draw: st.DrawFn) -> bytes:
                 {"product_id": "p", "quantity": 1, "unit_price": 1},
                 {"shipping_address_id": "home", "reason": "moved"},
                 {"payment_reference": "p", "amount": 1},
+                order_body(charges=[{"kind": "discount", "amount": -1}], metadata={"a": "b"}, note="n"),
+                {"payment_reference": "p", "amount": 1, "reason": "r", "captured": False},
+                {"tracking_number": "t", "lines": [{"line_id": "1", "quantity": 1}], "reason": "r"},
                 {"tracking_number": "t", "carrier": "c"},
                 {"reason": "r"},
             ]

@@ -18,12 +18,23 @@ ORDER, ABSENT = "owned-1", "other-1"  # of equal length, for headers that count
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 LINE = {"product_id": "MUG", "quantity": 1, "unit_price": 450}
+PIECES = [{"line_id": "1", "quantity": 1}]
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/orders"): order_body(customer_id=OWNER),
     ("POST", "/orders/{order_id}/items"): LINE,
     ("PUT", "/orders/{order_id}/shipping-address"): {"shipping_address_id": "work"},
+    ("PUT", "/orders/{order_id}/lines/{line_id}"): {"quantity": 1},
     ("POST", "/orders/{order_id}/payment"): {"payment_reference": "p-1", "amount": 1},
+    ("POST", "/orders/{order_id}/payments"): {"payment_reference": "p-2", "amount": 1},
+    ("POST", "/orders/{order_id}/payments/{payment_reference}/capture"): {"amount": 1},
+    ("POST", "/orders/{order_id}/payments/{payment_reference}/void"): {},
+    ("POST", "/orders/{order_id}/refunds"): {"payment_reference": "p-2", "amount": 1, "reason": "late"},
     ("POST", "/orders/{order_id}/shipment"): {"tracking_number": "t-1"},
+    ("POST", "/orders/{order_id}/shipments"): {"tracking_number": "t-1", "lines": PIECES},
+    ("POST", "/orders/{order_id}/shipments/{shipment_id}/delivery"): {},
+    ("POST", "/orders/{order_id}/returns"): {"lines": PIECES, "reason": "broken"},
+    ("POST", "/orders/{order_id}/returns/{return_id}/receipt"): {"lines": [{**PIECES[0], "restock": True}]},
+    ("POST", "/orders/{order_id}/hold"): {"reason": "checked"},
     ("POST", "/orders/{order_id}/delivery"): {},
     ("POST", "/orders/{order_id}/cancellation"): {"reason": "ordered twice"},
 }
@@ -57,7 +68,8 @@ class Shop(NamedTuple):
     ) -> httpx.Response:
         """The answer; of an event stream its beginning."""
         client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
-        url = path.format(order_id=order_id, customer_id=OWNER, product_id="LAMP")
+        parts = {"line_id": "1", "payment_reference": "p-2", "payment_id": "p-2", "shipment_id": "1", "return_id": "1"}
+        url = path.format(order_id=order_id, customer_id=OWNER, product_id="LAMP", **parts)
         request = client.build_request(
             method,
             url,

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
+from fractions import Fraction
 from time import monotonic
 from typing import Any, cast
 from zlib import crc32
@@ -68,83 +69,260 @@ async def assert_is_a_fold(
 
 def fold(rows: list[Any]) -> dict[str, Document]:
     """Order id -> the document after all rows."""
-    documents: dict[str, Document] = {}
+    orders: dict[str, _Life] = {}
     for row in rows:
         if (order_id := order_id_of(row)) is None:
             continue
-        data = json.loads(row["data"])
         if row["event_type"] == "OrderPlaced":
-            assert order_id not in documents
-            documents[order_id] = {
-                "order_id": order_id,
-                "customer_id": data["customer_id"],
-                "status": "PENDING",
-                "currency": data.get("currency", "GBP"),
-                "items": [_line(item) for item in data["items"]],
-                "shipping_address_id": data["shipping_address_id"],
-                "tracking_number": None,
-                "payment_status": "unpaid",
-                "fulfilment_status": "unfulfilled",
-                "amount_paid": 0,
-                "refund_due": 0,
-                "payments": [],
-                "shipments": [],
-                "cancellation": None,
-                "placed_at": time_of(row),
-                "confirmed_at": None,
-                "shipped_at": None,
-                "delivered_at": None,
-                "version": 0,
-            }
-        document = documents[order_id]
-        _change(document, row["event_type"], data, time_of(row))
-        assert row["version"] == document["version"] + 1
-        document["version"] += 1
-        document["last_event_at"] = time_of(row)
-        document["item_count"] = len(document["items"])
-        document["total_amount"] = sum(item["line_total"] for item in document["items"])
+            assert order_id not in orders
+            orders[order_id] = _Life()
+        life = orders[order_id]
+        assert row["version"] == life.document.get("version", 0) + 1
+        life.add(order_id, row["event_type"], json.loads(row["data"]), time_of(row))
+        life.document |= {"version": row["version"], "last_event_at": time_of(row)}
+    return {order_id: life.document for order_id, life in orders.items()}
+
+
+class _Life:
+    """One order: its document, and the sums that follow from what happened so far."""
+
+    def __init__(self) -> None:
+        self.document: Document = {}
+        self.reduced = 0  # what the order costs less than its total
+
+    def add(self, order_id: str, event_type: str, data: dict[str, Any], at: str) -> None:
+        if event_type == "OrderPlaced":
+            self.document = _placed(order_id, data, at)
+        elif event_type.startswith(("Payment", "OrderConfirmed", "OrderCancelled")):
+            self._pay(event_type, data, at)
+        elif event_type.startswith(("OrderItem", "OrderLine")):
+            _change_lines(self.document, event_type, data)
+        elif event_type.startswith("Return"):
+            self._return(event_type, data, at)
+        else:
+            _change(self.document, event_type, data, at)
+        if event_type.startswith(("OrderShipped", "OrderDelivered", "ItemsShipped", "Return")):
+            self.document["fulfilment_status"] = _fulfilment_status(self.document)
+        self._sum()
+
+    def _pay(self, event_type: str, data: dict[str, Any], at: str) -> None:
+        document, reference = self.document, data.get("payment_reference")
+        paid: Document = next((one for one in document["payments"] if one["payment_reference"] == reference), {})
+        if event_type in ("PaymentConfirmed", "OrderConfirmed"):
+            document |= {"status": "CONFIRMED", "confirmed_at": at}
+        if event_type in ("PaymentConfirmed", "PaymentReceived", "PaymentAuthorised"):
+            captured = event_type != "PaymentAuthorised"
+            document["payments"].append(_payment(data, at if captured else None, None if captured else at))
+        elif event_type == "PaymentCaptured":
+            paid |= {"amount_captured": paid["amount_captured"] + data["amount"], "captured_at": at}
+        elif event_type == "PaymentVoided":
+            paid |= {"amount_voided": paid["amount_voided"] + data["amount"], "voided_at": at}
+        elif event_type == "PaymentRefunded":
+            paid["amount_refunded"] += data["amount"]
+            self.reduced += data.get("price_reduction", 0)
+            names = ("refund_id", "payment_reference", "amount", "reason")
+            document["refunds"].append({**{name: data[name] for name in names}, "refunded_at": at})
+        elif event_type == "OrderCancelled":
+            document |= {"status": "CANCELLED", "cancellation": {"reason": data["reason"], "at": at}}
+            document |= {"on_hold": False, "hold_reason": None}
+
+    def _return(self, event_type: str, data: dict[str, Any], at: str) -> None:
+        returns = self.document["returns"]
+        if event_type == "ReturnRequested":
+            lines = [{**line, "restocked": 0, "written_off": 0} for line in data["lines"]]
+            requested = {"return_id": data["return_id"], "reason": data["reason"], "lines": lines}
+            returns.append({**requested, "requested_at": at, "received_at": None})
+            return
+        [received] = [one for one in returns if one["return_id"] == data["return_id"]]
+        received["received_at"] = at
+        self.reduced += data["price_reduction"]
+        for piece in data["lines"]:
+            [line] = [one for one in received["lines"] if one["line_id"] == piece["line_id"]]
+            line["restocked" if piece["restock"] else "written_off"] += piece["quantity"]
+
+    def _sum(self) -> None:
+        document = self.document
+        payments, items = document["payments"], document["items"]
+        total = sum(item["line_total"] for item in items) + sum(charge["amount"] for charge in document["charges"])
+        payable = 0 if document["cancellation"] else total - self.reduced
+        captured, refunded = (sum(one[f"amount_{name}"] for one in payments) for name in ("captured", "refunded"))
+        left = [one["amount"] - one["amount_captured"] - one["amount_voided"] for one in payments]
+        owed = captured - refunded - payable
+        document |= {"item_count": len(items), "total_amount": total, "amount_payable": payable}
+        document |= {"amount_paid": captured, "amount_refunded": refunded, "amount_authorised": sum(left)}
+        document |= {"amount_due": max(-owed, 0), "refund_due": max(owed, 0)}
         document["currency_exponent"] = DIGITS.get(document["currency"], 2)
-        left = document["total_amount"] - document["amount_paid"]
-        document["amount_due"] = 0 if document["cancellation"] else left
-    return documents
+        document["payment_status"] = _payment_status(document)
+        _share_discounts(document)
 
 
-def _change(document: Document, event_type: str, data: dict[str, Any], at: str) -> None:
-    if event_type == "OrderItemAdded":
-        document["items"].append(_line(data["item"]))
-    elif event_type == "OrderItemRemoved":
-        document["items"] = [item for item in document["items"] if item["product_id"] != data["product_id"]]
-    elif event_type == "ShippingAddressChanged":
-        document["shipping_address_id"] = data["shipping_address_id"]
-    elif event_type == "PaymentConfirmed":
-        payment = {"payment_reference": data["payment_reference"], "amount": data["amount"], "captured_at": at}
-        document |= {"status": "CONFIRMED", "payment_status": "paid", "amount_paid": data["amount"]}
-        document |= {"payments": [payment], "confirmed_at": at}
-    elif event_type == "OrderShipped":
-        number, carrier = data["tracking_number"], data.get("carrier")
-        shipment = {"tracking_number": number, "carrier": carrier, "shipped_at": at, "delivered_at": None}
-        document |= {"status": "SHIPPED", "fulfilment_status": "shipped", "tracking_number": number}
-        document |= {"shipments": [shipment], "shipped_at": at}
-    elif event_type == "OrderDelivered":
-        document |= {"status": "DELIVERED", "fulfilment_status": "delivered", "delivered_at": at}
-        document["shipments"] = [{**shipment, "delivered_at": at} for shipment in document["shipments"]]
-    elif event_type == "OrderCancelled":
-        document |= {"status": "CANCELLED", "cancellation": {"reason": data["reason"], "at": at}}
-        document["refund_due"] = data["refund_amount"]
-        if data["refund_amount"]:
-            document["payment_status"] = "refund_due"
-    else:
-        assert event_type == "OrderPlaced"
-
-
-def _line(item: dict[str, Any]) -> dict[str, Any]:
+def _placed(order_id: str, data: dict[str, Any], at: str) -> Document:
+    taken = {item["line_id"] for item in data["items"] if item.get("line_id")}
+    items = [_line(item, item.get("line_id") or _number(nr, taken)) for nr, item in enumerate(data["items"], 1)]
     return {
+        "order_id": order_id,
+        "customer_id": data["customer_id"],
+        "status": "PENDING",
+        "currency": data.get("currency", "GBP"),
+        "items": items,
+        "charges": [{"label": None, "line_id": None, **charge} for charge in data.get("charges", [])],
+        "shipping_address_id": data["shipping_address_id"],
+        **{name: data.get(name) for name in ("shipping_address", "external_reference", "note", "metadata")},
+        **dict.fromkeys(("tracking_number", "hold_reason", "cancellation"), None),
+        **dict.fromkeys(("confirmed_at", "shipped_at", "delivered_at"), None),
+        "fulfilment_status": "unfulfilled",
+        "on_hold": False,
+        "payments": [],
+        "refunds": [],
+        "shipments": [],
+        "returns": [],
+        "placed_at": at,
+    }
+
+
+def _number(number: int, taken: set[str]) -> str:
+    """The number or the next that is free, which is taken then."""
+    while str(number) in taken:
+        number += 1
+    if taken:
+        taken.add(str(number))
+    return str(number)
+
+
+def _line(item: dict[str, Any], line_id: str) -> dict[str, Any]:
+    return {
+        **{name: item[name] for name in ("sku", "metadata") if item.get(name) is not None},
+        "line_id": line_id,
         "product_id": item["product_id"],
         "product_name": item.get("product_name"),
         "quantity": item["quantity"],
         "unit_price": item["unit_price"],
         "line_total": item["quantity"] * item["unit_price"],
     }
+
+
+def _payment(data: dict[str, Any], captured_at: str | None, authorised_at: str | None) -> dict[str, Any]:
+    return {
+        "payment_reference": data["payment_reference"],
+        "method": data.get("method"),
+        "account_id": data.get("account_id"),
+        "amount": data["amount"],
+        "amount_captured": data["amount"] if captured_at else 0,
+        "amount_voided": 0,
+        "amount_refunded": 0,
+        "authorised_at": authorised_at,
+        "captured_at": captured_at,
+        "voided_at": None,
+    }
+
+
+def _change_lines(document: Document, event_type: str, data: dict[str, Any]) -> None:
+    items = document["items"]
+    if event_type == "OrderItemAdded":
+        taken = {item["line_id"] for item in items}
+        items.append(_line(data["item"], data["item"].get("line_id") or _number(len(items) + 1, taken)))
+    elif event_type == "OrderItemRemoved":
+        items[:] = [item for item in items if item["product_id"] != data["product_id"]]
+    else:
+        assert event_type == "OrderLineQuantityChanged"
+        [line] = [item for item in items if item["line_id"] == data["line_id"]]
+        line |= {"quantity": data["quantity"], "line_total": data["quantity"] * line["unit_price"]}
+        items[:] = [item for item in items if item["quantity"]]
+    left = {None, *(item["line_id"] for item in items)}
+    document["charges"] = [charge for charge in document["charges"] if charge["line_id"] in left]
+
+
+def _change(document: Document, event_type: str, data: dict[str, Any], at: str) -> None:
+    shipments = document["shipments"]
+    if event_type == "ShippingAddressChanged":
+        document["shipping_address_id"] = data["shipping_address_id"]
+        document["shipping_address"] = data.get("shipping_address")
+    elif event_type in ("OrderHeld", "OrderHoldReleased"):
+        document |= {"on_hold": event_type == "OrderHeld", "hold_reason": data.get("reason")}
+    elif event_type in ("OrderShipped", "ItemsShipped"):
+        lines, shipment_id = data.get("lines"), data.get("shipment_id")
+        if event_type == "OrderShipped":
+            document |= {"status": "SHIPPED", "shipped_at": at}
+            lines = _left_to_ship(document)
+            shipment_id = shipment_id or _number(len(shipments) + 1, {one["shipment_id"] for one in shipments})
+        document["tracking_number"] = data["tracking_number"]
+        shipment = {"shipment_id": shipment_id, "tracking_number": data["tracking_number"]}
+        shipment |= {"carrier": data.get("carrier"), "lines": lines, "shipped_at": at, "delivered_at": None}
+        shipments.append(shipment)
+    elif event_type == "ShipmentDelivered":
+        [delivered] = [one for one in shipments if one["shipment_id"] == data["shipment_id"]]
+        delivered["delivered_at"] = at
+    else:
+        assert event_type == "OrderDelivered"
+        document |= {"status": "DELIVERED", "delivered_at": at}
+        for shipment in shipments:
+            shipment["delivered_at"] = shipment["delivered_at"] or at
+
+
+def _left_to_ship(document: Document) -> list[dict[str, Any]]:
+    left = {item["line_id"]: item["quantity"] for item in document["items"]}
+    for shipment in document["shipments"]:
+        for line in shipment["lines"]:
+            left[line["line_id"]] -= line["quantity"]
+    return [{"line_id": line_id, "quantity": quantity} for line_id, quantity in left.items() if quantity]
+
+
+def _payment_status(document: Document) -> str:
+    if document["refund_due"]:
+        return "refund_due"
+    if document["amount_refunded"]:
+        return "refunded" if document["amount_refunded"] == document["amount_paid"] else "partly_refunded"
+    if document["amount_paid"]:
+        return "partly_paid" if document["amount_due"] else "paid"
+    if document["amount_authorised"]:
+        return "authorised"
+    free = not document["amount_due"] and any(one["amount"] == 0 for one in document["payments"])
+    return "paid" if free else "unpaid"
+
+
+def _fulfilment_status(document: Document) -> str:
+    ordered = sum(item["quantity"] for item in document["items"])
+    back = sum(line["restocked"] + line["written_off"] for one in document["returns"] for line in one["lines"])
+    if back:
+        return "returned" if back == ordered else "partly_returned"
+    if document["status"] in ("SHIPPED", "DELIVERED"):
+        return str(document["status"]).lower()
+    return "partly_shipped" if document["shipments"] else "unfulfilled"
+
+
+def _share_discounts(document: Document) -> None:
+    """Discounts of the order go to its lines by their amounts, and what exceeds these to its other charges."""
+    charges = document["charges"]
+    for item in document["items"]:
+        item.pop("charged_amount", None)
+    if not charges:
+        return
+    shares = []
+    for item in document["items"]:
+        own = sum(charge["amount"] for charge in charges if charge["line_id"] == item["line_id"])
+        shares.append((item, item["line_total"] + own))
+    others = []
+    discount = 0
+    for charge in charges:
+        charge["charged_amount"] = 0
+        if charge["line_id"] is None and charge["kind"] == "discount":
+            discount -= charge["amount"]
+        elif charge["line_id"] is None:
+            others.append((charge, charge["amount"]))
+    first = min(discount, sum(amount for _, amount in shares))
+    _take(first, shares)
+    _take(discount - first, others)
+
+
+def _take(discount: int, shares: list[tuple[dict[str, Any], int]]) -> None:
+    whole = sum(amount for _, amount in shares)
+    exact = [Fraction(discount * amount, whole) if whole else Fraction(0) for _, amount in shares]
+    taken = [int(share) for share in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda nr: exact[nr] - taken[nr], reverse=True)
+    for nr in by_remainder[: discount - sum(taken)]:
+        taken[nr] += 1
+    for (entry, amount), share in zip(shares, taken, strict=True):
+        entry["charged_amount"] = amount - share
 
 
 def _client(url: str) -> Redis:

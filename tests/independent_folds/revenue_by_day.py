@@ -53,7 +53,7 @@ async def assert_is_a_fold(database_url: str) -> int:
 def fold(rows: list[Any]) -> Lines:
     paid: defaultdict[str | None, int] = defaultdict(int)
     for row in rows:
-        if row["event_type"] == "PaymentConfirmed":
+        if row["event_type"] in ("PaymentConfirmed", "PaymentReceived", "PaymentCaptured"):
             paid[order_id_of(row)] += json.loads(row["data"])["amount"]
     lines: Lines = {}
     for order_id, document in orders.fold(rows).items():

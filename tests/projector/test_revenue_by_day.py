@@ -10,18 +10,34 @@ from projector.projection import Contribution, Entry, OutOfOrder
 from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
 from projector.routing import record
 from shared.aggregates.order import (
+    Charge,
+    ChargeKind,
     OrderCancelled,
+    OrderConfirmed,
     OrderDelivered,
     OrderEvent,
     OrderItemAdded,
     OrderItemRemoved,
+    OrderLineQuantityChanged,
+    OrderPlaced,
     OrderStatus,
+    PaymentAuthorised,
+    PaymentCaptured,
+    PaymentReceived,
+    PaymentRefunded,
     ShippingAddressChanged,
 )
 from tests.orders import LAMP, MUG, TOTAL, paid, placed, shipped
 from tests.projector.histories import recorded, stored
 
 NOON = datetime(2011, 1, 4, 12, 0, tzinfo=UTC)
+CHARGED = OrderPlaced(
+    "alice",
+    "GBP",
+    (MUG, LAMP),
+    "home",
+    (Charge("1", ChargeKind.SHIPPING, 500), Charge("2", ChargeKind.DISCOUNT, -100, None, "1")),
+)
 
 
 def after(*events: OrderEvent, at: datetime = NOON) -> OrderRevenue:
@@ -44,7 +60,14 @@ def counts_as(status: str, placed: int, paid: int = 0, cancelled: int = 0) -> se
         ((placed(MUG), OrderItemAdded(LAMP)), counts_as("PENDING", TOTAL)),
         ((placed(MUG, LAMP), OrderItemAdded(MUG), OrderItemRemoved("MUG")), counts_as("PENDING", 2_599)),
         ((placed(), ShippingAddressChanged("office")), counts_as("PENDING", TOTAL)),
+        ((placed(), OrderLineQuantityChanged("1", "MUG", 3, 2, 450)), counts_as("PENDING", TOTAL + 450)),
+        ((CHARGED,), counts_as("PENDING", TOTAL + 500 - 100)),
+        ((CHARGED, OrderItemRemoved("MUG")), counts_as("PENDING", 2_599 + 500)),
         ((placed(), paid()), counts_as("CONFIRMED", TOTAL, TOTAL)),
+        ((placed(), PaymentAuthorised("a", TOTAL), OrderConfirmed()), counts_as("CONFIRMED", TOTAL)),
+        ((placed(), PaymentAuthorised("a", TOTAL), PaymentCaptured("a", 9)), counts_as("PENDING", TOTAL, 9)),
+        ((placed(), paid(), PaymentReceived("b", 9)), counts_as("CONFIRMED", TOTAL, TOTAL + 9)),
+        ((placed(), paid(), PaymentRefunded("r", "pay-1", 9, "late", 9)), counts_as("CONFIRMED", TOTAL, TOTAL)),
         ((placed(), paid(), shipped()), counts_as("SHIPPED", TOTAL, TOTAL)),
         ((placed(), paid(), shipped(), OrderDelivered()), counts_as("DELIVERED", TOTAL, TOTAL)),
         ((placed(), OrderCancelled("mistake", 0)), counts_as("CANCELLED", TOTAL, 0, TOTAL)),

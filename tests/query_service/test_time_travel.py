@@ -64,7 +64,7 @@ async def test_as_of_now_equals_the_document_of_the_read_model_byte_for_byte(sho
         [],
         [("items", {"product_id": "PEN", "quantity": 3, "unit_price": 0})],
         [("payment", {"payment_reference": "p", "amount": 3_499}), ("shipment", {"tracking_number": "Grüße"})],
-        [("payment", {"payment_reference": "p", "amount": 3_499}), ("cancellation", {"reason": "ordered twice"})],
+        [("payment", {"payment_reference": "q", "amount": 3_499}), ("cancellation", {"reason": "ordered twice"})],
     ):
         done = await place(commands)
         path = done.headers["location"]

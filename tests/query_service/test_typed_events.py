@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 
 from shared.aggregates import EVENT_TYPES
+from shared.aggregates.order import ORDER
 from tests.openapi import document_of
 from tests.orders import cancelled, new_order_id, paid, placed
 from tests.query_service.event_source import following
@@ -35,9 +36,10 @@ def conforms(name: str, document: Any) -> bool:
 
 async def test_every_event_type_is_one_choice_by_its_type() -> None:
     schemas = QUERY["components"]["schemas"]
-    for choice in ("OrderEvent", "RecordedEvent"):
+    of_orders = [event.__name__ for event in ORDER.events]
+    for choice, types in (("OrderEvent", of_orders), ("RecordedEvent", [*EVENT_TYPES])):
         mapping = schemas[choice]["discriminator"]["mapping"]
-        assert list(mapping) == list(EVENT_TYPES)
+        assert list(mapping) == types
         assert [{"$ref": reference} for reference in mapping.values()] == schemas[choice]["oneOf"]
     for name, event_type in EVENT_TYPES.items():
         properties = schemas[f"{name}Event"]["properties"]
@@ -59,7 +61,7 @@ async def test_events_are_sent_in_todays_shape(past: Past) -> None:
         await source.until(3)
     sent = [event for _, event in source.messages]
     assert all(conforms("OrderEvent", event) and conforms("RecordedEvent", event) for event in sent)
-    assert (sent[0]["schema_version"], sent[0]["data"]) == (2, OLD | {"currency": "GBP"})
+    assert (sent[0]["schema_version"], sent[0]["data"]) == (3, OLD | {"currency": "GBP"})
     assert not conforms("OrderEvent", sent[0] | {"schema_version": 1})
     history = (await past.queries.get(f"{past.path}/history")).json()["events"]
     assert (history[0]["schema_version"], history[0]["data"]) == (1, OLD)

@@ -9,16 +9,34 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from shared.aggregates import EVENT_TYPES
+from shared.aggregates.address import Address
 from shared.aggregates.order import (
+    Charge,
+    ChargeKind,
+    ItemsShipped,
+    LineQuantity,
     OrderCancelled,
+    OrderConfirmed,
     OrderDelivered,
     OrderEvent,
+    OrderHeld,
+    OrderHoldReleased,
     OrderItemAdded,
     OrderItemRemoved,
     OrderLine,
+    OrderLineQuantityChanged,
     OrderPlaced,
     OrderShipped,
+    PaymentAuthorised,
+    PaymentCaptured,
     PaymentConfirmed,
+    PaymentReceived,
+    PaymentRefunded,
+    PaymentVoided,
+    ReceivedLine,
+    ReturnReceived,
+    ReturnRequested,
+    ShipmentDelivered,
     ShippingAddressChanged,
 )
 from shared.eventstore import codec
@@ -28,14 +46,45 @@ from tests.orders import placed
 # What JSON in UTF-8 can hold: any text but lone surrogates.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 AMOUNTS = st.integers(0, 2**53 - 1)
-LINES = st.builds(OrderLine, TEXT, AMOUNTS, AMOUNTS, st.none() | TEXT)
+METADATA = st.none() | st.dictionaries(TEXT, TEXT)
+LINES = st.builds(OrderLine, TEXT, AMOUNTS, AMOUNTS, *[st.none() | TEXT] * 3, METADATA)
+CHARGES = st.builds(Charge, TEXT, st.sampled_from(ChargeKind), AMOUNTS, st.none() | TEXT, st.none() | TEXT)
+ADDRESSES = st.none() | st.builds(Address, TEXT, st.lists(TEXT).map(tuple), TEXT, TEXT, *[st.none() | TEXT] * 3)
+PIECES = st.lists(st.builds(LineQuantity, TEXT, AMOUNTS)).map(tuple)
+RECEIVED = st.lists(st.builds(ReceivedLine, TEXT, AMOUNTS, st.booleans())).map(tuple)
 BY_TYPE: dict[type[OrderEvent], st.SearchStrategy[OrderEvent]] = {
-    OrderPlaced: st.builds(OrderPlaced, TEXT, TEXT, st.lists(LINES).map(tuple), TEXT),
+    OrderPlaced: st.builds(
+        OrderPlaced,
+        TEXT,
+        TEXT,
+        st.lists(LINES).map(tuple),
+        TEXT,
+        st.lists(CHARGES).map(tuple),
+        ADDRESSES,
+        st.none() | TEXT,
+        st.none() | TEXT,
+        METADATA,
+    ),
     OrderItemAdded: st.builds(OrderItemAdded, LINES),
     OrderItemRemoved: st.builds(OrderItemRemoved, TEXT),
-    ShippingAddressChanged: st.builds(ShippingAddressChanged, TEXT, st.none() | TEXT),
+    OrderLineQuantityChanged: st.builds(
+        OrderLineQuantityChanged, TEXT, TEXT, AMOUNTS, AMOUNTS, AMOUNTS.map(int.__neg__)
+    ),
+    ShippingAddressChanged: st.builds(ShippingAddressChanged, TEXT, st.none() | TEXT, ADDRESSES),
+    OrderHeld: st.builds(OrderHeld, TEXT),
+    OrderHoldReleased: st.builds(OrderHoldReleased),
+    PaymentAuthorised: st.builds(PaymentAuthorised, TEXT, AMOUNTS, st.none() | TEXT),
+    PaymentReceived: st.builds(PaymentReceived, TEXT, AMOUNTS, st.none() | TEXT, st.none() | TEXT),
+    PaymentCaptured: st.builds(PaymentCaptured, TEXT, AMOUNTS),
+    PaymentVoided: st.builds(PaymentVoided, TEXT, AMOUNTS, st.none() | TEXT),
+    PaymentRefunded: st.builds(PaymentRefunded, TEXT, TEXT, AMOUNTS, TEXT, AMOUNTS),
+    OrderConfirmed: st.builds(OrderConfirmed),
+    ItemsShipped: st.builds(ItemsShipped, TEXT, TEXT, PIECES, st.none() | TEXT),
+    ShipmentDelivered: st.builds(ShipmentDelivered, TEXT),
+    ReturnRequested: st.builds(ReturnRequested, TEXT, PIECES, TEXT),
+    ReturnReceived: st.builds(ReturnReceived, TEXT, RECEIVED, AMOUNTS),
     PaymentConfirmed: st.builds(PaymentConfirmed, TEXT, AMOUNTS),
-    OrderShipped: st.builds(OrderShipped, TEXT, st.none() | TEXT),
+    OrderShipped: st.builds(OrderShipped, TEXT, st.none() | TEXT, st.none() | TEXT),
     OrderDelivered: st.builds(OrderDelivered),
     OrderCancelled: st.builds(OrderCancelled, TEXT, AMOUNTS),
 }
@@ -132,4 +181,4 @@ def test_an_upcaster_does_not_overrule_what_was_written() -> None:
 
 
 def test_what_is_written_today_is_the_current_version() -> None:
-    assert codec.encode(placed())[:2] == ("OrderPlaced", 2)
+    assert codec.encode(placed())[:2] == ("OrderPlaced", 3)

@@ -43,9 +43,10 @@ class Customers:
     async def _keep_ordering(self) -> None:
         while not self._closing:
             placed = await self._send("POST", "/orders", order_body(customer_id=f"c{self._random.randrange(5)}"))
-            path = f"/orders/{placed['aggregate_id']}"
+            order_id = placed["aggregate_id"]
+            path = f"/orders/{order_id}"
             if self._random.random() < 0.5:
-                await self._send("POST", f"{path}/payment", {"payment_reference": "pay", "amount": TOTAL})
+                await self._send("POST", f"{path}/payment", {"payment_reference": f"pay-{order_id}", "amount": TOTAL})
                 await self._send("POST", f"{path}/shipment", {"tracking_number": "track"})
             elif self._random.random() < 0.5:
                 await self._send("POST", f"{path}/cancellation", {"reason": "changed my mind"})

@@ -68,7 +68,7 @@ async def test_an_order_of_before_there_were_currencies_lives_on(shop: Shop, con
 
 @pytest.mark.parametrize(
     ("event_type", "schema_version", "code"),
-    [("OrderPlaced", 3, "unknown-schema-version"), ("OrderGiftWrapped", 1, "unknown-event-type")],
+    [("OrderPlaced", 4, "unknown-schema-version"), ("OrderGiftWrapped", 1, "unknown-event-type")],
 )
 async def test_what_a_newer_program_wrote_stops_commands_on_that_order_only(
     event_type: str, schema_version: int, code: str, commands: httpx.AsyncClient, connection: Connection

@@ -1,0 +1,151 @@
+"""The commands on the payments of an order."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from pydantic import Field, StrictInt
+from starlette.responses import Response
+from uuid_utils import uuid7
+
+from command_service.api.bodies import CommandBody, ShortText, Text
+from command_service.api.commands import CommandRoute, carry_out, describe
+from command_service.api.order_bodies import ANY_ORDER_CHANGE, TOUR, Amount, OrderId, PaymentReference
+from command_service.domain import order
+from command_service.domain.order import MAX_PAYMENTS, MAX_REFUNDS, MAX_TOTAL
+from shared.http.fields import Id
+from shared.http.openapi import Described
+from shared.identity.access import allowed
+from shared.identity.caller import Role
+
+DESCRIPTION = "A ledger of the order's payments: authorised, captured and refunded in parts, voided."
+router = APIRouter(tags=["payments"], route_class=CommandRoute)
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+
+class ConfirmPaymentBody(CommandBody):
+    payment_reference: ShortText = Field(examples=["pay-20260131-7"])
+    amount: Annotated[StrictInt, Field(ge=0, le=MAX_TOTAL, description="minor units")] = Field(examples=[1530])
+
+
+class RecordPaymentBody(CommandBody):
+    payment_reference: PaymentReference = Field(examples=["pay-20260131-8"])
+    amount: Amount = Field(examples=[1000])
+    captured: bool = Field(default=True, description="false: authorised only", strict=True, examples=[False])
+    method: ShortText | None = Field(None, examples=["card"])
+
+
+class CapturePaymentBody(CommandBody):
+    amount: Amount | None = Field(None, description="all that is left unless given", examples=[600])
+
+
+class VoidPaymentBody(CommandBody):
+    reason: Text | None = Field(None, examples=["sold out"])
+
+
+class RefundPaymentBody(CommandBody):
+    refund_id: Id | None = Field(None, description="yours, or we make one", examples=["refund-1"])
+    payment_reference: ShortText = Field(examples=["pay-20260131-8"])
+    amount: Amount = Field(examples=[200])
+    reason: Text = Field(examples=["arrived late"])
+
+
+_ALL_OF_IT = CapturePaymentBody(occurred_at=None, amount=None)
+_NO_REASON = VoidPaymentBody(occurred_at=None, reason=None)
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+Reference = Annotated[PaymentReference, Path(description="as it was recorded", examples=["pay-20260131-8"])]
+
+_PAY = "pay-20260131-8"
+_NOT_FOUND: Described = (order.PaymentNotFound(TOUR, _PAY), "The order has no such payment.")
+_REFERENCE: tuple[Described, ...] = (
+    (order.PaymentReferenceInUse(_PAY), "The payment reference belongs to another order."),
+    (order.PaymentAlreadyRecorded(TOUR, _PAY), "The order has this payment with other values."),
+    (order.TooManyEntries(TOUR, "payments", MAX_PAYMENTS), "The order has 100 payments."),
+)
+
+
+@router.post(
+    "/orders/{order_id}/payment",
+    summary="Confirm the payment",
+    **describe(
+        *ANY_ORDER_CHANGE,
+        (order.OrderNotPending(TOUR, "SHIPPED"), "Only a PENDING order can be paid at once or changed."),
+        (order.PaymentAmountMismatch(TOUR, 1_869, 1_000, "GBP", 2), "The amount does not equal what is due."),
+        *_REFERENCE,
+    ),
+)
+@allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
+async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaymentBody) -> Response:
+    """All that is due is paid at once: PENDING becomes CONFIRMED. The same payment again changes nothing."""
+    command = order.ConfirmPayment(order_id, body.payment_reference, body.amount)
+    return await carry_out(request, command, body)
+
+
+@router.post("/orders/{order_id}/payments", summary="Record a payment", **describe(*ANY_ORDER_CHANGE, *_REFERENCE))
+@allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
+async def record_payment(request: Request, order_id: OrderId, body: RecordPaymentBody) -> Response:
+    """Captured, or authorised only. A PENDING order becomes CONFIRMED once what was captured and authorised covers what
+    it costs. Money that comes late, for a paid, changed or cancelled order, is recorded as well, and shows as
+    `refund_due`. The same payment again changes nothing."""
+    command = order.RecordPayment(order_id, body.payment_reference, body.amount, body.captured, body.method)
+    return await carry_out(request, command, body)
+
+
+@router.post(
+    "/orders/{order_id}/payments/{payment_reference}/capture",
+    summary="Capture an authorised payment",
+    **describe(
+        *ANY_ORDER_CHANGE,
+        _NOT_FOUND,
+        (order.CaptureExceedsAuthorisation(TOUR, _PAY, 400, 600, "GBP", 2), "Less is authorised and not captured."),
+    ),
+)
+@allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
+async def capture_payment(
+    request: Request, order_id: OrderId, payment_reference: Reference, body: CapturePaymentBody = _ALL_OF_IT
+) -> Response:
+    """A part of the authorisation, or all that is left of it. Send an Idempotency-Key with an amount: the same amount
+    again is captured again. The body may be left out."""
+    return await carry_out(request, order.CapturePayment(order_id, payment_reference, body.amount), body)
+
+
+@router.post(
+    "/orders/{order_id}/payments/{payment_reference}/void",
+    summary="Void an authorised payment",
+    **describe(
+        *ANY_ORDER_CHANGE,
+        _NOT_FOUND,
+        (order.NothingToVoid(TOUR, _PAY), "Nothing is authorised and not captured."),
+    ),
+)
+@allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
+async def void_payment(
+    request: Request, order_id: OrderId, payment_reference: Reference, body: VoidPaymentBody = _NO_REASON
+) -> Response:
+    """Gives up what is left of the authorisation. A second time changes nothing. The body may be left out."""
+    return await carry_out(request, order.VoidPayment(order_id, payment_reference, body.reason), body)
+
+
+@router.post(
+    "/orders/{order_id}/refunds",
+    summary="Refund a payment",
+    **describe(
+        *ANY_ORDER_CHANGE,
+        _NOT_FOUND,
+        (order.RefundExceedsPayment(TOUR, _PAY, 400, 600, "GBP", 2), "Less was captured and not refunded."),
+        (order.RefundAlreadyRecorded(TOUR, "refund-1"), "The order has this refund with other values."),
+        (order.TooManyEntries(TOUR, "refunds", MAX_REFUNDS), "The order has 100 refunds."),
+    ),
+)
+@allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
+async def refund_payment(request: Request, order_id: OrderId, body: RefundPaymentBody) -> Response:
+    """Records that an amount of a payment went back. Beyond `refund_due`, the order costs less by it, unless it is
+    PENDING. The same refund again, by its id, changes nothing."""
+    command = order.RefundPayment(
+        order_id, body.refund_id or str(uuid7()), body.payment_reference, body.amount, body.reason
+    )
+    return await carry_out(request, command, body)

@@ -1,0 +1,30 @@
+"""The projections of orders agree with folds that share no code with them, after every event of random lives."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import settings as effort
+
+from projector.projection import Contribution
+from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
+from projector.routing import record
+from tests.independent_folds import orders, revenue_by_day
+from tests.lives import ID, Happening, as_rows, bytes_of, lives, projected
+
+
+@pytest.mark.promise("read-models", "The document of an order and its revenue equal folds that share no code with them")
+@for_all(lives())
+@effort(max_examples=200, deadline=None)
+def test_a_document_and_its_share_of_the_revenue_are_those_of_the_independent_folds(life: list[Happening]) -> None:
+    rows = as_rows(life)
+    revenue: OrderRevenue | None = None
+    for count, row in enumerate(rows, start=1):
+        past = [one._asdict() for one in rows[:count]]
+        assert json.loads(bytes_of(projected(ID, rows[:count]))) == orders.fold(past)[ID]
+        revenue = REVENUE_BY_DAY.apply(ID, revenue, record(row))
+        [(_, line)] = REVENUE_BY_DAY.entries(revenue)
+        assert isinstance(line, Contribution)
+        assert {line.key: line.amounts} == revenue_by_day.fold(past)
