@@ -193,7 +193,7 @@ async def test_the_page_names_its_caller(settings: Settings, page: Page, tmp_pat
     async with running_services(changed) as services, other_origin(changed) as origin:
         await page.goto(f"{origin}/{SHOP}")
         await expect(page.locator("#notice")).to_have_text("Give a bearer token.")
-        await page.get_by_label("Bearer token").fill(issuer.token("staff"))
+        await page.get_by_label("Bearer token").fill(issuer.token("customer", customer_id="alice"))
         await page.get_by_role("button", name="Show orders").click()
         await expect(page.locator("output[name=state]")).to_have_text("live")
         await order_hearts(page, "6")
