@@ -93,22 +93,20 @@ def decide(
 
     A command that changes nothing is appended as well, without events: its expected versions are then checked and its
     idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, `OtherLog`,
-    `ForeignOwner`, and what `business_time.occurred_at` raises.
+    `ForeignOwner`, and what `business_time.check` raises.
     """
     own = decider.stream_of(command)
     if metadata.expected_log_id not in (None, log_id):
         raise OtherLog(metadata.expected_version or 0)
-    if metadata.limited_to_owner is not None and type(command) not in decider.begins:
-        states = _reachable(decider, own, states, metadata.limited_to_owner)
+    if metadata.limited_to_owner is not None:
+        begins = type(command) in decider.begins
+        states = _reachable(states, metadata.limited_to_owner, own, begins=begins)
     if metadata.expected_version is not None and metadata.expected_version != states[own].version:
         raise StaleVersion(metadata.expected_version, states[own].version)
-    decided: EventsByStream
-    if not decider.streams(command):
-        decided = {own: decider.decide(command, states[own].state)}
-    else:
-        decided = decider.decide_over(command, {name: loaded.state for name, loaded in states.items()})
-        assert decided.keys() <= states.keys(), f"{type(command).__name__} changes a stream that it does not name"
-    at = business_time.occurred_at(metadata.occurred_at, datetime.now(UTC), _last_occurred_at(states, decided))
+    now = datetime.now(UTC)
+    at = business_time.occurred_at(metadata.occurred_at, now, _last_occurred_at(states))
+    decided = _decide(decider, command, own, states, at)
+    _check_time(metadata.occurred_at, now, states, decided)
     metadata_text = _encode_metadata(command, metadata)
     appends, after = [], {}
     for name, loaded in states.items():
@@ -122,31 +120,55 @@ def decide(
                     raise ForeignOwner(aggregate.owner.noun, owner)
             for event in events:
                 stored.append(NewEvent(uuid7(), *codec.encode(event), metadata_text, at))
-                state = aggregate.evolve(state, event)
+                state = aggregate.after(state, event, at)
             after[name] = loaded.after(state, len(stored), at)
         appends.append(StreamAppend(name, loaded.version, stored, owner))
     key, fingerprint = metadata.idempotency_key, metadata.fingerprint
     return Decision(AppendRequest(appends, metadata.command_id, key, fingerprint, log_id), after)
 
 
+def _decide(
+    decider: Decider[Any, Any, Any], command: Any, own: str, states: Mapping[str, LoadedState], at: datetime
+) -> EventsByStream:
+    if decider.decide is not None and len(states) == 1 and not decider.streams(command):
+        return {own: decider.decide(command, states[own].state)}
+    decided = decider.decide_over(command, {name: loaded.state for name, loaded in states.items()}, at)
+    assert decided.keys() <= states.keys(), f"{type(command).__name__} changes a stream that it does not name"
+    return decided
+
+
 def _reachable(
-    decider: Decider[Any, Any, Any], own: str, states: Mapping[str, LoadedState], owner_id: str
+    states: Mapping[str, LoadedState], owner_id: str, own: str, *, begins: bool
 ) -> Mapping[str, LoadedState]:
-    """The states, without that of the command's own stream where it belongs to another owner."""
-    state = states[own].state
-    if state is None or decider.aggregate.belongs_to(state, owner_id):
-        return states
-    return {**states, own: LoadedState()}
+    """The states, without those that belong to another owner. What has no owner can be no command's `own`, but others
+    may name it, as an order names stock. A command that `begins` its own stream learns that there is one."""
+    return {
+        name: LoadedState() if _is_foreign(name, loaded, owner_id, own, begins=begins) else loaded
+        for name, loaded in states.items()
+    }
 
 
-def _last_occurred_at(states: Mapping[str, LoadedState], decided: EventsByStream) -> datetime | None:
-    """Of the streams that get events. The others are never too late: a repeated command may carry its first time."""
-    last = None
+def _is_foreign(name: str, loaded: LoadedState, owner_id: str, own: str, *, begins: bool) -> bool:
+    if loaded.state is None or (begins and name == own):
+        return False
+    aggregate = aggregate_of(name)
+    return (aggregate.owner is not None or name == own) and not aggregate.belongs_to(loaded.state, owner_id)
+
+
+def _last_occurred_at(states: Mapping[str, LoadedState]) -> datetime | None:
+    return max((loaded.last_occurred_at for loaded in states.values() if loaded.last_occurred_at), default=None)
+
+
+def _check_time(
+    given: datetime | None, now: datetime, states: Mapping[str, LoadedState], decided: EventsByStream
+) -> None:
+    """Of a stream without events no time is too early: a repeated command may carry its first time."""
+    if given is None:
+        return
+    business_time.check(given, now, None)
     for name, loaded in states.items():
-        at = loaded.last_occurred_at
-        if at is not None and decided.get(name) and (last is None or at > last):
-            last = at
-    return last
+        if decided.get(name):
+            business_time.check(given, now, loaded.last_occurred_at, aggregate_of(name).backdating)
 
 
 def _encode_metadata(command: Any, metadata: CommandMetadata) -> str:

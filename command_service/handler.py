@@ -20,7 +20,7 @@ from prometheus_client import Counter
 from command_service.append_queue import AppendQueueFull, Pending
 from command_service.decision import CommandMetadata, Decision, decide, streams_of
 from command_service.domain import DECIDERS
-from command_service.domain.decider import Decider
+from command_service.domain.decider import Decider, MoreStreams
 from command_service.group_commit import AppendOutcomeUnknown, GroupCommit, LogUnavailable
 from command_service.keyed_locks import KeyedLocks
 from command_service.snapshot_saver import SnapshotSaver
@@ -75,6 +75,12 @@ class _Job(NamedTuple):
     def of(cls, command: Any, metadata: CommandMetadata) -> _Job:
         decider = DECIDERS[type(command)]
         return cls(decider, command, metadata, streams_of(decider, command), type(command) in decider.begins)
+
+    def over(self, streams: Sequence[str]) -> _Job:
+        """Decided on these streams as well."""
+        named = tuple(dict.fromkeys((*self.streams, *streams)))
+        assert len(named) > len(self.streams), f"{type(self.command).__name__} asks for streams that it was given"
+        return self._replace(streams=named)
 
 
 class _Submitted(NamedTuple):
@@ -134,12 +140,16 @@ class Handler:
     async def _handle(self, job: _Job) -> AppendResult:
         conflicts = 0
         while conflicts <= self._conflict_retries:
-            async with self._locks.hold(*job.streams):
-                if conflicts:  # two processes that keep colliding on one stream would otherwise go on in step
-                    await asyncio.sleep(random.uniform(0, 0.001 * 2**conflicts))
-                if job.metadata.expected_log_id not in (None, self._log_id):
-                    self._check_log_id(await self._read_log_id())
-                submitted = await self._submit(job)
+            try:
+                async with self._locks.hold(*job.streams):
+                    if conflicts:  # two processes that keep colliding on one stream would otherwise go on in step
+                        await asyncio.sleep(random.uniform(0, 0.001 * 2**conflicts))
+                    if job.metadata.expected_log_id not in (None, self._log_id):
+                        self._check_log_id(await self._read_log_id())
+                    submitted = await self._submit(job)
+            except MoreStreams as more:
+                job = job.over(more.streams)
+                continue
             if isinstance(submitted, AppendResult):
                 return submitted
             result = await self._result(job, submitted)

@@ -104,7 +104,8 @@ async def _open_queries(
     async with AsyncExitStack() as stack:
         redis = create_redis(settings)
         stack.push_async_callback(redis.aclose)
-        pool = await create_pool(settings, "query", max_size=4, target="primary")
+        # While PostgreSQL hangs, the lag of each read model and that of the log hold one each.
+        pool = await create_pool(settings, "query", max_size=len(read_models) + 2, target="primary")
         stack.callback(pool.terminate)
         # One connection for requests, one for the monitor: neither waits for the other.
         monitor_pool = await create_pool(settings, "blockers", max_size=2, target="primary")

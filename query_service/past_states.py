@@ -25,11 +25,11 @@ S = TypeVar("S")
 
 
 class SavedState(NamedTuple):
-    """A state, as JSON, and what is stored of its last event."""
+    """A state after all events up to a version, as JSON."""
 
     version: int
-    occurred_at: datetime
-    recorded_at: datetime
+    occurred_at: datetime  # the latest of its events
+    recorded_at: datetime  # of its last event
     hash: bytes
     past: bytes
 
@@ -57,7 +57,7 @@ class PastStates:
         saved = self._streams.setdefault((log_id, event.stream_id), [])
         if saved and past.version - saved[-1].version < EVERY_EVENTS:
             return
-        state = SavedState(event.version, event.occurred_at, event.recorded_at, event.hash, msgspec.json.encode(past))
+        state = SavedState(event.version, past.last_event_at, event.recorded_at, event.hash, msgspec.json.encode(past))
         saved.append(state)
         self._bytes += len(state.past)
         if len(saved) > _MAX_OF_STREAM:

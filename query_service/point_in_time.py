@@ -33,10 +33,18 @@ class PointInTime(NamedTuple):
     known_at: datetime | None = None
 
     def includes(self, event: Recorded) -> bool:
-        """An event at the very instant counts. Neither time decreases within a stream, so a point in time always
-        includes a prefix of it."""
+        """An event at the very instant counts."""
         return (self.as_of is None or event.occurred_at <= self.as_of) and (
             self.known_at is None or event.recorded_at <= self.known_at
+        )
+
+    def is_over(self, event: Recorded, backdating: timedelta) -> bool:
+        """Whether this event of a stream, and each later one, is not included.
+
+        `recorded_at` never decreases within a stream, and an event occurred at most `backdating` before an earlier one.
+        """
+        return (self.known_at is not None and event.recorded_at > self.known_at) or (
+            self.as_of is not None and event.occurred_at - self.as_of > backdating
         )
 
     def __str__(self) -> str:

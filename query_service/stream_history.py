@@ -10,13 +10,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
 
-from query_service import time_travel
+from query_service import chronology, time_travel
 from query_service.checkpoint_poller import CheckpointPoller
+from query_service.chronology import Period
 from query_service.fair_queue import FairPool, TooManyCostlyReads
 from query_service.log_reader import LogReader, LogUnavailable
 from query_service.past_states import PastStates, restore
@@ -34,6 +36,7 @@ PAGES = 4  # of histories that are read at once
 FOLDS = 2  # of past states, at once
 PAGE_BYTES = 1024 * 1024  # of a page of a history, or of a fold, and one event more
 FOLD_EVENTS = 500  # read at a time
+_MICROSECOND = timedelta(microseconds=1)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -82,6 +85,18 @@ class HistoryPage(NamedTuple):
     version: int
     events: list[StoredEvent]
     more: bool
+
+
+class ChronologyPage(NamedTuple, Generic[S]):
+    """Events of the first `version` events of a stream, in the order in which they occurred, `begun` by its first one.
+
+    `before` is the state before the period, on its first page; None where nothing had occurred.
+    """
+
+    begun: StoredEvent
+    version: int
+    before: PastState[S] | None
+    page: Page
 
 
 class StreamHistory:
@@ -191,34 +206,71 @@ class StreamHistory:
         Raises what `time_travel.advance` raises, too.
         """
 
-        async def fold(connection: Connection, head: Head) -> PastState[S] | None:
-            saved = self._past_states.find(head.log_id, stream_id, point)
-            past = None if saved is None else restore(aggregate, saved)
-            # The event of the saved state is read once more: its hash tells whether the log still has it.
-            version, more = 0 if saved is None else saved.version - 1, True
-            while more:
-                events = await event_log.read_stream_page(connection, stream_id, version, FOLD_EVENTS, PAGE_BYTES)
-                more = not event_log.is_last_page(events, FOLD_EVENTS, PAGE_BYTES)
-                for event in events:
-                    version = event.version
-                    if saved is not None and version == saved.version:
-                        if event.hash != saved.hash:
-                            self._past_states.drop(head.log_id, stream_id)
-                            return await fold(connection, head)
-                    elif point.includes(event):
-                        past = time_travel.advance(aggregate, past, event)
-                        self._past_states.save(head.log_id, event, past)
-                    else:
-                        return past
-            return past
-
         async def find(connection: Connection, head: Head) -> PastState[S] | None:
             # Before the fold, whose time and errors would tell that there is a stream.
             if owner is not None and not await event_log.read_version(connection, stream_id, owner):
                 return None
-            return await fold(connection, head)
+            return await self._fold(connection, head, aggregate, stream_id, point)
 
         return await self._read(self._folds, find, client, token, wait)
+
+    async def chronology(
+        self,
+        aggregate: Aggregate[S, Any],
+        stream_id: str,
+        owner: str | None,
+        period: Period,
+        limit: int,
+        client: str,
+        token: ConsistencyToken | None = None,
+        wait: float = 0.0,
+    ) -> tuple[Head, ChronologyPage[S] | None]:
+        """At most `limit` events of that period, in the order in which they occurred; None when there was no stream.
+
+        Raises what `past_state` raises.
+        """
+
+        async def read(connection: Connection, head: Head) -> ChronologyPage[S] | None:
+            if not await event_log.read_version(connection, stream_id, owner):
+                return None
+            if not (version := await chronology.version_at(connection, stream_id, period.known_at)):
+                return None
+            first = await event_log.read_stream_page(connection, stream_id, 0, 1)
+            before = None
+            if period.after is None and period.begin is not None:
+                point = PointInTime(period.begin - _MICROSECOND, period.known_at)
+                before = await self._fold(connection, head, aggregate, stream_id, point)
+            page = await chronology.read_page(connection, stream_id, version, period, limit, PAGE_BYTES)
+            return ChronologyPage(first[0], version if period.after is None else period.after.of_version, before, page)
+
+        return await self._read(self._folds, read, client, token, wait)
+
+    async def _fold(
+        self, connection: Connection, head: Head, aggregate: Aggregate[S, Any], stream_id: str, point: PointInTime
+    ) -> PastState[S] | None:
+        saved = self._past_states.find(head.log_id, stream_id, point)
+        past = None if saved is None else restore(aggregate, saved)
+        # The event of the saved state is read once more: its hash tells whether the log still has it.
+        version, more = 0 if saved is None else saved.version - 1, True
+        complete = True  # no event was left out
+        while more:
+            events = await event_log.read_stream_page(connection, stream_id, version, FOLD_EVENTS, PAGE_BYTES)
+            more = not event_log.is_last_page(events, FOLD_EVENTS, PAGE_BYTES)
+            for event in events:
+                version = event.version
+                if saved is not None and version == saved.version:
+                    if event.hash != saved.hash:
+                        self._past_states.drop(head.log_id, stream_id)
+                        return await self._fold(connection, head, aggregate, stream_id, point)
+                elif point.is_over(event, aggregate.backdating):
+                    return past
+                elif point.includes(event):
+                    past = time_travel.advance(aggregate, past, event)
+                    if complete:
+                        self._past_states.save(head.log_id, event, past)
+                else:
+                    complete = False
+        return past
 
     async def reached(self) -> ConsistencyToken:
         """The end of this copy of the log."""

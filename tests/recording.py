@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from uuid_utils.compat import uuid7
 
+from shared.aggregates import parse_stream
 from shared.aggregates.order import ORDER, OrderEvent
 from shared.eventstore import codec
 from shared.eventstore import log as event_log
@@ -23,7 +24,8 @@ async def put_in_log(
 ) -> AppendResult:
     """Appends events after a version of the stream, as another writer would."""
     at = at or datetime.now(UTC)
-    owner = ORDER.owner_of(events[0])  # None where it is no order's first event
+    parsed = parse_stream(stream_id)
+    owner = None if parsed is None else parsed[0].owner_of(events[0])  # None where it is not the first event
     new = [NewEvent(uuid7(), *codec.encode(event), "{}", at) for event in events]
     return await _append(connection, stream_id, after, new, owner)
 

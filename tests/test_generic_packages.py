@@ -33,7 +33,8 @@ CONCRETE = [
 COMMON = {"status", "version", "items", "returns", "currency", "metadata", "last_event_at"}
 FIELDS = set(OrderDocument.__struct_fields__) - COMMON
 EVENTS = {event.__name__ for aggregate in AGGREGATES.values() for event in aggregate.events}
-NAMES = re.compile(rf"\b({'|'.join(sorted(FIELDS | EVENTS))})\b|/orders\b|/customers\b|\{{orders\b|\border-")
+PATHS = r"/(orders|customers|accounts)\b|\{orders\b|\b(order|account)-"
+NAMES = re.compile(rf"\b({'|'.join(sorted(FIELDS | EVENTS))})\b|{PATHS}")
 
 
 def generic_files() -> Iterator[Path]:

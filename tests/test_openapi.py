@@ -124,7 +124,13 @@ NOT_RAISED = {
         (413, "body-too-large"),
         (415, "unsupported-media-type"),
     },
-    "query": {*FRAMEWORK, (404, "customer-not-found"), (404, "order-not-found"), (404, "payment-not-found")},
+    "query": {
+        *FRAMEWORK,
+        (404, "customer-not-found"),
+        (404, "order-not-found"),
+        (404, "payment-not-found"),
+        (404, "account-not-found"),
+    },
 }
 NEVER_ANSWERED = {
     "command": {"malformed-token", "unknown-log", "token-beyond-log"},  # it gives tokens and reads none

@@ -56,16 +56,20 @@ async def _fold(connection: Connection, stream_id: str, timeline: Timeline) -> b
     aggregate, aggregate_id, point, entries = timeline
     past: PastState[Any] | None = None
     document: dict[str, Any] = {}
+    exists = False
     async for event in event_log.read_stream(connection, stream_id):
+        exists = True
+        if point.is_over(event, aggregate.backdating):
+            break
         if not point.includes(event):
-            return True
+            continue
         try:
             past = time_travel.advance(aggregate, past, event)
         except Corrupt as error:
             raise ReplayFailed(f"stopped at position {event.position}: {error}") from error
         before, document = document, msgspec.to_builtins(aggregate.render(aggregate_id, past))
         entries.append(TimelineEntry(event, before, document))
-    return past is not None
+    return exists
 
 
 def print_timeline(timeline: Timeline, *, as_json: bool = False) -> None:

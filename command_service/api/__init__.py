@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from command_service.api import order_parcels, order_payments, orders
+from command_service.api import accounts, order_parcels, order_payments, orders
 
 ROUTERS: dict[str, tuple[APIRouter, str]] = {}  # by tag; each with the description of its tag
 
@@ -18,3 +18,4 @@ def register(router: APIRouter, description: str) -> None:
 register(orders.router, orders.DESCRIPTION)
 register(order_payments.router, order_payments.DESCRIPTION)
 register(order_parcels.router, order_parcels.DESCRIPTION)
+register(accounts.router, accounts.DESCRIPTION)

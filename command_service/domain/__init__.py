@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from command_service.domain.account import ACCOUNTS
 from command_service.domain.decider import Decider
 from command_service.domain.order import ORDERS
 from shared.aggregates import AGGREGATES, RegistrationError
@@ -24,3 +25,4 @@ def register(decider: Decider[Any, Any, Any]) -> None:
 
 
 register(ORDERS)
+register(ACCOUNTS)

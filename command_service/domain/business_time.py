@@ -1,4 +1,4 @@
-"""The business time of a command's events: the given one or now, not in the future, not before the previous event."""
+"""The business time of a command's events: the given one or now, not in the future, not long before earlier events."""
 
 from __future__ import annotations
 
@@ -37,12 +37,16 @@ class OccurredBeforePreviousEvent(Rejected):
 
 
 def occurred_at(given: datetime | None, now: datetime, previous: datetime | None) -> datetime:
-    """The business time of the next event. Raises `OccurredInTheFuture` or `OccurredBeforePreviousEvent`."""
-    if given is None:
-        # A previous event may lie up to the tolerance ahead of our clock; time still does not run backwards.
-        return max(now, previous) if previous else now
+    """The business time of the next event. `check` says whether the log may hold it."""
+    if given is not None:
+        return given
+    # A previous event may lie up to the tolerance ahead of our clock; time still does not run backwards.
+    return max(now, previous) if previous else now
+
+
+def check(given: datetime, now: datetime, previous: datetime | None, backdating: timedelta = timedelta(0)) -> None:
+    """Raises `OccurredInTheFuture`, or `OccurredBeforePreviousEvent` where that is longer than `backdating` ago."""
     if given > now + TOLERANCE:
         raise OccurredInTheFuture(given, now)
-    if previous is not None and given < previous:
+    if previous is not None and previous - given > backdating:
         raise OccurredBeforePreviousEvent(given, previous)
-    return given

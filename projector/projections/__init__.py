@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from projector.projection import Projection
+from projector.projections.accounts import ACCOUNTS
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE_BY_DAY
 
@@ -33,3 +34,4 @@ def register(projection: Projection[Any], store: StoreName) -> None:
 
 register(ORDERS, "redis")
 register(REVENUE_BY_DAY, "postgresql")
+register(ACCOUNTS, "redis")

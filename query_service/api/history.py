@@ -191,7 +191,7 @@ def _example_of(aggregate: AnyAggregate) -> Any:
     if aggregate.example is None:
         return {}
     at = datetime(2010, 12, 1, 8, 26, tzinfo=UTC)
-    past = time_travel.after(aggregate, aggregate.example_id, None, aggregate.example, at)
+    past = time_travel.after(aggregate, aggregate.example_id, None, aggregate.example, at, 1)
     return msgspec.to_builtins(aggregate.render(aggregate.example_id, past))
 
 

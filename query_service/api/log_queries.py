@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -114,6 +114,12 @@ def _point_in_time(request: Request, now: datetime) -> PointInTime:
         found = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
         raise RequestValidationError(found) from error
     point = PointInTime(times.as_of, times.known_at)
+    check_not_in_the_future(point._asdict(), now)
+    return point
+
+
+def check_not_in_the_future(times: Mapping[str, datetime | None], now: datetime) -> None:
+    """Of query parameters, by name. Raises `TimeInTheFuture`."""
     early = [
         FormError(
             f"query/{name}",
@@ -121,12 +127,11 @@ def _point_in_time(request: Request, now: datetime) -> PointInTime:
             f"{name} {rfc3339(time)} is later than now ({rfc3339(now)}).",
             {"now": rfc3339(now)},
         )
-        for name, time in point._asdict().items()
+        for name, time in times.items()
         if time is not None and time > now + CLOCK_TOLERANCE
     ]
     if early:
         raise TimeInTheFuture(early)
-    return point
 
 
 async def ask_log(

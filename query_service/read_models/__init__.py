@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from query_service.read_model import ReadModel
+from query_service.read_models.accounts import ACCOUNTS
 from query_service.read_models.orders import ORDERS
 from query_service.read_models.revenue_by_day import REVENUE_BY_DAY
 
@@ -20,3 +21,4 @@ def register(read_model: ReadModel[Any, Any]) -> None:
 
 register(ORDERS)
 register(REVENUE_BY_DAY)
+register(ACCOUNTS)

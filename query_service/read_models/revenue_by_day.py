@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date, timedelta
 from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
@@ -34,7 +33,7 @@ from query_service.read_result import ReadModelUnavailable, ReadResult, RollupLi
 from shared.aggregates.order import OrderStatus
 from shared.currencies import exponent_of
 from shared.exact_integers import exact
-from shared.http.fields import CURRENCY_PATTERN
+from shared.http.fields import CURRENCY_PATTERN, Date
 from shared.http.openapi import REFUSED, responses
 from shared.identity.access import allowed
 from shared.identity.caller import READERS
@@ -126,23 +125,11 @@ router = APIRouter(tags=["reports"])
 
 MAX_DAYS = 366
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-
-def _only_dates(value: object) -> object:
-    # Pydantic would also take times and seconds since 1970.
-    if not isinstance(value, str) or _DATE.fullmatch(value) is None:
-        raise PydanticCustomError("not-a-date", "Give a date, such as 2026-01-31.")
-    return value
-
-
-Day = Annotated[date, BeforeValidator(_only_dates)]
-
 
 class Span(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    first: Day = Field(alias="from", description="the first day (UTC)", examples=["2010-12-01"])
-    last: Day = Field(
+    first: Date = Field(alias="from", description="the first day (UTC)", examples=["2010-12-01"])
+    last: Date = Field(
         alias="to", description=f"the last day, included; at most {MAX_DAYS} days in all", examples=["2010-12-31"]
     )
     currency: str | None = Field(

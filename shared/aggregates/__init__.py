@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from shared.aggregates.account import ACCOUNT
 from shared.aggregates.aggregate import Aggregate, EventType, split_stream
 from shared.aggregates.order import ORDER
 from shared.aggregates.payment import PAYMENT
@@ -24,12 +25,14 @@ class DuplicateEventType(RegistrationError):
 
 
 def register(aggregate: Aggregate[Any, Any]) -> None:
-    """Adds an aggregate. Raises `DuplicateEventType`, or `RegistrationError` for a category that is in use or malformed
-    and for a missing upcaster."""
+    """Adds an aggregate. Raises `DuplicateEventType`, or `RegistrationError` for a category that is in use or
+    malformed, a missing upcaster, and unless it has one of `evolve` and `evolve_at`."""
     if not _CATEGORY.fullmatch(aggregate.category):
         raise RegistrationError(f"A category is made of a-z, 0-9 and _, unlike {aggregate.category!r}.")
     if aggregate.category in AGGREGATES:
         raise RegistrationError(f"Category {aggregate.category!r} is registered already.")
+    if (aggregate.evolve is None) == (aggregate.evolve_at is None):
+        raise RegistrationError(f"Category {aggregate.category!r} needs one of evolve and evolve_at.")
     types = {event.__name__: EventType.of(aggregate, event) for event in aggregate.events}
     for name, event_type in types.items():
         if name in EVENT_TYPES:
@@ -57,3 +60,4 @@ def aggregate_of(stream_id: str) -> Aggregate[Any, Any]:
 
 register(ORDER)
 register(PAYMENT)
+register(ACCOUNT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -18,11 +18,11 @@ E = TypeVar("E")
 
 
 class PastState(NamedTuple, Generic[S]):
-    """The state of an aggregate after the first `version` of its events. Times are business times."""
+    """The state of an aggregate after its event `version` and those before it that count. Times are business times."""
 
     state: S
     began_at: datetime
-    last_event_at: datetime
+    last_event_at: datetime  # the latest of all
     version: int
     last_at: Mapping[str, datetime] = MappingProxyType({})  # of the last event of each type
 
@@ -51,10 +51,16 @@ class Aggregate(Generic[S, E]):
     category: str
     state: type[S]  # that msgspec can write as JSON and read back
     events: tuple[type[E], ...]  # msgspec Structs; the class's name is the stored event type
-    evolve: Callable[[S | None, E], S]  # pure; the state is None before the first event
+    # Pure; the state is None before the first event. `evolve_at` instead of `evolve` where the state depends on when
+    # the events occurred.
+    evolve: Callable[[S | None, E], S] | None = None
+    evolve_at: Callable[[S | None, E, datetime], S] | None = None
     versions: Mapping[type[E], int] = field(default_factory=dict)  # of the shape that is written today; 1 unless listed
     # (event, from version) -> turns a stored payload into one of the next version
     upcasters: Mapping[tuple[type[E], int], Upcaster] = field(default_factory=dict)
+    # How long before the latest event of its stream an event may have occurred. Where that is not zero, time travel
+    # folds the events that had occurred in the order of their recording, without those between them that had not.
+    backdating: timedelta = timedelta(0)
     # Raise it when `evolve` changes its meaning and the fields of the state stay as they are.
     snapshot_revision: int = 1
     plural: str = ""  # in paths; the category and an s unless given
@@ -82,6 +88,13 @@ class Aggregate(Generic[S, E]):
     def noun(self) -> str:
         """In a sentence."""
         return self.category.replace("_", " ")
+
+    def after(self, state: S | None, event: E, at: datetime) -> S:
+        """The state after the event, which occurred at that time."""
+        if self.evolve_at is not None:
+            return self.evolve_at(state, event, at)
+        assert self.evolve is not None, "an aggregate has either evolve or evolve_at"
+        return self.evolve(state, event)
 
     def render(self, aggregate_id: str, past: PastState[S]) -> Any:
         """The document of a past state, which msgspec can write as JSON."""

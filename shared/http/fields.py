@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
@@ -39,6 +39,19 @@ def _only_rfc3339(value: object) -> object:
         raise PydanticCustomError("not-a-time", "Give an RFC 3339 time with an offset, such as 2026-01-31T14:30:00Z.")
     # PostgreSQL keeps microseconds; digits beyond that are cut, not refused.
     return re.sub(r"(\.\d{6})\d+", r"\1", value) if match[1] else value
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def _only_dates(value: object) -> object:
+    # Pydantic would also take times and seconds since 1970.
+    if not isinstance(value, str) or _DATE.fullmatch(value) is None:
+        raise PydanticCustomError("not-a-date", "Give a date, such as 2026-01-31.")
+    return value
+
+
+Date = Annotated[date, BeforeValidator(_only_dates)]
 
 
 def _in_utc(value: datetime) -> datetime:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from command_service.domain.order import (
@@ -22,6 +24,7 @@ from command_service.domain.order import (
     ShipOrder,
     TooManyEntries,
     VoidPayment,
+    decide,
 )
 from shared.aggregates.order import (
     Order,
@@ -41,6 +44,8 @@ from shared.aggregates.order import (
 from shared.aggregates.payment import Payment, PaymentReferenceAssigned, payment_stream
 from tests.given_when_then import fold, given
 from tests.orders import TOTAL, cancelled, delivered, paid, placed, shipped
+
+NOW = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
 
 ORDER = "42"
 PENDING: tuple[OrderEvent, ...] = (placed(),)
@@ -95,8 +100,8 @@ class TestRecording:
     @pytest.mark.parametrize("captured", [True, False])
     def test_the_same_again_changes_nothing(self, *, captured: bool) -> None:
         record = RecordPayment(ORDER, "pay-1", 500, captured, "card")
-        state = fold(*PENDING, *ORDERS.decide(record, fold(*PENDING)))
-        assert ORDERS.decide(record, state) == []
+        state = fold(*PENDING, *decide(record, fold(*PENDING)))
+        assert decide(record, state) == []
 
     @pytest.mark.parametrize(
         "other",
@@ -255,7 +260,7 @@ class TestReferences:
     def test_belong_to_the_first_order_that_records_them(self) -> None:
         states = {self.OWN: fold(*PENDING), self.REFERENCE: None}
         assert ORDERS.streams(self.RECORD) == (self.REFERENCE,)
-        assert ORDERS.decide_over(self.RECORD, states) == {
+        assert ORDERS.decide_over(self.RECORD, states, NOW) == {
             self.OWN: [PaymentReceived("pay-2", 500)],
             self.REFERENCE: [PaymentReferenceAssigned("pay-2", ORDER)],
         }
@@ -264,11 +269,11 @@ class TestReferences:
     def test_of_another_order_are_refused(self, command: RecordPayment | ConfirmPayment) -> None:
         states = {self.OWN: fold(*PENDING), self.REFERENCE: Payment("pay-2", "43")}
         with pytest.raises(PaymentReferenceInUse):
-            ORDERS.decide_over(command, states)
+            ORDERS.decide_over(command, states, NOW)
 
     def test_of_the_order_itself_stay(self) -> None:
         states = {self.OWN: fold(*PENDING), self.REFERENCE: Payment("pay-2", ORDER)}
-        assert ORDERS.decide_over(self.RECORD, states) == {self.OWN: [PaymentReceived("pay-2", 500)]}
+        assert ORDERS.decide_over(self.RECORD, states, NOW) == {self.OWN: [PaymentReceived("pay-2", 500)]}
 
     def test_of_any_letters_have_a_stream_of_their_own(self) -> None:
         streams = [payment_stream(reference) for reference in ("pay-1", "pay 1", "Grüße", "x" * 100, "x" * 64)]

@@ -9,7 +9,7 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.settings import Settings
 from tests.identity.issuer import AUDIENCE, ISSUER, Issuer, bearer
-from tests.identity.shop import ORDER, OWNER, Shop
+from tests.identity.shop import ACCOUNT, ORDER, OTHER_ACCOUNT, OWNER, Shop
 from tests.orders import order_body
 from tests.running import clients_of, fresh_database, running_stack, settings_for
 
@@ -18,7 +18,7 @@ from tests.running import clients_of, fresh_database, running_stack, settings_fo
 async def shop(
     postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shop]:
-    """A stack that identifies its callers, with one order of the customer `OWNER`."""
+    """A stack that identifies its callers, with one order and two accounts of the customer `OWNER`."""
     issuer = Issuer(tmp_path_factory.mktemp("issuer") / "keys.json")
     async with fresh_database(postgres.url) as database_url:
         settings = settings_for(database_url, valkey.url)
@@ -36,7 +36,13 @@ async def shop(
                 "/orders", json=order_body(customer_id=OWNER, order_id=ORDER), headers=bearer(issuer.token("staff"))
             )
             assert placed.status_code == 201, placed.text
-            token = {"Consistency-Token": placed.headers["Consistency-Token"], "Prefer": "wait=20"}
-            shown = await queries.get(f"/orders/{ORDER}", headers={**token, **bearer(issuer.token("staff"))})
-            assert shown.status_code == 200, shown.text
+            done = placed
+            for account_id in (ACCOUNT, OTHER_ACCOUNT):
+                account = {"account_id": account_id, "owner_id": OWNER, "currency": "GBP"}
+                done = await commands.post("/accounts", json=account, headers=bearer(issuer.token("staff")))
+                assert done.status_code == 201, done.text
+            token = {"Consistency-Token": done.headers["Consistency-Token"], "Prefer": "wait=20"}
+            for path in (f"/orders/{ORDER}", f"/accounts/{ACCOUNT}"):
+                shown = await queries.get(path, headers={**token, **bearer(issuer.token("staff"))})
+                assert shown.status_code == 200, shown.text
             yield Shop(issuer, commands, queries, identifying)

@@ -15,6 +15,7 @@ from tests.running import eventually
 
 OWNER, OTHER = "17850", "13047"
 ORDER, ABSENT = "owned-1", "other-1"  # of equal length, for headers that count
+ACCOUNT, OTHER_ACCOUNT = ORDER, "owned-2"  # an id is one of an order and of an account
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 LINE = {"product_id": "MUG", "quantity": 1, "unit_price": 450}
@@ -37,6 +38,16 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/orders/{order_id}/hold"): {"reason": "checked"},
     ("POST", "/orders/{order_id}/delivery"): {},
     ("POST", "/orders/{order_id}/cancellation"): {"reason": "ordered twice"},
+    ("POST", "/accounts"): {"owner_id": OWNER, "currency": "GBP"},
+    ("POST", "/accounts/{account_id}/deposits"): {"amount": 1, "reference": "salary"},
+    ("POST", "/accounts/{account_id}/withdrawals"): {"amount": 1, "reference": "rent"},
+    ("POST", "/accounts/{account_id}/interest"): {"annual_rate_bps": 0, "from": "2026-01-01", "to": "2026-01-02"},
+    ("POST", "/transfers"): {
+        "from_account_id": ACCOUNT,
+        "to_account_id": OTHER_ACCOUNT,
+        "amount": 1,
+        "reference": "savings",
+    },
 }
 QUERIES = {("GET", "/reports/revenue"): {"from": "2026-01-01", "to": "2026-01-31"}}
 
@@ -69,7 +80,7 @@ class Shop(NamedTuple):
         """The answer; of an event stream its beginning."""
         client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
         parts = {"line_id": "1", "payment_reference": "p-2", "payment_id": "p-2", "shipment_id": "1", "return_id": "1"}
-        url = path.format(order_id=order_id, customer_id=OWNER, product_id="LAMP", **parts)
+        url = path.format(order_id=order_id, account_id=order_id, customer_id=OWNER, product_id="LAMP", **parts)
         request = client.build_request(
             method,
             url,

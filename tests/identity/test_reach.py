@@ -25,10 +25,14 @@ from tests.running import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OF_ONE_ORDER = [route for route in MAY if "customer" in MAY[route] and "{order_id}" in route[1]]
+OF_ONE = [route for route in MAY if "customer" in MAY[route] and "_id}" in route[1] and "/customers" not in route[1]]
 # What a client may add to a request, to learn more from its answer: parameters of some routes, and headers.
 PARAMETERS: dict[str, list[dict[str, str]]] = {
     "/orders/{order_id}": [{"as_of": "now"}, {"known_at": "now"}],
+    "/accounts/{account_id}": [{"as_of": "now"}, {"known_at": "now"}],
+    "/accounts/{account_id}/statement": [{"known_at": "now"}, {"limit": "1"}],
+    "/accounts/{account_id}/history": [{"limit": "1"}, {"after_version": "1"}],
+    "/accounts/{account_id}/events": [{"after": "0"}, {"after": "1"}],
     "/orders/{order_id}/history": [{"limit": "1"}, {"after_version": "1"}],
     "/orders/{order_id}/events": [{"after": "0"}, {"after": "1"}],
 }
@@ -63,7 +67,7 @@ def takes_as_long(*seconds: float) -> bool:
 
 
 @pytest.mark.promise("security", "A customer cannot tell what another customer has from what is not there")
-@pytest.mark.parametrize(("method", "path"), OF_ONE_ORDER, ids=lambda part: part)
+@pytest.mark.parametrize(("method", "path"), OF_ONE, ids=lambda part: part)
 async def test_what_is_foreign_is_as_if_it_were_not_there(shop: Shop, method: str, path: str) -> None:
     await shop.until_shown()
     etag = (await shop.queries.get(f"/orders/{ORDER}", headers=bearer(own(shop)))).headers["ETag"]

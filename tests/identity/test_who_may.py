@@ -15,7 +15,7 @@ from shared.identity.caller import Role
 from tests.audit.evidence import audit
 from tests.given_when_then import problem
 from tests.identity.issuer import bearer
-from tests.identity.shop import ABSENT, ORDER, OTHER, OWNER, Shop
+from tests.identity.shop import ABSENT, ACCOUNT, ORDER, OTHER, OTHER_ACCOUNT, OWNER, Shop
 from tests.openapi import NOWHERE
 from tests.orders import order_body
 
@@ -57,6 +57,16 @@ MAY = {
     ("GET", "/payments/{payment_id}/events"): "staff finance auditor service",
     ("GET", "/events"): "staff auditor service",
     ("GET", "/projections"): "operator",
+    ("POST", "/accounts"): "staff finance service",
+    ("POST", "/accounts/{account_id}/deposits"): "staff finance service",
+    ("POST", "/accounts/{account_id}/withdrawals"): "customer staff finance service",
+    ("POST", "/accounts/{account_id}/interest"): "finance service",
+    ("POST", "/transfers"): "customer staff finance service",
+    ("GET", "/accounts/{account_id}"): "customer staff finance auditor service",
+    ("GET", "/accounts/{account_id}/statement"): "customer staff finance auditor service",
+    ("GET", "/accounts/{account_id}/history"): "customer staff finance auditor service",
+    ("GET", "/accounts/{account_id}/events"): "customer staff finance auditor service",
+    ("GET", "/customers/{customer_id}/accounts/events"): "customer staff finance auditor service",
 }
 
 
@@ -155,3 +165,20 @@ async def test_a_customer_cannot_change_what_another_has_not_even_with_its_versi
 @pytest.mark.parametrize("sent", ["Basic Ym9iOnNlY3JldA==", "Bearer", "bearer-token"])
 async def test_what_is_no_bearer_token_is_none(shop: Shop, sent: str) -> None:
     problem(await shop.queries.get("/orders", headers={"Authorization": sent}), 401, "token-missing")
+
+
+async def test_a_customer_transfers_money_between_accounts_of_its_own_only(shop: Shop) -> None:
+    staff, owner = bearer(shop.issuer.token("staff")), bearer(shop.issuer.token("customer", customer_id=OWNER))
+    foreign = {"account_id": "foreign-1", "owner_id": OTHER, "currency": "GBP"}
+    await shop.commands.post("/accounts", json=foreign, headers=staff)
+    await shop.commands.post(f"/accounts/{ACCOUNT}/deposits", json={"amount": 9, "reference": "salary"}, headers=staff)
+    body = {"from_account_id": ACCOUNT, "amount": 1, "reference": "savings"}
+
+    to_foreign, to_absent, to_own = [
+        await shop.commands.post("/transfers", json={**body, "to_account_id": account_id}, headers=owner)
+        for account_id in ("foreign-1", ABSENT, OTHER_ACCOUNT)
+    ]
+
+    problem(to_foreign, 404, "account-not-found")
+    assert to_foreign.text.replace("foreign-1", ABSENT) == to_absent.text
+    assert to_own.status_code == 200, to_own.text

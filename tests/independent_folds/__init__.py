@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.independent_folds import orders, revenue_by_day
+from tests.independent_folds import accounts, orders, revenue_by_day
 from tests.independent_folds.event_rows import read_log
 
-READ_MODELS = ("orders", "revenue_by_day")
+READ_MODELS = ("orders", "revenue_by_day", "accounts")
 
 
 async def assert_read_models_equal_the_log(
@@ -25,3 +25,5 @@ async def assert_read_models_equal_the_log(
         await revenue_by_day.assert_equals(log, database_url, seconds)
     if "orders" in read_models:
         await orders.assert_equals(log, redis_url, seconds)
+    if "accounts" in read_models:
+        await accounts.assert_equals(log, redis_url, seconds)

@@ -36,8 +36,13 @@ async def read_log(database_url: str) -> Log:
 
 def order_id_of(row: Any) -> str | None:
     """None where the event is of another aggregate."""
-    category, _, order_id = row["stream_id"].partition("-")
-    return order_id if category == "order" else None
+    return id_of(row, "order")
+
+
+def id_of(row: Any, category: str) -> str | None:
+    """The id of the aggregate; None where it is of another category."""
+    found, _, aggregate_id = row["stream_id"].partition("-")
+    return aggregate_id if found == category else None
 
 
 def time_of(row: Any) -> str:

@@ -37,8 +37,8 @@ SUMMARY = (
 async def assert_equals(log: Log, redis_url: str, seconds: float) -> None:
     """The live generation holds the fold of the log, within the time."""
     documents = fold(log.rows)
-    async with _client(redis_url) as redis:
-        prefixes = await _catch_up(redis, [log.log_id.hex, str(log.position)], seconds)
+    async with client_at(redis_url) as redis:
+        prefixes = await catch_up(redis, "orders", [log.log_id.hex, str(log.position)], seconds)
         for number, prefix in enumerate(prefixes):
             own = {
                 order_id: document
@@ -57,7 +57,7 @@ async def assert_is_a_fold(
     """
     prefix = "{orders.0}:" if generation == 1 else f"{{orders.0}}.{generation}:"
     log = await read_log(database_url)
-    async with _client(redis_url) as redis:
+    async with client_at(redis_url) as redis:
         log_id, position = await redis.hmget(prefix + "meta", ["log_id", "position"])
         if log_id is None or position is None:
             return 0
@@ -325,20 +325,20 @@ def _take(discount: int, shares: list[tuple[dict[str, Any], int]]) -> None:
         entry["charged_amount"] = amount - share
 
 
-def _client(url: str) -> Redis:
+def client_at(url: str) -> Redis:
     """A client of the server or the Cluster there, which answers in text."""
     if "+cluster" in url:
         return cast("Redis", RedisCluster.from_url(url.replace("+cluster", ""), decode_responses=True))
     return Redis.from_url(url, decode_responses=True)
 
 
-async def _catch_up(redis: Redis, head: list[str], seconds: float) -> list[str]:
+async def catch_up(redis: Redis, read_model: str, head: list[str], seconds: float) -> list[str]:
     """The prefixes of the keys of the live generation's partitions, once all are there."""
-    deadline = monotonic() + seconds
+    deadline, generations = monotonic() + seconds, f"{{{read_model}.0}}.generations"
     while True:
-        live = int(await redis.hget("{orders.0}.generations", "live") or 1)
-        partitions = int(await redis.hget("{orders.0}.generations", f"partitions:{live}") or 1)
-        prefixes = [f"{{orders.{nr}}}" + (":" if live == 1 else f".{live}:") for nr in range(partitions)]
+        live = int(await redis.hget(generations, "live") or 1)
+        partitions = int(await redis.hget(generations, f"partitions:{live}") or 1)
+        prefixes = [f"{{{read_model}.{nr}}}" + (":" if live == 1 else f".{live}:") for nr in range(partitions)]
         found = [await redis.hmget(prefix + "meta", ["log_id", "position"]) for prefix in prefixes]
         if all(meta == head for meta in found):
             return prefixes

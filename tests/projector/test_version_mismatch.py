@@ -46,7 +46,7 @@ async def test_a_newer_projector_is_ready_while_the_old_one_works_and_says_why_n
             return [(one["projector_state"], one["stuck_because"], one["checkpoint"]) for one in statuses]
 
         async def at_work(position: int) -> bool:
-            return await told() == [("active", None, position)] * 2
+            return await told() == [("active", None, position)] * len(PROJECTIONS)
 
         async with running_projector(ours):
             before = await recorder.record("42", placed())

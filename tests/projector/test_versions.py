@@ -18,6 +18,15 @@ from projector.projection import Projection
 from projector.projections import PROJECTIONS
 from projector.routing import record, route
 from shared.aggregates import EVENT_TYPES
+from shared.aggregates.account import (
+    AccountEvent,
+    AccountOpened,
+    InterestApplied,
+    MoneyDeposited,
+    MoneyWithdrawn,
+    TransferInitiated,
+    TransferReceived,
+)
 from shared.aggregates.order import (
     OrderCancelled,
     OrderDelivered,
@@ -36,6 +45,7 @@ from shared.eventstore.log import StoredEvent
 # (projection, version of its code) -> what it makes of the history below.
 PINNED = {
     ("orders", 2): "35a997f568c231cf12e5216a71b6759abffdaaa49a82a4d5e718243a5c57405d",
+    ("accounts", 1): "5cdbda0dd9653bef31d1b94373e1499eacfab47e632bc734b5c4423fa929823e",
     ("revenue_by_day", 1): "2a8613ba4bee48ea41d62e3da2f691d6b52a206abf30e7503666d5c40b84369f",
 }
 MESSAGE = """
@@ -92,7 +102,9 @@ BROKEN: list[tuple[str, int, OrderEvent]] = [
 ]
 
 
-def stored(stream_id: str, version: int, position: int, event: OrderEvent | tuple[str, int, str]) -> StoredEvent:
+def stored(
+    stream_id: str, version: int, position: int, event: OrderEvent | AccountEvent | tuple[str, int, str]
+) -> StoredEvent:
     """Around midnight, told by clocks of other places."""
     at = NEW_YEAR + timedelta(hours=position - 3, microseconds=position)
     at = at.astimezone(timezone(timedelta(hours=3 if position % 2 else -3)))
@@ -112,10 +124,27 @@ def history() -> list[StoredEvent]:
     return [*log, stored("customer-alice", 1, len(log) + 1, OrderDelivered())]
 
 
+def account_history() -> list[StoredEvent]:
+    """An account, with entries of which each is backdated."""
+    events: list[AccountEvent] = [
+        AccountOpened("alice", "GBP", 50),
+        MoneyDeposited(1_000, "salary"),
+        MoneyWithdrawn(30, "pay-1", "order-1"),
+        TransferInitiated("t-1", "savings", 20, "savings"),
+        TransferReceived("t-2", "savings", 5, "back"),
+        InterestApplied(100, NEW_YEAR.date(), (NEW_YEAR + timedelta(days=1)).date(), 3, 7),
+        MoneyDeposited(1, "late"),
+    ]
+    return [stored("account-main", nr, 20 - nr, event) for nr, event in enumerate(events, 1)]
+
+
+HISTORIES = {"accounts": account_history}  # of the other projections: `history`
+
+
 def made_of(projection: Projection[Any]) -> Iterator[Any]:
     """What is written after each event; of what is broken, why not."""
     documents: dict[str, Any] = {}
-    for event in history():
+    for event in HISTORIES.get(projection.name, history)():
         folded = fold(projection, route(projection, [event]), documents)
         assert folded.poison is None
         change = changes(projection, documents, folded.documents)
@@ -149,6 +178,6 @@ def test_code_that_makes_something_else_of_events_has_another_version(projection
 
 
 def test_the_history_has_events_of_every_type_and_every_version() -> None:
-    written = {(event.event_type, event.schema_version) for event in history()}
+    written = {(event.event_type, event.schema_version) for event in [*history(), *account_history()]}
     known = {(name, version) for name, known in EVENT_TYPES.items() for version in range(1, known.version + 1)}
     assert written == known

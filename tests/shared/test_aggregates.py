@@ -46,6 +46,12 @@ def test_a_registered_aggregate_has_its_streams_and_events() -> None:
     assert codec.decode(*codec.encode(CounterStarted(2))) == CounterStarted(2)
 
 
+@pytest.mark.parametrize("functions", [{"evolve": None}, {"evolve_at": lambda state, event, _: evolve(state, event)}])
+def test_an_aggregate_has_one_of_evolve_and_evolve_at(functions: dict[str, Any]) -> None:
+    with pytest.raises(RegistrationError, match="one of evolve and evolve_at"):
+        register(replace(COUNTER, **functions))
+
+
 def test_an_aggregate_that_is_not_registered_has_none() -> None:
     assert parse_stream("counter-a-1") is None
     with pytest.raises(UnknownEventType):

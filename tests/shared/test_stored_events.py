@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from shared.aggregates import EVENT_TYPES
+from shared.aggregates.account import Account, Day
 from shared.aggregates.order import (
     LineQuantity,
     OrderLine,
@@ -23,6 +24,7 @@ from shared.aggregates.order import (
     Payment,
 )
 from shared.eventstore import codec
+from tests.accounts import account, day
 from tests.given_when_then import fold
 
 DIRECTORY = Path(__file__).parents[1] / "stored_events"
@@ -114,6 +116,23 @@ def test_a_stored_cancellation_still_folds() -> None:
     assert state.status is OrderStatus.CANCELLED
     assert state.cancellation is not None
     assert state.cancellation.refund_amount == 1530
+
+
+def test_a_stored_life_of_an_account_still_folds() -> None:
+    names = ["AccountOpened", "MoneyDeposited", "MoneyWithdrawn", "TransferReceived", "TransferInitiated"]
+    state = account([(day(1), read(f"{name}.v1.json")) for name in names])
+    state = account([(day(40), read("InterestApplied.v1.json"))], state)
+    balance = 500_000 - 1_530
+    assert state == Account(
+        "alice",
+        "GBP",
+        10_000,
+        opened_at=day(1),
+        latest_at=day(40),
+        days=(Day(day(1).date(), 0, balance), Day(day(40).date(), balance, balance + 421)),
+        interest_until=day(32).date(),
+        remainder=1_234_567,
+    )
 
 
 def test_what_was_written_before_there_were_currencies_is_in_pounds() -> None:

@@ -110,7 +110,7 @@ def test_projections_status_shows_the_lag_of_each_read_model(running: OrdersUp) 
     assert status.returncode == 0, status.stderr
     heading, *rows = status.stdout.splitlines()
     assert heading.split("  ")[0] == "read model"
-    assert [re.split(" {2,}", row)[0] for row in rows] == ["orders", "revenue_by_day"]
+    assert [re.split(" {2,}", row)[0] for row in rows] == ["orders", "revenue_by_day", "accounts"]
     assert all(re.search(r" (normal|warning|critical|emergency) .* generation 1 ", row) for row in rows)
 
 
@@ -118,7 +118,7 @@ def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> 
     command = "projections", "status", "--data-dir", str(running.data_dir)
     shown = shown_on_a_terminal(*command, env={"COLUMNS": "80"})
     table = [line for line in shown.splitlines() if line.startswith("│")]
-    assert [line.split("│")[1].strip() for line in table] == ["orders", "revenue_by_day"]
+    assert [line.split("│")[1].strip() for line in table] == ["orders", "revenue_by_day", "accounts"]
     assert all(len(line) <= 80 and "…" not in line for line in table)
     assert re.search(r"^revenue_by_day: .* active, .* s ago; generation 1; ", shown, re.MULTILINE)
 
@@ -126,7 +126,7 @@ def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> 
 def test_projections_status_as_json_is_what_the_query_service_says(running: OrdersUp) -> None:
     status = invoke_orders("projections", "status", "--json", "--data-dir", str(running.data_dir))
     document = json.loads(status.stdout)
-    assert [one["name"] for one in document["projections"]] == ["orders", "revenue_by_day"]
+    assert [one["name"] for one in document["projections"]] == ["orders", "revenue_by_day", "accounts"]
     assert document.keys() == httpx.get(f"{running.query_url}/projections", timeout=30).json().keys()
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import get_args
 
 from command_service.domain.decider import Decider, EventsByStream, States
@@ -183,7 +184,7 @@ def _streams(command: OrderCommand) -> Sequence[str]:
     return ()
 
 
-def decide_over(command: OrderCommand, states: States) -> EventsByStream:
+def decide_over(command: OrderCommand, states: States, _at: datetime) -> EventsByStream:
     """The events of a payment, and that its reference belongs to the order. Raises `PaymentReferenceInUse`."""
     assert isinstance(command, ConfirmPayment | RecordPayment)
     own, reference = ORDER.stream_of(command.order_id), payment_stream(command.payment_reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from command_service.domain.decider import Decider, EventsByStream, States
 from shared.errors import Rejected
@@ -63,7 +64,7 @@ def decide(command: WalletCommand, state: Wallet | None) -> Sequence[WalletChang
     return [WalletChanged(state.owner_id, -command.amount, command.note)]
 
 
-def decide_over(command: WalletCommand, states: States) -> EventsByStream:
+def decide_over(command: WalletCommand, states: States, _at: datetime) -> EventsByStream:
     assert isinstance(command, Transfer)
     source, target = WALLET.stream_of(command.wallet_id), WALLET.stream_of(command.to)
     (taken,) = decide(Withdraw(command.wallet_id, command.amount, command.note), states[source])
