@@ -98,7 +98,8 @@ class Readers:
             events = history[0]["events"]
             assert [event["version"] for event in events] == list(range(1, len(events) + 1))
             assert len(events) >= latest["version"]
-            assert events[latest["version"] - 1]["position"] == latest["position"]
+            # A payment's last event is that its reference is the order's, on another stream.
+            assert latest["position"] - events[latest["version"] - 1]["position"] in (0, 1)
         await self._read_report("report", latest)
 
     async def _look_on(self) -> None:
