@@ -36,7 +36,7 @@ def _place(servers: Servers, scale: Scale, issuer: LocalIssuer) -> Result:
     request = partial(json_request, "POST", "/orders", orders.BODY)
     with (
         servers.services(servers.database(), commands=1) as without,
-        servers.services(servers.database(), commands=1, settings=issuer.environment) as with_token,
+        servers.services(servers.database(), commands=1, settings=_unlimited(issuer)) as with_token,
     ):
         jwt, off = interleave(
             scale.short.rounds,
@@ -55,7 +55,7 @@ def _read(servers: Servers, scale: Scale, issuer: LocalIssuer) -> Result:
     signed = [get_request(path, **_bearer(issuer, orders.customer_id(number))) for number, path in paths.items()]
     with (
         servers.services(databases[0], queries=1) as without,
-        servers.services(databases[1], queries=1, settings=issuer.environment) as with_token,
+        servers.services(databases[1], queries=1, settings=_unlimited(issuer)) as with_token,
     ):
         wait_until_read(without, orders.order_id(_CUSTOMERS - 1))
         wait_until_read(with_token, orders.order_id(_CUSTOMERS - 1), **_bearer(issuer, None))
@@ -65,6 +65,11 @@ def _read(servers: Servers, scale: Scale, issuer: LocalIssuer) -> Result:
             lambda: _load(without.port("query"), scale.short, plain),
         )
     return _result(4, "GET /orders/{id}", jwt, off)
+
+
+def _unlimited(issuer: LocalIssuer) -> dict[str, str]:
+    """The settings of a service that trusts the issuer, and lets a caller send any number of requests."""
+    return {**issuer.environment, "RATE_LIMIT": "0"}
 
 
 def _bearer(issuer: LocalIssuer, customer_id: str | None) -> dict[str, str]:

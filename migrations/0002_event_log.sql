@@ -2,8 +2,8 @@ set local role orders_owner;
 
 -- The event log: the only truth. Everything else is derived from it and can be built again. The checks know no aggregate:
 -- they bound what readers of the log have to expect, also of a program that has stolen the command service's credentials.
--- Each costs an append a tenth of a microsecond, a regular expression several times that, and one that counts, such as
--- '.{1,128}', a thousand times.
+-- All together they take 5 us an event, 8 % of the server's time for an append in groups of 32; one that counts, such as
+-- '.{1,128}', would take more than everything else.
 
 create table events (
     position       bigint      primary key,

@@ -13,6 +13,7 @@ HTTP_CONNECTIONS = Gauge("orders_http_connections", "Open connections of clients
 HTTP_CONNECTIONS_REFUSED = Counter(
     "orders_http_connections_refused_total", "Connections refused: too many of all, or of one client", ("limit",)
 )
+RATE_LIMITED = Counter("orders_rate_limited_requests_total", "Requests refused: their client sent too many")
 
 COMMANDS = Counter("orders_commands_total", "Commands by what became of them", ("command", "outcome"))
 CONFLICTS = Counter(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import cache
 from ipaddress import ip_address
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
 OnPoison: TypeAlias = Literal["stop", "park"]
@@ -94,6 +94,15 @@ class Settings(BaseSettings):
     auth_off_anywhere: bool = Field(
         False, description="`yes`: with AUTH=off the service may listen on more than a loopback address"
     )
+
+    rate_limit: Annotated[int | None, BeforeValidator(lambda given: None if given == "" else given)] = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="requests a second of one client, on average, before 429; 0: any number; empty: 200 with AUTH=jwt,"
+        " else 0",
+    )
+    rate_limit_burst: int = Field(1_000, ge=1, le=1_000_000, description="requests of one client at once before 429")
 
     admission_delay_seconds: float = Field(
         0.03, ge=0, description="standing delay of the event loop at which commands are refused; 0: never"

@@ -18,12 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from query_service.live.held_events import HeldByStream
 from query_service.live.log_tail import SubscriptionClosed
+from shared.http.event_streams import HEADERS, MEDIA_TYPE
 from shared.http.protocol import ServerProtocol, protocol_of
 from shared.metrics import EVENT_STREAMS_CUT
 
-MEDIA_TYPE = "text/event-stream"
 LAST_BLOCK_SECONDS = 1.0  # to send the end of the stream while the service stops
-HEADERS = {"X-Accel-Buffering": "no"}  # else nginx buffers events
 
 _random = Random()  # not the shared one: hypothesis controls that in tests
 
@@ -41,12 +40,6 @@ def opening(position: int, retry_ms: int | None = None) -> bytes:
 def heartbeat(position: int) -> bytes:
     """A block without data: the page gets no event, but the client resumes from this position."""
     return format_sse_event(comment="heartbeat", id=str(position))
-
-
-def refusal(problem: bytes, seconds: float) -> bytes:
-    """The only block of a stream that is refused for now: a browser comes back after that time, and later."""
-    retry_ms = round(1_000 * seconds * _random.uniform(1, 1.5))
-    return format_sse_event(event="problem", data_str=problem.decode(), retry=retry_ms)
 
 
 def event(position: int, data: bytes) -> bytes:

@@ -5,7 +5,7 @@ Without `from __future__ import annotations`: the annotations of a route name th
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -29,16 +28,16 @@ from query_service.live.stream_filter import WHOLE_LOG, EventBatch, StreamFilter
 from query_service.live.subscriptions import Subscriptions, TooManyStreams
 from query_service.stream_history import ResumePoint, UnknownPosition
 from shared.aggregates.aggregate import Owner
-from shared.errors import Malformed, Unavailable
+from shared.errors import Malformed
 from shared.eventstore.token import ConsistencyToken
-from shared.http import problems
 from shared.http.client import client_of
+from shared.http.event_streams import MEDIA_TYPE
 from shared.http.fields import Id
 from shared.http.openapi import Described, responses
 from shared.http.protocol import protocol_of
 from shared.identity.access import allowed, caller_of, limited_to_owner
 from shared.identity.caller import ForeignOwner, Role
-from shared.metrics import EVENT_STREAM_EVENTS, EVENT_STREAMS_REFUSED
+from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
 
 _LAST_POSITION = 2**63 - 1
@@ -55,29 +54,8 @@ class MalformedEventId(Malformed):
         return "The Last-Event-ID is not one of ours; send the id of the last event exactly as it was received."
 
 
-class _EventRoute(APIRoute):
-    """A browser gives up an event stream for good unless the status is 200. So one that is refused for now gets a
-    stream that holds the problem, says when to come back, and ends."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
-
-        async def answer_or_refuse(request: Request) -> Response:
-            try:
-                return await answer(request)
-            except Unavailable as error:
-                if not _asks_for_stream(request):
-                    raise
-                EVENT_STREAMS_REFUSED.labels(error.code).inc()
-                problem = await problems.answer_error(request, error)
-                block = event_stream.refusal(bytes(problem.body), error.retry_after)
-                return Response(block, headers=event_stream.HEADERS, media_type=event_stream.MEDIA_TYPE)
-
-        return answer_or_refuse
-
-
 def _asks_for_stream(request: Request) -> bool:
-    return event_stream.MEDIA_TYPE in request.headers.get("accept", "")
+    return MEDIA_TYPE in request.headers.get("accept", "")
 
 
 class _Resume(BaseModel):
@@ -139,7 +117,7 @@ _LAST_EVENT_ID = {
 def events_router(aggregates: Iterable[AnyAggregate]) -> APIRouter:
     """The routes of the log, and of all aggregates."""
     aggregates = [*aggregates]
-    router = APIRouter(tags=["live updates"], route_class=_EventRoute)
+    router = APIRouter(tags=["live updates"])
     _add_log(router, aggregates)
     for aggregate in aggregates:
         _add_events(router, aggregate)
@@ -294,7 +272,7 @@ def _stream_response(event: dict[str, str], data: dict[str, Any]) -> dict[int | 
                 "Consistency-Token": {"description": "The end of the log when the stream began.", **text},
                 "Preference-Applied": {"description": "The wait that was granted.", **text},
             },
-            "content": {event_stream.MEDIA_TYPE: {**stream, "example": example}},
+            "content": {MEDIA_TYPE: {**stream, "example": example}},
         }
     }
 

@@ -14,8 +14,10 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Lifespan
 
 from shared.http import docs, openapi, operations, problems
+from shared.http.client_middleware import ClientMiddleware
 from shared.http.cors import allow_origins, fixed_headers
 from shared.http.middleware import RequestMiddleware
+from shared.http.rate_limit import RateLimit
 from shared.http.response_headers import NO_RESPONSE_HEADERS, PRIVATE, ResponseHeaders, as_lines
 from shared.http.routing import prepare
 from shared.identity.access import secure
@@ -139,10 +141,13 @@ def _hosts(settings: Settings) -> frozenset[bytes] | None:
 
 
 def add_routes(app: FastAPI, settings: Settings, *routers: APIRouter) -> None:
-    """Adds the routes of the routers before all others, and checks the callers of all. `include_router` would match
-    each request twice. Raises `InsecureSettings` and `UndeclaredAccess`."""
+    """Adds the routes of the routers before all others; identifies, limits and checks the callers of all.
+    `include_router` would match each request twice. Raises `InsecureSettings` and `UndeclaredAccess`."""
     app.router.routes[:0] = _prepared(routers)
-    app.state.token_verifier = secure(app, settings)
+    verifier, limit = secure(app, settings), RateLimit.of(settings)
+    app.state.token_verifier = verifier
+    if verifier is not None or limit is not None:
+        app.add_middleware(ClientMiddleware, verifier=verifier, limit=limit, root_path=settings.root_path)
 
 
 def _append(app: FastAPI, *routers: APIRouter) -> None:

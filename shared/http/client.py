@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 
 from starlette.types import Scope
@@ -20,8 +21,11 @@ def client_of(scope: Scope) -> str:
 
 def client_at(address: str) -> str:
     """The client with this address. All addresses of an IPv6 network of 64 bits are one client."""
-    if ":" not in address:
-        return address
+    return _network_of(address) if ":" in address else address
+
+
+@lru_cache(maxsize=1_000)
+def _network_of(address: str) -> str:
     try:
         parsed = IPv6Address(address)
     except ValueError:

@@ -21,6 +21,8 @@ EXPOSED = (
     "Projection-Lag",
     "Projection-Parked",
     "Projection-Parked-Streams",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "X-Correlation-ID",
 )

@@ -54,6 +54,7 @@ class RequestMiddleware:
                 status = message["status"]
                 fixed = SECURITY if "cacheable" in scope else PRIVATE
                 message["headers"] = [*message["headers"], echo, *fixed, *self._response_headers(scope)]
+                message["headers"] += scope.get("rate_limit", ())
             await send(message)
 
         try:

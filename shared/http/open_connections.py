@@ -64,6 +64,10 @@ class OpenConnections:
         if client is not None:
             _subtract(self._connections_of, client, 1)
 
+    def is_shared(self, connection: Connection) -> bool:
+        """Whether it is a trusted proxy's; also where it was lost."""
+        return self._clients.get(connection) is None
+
     def take(self, connection: Connection, size: int) -> bool:
         """Whether the connection may hold so many more bytes of large bodies. If so, `give_back` has to follow."""
         client = self._clients[connection]

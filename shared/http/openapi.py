@@ -21,6 +21,7 @@ from shared.http.bodies import MAX_ERRORS
 from shared.http.fast_route import UnexpectedBody
 from shared.http.form_errors import FormError
 from shared.http.problems import MEDIA_TYPE, members_of, problem_body, status_of, title_of
+from shared.http.rate_limit import DEFAULT_RATE, DESCRIBED, TooManyRequests
 from shared.http.response_headers import ResponseHeaders
 from shared.http.routing import MalformedQuery
 from shared.identity.access import TokenMissing
@@ -86,6 +87,8 @@ REFUSED: tuple[Described, ...] = (
     (RoleMissing(["auditor", "staff"]), "The caller has none of the roles that this needs."),
     (KeysUnavailable(), "The keys that verify tokens cannot be read; nothing was done."),
 )
+# Of every route but those for orchestrators and Prometheus.
+_LIMITED: tuple[Described, ...] = ((TooManyRequests(DEFAULT_RATE, 1_000), "The client sends requests too fast."),)
 # Of every route.
 _ALWAYS: tuple[Described, ...] = (
     (MalformedQuery("no-such", "is unknown here"), "A query parameter is unknown here, or came twice."),
@@ -95,10 +98,11 @@ _ALWAYS: tuple[Described, ...] = (
 )
 
 
-def responses(*described: Described) -> dict[int | str, Json]:
-    """The `responses=` of a route. Lists the errors of one status together, and adds those of every route."""
+def responses(*described: Described, limited: bool = True) -> dict[int | str, Json]:
+    """The `responses=` of a route. Lists the errors of one status together, and adds those of every route. `limited`:
+    whether a client may use the route only so often."""
     found: dict[int | str, Json] = {}
-    for one in (*described, *_ALWAYS):
+    for one in (*described, *(_LIMITED if limited else ()), *_ALWAYS):
         value, when = _example(one)
         status, code = value["status"], value["code"]
         entry = found.setdefault(status, {"description": "", "content": {MEDIA_TYPE: _problem_content()}})
@@ -163,9 +167,9 @@ def _make(app: FastAPI, response_headers: ResponseHeaders, schemas: Mapping[str,
     document["security"] = []
     _restore_examples(app, document)
     for operation in _operations(document):
-        if WITHOUT_RESPONSE_HEADERS not in operation["tags"] and response_headers.described:
+        if WITHOUT_RESPONSE_HEADERS not in operation["tags"]:
             for answer in operation["responses"].values():
-                answer["headers"] = {**answer.get("headers", {}), **response_headers.described}
+                answer["headers"] = {**answer.get("headers", {}), **response_headers.described, **DESCRIBED}
         for parameter in operation.get("parameters", []):
             _show_where_required(parameter)
         for content in operation.get("requestBody", {}).get("content", {}).values():
@@ -263,6 +267,7 @@ _PHRASES: Mapping[str, str] = {
     "404": "NotFound",
     "409": "Conflict",
     "422": "Unprocessable",
+    "429": "TooManyRequests",
     "500": "ServerError",
     "503": "Unavailable",
 }

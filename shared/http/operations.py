@@ -55,7 +55,7 @@ def health(ready: Callable[[], Awaitable[None]], *, details: bool) -> APIRouter:
     """For orchestrators. Without `details`, a 503 of `/readyz` does not name what is missing."""
     router = APIRouter(tags=[TAG])
 
-    @router.get("/livez", summary="Is the process alive?", response_model=Health, responses=responses())
+    @router.get("/livez", summary="Is the process alive?", response_model=Health, responses=responses(limited=False))
     @public
     async def livez() -> Response:
         """Answers whenever the process runs, whatever it depends on. Restart the process where this fails."""
@@ -65,7 +65,9 @@ def health(ready: Callable[[], Awaitable[None]], *, details: bool) -> APIRouter:
         "/readyz",
         summary="Can it do its work?",
         response_model=Health,
-        responses=responses((NotReady("PostgreSQL cannot be reached"), "A server it depends on is missing.")),
+        responses=responses(
+            (NotReady("PostgreSQL cannot be reached"), "A server it depends on is missing."), limited=False
+        ),
     )
     @public
     async def readyz(request: Request) -> Response:
@@ -93,7 +95,7 @@ def metrics() -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format"},
-            **responses(*REFUSED),
+            **responses(*REFUSED, limited=False),
         },
     )
     @allowed(Role.OPERATOR)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from shared import errors
 from shared.exact_integers import exact
+from shared.http import event_streams
 from shared.http.bodies import MAX_ERRORS
 from shared.http.form_errors import form_error
 from shared.logs import get_logger
@@ -102,7 +103,7 @@ def status_of(error: type[errors.OrdersError]) -> int:
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """The problem document of an error of ours."""
+    """The problem document of an error of ours. A browser that asks for a stream and may come back gets it in one."""
     assert isinstance(error, errors.OrdersError)
     status = status_of(type(error))
     headers = {}
@@ -112,7 +113,10 @@ async def answer_error(request: Request, error: Exception) -> Response:
         headers = {"WWW-Authenticate": "Bearer"}
     if status >= 500 and status != 503:  # 503s come in thousands; their cause is logged where it is detected
         _log.warning(error.code, detail=error.detail, path=request.url.path)
-    return _answer(request, status, error.code, error.title, error.detail, headers, members_of(error))
+    answer = _answer(request, status, error.code, error.title, error.detail, headers, members_of(error))
+    if isinstance(error, errors.Unavailable) and event_streams.wants_a_stream(request):
+        return event_streams.refusal(error.code, bytes(answer.body), error.retry_after)
+    return answer
 
 
 def members_of(error: errors.OrdersError) -> dict[str, Any]:

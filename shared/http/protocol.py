@@ -81,6 +81,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._in_head = True
         self._since = 0.0  # when the head, or then the body, began; 0: now
         self._answering = False
+        self._pause = 0.0  # seconds between the answer that is due and the next request
         self._unparsed = 0  # bytes since the parser last reported anything that it does not buffer
         self._head_bytes = self._head_lines = self._body_bytes = 0
         self._large_body_bytes = 0  # taken from what all connections may hold
@@ -293,19 +294,34 @@ class ServerProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self.read_deadline = now + self.limits.deadlines.read
             return
-        self.flow.resume_reading()
+        pause, self._pause = self._pause, 0.0
+        if pause:
+            self.flow.pause_reading()
+            self.loop.call_later(pause, self._read_on)
+        else:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, _ = self.pipeline.pop()
             if cycle.more_body:
                 self._ask_for_body()
             else:
                 self._answering = True
-                self.loop.call_soon(self._run_next, cycle)  # not at once: a thousand would be a deep recursion
+                self.loop.call_later(pause, self._run_next, cycle)  # not at once: a thousand would be a deep recursion
         else:
             self._release_body()
             self.read_deadline = now + self.limits.deadlines.idle
         self._since = now
         self._set_read_deadline()
+
+    def pause_after_answer(self, seconds: float) -> None:
+        """Takes no request of this connection for so long after the answer that is due; call it before that. A
+        proxy's connection, which clients share, is not paused."""
+        if not self._open.is_shared(self):
+            self._pause = seconds
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _run_next(self, cycle: RequestResponseCycle) -> None:
         if not self.transport.is_closing():

@@ -85,7 +85,7 @@ def _roles_of(route: APIRoute) -> frozenset[Role]:
 
 
 def caller_of(scope: Scope) -> Caller | None:
-    """The caller of the request; None while authentication is off, and on public routes."""
+    """The caller of the request, whom `shared.http.client_middleware` identifies; None while authentication is off."""
     caller: Caller | None = scope.get("caller")
     return caller
 
@@ -116,9 +116,9 @@ def check_settings(settings: Settings) -> None:
 
 
 def secure(app: FastAPI, settings: Settings) -> TokenVerifier | None:
-    """Puts a check of the caller in front of every route that is not public; call it when the application has all of
-    its routes. Returns the verifier, to be closed; None while authentication is off. Raises `InsecureSettings` and
-    `UndeclaredAccess`."""
+    """Puts a check of the caller's roles in front of every route that is not public; call it when the application has
+    all of its routes. Returns the verifier of tokens, to be closed; None while authentication is off. Raises
+    `InsecureSettings` and `UndeclaredAccess`."""
     check_settings(settings)
     routes = [route for route in app.router.routes if isinstance(route, APIRoute)]
     roles = [_roles_of(route) for route in routes]
@@ -127,22 +127,21 @@ def secure(app: FastAPI, settings: Settings) -> TokenVerifier | None:
     verifier = TokenVerifier(KeySet(settings.auth_jwks), issuer=settings.auth_issuer, audience=settings.auth_audience)
     for route, of_route in zip(routes, roles, strict=True):
         if of_route:
-            route.app = _Secured(route.app, verifier, of_route)
+            route.app = _Secured(route.app, of_route)
     return verifier
 
 
 class _Secured:
     """A route behind the check of its caller."""
 
-    def __init__(self, app: ASGIApp, verifier: TokenVerifier, roles: frozenset[Role]) -> None:
+    def __init__(self, app: ASGIApp, roles: frozenset[Role]) -> None:
         self._app = app
-        self._verifier = verifier
         self._roles = roles
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         came_at = asyncio.get_running_loop().time()
-        caller = await self._verifier.verify(_token_in(scope))
-        scope["caller"] = caller
+        if (caller := caller_of(scope)) is None:
+            raise scope.get("token_error") or TokenMissing()
         scope["limited_to_owner"] = owner = caller.limited_to(self._roles)
         if owner is None:
             await self._app(scope, receive, send)
@@ -157,11 +156,10 @@ class _Secured:
         await self._app(scope, receive, send_concealed)
 
 
-def _token_in(scope: Scope) -> str:
-    """Raises `TokenMissing`."""
+def bearer_token(scope: Scope) -> str | None:
     for name, value in scope["headers"]:  # the protocol refuses a second one
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
             if scheme.lower() == b"bearer" and token:
                 return str(token.strip(), "latin-1")
-    raise TokenMissing
+    return None

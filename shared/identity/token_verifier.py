@@ -47,12 +47,18 @@ class TokenVerifier:
         self._cache: OrderedDict[str, _Verified] = OrderedDict()
         self._cached_bytes = 0
 
-    async def verify(self, token: str) -> Caller:
-        """Raises `TokenRefused` and `KeysUnavailable`."""
+    def known(self, token: str) -> Caller | None:
+        """The caller, if the token was verified before and counts still."""
         if (known := self._cache.get(token)) is not None:
             if known.caller.expires_at > time() and known.generation == self._keys.generation():
                 return known.caller
             self._forget(token)
+        return None
+
+    async def verify(self, token: str) -> Caller:
+        """Raises `TokenRefused` and `KeysUnavailable`."""
+        if (known := self.known(token)) is not None:
+            return known
         caller = await self._verify(token)
         self._remember(token, _Verified(caller, self._keys.generation()))
         return caller

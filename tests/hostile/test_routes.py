@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
+from time import monotonic
 
 import httpx
 import pytest
@@ -16,7 +18,7 @@ from tests.openapi import document_of
 from tests.orders import order_body
 from tests.running import eventually, running_query_service
 
-IDS = {"order_id": "42", "customer_id": "alice", "product_id": "MUG"}
+_PARAMETER = re.compile(r"\{\w+\}")
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def operations(service: str) -> Iterator[tuple[str, str, list[str]]]:
     for path, methods in resolved(document_of(service))["paths"].items():
         for method, operation in methods.items():
             parameters = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
-            yield method.upper(), path.format(**IDS), parameters
+            yield method.upper(), _PARAMETER.sub("42", path), parameters
 
 
 async def send(service: httpx.AsyncClient, method: str, path: str, query: str) -> httpx.Response:
@@ -54,6 +56,32 @@ async def test_a_query_parameter_that_is_unknown_or_comes_twice_is_refused(
             for parameter, query in refusals.items():
                 answer = await send(service, method, path, query)
                 assert problem(answer, 400, "malformed-query")["parameter"] == parameter, (method, path, query)
+
+
+FULL = {  # of a request line of 8 KiB
+    "distinct": "&".join(f"{number:x}" for number in range(1_900)),
+    "short": "&".join("abcdefghij" * 270),
+    "one": "a" * 7_900,
+    "encoded": "%F0%9F%98%80" * 650,
+    "empty": "&" * 7_900 + "a",
+    "separators": ";" * 7_900,
+    "repeated": "&".join(["limit=1"] * 980),
+}
+
+
+@pytest.mark.parametrize("content", FULL)
+@pytest.mark.promise("requests", "A request line full of unknown parameters is refused at once, with a short answer")
+async def test_a_request_line_full_of_parameters_is_refused_at_once(
+    commands: httpx.AsyncClient, queries: httpx.AsyncClient, content: str
+) -> None:
+    for name, service in (("command", commands), ("query", queries)):
+        for method, path, _ in operations(name):
+            started = monotonic()
+            answer = await send(service, method, path, FULL[content])
+            took = monotonic() - started
+            problem(answer, 400, "malformed-query")
+            assert len(answer.content) < 2_000
+            assert took < 0.5
 
 
 async def test_an_empty_query_string_is_none(commands: httpx.AsyncClient, queries: httpx.AsyncClient) -> None:

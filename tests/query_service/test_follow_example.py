@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli.stack.embedded_server import free_port
 from query_service.api import event_stream
+from shared.http import event_streams
 from shared.http.protocol import protocol_of
 from tests.hostile.connections import lifespan
 from tests.running import running_app
@@ -38,7 +39,7 @@ def stream(*blocks: bytes) -> Response:
             await asyncio.sleep(0.01)  # else they arrive as one
             yield block[9:]
 
-    return StreamingResponse(pieces(), media_type=event_stream.MEDIA_TYPE)
+    return StreamingResponse(pieces(), media_type=event_streams.MEDIA_TYPE)
 
 
 def proxy_error(status: int) -> Response:
@@ -61,7 +62,7 @@ async def test_the_example_comes_back_after_whatever_ended_its_stream() -> None:
         stream(event_stream.opening(4, 10)),
         proxy_error(502),
         stream(event_stream.opening(4, 10), event_stream.event(5, b'{"position":5}')),
-        stream(event_stream.refusal(b'{"code":"too-many-streams"}', 0.01)),
+        stream(event_streams.refusal_block(b'{"code":"too-many-streams"}', 0.01)),
         proxy_error(503),
         refusal(503, "log-unavailable"),
         stream(event_stream.opening(5, 10), event_stream.event(7, b'{"position":7}'), event_stream.heartbeat(8)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -218,3 +219,69 @@ def test_a_log_that_grows_is_rotated_while_its_server_runs(tmp_path: Path, monke
     numbers = [int(line.split()[1]) for line in kept.splitlines()]
     assert numbers == list(range(numbers[0], 20_000))
     assert stat.S_IMODE((tmp_path / "server.log.1").stat().st_mode) == 0o600
+
+
+@pytest.mark.promise("security", "The logs of a supervised process are rotated while it writes them")
+def test_the_log_of_a_process_is_rotated_while_it_is_supervised(tmp_path: Path) -> None:
+    """It logs as our services do, faster than one file may hold; the supervisor is a program of its own."""
+    writer = """
+import time
+from shared.logs import configure_logs, get_logger
+
+configure_logs("query", "INFO")
+for number in range(30_000):
+    get_logger().info("line", number=number)
+    if number % 100 == 0:
+        time.sleep(0.005)
+get_logger().info("last line")
+time.sleep(60)
+"""
+    program = """
+import os, signal, sys
+from pathlib import Path
+from cli.stack import processes
+from cli.stack.server import Server
+from cli.stack.supervisor import StopRequested, StopSignals, Supervisor
+
+class Writer(Server):
+    name, state = "query", "writing"
+    log = processes.open_log(Path(sys.argv[1]), "query")
+
+    def spawn(self):
+        command = [sys.executable, "-c", sys.argv[2]]
+        self.process = processes.launch(
+            command, log=self.log, env=os.environ, death_signal=signal.SIGTERM, directory=Path.cwd()
+        )
+
+    def ready(self):
+        return True
+
+processes.LOG_BYTES = 100_000
+supervisor = Supervisor(StopSignals(), print, lambda: None)
+try:
+    supervisor.start([Writer()])
+    supervisor.run()
+except StopRequested:
+    supervisor.stop([*supervisor.servers])
+"""
+    log, previous = tmp_path / "query.log", tmp_path / "query.log.1"
+    largest = 0
+
+    def has_ended() -> bool:
+        nonlocal largest
+        largest = max(largest, log.stat().st_size if log.exists() else 0)
+        return largest > 0 and b"last line" in log.read_bytes()
+
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path), writer], env=environment()) as supervisor:
+        try:
+            wait_until(has_ended, "the writer has written its last line", seconds=60)
+        finally:
+            supervisor.terminate()
+    written = 30_000 * len(log.read_bytes().splitlines()[0])
+    assert largest < written / 3
+    assert log.stat().st_size + previous.stat().st_size < written / 2
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (log, previous)} == {0o600}
+    entries = [json.loads(line) for file in (previous, log) for line in file.read_bytes().splitlines()]
+    numbers = [entry["number"] for entry in entries if entry["message"] == "line"]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 29_999, "what was written last is kept"

@@ -1,0 +1,81 @@
+"""Identifies the client of each request and limits how many it sends, before the request is routed."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared.errors import OrdersError
+from shared.http.client import client_of
+from shared.http.problems import answer_error
+from shared.http.protocol import protocol_of
+from shared.http.rate_limit import RateLimit, TooManyRequests
+from shared.identity.access import bearer_token
+from shared.identity.token_verifier import TokenVerifier
+from shared.logs import get_logger
+from shared.metrics import RATE_LIMITED
+
+PAUSE_SECONDS = 1.0  # of a connection whose request is refused, as `Retry-After` says: a flood costs little then
+UNLIMITED = ("/livez", "/readyz", "/metrics")  # orchestrators and Prometheus decide how often they ask
+
+_log = get_logger()
+
+
+class ClientMiddleware:
+    """Leaves in the scope what `caller_of` and routes read: `caller`, or `token_error`; and `rate_limit`, headers of
+    the answer."""
+
+    def __init__(
+        self, app: ASGIApp, verifier: TokenVerifier | None, limit: RateLimit | None, root_path: str = ""
+    ) -> None:
+        """Without a `verifier` a client is an address; without a `limit` it may send any number of requests."""
+        self._app = app
+        self._verifier = verifier
+        self._limit = limit
+        self._unlimited = frozenset(root_path + path for path in UNLIMITED)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                token = None if self._verifier is None else bearer_token(scope)
+                if token is None:
+                    self._count(scope)
+                else:
+                    await self._identify(scope, token)
+            except TooManyRequests as error:
+                RATE_LIMITED.inc()
+                assert self._limit is not None
+                scope["rate_limit"] = self._limit.headers(0)
+                protocol_of(scope).pause_after_answer(PAUSE_SECONDS)
+                response = await answer_error(Request(scope), error)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _identify(self, scope: Scope, token: str) -> None:
+        """Raises `TooManyRequests`."""
+        assert self._verifier is not None
+        caller = self._verifier.known(token)
+        if caller is None:
+            # A token that may be forged costs a signature, so its request counts for the address until it is verified.
+            self._count(scope, always=True)
+            try:
+                caller = await self._verifier.verify(token)
+            except OrdersError as error:
+                scope["token_error"] = error
+                return
+            if self._limit is not None:
+                self._limit.give_back(client_of(scope))
+        scope["caller"] = caller
+        self._count(scope)
+
+    def _count(self, scope: Scope, *, always: bool = False) -> None:
+        """Raises `TooManyRequests`."""
+        limit = self._limit
+        if limit is None or (scope["path"] in self._unlimited and not always):
+            return
+        client = client_of(scope)
+        left = limit.take(client)
+        if left == 0:
+            _log.warning("rate limit reached", client=client)
+        scope["rate_limit"] = limit.headers(left)
