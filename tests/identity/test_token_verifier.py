@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import time
+from typing import Any
 
 import jwt
 import pytest
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from shared.identity import key_set, token_verifier
 from shared.identity.caller import Caller, CustomerMissing, Role, RoleMissing
 from shared.identity.key_set import KeySet, KeysUnavailable
-from shared.identity.token_verifier import TokenRefused, TokenVerifier
+from shared.identity.token_verifier import LAST_EXPIRY, TokenRefused, TokenVerifier
 from tests.identity.issuer import AUDIENCE, ISSUER, Issuer
 from tests.running import eventually
 
@@ -49,7 +50,9 @@ REFUSED: dict[str, Callable[[Issuer], str]] = {
     "it is of another issuer": lambda issuer: issuer.token(iss="https://elsewhere.example"),
     "a claim is missing (exp, sub, iss and aud are required)": lambda issuer: issuer.token(exp=None),
     "the claim roles is not a list": lambda issuer: issuer.token(roles="staff"),
-    "the claim customer_id is not a text of 1 to 200 characters": lambda issuer: issuer.token(customer_id="7" * 201),
+    "the claim customer_id is not a text of 1 to 200 printable characters": lambda issuer: issuer.token(
+        customer_id="7" * 201
+    ),
     "it cannot be read": lambda _: "not-a-token",
 }
 
@@ -59,6 +62,25 @@ async def test_a_token_is_refused_with_its_reason(issuer: Issuer, verifier: Toke
     with pytest.raises(TokenRefused) as refused:
         await verifier.verify(REFUSED[reason](issuer))
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("name", ["sub", "customer_id"])
+@pytest.mark.parametrize("value", ["", "a\0b", "a\nb", "\ud800", "a\udfff"])
+async def test_no_claim_names_a_caller_that_events_cannot_name(
+    issuer: Issuer, verifier: TokenVerifier, name: str, value: str
+) -> None:
+    claims: dict[str, Any] = {name: value}
+    with pytest.raises(TokenRefused, match=f"claim {name} "):
+        await verifier.verify(issuer.token(**claims))
+
+
+@pytest.mark.parametrize("expiry", [LAST_EXPIRY + 1, int("9" * 400), "9" * 400])
+async def test_a_token_expires_before_the_end_of_the_calendar(
+    issuer: Issuer, verifier: TokenVerifier, expiry: object
+) -> None:
+    with pytest.raises(TokenRefused, match="year 9999"):
+        await verifier.verify(issuer.token(exp=expiry))
+    assert (await verifier.verify(issuer.token(exp=LAST_EXPIRY))).subject == "alice"
 
 
 async def test_nobody_signs_with_what_is_public(issuer: Issuer, verifier: TokenVerifier) -> None:

@@ -104,6 +104,8 @@ async def test_without_a_token_that_is_accepted_only_public_routes_answer(shop: 
         None: "token-missing",
         issuer.token(*Role, customer_id=OWNER, valid_seconds=-60): "token-refused",
         issuer.token(*Role, customer_id=OWNER, aud="another"): "token-refused",
+        issuer.token(*Role, customer_id=OWNER, subject="\ud800"): "token-refused",
+        issuer.token(*Role, customer_id=OWNER, exp=int("9" * 400)): "token-refused",
         issuer.token(*Role, customer_id=OWNER, key=generate_private_key(SECP256R1())): "token-refused",
         "eyJhbGciOiJub25lIiwia2lkIjoiZmlyc3QifQ.e30.": "token-refused",  # alg: none
     }
