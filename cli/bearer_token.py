@@ -25,7 +25,7 @@ class BearerToken(httpx.Auth):
     def __init__(self, file: Path | None) -> None:
         """Raises BadArgument."""
         self._file = file
-        self._token = os.environ.get(VARIABLE, "") if file is None else _read(file)
+        self._token = _from_environment() if file is None else _read(file)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         sent = self._token
@@ -41,11 +41,21 @@ class BearerToken(httpx.Auth):
                 yield request
 
 
+def _from_environment() -> str:
+    token = os.environ.get(VARIABLE, "").strip()
+    return _checked(token, VARIABLE) if token else ""
+
+
 def _read(file: Path) -> str:
     try:
         token = file.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadArgument(f"--token-file {file}: {error}") from error
-    if not token.isprintable() or not token:
-        raise BadArgument(f"--token-file {file} does not hold one token")
+    return _checked(token, f"--token-file {file}")
+
+
+def _checked(token: str, source: str) -> str:
+    """One that fits into a header. Messages do not show it: it may be a secret in the wrong form."""
+    if not token.isascii() or not token.isprintable() or token.split() != [token]:
+        raise BadArgument(f"{source} does not hold one token")
     return token

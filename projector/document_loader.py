@@ -54,9 +54,10 @@ class DocumentLoader(Generic[D]):
             held.shrink(held.size - LOADED_BYTES)
             return DocumentsBefore(documents, new, len(routed.events))
         loaded = await self.load(checkpoint, missing)
-        fitting = routed.events_without(missing[len(loaded) :])
+        unread = missing[len(loaded) :]
+        fitting = routed.events_without(unread)
         if not fitting:  # the first event alone changes more documents
-            first = [document_id for document_id in routed.events[0][1] if document_id in missing[len(loaded) :]]
+            first = [document_id for document_id in routed.events[0][1] if document_id in unread]
             loaded |= await self.load(checkpoint, first, _ALL)
             fitting = routed.events_without([document_id for document_id in missing if document_id not in loaded])
         documents |= {document_id: document for document_id, document in loaded.items() if document is not None}

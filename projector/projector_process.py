@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from projector.assignment import Assignment, PartitionOwners
 from projector.byte_budget import ByteBudget
 from projector.engine import BATCHES_BYTES
-from projector.lease_guard import LeaseGuard
+from projector.foreign_leases import ForeignLeaseMonitor
 from projector.membership import Membership, read_owners
 from projector.partition_worker import PartitionWorker
 from projector.projection_runner import ProjectionRunner
@@ -116,7 +116,7 @@ class ProjectorProcess:
             _log.error("projector failed; retrying", exc_info=error)
 
     async def _share_leases(self, session: LogSession) -> None:
-        membership, assignment, guard = Membership(session), Assignment(session.pid), LeaseGuard(session)
+        membership, assignment, foreign = Membership(session), Assignment(session.pid), ForeignLeaseMonitor(session)
         while not self._stop.is_set():
             self._poll.clear()
             workers = {worker.lease_name: worker for worker in self._workers()}
@@ -128,10 +128,10 @@ class ProjectorProcess:
                 mine = assigned.get(one.name) == session.pid
                 handover |= mine and one.holder != session.pid
                 await self._act(session, workers[one.name], one, mine=mine)
-            await guard.check(workers)
+            await foreign.check(workers)
             self._foreign = " ".join(
                 f"Lease {holder.lease!r} is held by a foreign session: pid {holder.pid}, user {holder.user}."
-                for holder in guard.holders
+                for holder in foreign.holders
             )
             self._reason, self._failures = "", 0
             await wait_for(self._poll, HANDOVER_POLL_SECONDS if handover else POLL_SECONDS)

@@ -53,7 +53,7 @@ def read_body(model: type[M], content: bytes) -> M:
         if content.count(b",") <= _FEW_COMMAS:
             return model.model_validate_json(content)
         document = _parse(model, content)
-        _check_size(document)
+        _check_counts(document)
         return model.model_validate(document)
     except ValidationError as error:
         if not content:
@@ -72,7 +72,7 @@ def _parse(model: type[BaseModel], content: bytes) -> Any:
         return model.model_validate_json(content)  # fails as well, and says where
 
 
-def _check_size(document: Any) -> None:
+def _check_counts(document: Any) -> None:
     """Raises `InvalidBody` for a document with too many fields or values."""
     count, containers = 0, [document]
     for container in containers:  # which grows meanwhile

@@ -39,7 +39,7 @@ _POLICY = (
 
 
 class _Assets(StaticFiles):
-    """Files that say nothing about anybody, which a browser may keep."""
+    """Files without data of a client: browsers may cache them."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         scope["cacheable"] = True

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from shared.http import refusals
-from shared.http.body_parser import parser_of_body
+from shared.http.body_after_upgrade import parser_of_body
 from shared.http.joined_answer import JoinedAnswer
 from shared.http.limits import (
     MAX_HEAD_BYTES,

@@ -56,7 +56,7 @@ class TokenVerifier:
         if (known := self._cache.get(token)) is not None:
             if known.caller.expires_at > time() and known.generation == self._keys.generation():
                 return known.caller
-            self._forget(token)
+            self._evict(token)
         return None
 
     async def verify(self, token: str) -> Caller:
@@ -64,7 +64,7 @@ class TokenVerifier:
         if (known := self.known(token)) is not None:
             return known
         caller = await self._verify(token)
-        self._remember(token, _Verified(caller, self._keys.generation()))
+        self._store(token, _Verified(caller, self._keys.generation()))
         return caller
 
     async def close(self) -> None:
@@ -89,14 +89,14 @@ class TokenVerifier:
             raise TokenRefused(_reason(error)) from error
         return _caller_of(claims)
 
-    def _remember(self, token: str, verified: _Verified) -> None:
-        self._forget(token)  # two requests may have verified it at the same time
+    def _store(self, token: str, verified: _Verified) -> None:
+        self._evict(token)  # two requests may have verified it at the same time
         self._cache[token] = verified
         self._cached_bytes += len(token) + _ENTRY_BYTES
         while self._cached_bytes > CACHE_BYTES:
-            self._forget(next(iter(self._cache)))
+            self._evict(next(iter(self._cache)))
 
-    def _forget(self, token: str) -> None:
+    def _evict(self, token: str) -> None:
         if self._cache.pop(token, None) is not None:
             self._cached_bytes -= len(token) + _ENTRY_BYTES
 

@@ -84,12 +84,19 @@ def test_an_operator_sees_the_read_models(stack: OrdersUp) -> None:
 
 
 def test_a_token_file_that_holds_none_is_refused(tmp_path: Path) -> None:
-    for content in (None, b"", b"one\ntwo", "Größe".encode()):
+    for content in (None, b"", b"one\ntwo", b"one two", "Größe".encode()):
         if content is not None:
             (tmp_path / "token").write_bytes(content)
         refused = invoke_orders("projections", "status", "--token-file", str(tmp_path / "token"))
         assert refused.returncode == BadArgument.exit_code
         assert "--token-file" in refused.stderr
+
+
+@pytest.mark.parametrize("value", ["one two", "one\ntwo", "Größe"])
+def test_a_variable_that_holds_no_token_is_refused_and_not_shown(value: str) -> None:
+    refused = invoke_orders("projections", "status", "--query-url", "http://127.0.0.1:9", env={"ORDERS_TOKEN": value})
+    assert refused.returncode == BadArgument.exit_code
+    assert refused.stderr == "orders: ORDERS_TOKEN does not hold one token\n"
 
 
 def test_a_token_that_has_expired_is_read_again_from_its_file(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from shared.eventstore.lease import ForeignHolder, read_foreign_holders
 from shared.eventstore.subscription import LogSession
 from shared.logs import get_logger
 
-GUARD_SECONDS = 2.0  # between checks
+CHECK_SECONDS = 2.0  # between checks
 
 _log = get_logger()
 
 
-class LeaseGuard:
+class ForeignLeaseMonitor:
     """`holders` are those of the last check."""
 
     def __init__(self, session: LogSession) -> None:
@@ -23,7 +23,7 @@ class LeaseGuard:
         self._next_check = 0.0
 
     async def check(self, leases: Collection[str]) -> None:
-        """Reads the foreign holders of these leases every `GUARD_SECONDS`; logs each once."""
+        """Reads the foreign holders of these leases every `CHECK_SECONDS`; logs each once."""
         if monotonic() < self._next_check:
             return
         async with self._session.exclusive() as connection:
@@ -33,4 +33,4 @@ class LeaseGuard:
             if (holder.lease, holder.pid) not in known:
                 _log.error("lease held by a foreign session", **holder._asdict())
         self.holders = found
-        self._next_check = monotonic() + GUARD_SECONDS
+        self._next_check = monotonic() + CHECK_SECONDS

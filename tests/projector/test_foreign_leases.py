@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from cli.projection_admin.status import show_status
-from projector.lease_guard import LeaseGuard
+from projector.foreign_leases import ForeignLeaseMonitor
 from shared.eventstore.lease import read_foreign_holders, try_acquire
 from shared.eventstore.subscription import open_session
 from shared.read_models.keys import lease_name
@@ -86,13 +86,13 @@ async def test_sessions_of_projectors_are_not_foreign(
 async def test_a_shared_lock_on_a_lease_is_found_and_logged_once(
     projector_settings: Settings, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projector.lease_guard.GUARD_SECONDS", 0.0)
+    monkeypatch.setattr("projector.foreign_leases.CHECK_SECONDS", 0.0)
     await connection.execute("select pg_advisory_lock_shared(hashtextextended($1, 0))", LEASE)
     async with open_session(projector_settings, lambda: None) as session:
-        guard = LeaseGuard(session)
+        monitor = ForeignLeaseMonitor(session)
         with structlog.testing.capture_logs() as logged:
-            await guard.check([LEASE])
-            await guard.check([LEASE])
+            await monitor.check([LEASE])
+            await monitor.check([LEASE])
 
-    assert [holder.pid for holder in guard.holders] == [connection.get_server_pid()]
+    assert [holder.pid for holder in monitor.holders] == [connection.get_server_pid()]
     assert [line["event"] for line in logged] == [FOREIGN]
