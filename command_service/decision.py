@@ -156,7 +156,12 @@ def _is_foreign(name: str, loaded: LoadedState, owner_id: str, own: str, *, begi
 
 
 def _last_occurred_at(states: Mapping[str, LoadedState]) -> datetime | None:
-    return max((loaded.last_occurred_at for loaded in states.values() if loaded.last_occurred_at), default=None)
+    last = None
+    for loaded in states.values():
+        at = loaded.last_occurred_at
+        if at is not None and (last is None or at > last):
+            last = at
+    return last
 
 
 def _check_time(
