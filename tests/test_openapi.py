@@ -33,7 +33,7 @@ class Operation(NamedTuple):
 def operations() -> Iterator[Operation]:
     for service, document in DOCUMENTS.items():
         for path, item in document["paths"].items():
-            for method in METHODS & set(item):
+            for method in sorted(METHODS & set(item)):
                 yield Operation(service, method, path, item[method])
 
 
