@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 from typer.testing import CliRunner
 
@@ -57,7 +58,9 @@ def invoke_orders(
     Raises what the command does not catch, which a process would end with.
     """
     directory = cwd or Path.cwd()
-    with _one_at_a_time, chdir(directory), _modules_left_out(directory):
+    # Loggers would keep the standard output of this run, which is closed after it.
+    keep_logs = patch("cli.projection_admin.admin.configure_logs")
+    with _one_at_a_time, chdir(directory), _modules_left_out(directory), keep_logs:
         given = {"DATABASE_URL": None, "REDIS_URL": None, "COLUMNS": "200", **env}
         result = CliRunner().invoke(app, arguments, env=given)
     if result.exception is not None and not isinstance(result.exception, SystemExit):

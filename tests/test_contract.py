@@ -206,12 +206,15 @@ def test_the_examples_of_commands_are_carried_out_and_those_of_queries_answered(
                     token = send_example(stack, each, order_id, version, method if each == path else None)
             if "payment" in BEFORE.get(path, ()):
                 paid_order_id = order_id
+    account_id, token = open_example_account(stack)
     for path, item in QUERIES["paths"].items():
         parameters = {place: parameter_examples(QUERIES, item["get"], place) for place in ("path", "query", "header")}
         if "order_id" in parameters["path"]:
             parameters["path"]["order_id"] = order_id
         if "payment_id" in parameters["path"]:
             parameters["path"]["payment_id"] = paid_order_id
+        if "account_id" in parameters["path"]:
+            parameters["path"]["account_id"] = account_id
         parameters["query"].pop("ids", None)  # instead of a page
         headers = parameters["header"] | {"Consistency-Token": token}
         headers.pop("Last-Event-ID", None)  # of a longer log
@@ -230,7 +233,19 @@ def send_example(stack: Settings, path: str, order_id: str, version: int, method
         if "payment_reference" in holder:
             holder["payment_reference"] = order_id
     headers = parameter_examples(COMMANDS, operation, "header")
-    headers |= {"If-Match": f'"{version}"', "Idempotency-Key": str(uuid7())}
+    return carry_out(stack, path, method, parameters, body, headers | {"If-Match": f'"{version}"'})
+
+
+def open_example_account(stack: Settings) -> tuple[str, str]:
+    """Answers its id and the token."""
+    body = body_example(COMMANDS, COMMANDS["paths"]["/accounts"]["post"])
+    return body["account_id"], carry_out(stack, "/accounts", "post", {}, body, {})
+
+
+def carry_out(
+    stack: Settings, path: str, method: str, parameters: dict[str, Any], body: Any, headers: dict[str, str]
+) -> str:
+    headers = headers | {"Idempotency-Key": str(uuid7())}
     case = command[path][method].Case(
         path_parameters=parameters,
         headers=headers,

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from cli.stack.embedded_server import HOST
 from cli.stack.processes import last_lines, launch
 from cli.stack.service import Service
+from projector.projections import PROJECTIONS
 from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders_command import REPOSITORY
@@ -190,9 +191,8 @@ async def until_more(acknowledged: list[Acknowledgement], more: int = 50, second
 
 
 def projects_only(name: str) -> str:
-    """The failpoint that keeps a projector from the other read model."""
-    (other,) = {"orders", "revenue_by_day"} - {name}
-    return f"projection.starting:{other}=error"
+    """The failpoints that keep a projector from the other read models."""
+    return ";".join([f"projection.starting:{other}=error" for other in PROJECTIONS if other != name])
 
 
 def at_port(url: str, port: int) -> str:

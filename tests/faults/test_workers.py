@@ -124,7 +124,7 @@ async def always_ready(shop: Shop) -> AsyncIterator[None]:
 async def numbers_of_partitions(shop: Shop) -> dict[str, int]:
     async with httpx.AsyncClient() as client:
         answer = (await client.get(f"{shop.query.url}/projections")).json()
-    return {one["name"]: len(one["partitions"]) for one in answer["projections"]}
+    return {one["name"]: len(one["partitions"]) for one in answer["projections"] if one["name"] in PARTITIONS}
 
 
 @pytest.mark.promise("projectors", "No partition moves while no projector joins or leaves")

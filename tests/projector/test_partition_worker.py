@@ -12,6 +12,7 @@ import structlog
 from redis.asyncio import Redis
 
 from cli.stack.embedded_valkey import EmbeddedValkey
+from projector.projections import PROJECTIONS
 from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
@@ -269,7 +270,7 @@ async def test_it_tells_postgresql_how_far_each_read_model_is_wherever_it_is_kep
     async with running_projector(projector_settings) as projector:
         await eventually(lambda: is_ready(projector))
         head = await recorder.record(new_order_id(), placed())
-        everywhere = {"orders": (head, True), "revenue_by_day": (head, True)}
+        everywhere = dict.fromkeys(PROJECTIONS, (head, True))
         await eventually(lambda: _equals(reported, everywhere))
 
 
