@@ -2,7 +2,8 @@
 
 RELEASE is one of
     newer-event        it knows one more version of an event
-    other-code         its projection of orders makes other documents
+    same-code          it has no projection of accounts
+    other-code         nor has this one, and its projection of orders makes other documents
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from cli.main import app
 from projector.projection import RecordedEvent
 from projector.projections import PROJECTIONS, RegisteredProjection
+from projector.projections.accounts import ACCOUNTS
 from projector.projections.orders import ORDERS
 from shared.aggregates import EVENT_TYPES
 from shared.aggregates.order import OrderDocument
@@ -48,9 +50,15 @@ def fold_otherwise() -> None:
 
     other = RegisteredProjection(replace(ORDERS, apply=apply, version=OTHER_CODE), "redis")
     PROJECTIONS[ORDERS.name] = other
+    leave_accounts_out()
 
 
-RELEASES = {"newer-event": know_newer_event, "other-code": fold_otherwise}
+def leave_accounts_out() -> None:
+    """Of two processes, each projects one of the two read models that are left."""
+    del PROJECTIONS[ACCOUNTS.name]
+
+
+RELEASES = {"newer-event": know_newer_event, "other-code": fold_otherwise, "same-code": leave_accounts_out}
 
 if __name__ == "__main__":
     RELEASES[sys.argv[1]]()

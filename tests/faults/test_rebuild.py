@@ -294,9 +294,9 @@ async def test_an_emptied_redis_is_built_again_whatever_generation_was_live(
 )
 async def test_old_and_new_code_run_side_by_side_during_a_deploy(shop: Shop, servers: Servers) -> None:
     """Each goes on with the generation of its own; the rebuild by the new code is the switch from one to the other."""
-    old, new = shop.projector, shop.process("projector", release="other-code")
+    old, new = (shop.process("projector", release=release) for release in ("same-code", "other-code"))
     first, second = (Generation(servers, "orders", number) for number in (1, 2))
-    await shop.start()
+    await shop.start(shop.command, old, shop.query)
     customers = shop.customers()
     async with customers.ordering(1):
         await shop.start(new)
