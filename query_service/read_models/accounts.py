@@ -16,13 +16,13 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from query_service.api.dependencies import answer
+from query_service.api import documents
+from query_service.api.documents import answer_document
 from query_service.api.lag_header import answer_from_log
 from query_service.api.log_queries import (
     TIME_IN_THE_FUTURE,
     TIMES,
     UNAVAILABLE,
-    answer_past_state,
     ask_log,
     check_not_in_the_future,
     not_found,
@@ -33,20 +33,15 @@ from query_service.api.requests import (
     NOT_MODIFIED,
     PARKED_HEADER,
     TOKEN_HEADERS,
-    TOKEN_REFUSALS,
     MalformedCursor,
     answer_headers,
     unless_known,
 )
-from query_service.checkpoint_subscription import TooManyWaiting
 from query_service.chronology import After, Period
-from query_service.client_limit import WAITING, ClientLimitReached
-from query_service.coalescing_reader import CoalescingReader, TooManyReads
-from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
-from query_service.log_reader import LogUnavailable
-from query_service.parked_document import ProjectionParked, owner_of_parked, parked_headers
+from query_service.coalescing_reader import CoalescingReader
+from query_service.parked_document import ProjectionParked
 from query_service.read_model import ReadModel
-from query_service.read_result import Document, ReadModelUnavailable, ReadResult
+from query_service.read_result import Document, ReadResult
 from query_service.redis_store import in_redis
 from query_service.stream_history import ChronologyPage
 from shared.aggregates.account import (
@@ -66,7 +61,7 @@ from shared.eventstore.log import StoredEvent
 from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id, Rfc3339, StoredTime
-from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
+from shared.http.openapi import UNREADABLE, Described, responses
 from shared.identity.access import allowed, limited_to_owner
 from shared.identity.caller import READERS, Role
 
@@ -282,16 +277,8 @@ class StatementQuery(BaseModel):
         200: {"description": "The account", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
         **responses(
-            *TOKEN_REFUSALS,
-            (ProjectionLagging(1_230, 1_234, 7), "The read model did not reach the Consistency-Token in time."),
-            (ProjectionRebuilding(), "The read model is being built from the log."),
-            (ReadModelUnavailable(), "Redis does not answer."),
-            (LogUnavailable(), "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
-            (TooManyWaiting(), "Too many queries wait for their token."),
-            (TooManyReads(), "Too many queries wait for Redis."),
-            (ClientLimitReached(WAITING, 500), "Too many queries of the client wait for their token."),
+            *documents.UNAVAILABLE,
             (ProjectionParked(1_200, "MoneyDeposited"), "The read model could not apply an event of this account."),
-            *REFUSED,
             _INVALID,
             TIME_IN_THE_FUTURE,
             _NOT_FOUND,
@@ -302,28 +289,7 @@ class StatementQuery(BaseModel):
 )
 @allowed(Role.CUSTOMER, *READERS)
 async def get_account(request: Request, account_id: AccountId) -> Response:
-    if request.scope["query_string"] and request.query_params:
-        return await answer_past_state(request, ACCOUNT, account_id)
-    at, document, headers = await answer(
-        request, ACCOUNTS, lambda accounts, at_least: accounts.one(account_id, at_least)
-    )
-    if (owner := limited_to_owner(request.scope)) is not None and not _belongs_to(document, owner):
-        return not_found(request, ACCOUNT, f"There is no account {account_id!r}.", headers)
-    headers |= parked_headers(document, at, request.headers.get("consistency-token"))
-    if document.body is None:
-        return not_found(request, ACCOUNT, f"There is no account {account_id!r}.", headers)
-    return unless_known(request, document.body, at.etag(document), headers)
-
-
-class _Owned(msgspec.Struct):
-    owner_id: str
-
-
-def _belongs_to(document: Document, owner_id: str) -> bool:
-    """False for a document that does not exist, too."""
-    if document.body is None:
-        return owner_of_parked(document) == owner_id
-    return msgspec.json.decode(document.body, type=_Owned).owner_id == owner_id
+    return await answer_document(request, ACCOUNT, ACCOUNTS, account_id)
 
 
 @router.get(

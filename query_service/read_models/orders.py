@@ -9,36 +9,31 @@ from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
-from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES, answer_past_state, not_found
+from query_service.api.documents import UNAVAILABLE, answer_document, belongs_to
+from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES
 from query_service.api.requests import (
     ETAG_EXAMPLE,
     IF_NONE_MATCH,
     NOT_MODIFIED,
     PARKED_HEADER,
     TOKEN_HEADERS,
-    TOKEN_REFUSALS,
     MalformedCursor,
     answer_headers,
     decode_cursor,
     encode_cursor,
     unless_known,
 )
-from query_service.checkpoint_subscription import TooManyWaiting
-from query_service.client_limit import WAITING, ClientLimitReached
-from query_service.coalescing_reader import CoalescingReader, TooManyReads
-from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
-from query_service.log_reader import LogUnavailable
-from query_service.parked_document import ProjectionParked, owner_of_parked, parked_headers
+from query_service.coalescing_reader import CoalescingReader
+from query_service.parked_document import ProjectionParked, parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_models.order_documents import Order, OrderPage, Orders
-from query_service.read_result import Document, IndexPage, ReadModelUnavailable, ReadPosition, ReadResult
+from query_service.read_result import Document, IndexPage, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.aggregates.order import ORDER, OrderStatus
 from shared.errors import Invalid
@@ -46,7 +41,7 @@ from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.form_errors import FormError
-from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
+from shared.http.openapi import UNREADABLE, Described, responses
 from shared.identity.access import allowed, conceal, limited_to_owner
 from shared.identity.caller import READERS, ForeignOwner, Role
 from shared.read_models import order_indexes
@@ -73,17 +68,6 @@ class AnswerTooLarge(Invalid):
 # --- reader --------------------------------------------------------------------------------------------------------
 
 
-class _Owned(msgspec.Struct):
-    customer_id: str
-
-
-def _belongs_to(document: Document, customer_id: str) -> bool:
-    """False for a document that does not exist, too."""
-    if document.body is None:
-        return owner_of_parked(document) == customer_id
-    return msgspec.json.decode(document.body, type=_Owned).customer_id == customer_id
-
-
 class OrdersReader:
     def __init__(self, reader: CoalescingReader) -> None:
         self._reader = reader
@@ -104,7 +88,7 @@ class OrdersReader:
                 *(self._reader.document(order_id, at_least) for order_id in some)
             ):
                 ends.append((at, partition))
-                if customer_id is None or _belongs_to(found, customer_id):
+                if customer_id is None or belongs_to(found, ORDER, customer_id):
                     documents.append(found)
             if sum([len(document.body or b"") for document in documents]) > MAX_ANSWER_BYTES:
                 raise AnswerTooLarge
@@ -133,17 +117,6 @@ def _index(customer_id: str | None, status: OrderStatus | None) -> str:
 
 router = APIRouter(tags=["orders"], route_class=FastRoute)
 
-_UNAVAILABLE: tuple[Described, ...] = (
-    *TOKEN_REFUSALS,
-    (ProjectionLagging(1_230, 1_234, 7), "The read model did not reach the Consistency-Token in time."),
-    (ProjectionRebuilding(), "The read model is being built from the log."),
-    (ReadModelUnavailable(), "Redis does not answer."),
-    (LogUnavailable(), "PostgreSQL does not answer, which was needed to judge a foreign Consistency-Token."),
-    (TooManyWaiting(), "Too many queries wait for their token."),
-    (TooManyReads(), "Too many queries wait for Redis."),
-    (ClientLimitReached(WAITING, 500), "Too many queries of the client wait for their token."),
-    *REFUSED,
-)
 _INVALID: Described = (422, "invalid-request", "A parameter is not acceptable.")
 _PARKED: Described = (
     ProjectionParked(1_200, "OrderShipped"),
@@ -196,7 +169,7 @@ class OrderListing(Listing):
         200: {"description": "The order", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
         **responses(
-            *_UNAVAILABLE,
+            *UNAVAILABLE,
             _PARKED,
             _INVALID,
             TIME_IN_THE_FUTURE,
@@ -208,18 +181,10 @@ class OrderListing(Listing):
 )
 @allowed(Role.CUSTOMER, *READERS)
 async def get_order(request: Request, order_id: OrderId) -> Response:
-    if request.scope["query_string"] and request.query_params:
-        return await answer_past_state(request, ORDER, order_id)
-    at, document, headers = await answer(request, ORDERS, lambda orders, at_least: orders.one(order_id, at_least))
-    if (owner := limited_to_owner(request.scope)) is not None and not _belongs_to(document, owner):
-        return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
-    headers |= parked_headers(document, at, request.headers.get("consistency-token"))
-    if document.body is None:
-        return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
-    return unless_known(request, document.body, at.etag(document), headers)
+    return await answer_document(request, ORDER, ORDERS, order_id)
 
 
-_LIST_PROBLEMS: tuple[Described, ...] = (*_UNAVAILABLE, _INVALID, _MALFORMED_CURSOR)
+_LIST_PROBLEMS: tuple[Described, ...] = (*UNAVAILABLE, _INVALID, _MALFORMED_CURSOR)
 _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A page of orders", "headers": answer_headers('"c0ffee"')},
     **NOT_MODIFIED,
@@ -238,7 +203,7 @@ _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     responses={
         200: {"description": "A page of orders, or orders", "headers": answer_headers('"c0ffee"') | PARKED_HEADER},
         **NOT_MODIFIED,
-        **responses(*_UNAVAILABLE, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE),
+        **responses(*UNAVAILABLE, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE),
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )

@@ -46,7 +46,7 @@ class UndeclaredAccess(TypeError):
 
 
 def allowed(*roles: Role) -> Callable[[Endpoint], Endpoint]:
-    """Below a route's decorator: the roles that may use it. A caller who is nothing but a customer reaches only what
+    """Below a route's decorator: the roles that may use it. A caller whose only role is `customer` reaches only what
     belongs to it, which the route checks with `limited_to_owner`."""
     assert roles, "a route that needs no role is `public`"
 
