@@ -338,7 +338,8 @@ async def rival_of(database: str) -> AsyncIterator[Connection]:
 class TestStopping:
     @pytest.mark.promise("commands", "A stopping service finishes the commands that it accepted")
     async def test_finishes_what_was_accepted(self, database: str, process: Process) -> None:
-        """The real process, told to stop while orders arrive: it answers each one that it read, and places no other."""
+        """The real process, told to stop while orders arrive: it places each one that it read, and no other. One of
+        which it had read a part is refused."""
         answers: list[httpx.Response] = []
 
         async def keep_ordering(client: httpx.AsyncClient) -> None:
@@ -358,9 +359,10 @@ class TestStopping:
             await asyncio.gather(*ordering)
             assert await process.until_it_ends() == 0
             log = [event.stream_id async for event in event_log.read_all(rival)]
-        assert {answer.status_code for answer in answers} == {201}
-        assert len(answers) > before, "some were in progress when it was told to stop"
-        assert sorted(log) == sorted(f"order-{answer.json()['aggregate_id']}" for answer in answers)
+        placed = [answer for answer in answers if answer.status_code == httpx.codes.CREATED]
+        assert {answer.json()["code"] for answer in answers if answer not in placed} <= {"shutting-down"}
+        assert len(placed) > before, "some were in progress when it was told to stop"
+        assert sorted(log) == sorted(f"order-{answer.json()['aggregate_id']}" for answer in placed)
 
     @pytest.mark.promise("commands", "A stopping service whose log hangs ends in time and reports unknown outcomes")
     @pytest.mark.parametrize("process", [{"SHUTDOWN_SECONDS": "1", "APPEND_TIMEOUT_SECONDS": "2"}], indirect=True)

@@ -324,27 +324,31 @@ def test_a_packed_file_is_recognised_by_its_content() -> None:
     assert read(zipped({"data/": b"", "data/online.csv": text, "__MACOSX/._online.csv": b"x"})) == read(text)
 
 
+# Named in words: an archive holds the time at which it was made, and the workers of pytest-xdist compare the names.
 DAMAGED_GZIP, DAMAGED_ZIP = SAMPLE.read_bytes()[:-100], bytearray(zipped({"a.csv": csv_of(row()).encode() * 50}))
 DAMAGED_ZIP[60] ^= 0xFF
 # The flags of a member in the list at the end of an archive.
 ENCRYPTED = b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (DAMAGED_GZIP, "the packed file is damaged"),
-        (bytes(DAMAGED_ZIP), "the packed file is damaged"),
-        (zipped({"a.csv": b""})[:-10], "the packed file is damaged"),
-        (zipped({}), "should hold one CSV file, but it holds nothing"),
-        (zipped({"a.csv": b"", "b.csv": b""}), "should hold one CSV file, but it holds a.csv, b.csv"),
-        (zipped({"Online Retail.xlsx": b""}), "Excel workbook: save each sheet as CSV"),
-        (zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "Excel workbook: save each sheet as CSV"),
-        (zipped({"a.csv": b""}).replace(*ENCRYPTED), "encrypted"),
-        (codecs.BOM_UTF16_LE + csv_of(row()).encode("utf-16-le")[:-1], "the text is damaged"),
-        (HEADER.encode() + b"\n" + b"x" * 70_000, "line 2 is longer than 65,536 characters"),
-    ],
-)
+UNREADABLE = {
+    "damaged gzip": (DAMAGED_GZIP, "the packed file is damaged"),
+    "damaged zip": (bytes(DAMAGED_ZIP), "the packed file is damaged"),
+    "zip without its end": (zipped({"a.csv": b""})[:-10], "the packed file is damaged"),
+    "empty zip": (zipped({}), "should hold one CSV file, but it holds nothing"),
+    "two files": (zipped({"a.csv": b"", "b.csv": b""}), "should hold one CSV file, but it holds a.csv, b.csv"),
+    "zip of a workbook": (zipped({"Online Retail.xlsx": b""}), "Excel workbook: save each sheet as CSV"),
+    "workbook": (
+        zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}),
+        "Excel workbook: save each sheet as CSV",
+    ),
+    "encrypted zip": (zipped({"a.csv": b""}).replace(*ENCRYPTED), "encrypted"),
+    "half a character": (codecs.BOM_UTF16_LE + csv_of(row()).encode("utf-16-le")[:-1], "the text is damaged"),
+    "endless line": (HEADER.encode() + b"\n" + b"x" * 70_000, "line 2 is longer than 65,536 characters"),
+}
+
+
+@pytest.mark.parametrize(("content", "why"), UNREADABLE.values(), ids=UNREADABLE)
 def test_a_file_that_cannot_be_read_is_an_error_and_not_half_an_import(content: bytes, why: str) -> None:
     with pytest.raises(NotReadable, match=re.escape(why)):
         read(content)
