@@ -72,18 +72,21 @@ def replay(
 
 
 def _show_timeline(name: str, point: PointInTime, url: str, *, as_json: bool) -> None:
-    from cli.history.timeline import print_timeline, read_timeline
+    from cli.history.timeline import open_timeline, print_timeline
     from shared.aggregates import AGGREGATES
 
     # An id may look like the name of a stream: the aggregate of that id comes first.
     streams = [*(aggregate.stream_of(name) for aggregate in AGGREGATES.values()), name]
-    timeline = asyncio.run(read_timeline(url, streams, point))
-    if timeline is None:
-        nouns = " and no ".join(aggregate.noun for aggregate in AGGREGATES.values())
-        raise CommandFailed(f"there is no {nouns} {name!r}, and no stream of that name")
-    if not timeline.entries:
-        raise CommandFailed(f"there was no {timeline.aggregate.noun} {timeline.aggregate_id!r} {point}")
-    print_timeline(timeline, as_json=as_json)
+
+    async def show() -> None:
+        async with open_timeline(url, streams, point) as timeline:
+            if timeline is None:
+                nouns = " and no ".join(aggregate.noun for aggregate in AGGREGATES.values())
+                raise CommandFailed(f"there is no {nouns} {name!r}, and no stream of that name")
+            if not await print_timeline(timeline, as_json=as_json):
+                raise CommandFailed(f"there was no {timeline.aggregate.noun} {timeline.aggregate_id!r} {point}")
+
+    asyncio.run(show())
 
 
 def _show_state(projection: str, start: Bound, end: Bound, url: Callable[[], str]) -> None:

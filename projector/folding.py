@@ -11,6 +11,7 @@ from typing import Any, Generic
 from projector.projection import D, IndexEntry, Projection, RecordedEvent
 from projector.routing import PoisonEvent, Routed
 
+LARGE = 16 * 1024  # characters of a document that a store need not write whole
 _SLICE = 250  # events folded at a time, a millisecond or two
 
 
@@ -129,6 +130,7 @@ class Changes:
     documents: dict[str, dict[str, str]]  # id -> document, version and, where lists show one, summary
     removed: dict[str, list[IndexEntry]]  # name of the index or the rollup -> entries
     added: dict[str, list[IndexEntry]]
+    replaced: dict[str, str] = field(default_factory=dict)  # id -> a large document as it is stored
 
     @property
     def size(self) -> int:
@@ -139,15 +141,18 @@ class Changes:
 def changes(projection: Projection[D], stored: Mapping[str, D], documents: Mapping[str, D]) -> Changes:
     """The difference between the documents as stored and as folded."""
     written: dict[str, dict[str, str]] = {}
+    replaced: dict[str, str] = {}
     removed: defaultdict[str, list[IndexEntry]] = defaultdict(list)
     added: defaultdict[str, list[IndexEntry]] = defaultdict(list)
     for document_id, document in documents.items():
         written[document_id], entries = projection.render(document)
         if (before := stored.get(document_id)) is not None:
+            if len(written[document_id]["document"]) >= LARGE:
+                replaced[document_id] = projection.encode(before)
             entries_before = projection.entries(before)
             for name, entry in entries_before - entries:
                 removed[name].append(entry)
             entries = entries - entries_before
         for name, entry in entries:
             added[name].append(entry)
-    return Changes(written, removed, added)
+    return Changes(written, removed, added, replaced)

@@ -119,9 +119,13 @@ class Projection(Generic[D]):
     summary: Callable[[D], msgspec.Struct] | None = None  # what lists show of it
     rollups: tuple[Rollup, ...] = ()  # that its entries count in
 
+    def encode(self, document: D) -> str:
+        """The document as JSON, as stores keep it."""
+        return _encode(document).decode()
+
     def render(self, document: D) -> tuple[dict[str, str], frozenset[Entry]]:
         """The fields that stores keep of a document, and its entries."""
-        fields = {"document": _encode(document).decode(), "version": str(document.version)}
+        fields = {"document": self.encode(document), "version": str(document.version)}
         if self.summary is not None:
             fields["summary"] = _encode(self.summary(document)).decode()
         return fields, self.entries(document)

@@ -229,6 +229,8 @@ def _shown(fields: Mapping[str, str]) -> str:
 
 def _same_fields(stored: Mapping[str, str], expected: Mapping[str, str]) -> bool:
     """Whether fields hold the same JSON."""
-    return {name: json.loads(value) for name, value in stored.items()} == {
-        name: json.loads(value) for name, value in expected.items()
-    }
+    try:
+        found = {name: json.loads(value) for name, value in stored.items()}
+    except ValueError:
+        return False
+    return found == {name: json.loads(value) for name, value in expected.items()}

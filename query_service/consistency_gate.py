@@ -102,9 +102,11 @@ class ConsistencyGate:
         if self._reached(result, token):
             _IMMEDIATE.inc()
             return result
+        last = _without_value(result)
+        del result  # also of this frame
         started = perf_counter()
         with self._waiting.slot(client):
-            result = await self._wait(token, wait, read, result, seen)
+            result = await self._wait(token, wait, read, last, seen)
         _WAITED.inc()
         TOKEN_WAIT_SECONDS.observe(perf_counter() - started)
         return result
@@ -116,30 +118,32 @@ class ConsistencyGate:
         return checkpoint.log_id == token.log_id and checkpoint.position >= max(token.position, checkpoint.ready_at)
 
     async def _wait(
-        self, token: ConsistencyToken, wait: float, read: Read[T], result: ReadResult[T], seen: int
+        self, token: ConsistencyToken, wait: float, read: Read[T], last: ReadResult[None], seen: int
     ) -> ReadResult[T]:
-        """Reads again and again, until a result has reached the token."""
+        """Reads again and again, until a result has reached the token. `last` is the result that had not."""
         began_at = asyncio.get_running_loop().time()
         deadline = began_at + wait
         until = min(deadline, began_at + CHECK_SECONDS)
         while True:
             wanted = token.position
-            if result.at is not None:
-                wanted = max(wanted, result.at.checkpoint.ready_at)
-                if result.at.checkpoint.log_id != token.log_id:
+            if last.at is not None:
+                wanted = max(wanted, last.at.checkpoint.ready_at)
+                if last.at.checkpoint.log_id != token.log_id:
                     # Where the token is of the log in PostgreSQL, that log was replaced and the projector has not
                     # noticed yet.
                     await self._log.check(token)
-            if not await self._signal.wait(wanted, seen, until, result.lagging_partition):
+            if not await self._signal.wait(wanted, seen, until, last.lagging_partition):
                 await self._check_in_time(token)
                 until = deadline
-                if not await self._signal.wait(wanted, seen, until, result.lagging_partition):
+                if not await self._signal.wait(wanted, seen, until, last.lagging_partition):
                     _GAVE_UP.inc()
-                    raise _not_reached(result, token, self._lag)
+                    raise _not_reached(last, token, self._lag)
             seen = self._signal.count
             result = await read(token)
             if self._reached(result, token):
                 return result
+            last = _without_value(result)
+            del result
 
     async def _check_in_time(self, token: ConsistencyToken) -> None:
         """Does nothing where PostgreSQL does not answer: the query waits."""
@@ -148,7 +152,12 @@ class ConsistencyGate:
                 await self._log.check(token)
 
 
-def _not_reached(result: ReadResult[T], token: ConsistencyToken, lag: LagEstimate) -> Unavailable:
+def _without_value(result: ReadResult[T]) -> ReadResult[None]:
+    """What a query keeps while it waits: a document may be large."""
+    return ReadResult(result.at, None, result.lagging_partition)
+
+
+def _not_reached(result: ReadResult[None], token: ConsistencyToken, lag: LagEstimate) -> Unavailable:
     if result.at is None:
         return ProjectionRebuilding()
     checkpoint = result.at.checkpoint

@@ -16,6 +16,7 @@ from shared.postgres import CONNECTION_LOST
 from shared.read_models.keys import Checkpoint, partition_of
 
 ANSWER_SECONDS = 5.0
+MAX_LINES = 10_000  # of a rollup in one answer
 
 # The partitions of the live generation. $1: the read model's name.
 _PARTITIONS = """
@@ -78,14 +79,15 @@ class PostgresReader:
     ) -> ReadResult[RollupLines]:
         """The lines of a rollup where the condition holds, ordered by `columns`; those of its key come first.
 
-        The condition names the rollup's columns as `line.<name>` and the arguments as $2, $3 …
+        The condition names the rollup's columns as `line.<name>` and the arguments as $2, $3 … Of more than
+        `MAX_LINES`, one more than that.
         """
         names = ", ".join(f"line.{name}" for name in columns)
         rows = await self._fetch(
             f"{_TOGETHER}"  # noqa: S608 - names of columns and tables are our own constants
             f"select m.log_id, m.position, m.ready_at, m.generation, m.parked, line.generation is not null, {names}"
             f" from together m left join {rollup} line on line.generation = m.generation and ({where})"
-            f" order by {names}",
+            f" order by {names} limit {MAX_LINES + 1}",
             *arguments,
         )
         if not rows:

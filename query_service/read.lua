@@ -20,11 +20,27 @@ if generations then
   end
 end
 
+-- A large document is stored in pieces, see projector/stores/pieces.py.
+local PIECE = 16 * 1024
+local function whole(key, piece)
+  local pieces = {}
+  while piece and #piece > 0 do
+    pieces[#pieces + 1] = piece
+    piece = #piece >= PIECE and redis.call('HGET', key, 'document.' .. #pieces)
+  end
+  return table.concat(pieces)
+end
+
 local out = {redis.call('HMGET', KEYS[1], 'log_id', 'position', 'ready_at', 'generation', 'code')}
 local left = BYTES
 for i = 2, 1 + documents do
   out[i] = left > 0 and redis.call('HMGET', KEYS[i], 'document', 'version', 'parked')
-  left = left - (out[i] and out[i][1] and #out[i][1] or 0)
+  local document = out[i] and out[i][1]
+  if document and #document >= PIECE then
+    document = whole(KEYS[i], document)
+    out[i][1] = document
+  end
+  left = left - (document and #document or 0)
 end
 
 local divided = ARGV[7] ~= '1'

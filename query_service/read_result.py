@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from shared.errors import Unavailable
+from shared.errors import Invalid, Unavailable
 from shared.http.etags import etag_of
+from shared.http.form_errors import FormError
 from shared.read_models.keys import Checkpoint
 
 T = TypeVar("T")
@@ -21,6 +22,23 @@ class ReadModelUnavailable(Unavailable):
     @property
     def detail(self) -> str:
         return f"{self.server}, which stores the read model, does not answer."
+
+
+@dataclass
+class AnswerTooLarge(Invalid):
+    most: str
+    errors: list[FormError]
+    code = "answer-too-large"
+    title = "The answer would be too large"
+
+    @classmethod
+    def because(cls, pointer: str, advice: str, most: str) -> AnswerTooLarge:
+        """Of more than `most`; the parameter that `pointer` names is to be another, as the advice says."""
+        return cls(most, [FormError(pointer, cls.code, advice)])
+
+    @property
+    def detail(self) -> str:
+        return f"The answer would have more than {self.most}. {self.errors[0].detail}"
 
 
 class ReadPosition(NamedTuple):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from contextvars import copy_context
+from io import TextIOBase
+from typing import TextIO, cast
 
 import msgspec
 import structlog
@@ -14,6 +17,19 @@ from shared.log_floods import FloodLimit
 
 def _to_json(event: object, **_: object) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+class _Output(TextIOBase):
+    """Standard output. A line that cannot be written is lost: a disk that is full of logs must not stop a service."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stdout.flush()
 
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -50,10 +66,10 @@ def configure_logs(process: str, level: str) -> None:
     structlog.configure(
         processors=[limit, *_SHARED, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Output())),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(_Output())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],

@@ -54,12 +54,12 @@ def functions_in(path: Path) -> Iterator[Function]:
             yield node
 
 
-def promises_of(test: Function) -> Iterator[tuple[str, str]]:
-    """(section, promise) of each marker, from top to bottom."""
+def marked(test: Function, marker: str) -> Iterator[tuple[str, str]]:
+    """The two arguments of each such marker, such as (section, promise), from top to bottom."""
     for decorator in test.decorator_list:
-        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.promise":
-            section, promise = map(ast.literal_eval, decorator.args)
-            yield section, promise
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"pytest.mark.{marker}":
+            first, second = map(ast.literal_eval, decorator.args)
+            yield first, second
 
 
 @cache
@@ -69,7 +69,7 @@ def proofs() -> list[Proof]:
         Proof(section, promise, path.relative_to(ROOT).as_posix(), test.name)
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
         for test in sorted(functions_in(path), key=lambda test: test.lineno)
-        for section, promise in promises_of(test)
+        for section, promise in marked(test, "promise")
     ]
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from shared import metrics
 from shared.settings import RolePasswords, Settings
+from tests.guarantees import functions_in, marked
 
 PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
 
@@ -56,3 +57,16 @@ def test_the_page_names_every_password_of_a_role() -> None:
 
 def test_the_page_lists_every_metric() -> None:
     assert metrics_table() in PAGE.read_text(), f"docs/operations.md should hold:\n{metrics_table()}"
+
+
+def bounds() -> set[tuple[str, str]]:
+    """(process, what) of each row of the table of memory."""
+    _, _, rest = PAGE.read_text().partition("| process | what | bound | MiB at most |\n|---|---|---|---|\n")
+    rows = rest.partition("\n\n")[0].splitlines()
+    return {(process, what) for process, what, *_ in (row.strip("| ").split(" | ") for row in rows)}
+
+
+def test_a_test_fills_every_bound_of_memory() -> None:
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    filled = {bound for file in files for test in functions_in(file) for bound in marked(test, "bound")}
+    assert bounds() - {("all", "the program")} == filled

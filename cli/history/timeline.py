@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from textwrap import indent
 from typing import Any, NamedTuple
 
 import msgspec
 
 from cli.history.log_snapshot import ReplayFailed, log_snapshot
-from cli.tables import output_console, print_json, print_table
+from cli.tables import output_console, print_table
 from query_service import time_travel
 from query_service.point_in_time import PointInTime, rfc3339
 from shared.aggregates import parse_stream
 from shared.aggregates.aggregate import Aggregate, PastState
 from shared.errors import Corrupt
 from shared.eventstore import log as event_log
-from shared.eventstore.log import Connection, StoredEvent
+from shared.eventstore.log import StoredEvent
+
+PAGE = 200  # events of a table
 
 
 class TimelineEntry(NamedTuple):
@@ -27,64 +31,105 @@ class TimelineEntry(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """The events of an aggregate up to a point in time."""
+    """The events of an aggregate up to a point in time, to be iterated once: each is folded when it is due."""
 
     aggregate: Aggregate[Any, Any]
     aggregate_id: str
     point: PointInTime
-    entries: list[TimelineEntry]
+    entries: AsyncIterator[TimelineEntry]
 
     def __str__(self) -> str:
         return f"{self.aggregate.noun.capitalize()} {self.aggregate_id} {self.point}".rstrip()
 
 
-async def read_timeline(url: str, streams: Sequence[str], point: PointInTime) -> Timeline | None:
+@asynccontextmanager
+async def open_timeline(url: str, streams: Sequence[str], point: PointInTime) -> AsyncIterator[Timeline | None]:
     """The timeline of the first of the streams that exists; None when none does. A stream of no registered aggregate is
-    skipped. Raises NoHistory, ReplayFailed."""
+    skipped. Raises NoHistory; its entries raise NoHistory and ReplayFailed."""
     async with log_snapshot(url) as (connection, _):
         for stream_id in streams:
-            if (parsed := parse_stream(stream_id)) is None:
-                continue
-            timeline = Timeline(*parsed, point, [])
-            if await _fold(connection, stream_id, timeline):
-                return timeline
-    return None
+            if (parsed := parse_stream(stream_id)) is not None:
+                events = event_log.read_stream(connection, stream_id)
+                if (first := await anext(events, None)) is not None:
+                    yield Timeline(*parsed, point, _entries(*parsed, point, first, events))
+                    return
+        yield None
 
 
-async def _fold(connection: Connection, stream_id: str, timeline: Timeline) -> bool:
-    """Adds the entries. Whether the stream has events, also when none of them counts."""
-    aggregate, aggregate_id, point, entries = timeline
+async def _entries(
+    aggregate: Aggregate[Any, Any],
+    aggregate_id: str,
+    point: PointInTime,
+    first: StoredEvent,
+    others: AsyncIterator[StoredEvent],
+) -> AsyncIterator[TimelineEntry]:
     past: PastState[Any] | None = None
     document: dict[str, Any] = {}
-    exists = False
-    async for event in event_log.read_stream(connection, stream_id):
-        exists = True
-        if point.is_over(event, aggregate.backdating):
-            break
-        if not point.includes(event):
-            continue
-        try:
-            past = time_travel.advance(aggregate, past, event)
-        except Corrupt as error:
-            raise ReplayFailed(f"stopped at position {event.position}: {error}") from error
-        before, document = document, msgspec.to_builtins(aggregate.render(aggregate_id, past))
-        entries.append(TimelineEntry(event, before, document))
-    return exists
+    event: StoredEvent | None = first
+    while event is not None and not point.is_over(event, aggregate.backdating):
+        if point.includes(event):
+            try:
+                past = time_travel.advance(aggregate, past, event)
+            except Corrupt as error:
+                raise ReplayFailed(f"stopped at position {event.position}: {error}") from error
+            before, document = document, msgspec.to_builtins(aggregate.render(aggregate_id, past))
+            yield TimelineEntry(event, before, document)
+        event = await anext(others, None)
 
 
-def print_timeline(timeline: Timeline, *, as_json: bool = False) -> None:
-    """A person reads a terminal of 80 columns; programs parse a pipe or JSON."""
+async def print_timeline(timeline: Timeline, *, as_json: bool = False) -> bool:
+    """Prints tables of up to `PAGE` events: a person reads a terminal of 80 columns, programs parse a pipe or JSON.
+    Whether there was any event; else it prints nothing."""
     if as_json:
-        print_json(_as_json(timeline))
-    elif output_console().is_terminal:
-        rows = [
-            [str(entry.event.version), "\n".join(_about(entry.event)), "\n".join(_changes(timeline.aggregate, entry))]
-            for entry in timeline.entries
-        ]
-        print_table([">version", "event", "what it changed"], rows, title=str(timeline), row_lines=True)
-    else:
-        headings = [">version", ">position", "occurred at", "recorded at", "event", "what it changed"]
-        print_table(headings, [_row(timeline.aggregate, entry) for entry in timeline.entries], title=str(timeline))
+        return await _print_as_json(timeline)
+    shown = 0
+    rows: list[list[str]] = []
+    is_terminal = output_console().is_terminal
+
+    def print_page() -> None:
+        title = "" if shown > len(rows) else str(timeline)
+        if is_terminal:
+            print_table([">version", "event", "what it changed"], rows, title=title, row_lines=True)
+        else:
+            headings = [">version", ">position", "occurred at", "recorded at", "event", "what it changed"]
+            print_table(headings, rows, title=title)
+
+    async for entry in timeline.entries:
+        changed = "\n".join(_changes(timeline.aggregate, entry))
+        if is_terminal:
+            rows.append([str(entry.event.version), "\n".join(_about(entry.event)), changed])
+        else:
+            rows.append([*_row(entry.event), changed])
+        shown += 1
+        if len(rows) == PAGE:
+            print_page()
+            rows.clear()
+    if rows:
+        print_page()
+    return shown > 0
+
+
+async def _print_as_json(timeline: Timeline) -> bool:
+    """One JSON object, event by event. Each comes with the document as it was after it, named as the query service
+    names it."""
+    name = timeline.aggregate.id_field
+    before = f'{{\n  "{name}": {msgspec.json.encode(timeline.aggregate_id).decode()},\n  "events": [\n'
+    async for event, _, document in timeline.entries:
+        shown = {
+            "version": event.version,
+            "position": event.position,
+            "event_type": event.event_type,
+            "occurred_at": rfc3339(event.occurred_at),
+            "recorded_at": rfc3339(event.recorded_at),
+            timeline.aggregate.noun: document,
+        }
+        text = msgspec.json.format(msgspec.json.encode(shown)).decode()
+        print(f"{before}{indent(text, '    ')}", end="")
+        before = ",\n"
+    if before != ",\n":
+        return False
+    print("\n  ]\n}")
+    return True
 
 
 def _about(event: StoredEvent) -> Iterator[str]:
@@ -94,32 +139,14 @@ def _about(event: StoredEvent) -> Iterator[str]:
     yield f"recorded {rfc3339(event.recorded_at)}"
 
 
-def _row(aggregate: Aggregate[Any, Any], entry: TimelineEntry) -> list[str]:
-    event = entry.event
+def _row(event: StoredEvent) -> list[str]:
     return [
         str(event.version),
         f"{event.position:,}",
         rfc3339(event.occurred_at),
         rfc3339(event.recorded_at),
         _printable(event.event_type),
-        "\n".join(_changes(aggregate, entry)),
     ]
-
-
-def _as_json(timeline: Timeline) -> dict[str, Any]:
-    """Each event with the document as it was after it, named as the query service names it."""
-    events = [
-        {
-            "version": event.version,
-            "position": event.position,
-            "event_type": event.event_type,
-            "occurred_at": rfc3339(event.occurred_at),
-            "recorded_at": rfc3339(event.recorded_at),
-            timeline.aggregate.noun: after,
-        }
-        for event, _, after in timeline.entries
-    ]
-    return {timeline.aggregate.id_field: timeline.aggregate_id, "events": events}
 
 
 def _changes(aggregate: Aggregate[Any, Any], entry: TimelineEntry) -> Iterator[str]:

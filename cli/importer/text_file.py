@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 MAX_LINE = 64 * 1024  # characters; the longest row of this data has about 150
-MAX_FILE = 1024**3  # characters, unpacked: a packed file may hold a thousand times its own size
+# Characters, unpacked: a packed file may hold a thousand times its own size. Both years of this data are half of it.
+MAX_FILE = 256 * 1024**2
 
 _BUFFER = 1 << 16  # bytes; with gzip's own 8,192, decompression takes a quarter of the time
 _GZIP, _ZIP, _EMPTY_ZIP = b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -56,6 +57,8 @@ def administer(name: str, data_dir: Path | None, action: Callable[[ProjectionAdm
         raise CommandFailed(str(error)) from error
     except UNAVAILABLE as error:
         raise CommandFailed(f"PostgreSQL or Redis is away: {error!r}") from error
+    except sqlite3.Error as error:  # the disk is full
+        raise CommandFailed(f"the temporary file of the verification cannot be written: {error}") from error
 
 
 async def _run(

@@ -142,7 +142,7 @@ def last_lines(log: Path, count: int) -> str:
         with log.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(0, stream.tell() - 8192))
-            lines = stream.read().decode(errors="replace").splitlines()
+            lines = stream.read(8192).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
     return "\n".join([line for line in lines if line.strip()][-count:])

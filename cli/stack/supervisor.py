@@ -139,7 +139,8 @@ class Supervisor:
         child.due_at = None
         child.spawned_at = time.monotonic()
         child.server.spawn()
-        self._changed()
+        with contextlib.suppress(OSError):  # as above
+            self._changed()
 
     def _note_ready(self, child: _Child) -> None:
         if child.was_ready:

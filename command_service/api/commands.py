@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +22,6 @@ from command_service.handler import Handler, KeyReused, VersionConflict
 from command_service.throttle import Throttled
 from shared.http.fast_route import FastRoute
 from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
-
-_CHARSET = re.compile(r';?[ \t]*charset="?([^";]*)')
 
 _NOW, _LATER = datetime(2026, 1, 31, 14, 30, tzinfo=UTC), datetime(2026, 1, 31, 14, 45, tzinfo=UTC)
 _COMMAND_ID = "019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10"
@@ -109,5 +106,7 @@ def _require_json(headers: Iterable[tuple[bytes, bytes]]) -> None:
         given, _, parameters = media_type.decode("latin-1").lower().partition(";")
         if given.strip() != "application/json":
             raise HTTPException(415, f"Send application/json, not {given.strip() or 'a body without Content-Type'}.")
-        if (charset := _CHARSET.search(parameters)) is not None and charset[1] != "utf-8":
-            raise HTTPException(415, f"Send the body in UTF-8, not {charset[1]}.")
+        for parameter in parameters.split(";"):
+            attribute, _, charset = parameter.partition("=")
+            if attribute.strip() == "charset" and charset.strip(' \t"') != "utf-8":
+                raise HTTPException(415, f"Send the body in UTF-8, not {charset.strip()}.")

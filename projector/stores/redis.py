@@ -12,6 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from projector.stores.pieces import changed_fields
 from projector.stores.store import ApplyResult, Batch, CheckpointMismatch, ClaimedCheckpoint, Fenced, VersionMismatch
 from shared.failpoints import failpoint
 from shared.read_models import poison as poisons
@@ -88,7 +89,7 @@ class RedisStore:
                 self._channel,
                 _runs(changes.removed.items()),
                 _runs((index, [*chain(*zip(repeat("0"), places))]) for index, places in changes.added.items()),
-                self._runs_of_documents(changes.documents),
+                self._runs_of_documents(changes.documents, changes.replaced),
                 [self._document + document_id for document_id in batch.new],
                 batch.expected.parked_revision,
                 batch.reached.parked_revision,
@@ -100,11 +101,12 @@ class RedisStore:
             )
         )
 
-    def _runs_of_documents(self, documents: Mapping[str, Mapping[str, str]]) -> list[Any]:
+    def _runs_of_documents(self, documents: Mapping[str, Mapping[str, str]], replaced: Mapping[str, str]) -> list[Any]:
         flat: list[Any] = []
         for document_id, fields in documents.items():
-            flat += (self._document + document_id, 2 * len(fields))
-            for field in fields.items():
+            written = changed_fields(fields, replaced.get(document_id))
+            flat += (self._document + document_id, 2 * len(written))
+            for field in written.items():
                 flat += field
         return flat
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 from redis.asyncio import Redis
 
 from projector.stores.inspection import IndexMember, Inspected, RollupLines
+from projector.stores.pieces import joined
 from shared.read_models import poison as poisons
 from shared.read_models.keys import PartitionKeys, glob_literal
 
@@ -40,7 +41,7 @@ class RedisInspection:
             if (record := values.pop("parked", None)) is not None:
                 inspected.parked[document_id] = poisons.decode(record)
             if values:
-                inspected.documents[document_id] = {name: value.decode() for name, value in values.items()}
+                inspected.documents[document_id] = joined({name: value.decode() for name, value in values.items()})
         for (index, some), scores in zip(by_index.items(), found[len(document_ids) :], strict=True):
             inspected.members.update(
                 (index, member) for member, score in zip(some, scores, strict=True) if score is not None

@@ -26,10 +26,10 @@ from query_service.client_limit import WAITING, ClientLimitReached
 from query_service.consistency_gate import ProjectionLagging, ProjectionRebuilding
 from query_service.fair_queue import TooManyCostlyReads
 from query_service.log_reader import LogUnavailable
-from query_service.postgresql_reader import PostgresReader
+from query_service.postgresql_reader import MAX_LINES, PostgresReader
 from query_service.postgresql_store import in_postgresql
 from query_service.read_model import ReadModel
-from query_service.read_result import ReadModelUnavailable, ReadResult, RollupLines
+from query_service.read_result import AnswerTooLarge, ReadModelUnavailable, ReadResult, RollupLines
 from shared.aggregates.order import OrderStatus
 from shared.currencies import exponent_of
 from shared.exact_integers import exact
@@ -62,9 +62,17 @@ class RevenueReader:
         self._reader = reader
 
     async def between(self, first: date, last: date, currency: str | None) -> ReadResult[RollupLines]:
-        """The lines of those days, both included, by day, currency and status. Raises `ReadModelUnavailable`."""
+        """The lines of those days, both included, by day, currency and status. Raises `ReadModelUnavailable` and
+        `AnswerTooLarge`."""
         days = "line.day between $2 and $3 and ($4::text is null or line.currency = $4)"
-        return await self._reader.lines("revenue_by_day", _COLUMNS, days, first, last, currency)
+        result = await self._reader.lines("revenue_by_day", _COLUMNS, days, first, last, currency)
+        if len(result.value.lines) > MAX_LINES:
+            raise _too_large()
+        return result
+
+
+def _too_large() -> AnswerTooLarge:
+    return AnswerTooLarge.because("query/currency", "Ask for one currency, or for fewer days.", f"{MAX_LINES} lines")
 
 
 def _line(columns: tuple[Any, ...]) -> Line:
@@ -160,6 +168,7 @@ class Span(BaseModel):
             *REFUSED,
             *TOKEN_REFUSALS,
             (422, "invalid-request", "A parameter is missing or not acceptable, or the range is too long."),
+            (_too_large(), f"The report has more than {MAX_LINES} lines."),
             (ClientLimitReached(WAITING, 500), "Too many queries of the client wait for their token."),
             (TooManyCostlyReads(), "Too many reads that cost much wait, of this client or of all."),
             (ProjectionLagging(1_230, 1_234, 7), "The read model did not reach the Consistency-Token in time."),

@@ -25,7 +25,8 @@ from shared.http.limits import (
     MAX_HEADER_LINES,
     MAX_REQUEST_LINE_BYTES,
     MIN_BODY_RATE,
-    SMALL_BODY_BYTES,
+    SENT_AHEAD_BYTES,
+    SMALL_BYTES,
     ConnectionLimits,
 )
 from shared.http.middleware import correlation_id
@@ -84,7 +85,8 @@ class ServerProtocol(HttpToolsProtocol):
         self._pause = 0.0  # seconds between the answer that is due and the next request
         self._unparsed = 0  # bytes since the parser last reported anything that it does not buffer
         self._head_bytes = self._head_lines = self._body_bytes = 0
-        self._large_body_bytes = 0  # taken from what all connections may hold
+        self._held_bytes = 0  # taken from what all connections may hold
+        self._held_head = 0  # of these, for a head that is not complete
         self._skipped_body = False  # the parser takes the body of a request with `Upgrade` for another protocol
         self._refusal: Refusal | None = None
         self._discarded: int | None = None  # bytes since the connection was refused
@@ -97,7 +99,7 @@ class ServerProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._open.unsent.remove(self)
         if self._counted:
-            self._release_body()
+            self._release_held()
             self._open.remove(self)
         # Breaks reference cycles: the cyclic collector runs seldom (`shared.gc_tuning`), and clients that connect anew
         # for each request would make the process grow. A request that is still being handled keeps what it needs.
@@ -118,6 +120,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.flow.pause_reading()  # else a client that reads nothing could send requests that are refused at once
         self.write_deadline = self.loop.time() + self.limits.deadlines.read
         self._open.unsent.add(self)
 
@@ -125,6 +128,12 @@ class ServerProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._open.unsent.remove(self)
         self.write_deadline = inf
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        """Unless requests that were sent ahead, or answers, are waiting."""
+        if not (self.pipeline or self.flow.write_paused or self.transport.is_closing()):
+            self.flow.resume_reading()
 
     def expire(self) -> None:
         """A deadline has passed."""
@@ -156,6 +165,8 @@ class ServerProtocol(HttpToolsProtocol):
             self._parse(part)
             if self._unparsed > MAX_HEAD_BYTES and self._discarded is None:
                 self.refuse(refusals.HEADERS_TOO_LARGE)
+        if self._unparsed > SMALL_BYTES and self._discarded is None and not self._hold_head(self._unparsed):
+            self.refuse(refusals.TOO_MANY_LARGE_REQUESTS)
         if self._discarded is None:
             self._set_read_deadline()
         elif data:
@@ -208,9 +219,12 @@ class ServerProtocol(HttpToolsProtocol):
         target = read_target(method, self.url, host)
         if isinstance(target, Refusal):
             self._stop(target)
+        if self._head_bytes > SMALL_BYTES and not self._hold_head(self._head_bytes):
+            self._stop(refusals.TOO_MANY_LARGE_REQUESTS)
         self._in_head = False
         self._since = 0.0
         self._unparsed = 0
+        self._held_head = 0
         self._skipped_body = has_body and self.parser.should_upgrade()
         scope = self.scope
         scope["method"] = method
@@ -243,6 +257,8 @@ class ServerProtocol(HttpToolsProtocol):
         else:  # it was sent ahead
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+            if not self._hold(SENT_AHEAD_BYTES + self._head_bytes):
+                self._stop(refusals.TOO_MANY_LARGE_REQUESTS)
 
     def _ask_for_body(self) -> None:
         if self.cycle.waiting_for_100_continue:
@@ -259,13 +275,28 @@ class ServerProtocol(HttpToolsProtocol):
             return
         if cycle.scope["method"] in BODILESS:
             self._stop(refusals.UNEXPECTED_BODY)
-        was_large = len(cycle.body) > SMALL_BODY_BYTES
+        was_large = len(cycle.body) > SMALL_BYTES
         cycle.body += body
-        if len(cycle.body) > SMALL_BODY_BYTES:
+        if self.pipeline:
+            more = len(body)
+        elif len(cycle.body) > SMALL_BYTES:
             more = len(body) if was_large else len(cycle.body)
-            if not self._open.take(self, more):
-                self._stop(refusals.TOO_MANY_LARGE_BODIES)
-            self._large_body_bytes += more
+        else:
+            return
+        if not self._hold(more):
+            self._stop(refusals.TOO_MANY_LARGE_REQUESTS)
+
+    def _hold(self, size: int) -> bool:
+        """Whether there is space for so many bytes more, of what all connections may hold."""
+        if not self._open.take(self, size):
+            return False
+        self._held_bytes += size
+        return True
+
+    def _hold_head(self, size: int) -> bool:
+        """The same for so many bytes of a head in all."""
+        more, self._held_head = size - self._held_head, size
+        return self._hold(more)
 
     def on_message_complete(self) -> None:
         if self._skipped_body:
@@ -295,11 +326,6 @@ class ServerProtocol(HttpToolsProtocol):
             self.read_deadline = now + self.limits.deadlines.read
             return
         pause, self._pause = self._pause, 0.0
-        if pause:
-            self.flow.pause_reading()
-            self.loop.call_later(pause, self._read_on)
-        else:
-            self.flow.resume_reading()
         if self.pipeline:
             cycle, _ = self.pipeline.pop()
             if cycle.more_body:
@@ -308,8 +334,13 @@ class ServerProtocol(HttpToolsProtocol):
                 self._answering = True
                 self.loop.call_later(pause, self._run_next, cycle)  # not at once: a thousand would be a deep recursion
         else:
-            self._release_body()
+            self._release_held()
             self.read_deadline = now + self.limits.deadlines.idle
+        if pause:
+            self.flow.pause_reading()
+            self.loop.call_later(pause, self._resume_reading)
+        else:
+            self._resume_reading()
         self._since = now
         self._set_read_deadline()
 
@@ -319,18 +350,14 @@ class ServerProtocol(HttpToolsProtocol):
         if not self._open.is_shared(self):
             self._pause = seconds
 
-    def _read_on(self) -> None:
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
-
     def _run_next(self, cycle: RequestResponseCycle) -> None:
         if not self.transport.is_closing():
             self.run_request(cycle)
 
-    def _release_body(self) -> None:
-        if self._large_body_bytes:
-            self._open.give_back(self, self._large_body_bytes)
-            self._large_body_bytes = 0
+    def _release_held(self) -> None:
+        if self._held_bytes:
+            self._open.give_back(self, self._held_bytes)
+            self._held_bytes = self._held_head = 0
 
     # --- what is refused ---------------------------------------------------------------------------------------------
 
@@ -351,7 +378,7 @@ class ServerProtocol(HttpToolsProtocol):
         # Closing with unread bytes resets the connection, and the client would lose the answer.
         self._discarded = 0
         self.read_deadline = self.loop.time() + self.limits.deadlines.close
-        self._release_body()
+        self._release_held()
         self.cycle = None  # type: ignore[assignment]
         self.flow.resume_reading()
         self.transport.write_eof()

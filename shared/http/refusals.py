@@ -36,7 +36,7 @@ HEADERS_TOO_LARGE = Refusal(
 UNKNOWN_TRANSFER_CODING = Refusal(501, "transfer-coding-not-implemented", "The only transfer coding is chunked.")
 NO_TUNNEL = Refusal(501, "method-not-implemented", "CONNECT is not implemented.")
 TOO_MANY_CONNECTIONS = Refusal(503, "too-many-connections", "Too many connections are open.", retry_after=1)
-TOO_MANY_LARGE_BODIES = Refusal(503, "overloaded", "Too many large bodies are in progress.", retry_after=1)
+TOO_MANY_LARGE_REQUESTS = Refusal(503, "overloaded", "Too many large requests are in progress.", retry_after=1)
 SHUTTING_DOWN = Refusal(503, "shutting-down", "The process is stopping; nothing was done.", retry_after=1)
 UNKNOWN_VERSION = Refusal(505, "http-version-not-supported", "The versions of HTTP are 1.0 and 1.1.")
 

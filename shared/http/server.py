@@ -19,7 +19,8 @@ from shared.settings import Settings
 # The event loop (libuv) accepts one connection a turn for each listening socket. Under overload more arrive, and wait
 # unseen in the kernel's queue. So it gets the same socket several times.
 _ACCEPTED_AT_ONCE = 64
-_OTHER_FILES = 256  # open at once, beside the connections of clients
+_FILES_OF_CONNECTION = 2  # its socket, and a file of the reference page that is being sent
+_OTHER_FILES = 256  # open at once
 
 # A peer that is gone without a word is noticed within a minute, whether it is sent something or not.
 _KEEP_ALIVE = {
@@ -91,7 +92,7 @@ class _Server(uvicorn.Server):
 
 def _allow_open_files(connections: int) -> None:
     """Raises the process's limit of open files as far as it may be raised."""
-    wanted = connections + _OTHER_FILES
+    wanted = _FILES_OF_CONNECTION * connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:

@@ -6,9 +6,9 @@ may touch them all:
 
     {orders.0}:meta         hash         the checkpoint and its writer, see `Checkpoint`
     {orders.0}:heartbeat    hash         the worker's last heartbeat
-    {orders.0}:doc:<id>     hash         document (JSON, ready to serve), summary (JSON for lists), version; where it
-                                         stays behind an event that cannot be applied: parked
-                                         (`shared.read_models.poison`)
+    {orders.0}:doc:<id>     hash         document (JSON, ready to serve; a large one goes on in document.1 …),
+                                         summary (JSON for lists), version; where it stays behind an event that cannot
+                                         be applied: parked (`shared.read_models.poison`)
     {orders.0}:parked       sorted set   the ids of those documents, by the event's position
     {orders.0}:retry        set          ids of documents to retry
     {orders.0}:<index>      sorted set   the documents of an index by their sort keys, see `sort_key`

@@ -50,6 +50,7 @@ async def test_an_empty_log_is_intact(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 7, 60])
+@pytest.mark.bound("audit, export", "rows of the log")
 def test_it_does_not_matter_how_many_events_are_read_at_a_time(
     log: Log, stride: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -292,6 +292,7 @@ class TestBounds:
         assert len(few.days) == len(many.days) == 1
 
     @pytest.mark.promise("commands", "An account's state has a bound, however many entries and days it has")
+    @pytest.mark.bound("command", "days in the state of an account")
     def test_the_state_holds_the_days_that_can_change_and_one_before_them(self) -> None:
         state = self.grown(3 * DAYS, timedelta(days=1))
         assert len(state.days) == DAYS + 1

@@ -15,6 +15,7 @@ from command_service import handler as module
 from command_service.decision import CommandMetadata
 from command_service.group_commit import AppendOutcomeUnknown
 from command_service.handler import Handler, KeyReused
+from command_service.snapshot_saver import MAX_SAVING
 from shared.eventstore import codec
 from shared.eventstore.append_request import AppendRequest, AppendResult, NewEvent, StreamAppend
 from shared.eventstore.memory import InMemoryEventStore
@@ -234,6 +235,7 @@ async def test_a_command_over_several_streams_is_appended_to_all_of_them_or_to_n
     assert (moved.stream_id, moved.version, moved.position) == ("wallet-a", 2, 3)
 
 
+@pytest.mark.bound("command", "commands of one stream on their way to the log")
 async def test_commands_on_their_way_are_bounded(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_AHEAD", 3)
     tasks = [process.start(Deposit("a", amount)) for amount in range(1, 11)]
@@ -242,3 +244,26 @@ async def test_commands_on_their_way_are_bounded(process: Process, monkeypatch: 
     await asyncio.gather(*tasks)
     assert await process.changes("a") == list(range(1, 11))
     assert max(len(group) for group in process.gate.groups) <= 3
+
+
+@pytest.mark.bound("command", "snapshots that are being saved")
+async def test_snapshots_that_are_being_saved_are_bounded(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = asyncio.Event()
+    saving: list[str] = []
+
+    async def save(stream_id: str, *_: object) -> None:
+        saving.append(stream_id)
+        await released.wait()
+
+    monkeypatch.setattr(process.store, "save_snapshot", save)
+    process.gate.release(1_000)
+    for wallet in range(MAX_SAVING + 5):
+        for _ in range(5):
+            await process.start(Deposit(f"wallet-{wallet}", 1))
+    await process.queued()
+    assert len(saving) == MAX_SAVING
+    released.set()
+    await process.queued()
+    await process.start(Deposit("wallet-20", 1))
+    await process.queued()
+    assert saving[-1] == WALLET.stream_of("wallet-20"), "a later command makes one due again"

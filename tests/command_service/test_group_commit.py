@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import port_is_free
+from command_service import append_queue
 from shared.eventstore import log as event_log
 from shared.migrations import migrate
 from shared.settings import Settings
@@ -114,6 +115,7 @@ class TestTheQueue:
         [(0.03, "More commands arrive than can be answered in time"), (0.0, "5 commands are waiting to be appended")],
         ids=["by admission, at the door", "by the queue itself, without admission"],
     )
+    @pytest.mark.bound("command", "commands in progress")
     async def test_is_bounded_and_says_when_to_come_back(self, database: str, admission: float, refusal: str) -> None:
         async with running_shop(database, append_queue_size=5, admission_delay_seconds=admission) as shop:
             async with shop.log_locked():
@@ -126,6 +128,27 @@ class TestTheQueue:
             accepted = [answer for answer in await asyncio.gather(first, *more) if answer.status_code == 201]
             assert len(accepted) == 6
             assert len(await shop.log()) == 6
+
+    @pytest.mark.bound("command", "append queue")
+    @pytest.mark.bound("command", "one group commit")
+    async def test_is_bounded_in_bytes_as_well(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(append_queue, "_QUEUE_CHARACTERS", 20_000)
+        monkeypatch.setattr(append_queue, "_GROUP_CHARACTERS", 5_000)
+        body = order_body(items=[{"product_id": "P", "product_name": "N" * 190, "quantity": 1, "unit_price": 1}] * 5)
+        async with running_shop(database, admission_delay_seconds=0.0) as shop:
+            before = samples((await shop.client.get("/metrics")).text)
+            async with shop.log_locked():
+                first = asyncio.create_task(shop.place())
+                await shop.group_commit_waits_for_the_lock()
+                more = [asyncio.create_task(shop.client.post("/orders", json=body)) for _ in range(60)]
+                await eventually(lambda: sum(task.done() for task in more) > 30)
+                for refused in [task.result() for task in more if task.done()]:
+                    problem(refused, 503, "overloaded")
+            accepted = [answer for answer in await asyncio.gather(first, *more) if answer.status_code == 201]
+            assert 10 < len(accepted) < 30
+            after = samples((await shop.client.get("/metrics")).text)
+            groups = "orders_append_group_commands_count"
+            assert after[groups] - before[groups] >= 4
 
     async def test_is_shown_while_it_grows(self, database: str) -> None:
         async with running_shop(database) as shop:

@@ -183,6 +183,7 @@ class TestLines:
     def test_a_line_may_not_bring_the_total_over_its_bound(self) -> None:
         given(placed(OrderLine("GOLD", 1, MAX_TOTAL))).when(ADD).then_refused(OrderTotalTooLarge, total=2**53)
 
+    @pytest.mark.bound("command", "lines and charges of an order")
     def test_lines_may_take_640_kib_and_not_a_byte_more(self) -> None:
         lines = [OrderLine("LONG", 1, 1, "é" * 500)] * 600
         left = MAX_BYTES - len(msgspec.json.encode([*lines, OrderLine("LAST", 1, 1, "")]))

@@ -147,6 +147,7 @@ class TestCharges:
     def test_may_not_have_one_id(self) -> None:
         given().when(place(MUG, charges=(FREIGHT, FREIGHT))).then_refused(DuplicateChargeId, charge_id="1")
 
+    @pytest.mark.bound("command", "lines and charges of an order")
     def test_may_be_2_000_and_not_one_more(self) -> None:
         charge = Charge("", ChargeKind.FEE, 1)
         after = fold(OrderPlaced("alice", "GBP", (MUG,), "home"))

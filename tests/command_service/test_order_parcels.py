@@ -112,6 +112,7 @@ class TestShipments:
     def test_need_a_confirmed_order(self, past: tuple[OrderEvent, ...], status: str) -> None:
         given(*past).when(ship(ONE_MUG)).then_refused(OrderNotConfirmed, order_status=status)
 
+    @pytest.mark.bound("command", "payments, refunds, shipments and returns of an order")
     def test_are_a_hundred_and_not_one_more(self) -> None:
         past: list[OrderEvent] = [placed(OrderLine("PENNY", 200, 1)), paid(200)]
         parts = [ItemsShipped(f"p-{number}", "t", (ONE_MUG,)) for number in range(100)]
@@ -119,6 +120,7 @@ class TestShipments:
         given(*past, *parts[:99]).when(last).then(ItemsShipped("last", "track-1", (ONE_MUG,)))
         given(*past, *parts).when(more).then_refused(TooManyEntries, of="shipments", maximum=100)
 
+    @pytest.mark.bound("command", "payments, refunds, shipments and returns of an order")
     def test_have_3_000_lines_and_not_one_more(self) -> None:
         lines = [OrderLine("PENNY", 2, 1)] * 2_000
         first = ItemsShipped("p-0", "t", tuple(LineQuantity(str(number), 1) for number in range(1, 2_001)))
@@ -184,6 +186,7 @@ class TestReturns:
         other = RequestReturn(ORDER, "back", (LAMPS,), "broken")
         given(*REQUESTED).when(other).then_refused(ReturnAlreadyRequested, return_id="back")
 
+    @pytest.mark.bound("command", "payments, refunds, shipments and returns of an order")
     def test_are_a_hundred_and_not_one_more(self) -> None:
         past: list[OrderEvent] = [placed(OrderLine("PENNY", 200, 1)), paid(200), shipped()]
         requests = [ReturnRequested(f"r-{number}", (ONE_MUG,), "broken") for number in range(100)]

@@ -115,6 +115,7 @@ class TestRecording:
         past = given(*PENDING, PaymentReceived("pay-1", 500))
         past.when(other).then_refused(PaymentAlreadyRecorded, payment_reference="pay-1")
 
+    @pytest.mark.bound("command", "payments, refunds, shipments and returns of an order")
     def test_a_hundred_payments_are_recorded_and_not_one_more(self) -> None:
         payments = [PaymentReceived(f"pay-{number}", 1) for number in range(99)]
         last = given(*PENDING, *payments).when(RecordPayment(ORDER, "last", 1))
@@ -241,6 +242,7 @@ class TestRefund:
     def test_of_another_payment_is_not_found(self) -> None:
         given(*CONFIRMED).when(RefundPayment(ORDER, "r-1", "pay-2", 1, "late")).then_refused(PaymentNotFound)
 
+    @pytest.mark.bound("command", "payments, refunds, shipments and returns of an order")
     def test_a_hundred_refunds_are_recorded_and_not_one_more(self) -> None:
         refunds = [PaymentRefunded(f"r-{number}", "pay-1", 1, "late", 1) for number in range(100)]
         more = RefundPayment(ORDER, "more", "pay-1", 1, "late")

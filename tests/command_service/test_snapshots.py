@@ -161,6 +161,7 @@ async def test_an_older_state_never_replaces_a_later_one(
     assert kept.version == 20
 
 
+@pytest.mark.bound("command", "states that the compactor folds")
 async def test_the_compactor_keeps_every_stream_that_grew_and_only_once(
     commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ def state(size: int, position: int = 0) -> LatestState:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(2, 12_000), st.booleans())))
+@pytest.mark.bound("command", "cached states")
 def test_it_holds_the_states_that_were_used_last_and_never_more_than_its_bound(
     puts: list[tuple[str, int, bool]],
 ) -> None:

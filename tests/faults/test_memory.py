@@ -83,6 +83,10 @@ async def is_at(shop: Shop, position: int) -> bool:
 
 @pytest.mark.promise("read-models", "Orders of the largest size are projected, rebuilt, and folded again after a flush")
 @pytest.mark.parametrize("partitions", [1, 16])
+@pytest.mark.bound("projector", "cached pages of the log")
+@pytest.mark.bound("rebuild, verification", "fold of the log")
+@pytest.mark.bound("rebuild, verification", "documents compared in one step")
+@pytest.mark.bound("rebuild, verification", "lines of rollups")
 async def test_the_largest_orders_are_projected_healed_and_rebuilt(
     shop: Shop, connection: asyncpg.Connection[asyncpg.Record], partitions: int
 ) -> None:
@@ -179,6 +183,8 @@ async def slow_readers() -> AsyncIterator[list[socket.socket]]:
         "/orders/{number}?known_at=2026-01-01T00:00:00Z",
     ],
 )
+@pytest.mark.bound("query", "page of a history or of the log; of a fold; of a statement")
+@pytest.mark.bound("query", "page for an event stream; of the log's tail")
 async def test_clients_that_do_not_read_do_not_fill_the_query_service(
     shop: Shop, connection: asyncpg.Connection[asyncpg.Record], slow_readers: list[socket.socket], path: str
 ) -> None:

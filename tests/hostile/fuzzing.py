@@ -57,15 +57,17 @@ def exchange(port: int, sent: Sent) -> Answer | None:
 _ODD = [
     "", " ", "\t", "\x00", "\r", "'", '"', '""', "\\", "%", "%2f", "%2e%2e", "%00", "%ff", "..", "*", "W/", "W/\"1\"",
     "null", "nan", "inf", "-0", "-1", "0", "1", "1e309", "9" * 400, str(2**31), str(2**53), str(2**63 - 1), str(2**63),
-    "0x10", "٣", "é", "\u202e", "😀", "\ufffd", "a" * 65, "a" * 8_000, "[" * 2_000, "{" * 2_000,
+    "0x10", "٣", "é", "\u202e", "😀", "\ufffd", "a" * 65, "a" * 8_000, " " * 7_000, "[" * 2_000, "{" * 2_000,
     "2026-01-31T14:30:00Z", "2026-01-31", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+14:00", "2026-02-30",
 ]  # fmt: skip
 _VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
 _characters = st.characters(min_codepoint=0, max_codepoint=0x2FFF)
 anything = st.sampled_from(_ODD) | st.text(_characters, max_size=40)
 
+_numbers = st.integers().map(str) | anything
 _log_ids = st.text("0123456789abcdef", min_size=30, max_size=34)
 tokens = st.builds(lambda log_id, position: f"{log_id}-{position}", _log_ids, anything)
+index_entries = st.builds(lambda at, of: f"{at}{of}", st.text("0123456789abcdef", min_size=14, max_size=16), anything)
 etags = st.builds(lambda before, inside, after: f'{before}"{inside}"{after}', anything, anything, anything)
 times = st.datetimes().map(lambda time: time.isoformat() + "Z") | anything
 json_values = st.recursive(
@@ -74,8 +76,56 @@ json_values = st.recursive(
     max_leaves=12,
 )
 cursors = st.builds(
-    lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("="), json_values
+    lambda value: base64.urlsafe_b64encode(value.encode("utf-8", "surrogatepass")).decode().rstrip("="),
+    index_entries | json_values.map(json.dumps),
 )
+
+
+class Known(NamedTuple):
+    """What a client of the service knows that is true."""
+
+    log_id: str = "0" * 32
+    position: int = 0  # of an event that is there
+    bearers: Sequence[str] = ()  # tokens that the service accepts; none: it asks for none
+
+    @property
+    def positions(self) -> st.SearchStrategy[str]:
+        """Such as the log has, beside those that it has not yet."""
+        return st.integers(-1, self.position + 3).map(str) | _numbers
+
+    @property
+    def headers(self) -> dict[str, st.SearchStrategy[str]]:
+        token = self.positions.map(lambda position: f"{self.log_id}-{position}")
+        bearer = mutated(st.sampled_from(self.bearers or ["a.b.c"]))
+        return {
+            **_HEADERS,
+            "Consistency-Token": token | mutated(token) | tokens,
+            "Last-Event-ID": self.positions,
+            "Authorization": (bearer | odd_bearers(self.bearers)).map(lambda one: f"Bearer {one}") | anything,
+        }
+
+    @property
+    def authorization(self) -> st.SearchStrategy[str]:
+        return st.sampled_from(self.bearers).map(lambda one: f"Bearer {one}")
+
+
+def _segment(value: str) -> str:
+    return base64.urlsafe_b64encode(value.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+
+
+@st.composite
+def odd_bearers(draw: st.DrawFn, real: Sequence[str]) -> str:
+    """A token with another head or other claims than were signed."""
+    parts = draw(st.sampled_from(real or ["a.b.c"])).split(".")
+    head = {
+        "alg": draw(st.sampled_from(["ES256", "HS256", "none", "RS256"]) | json_values),
+        "kid": draw(st.sampled_from(["first"]) | json_values),
+        "typ": draw(st.just("JWT") | json_values),
+        draw(st.sampled_from(["crit", "b64", "jwk", "x5u", "zip", "enc"])): draw(json_values),
+    }
+    encoded = draw(st.sampled_from([json.dumps(head), "[" * 4_000, "9" * 5_000]) | anything)
+    claims = draw(st.just(parts[1]) | json_values.map(json.dumps).map(_segment))
+    return ".".join([draw(st.sampled_from([parts[0], _segment(encoded)])), claims, *parts[2:]])
 
 
 @st.composite
@@ -86,14 +136,11 @@ def mutated(draw: st.DrawFn, values: st.SearchStrategy[str]) -> str:
     return value[:at] + draw(anything) + value[at + draw(st.integers(0, 3)) :]
 
 
-_numbers = st.integers().map(str) | anything
 _HEADERS: dict[str, st.SearchStrategy[str]] = {
     "If-Match": etags | anything,
     "If-None-Match": etags | mutated(st.just('"a", W/"b"')),
     "Prefer": mutated(st.just("wait=0")),
-    "Consistency-Token": tokens | anything,
     "Idempotency-Key": anything,
-    "Last-Event-ID": _numbers,
     "X-Correlation-ID": anything,
     "X-Causation-ID": anything,
     "traceparent": mutated(st.just("00-" + "a" * 32 + "-" + "b" * 16 + "-01")),
@@ -105,8 +152,9 @@ _HEADERS: dict[str, st.SearchStrategy[str]] = {
     "Upgrade": st.sampled_from(["websocket", "h2c", "TLS/1.0"]),
     "Forwarded": mutated(st.just("for=192.0.2.1")),
     "X-Forwarded-For": mutated(st.just("192.0.2.1, 10.0.0.1")),
-    "Authorization": mutated(st.just("Bearer a.b.c")),
     "Origin": mutated(st.just("http://localhost:1")),
+    "Range": mutated(st.just("bytes=0-1,2-3")),
+    "If-Range": etags | anything,
 }
 _PARAMETERS: dict[str, st.SearchStrategy[str]] = {
     "cursor": cursors | mutated(cursors),
@@ -119,6 +167,7 @@ _PARAMETERS: dict[str, st.SearchStrategy[str]] = {
     "currency": st.sampled_from(["GBP", "gbp"]) | anything,
     "after": _numbers,
     "after_version": _numbers,
+    "ids": st.lists(_numbers | st.just(ORDER), max_size=4).map(",".join),
 }
 _ids = st.sampled_from([ORDER, CUSTOMER]) | anything.map(lambda text: quote(text, safe="%"))
 
@@ -136,9 +185,11 @@ ROUTES = {
         Route("GET", "/orders/{}", ["as_of", "known_at"]),
         Route("GET", "/orders/{}/history", ["after_version", "limit"]),
         Route("GET", "/orders/{}/events", ["after"]),
+        Route("GET", "/orders/{}/events", ["after"]),
+        Route("GET", "/events", ["after", "limit"]),
         Route("GET", "/customers/{}/orders", _PAGES),
         Route("GET", "/customers/{}/orders/events", ["after"]),
-        Route("GET", "/orders", _PAGES),
+        Route("GET", "/orders", [*_PAGES, "ids"]),
         Route("GET", "/reports/revenue", ["from", "to", "currency"]),
         *(Route("GET", path) for path in ("/projections", "/metrics", "/livez", "/openapi.json", "*", "//")),
     ],
@@ -157,7 +208,8 @@ ROUTES = {
         ),
         Route("PUT", "/orders/{}/lines/1"),
         Route("DELETE", "/orders/{}/hold"),
-        *(Route("GET", path) for path in ("/readyz", "/docs")),
+        Route("GET", "/docs/swagger/{}"),
+        *(Route("GET", path) for path in ("/readyz", "/docs", "/docs/swagger/favicon.png", "/docs/errors.md")),
     ],
 }
 _METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"]
@@ -201,16 +253,20 @@ def _encoded(value: object) -> bytes:
 
 
 @st.composite
-def requests(draw: st.DrawFn, service: str) -> Sent:
+def requests(draw: st.DrawFn, service: str, known: Known) -> Sent:
     """A request of well-formed HTTP, mostly of one of the service's routes, with values of all kinds."""
     route = draw(st.sampled_from(ROUTES[service]))
     is_odd = draw(st.integers(0, 3)) == 0  # has a method, parameters and characters that the route does not know
     method = draw(st.sampled_from(_METHODS)) if is_odd else route.method
-    known = sorted(_PARAMETERS) if is_odd else route.parameters
-    parameters = draw(st.lists(st.sampled_from(known), max_size=3, unique=not is_odd)) if known else []
-    query = "&".join(f"{name}={quote(draw(_PARAMETERS[name]), safe='%')}" for name in parameters)
-    names = draw(st.lists(st.sampled_from(sorted(_HEADERS)), max_size=4, unique=not is_odd))
-    headers = [(name, draw(_HEADERS[name])) for name in names]
+    values = {**_PARAMETERS, "after": known.positions}
+    names = sorted(values) if is_odd else route.parameters
+    parameters = draw(st.lists(st.sampled_from(names), max_size=3, unique=not is_odd)) if names else []
+    query = "&".join(f"{name}={quote(draw(values[name]), safe='%')}" for name in parameters)
+    strategies = known.headers
+    names = draw(st.lists(st.sampled_from(sorted(strategies)), max_size=4, unique=not is_odd))
+    headers = [(name, draw(strategies[name])) for name in names]
+    if known.bearers and "Authorization" not in names and draw(st.integers(0, 9)):
+        headers.append(("Authorization", draw(known.authorization)))
     if not is_odd:
         headers = [(name, "".join(filter(_VISIBLE.__contains__, value))) for name, value in headers]
     path = route.path.format(draw(_ids))
@@ -222,15 +278,15 @@ def requests(draw: st.DrawFn, service: str) -> Sent:
         if "Content-Type" not in names:
             lines.append("Content-Type: application/json")
     head = "\r\n".join(lines).encode("utf-8", "surrogatepass")
-    # Some of the values end the request; a stream may wait for a position that the log has not reached.
-    may_wait = b"\r\n\r\n" in head or {"Expect", "Upgrade"} & set(names) or path.endswith("/events")
+    # Some of the values end the request.
+    may_wait = b"\r\n\r\n" in head or {"Expect", "Upgrade"} & set(names)
     return Sent(head + b"\r\n\r\n" + body, whole=not may_wait)
 
 
 @st.composite
-def broken(draw: st.DrawFn, service: str) -> Sent:
+def broken(draw: st.DrawFn, service: str, known: Known) -> Sent:
     """A request with bytes taken out, put in or doubled: often no HTTP at all."""
-    data = bytearray(draw(requests(service)).data)
+    data = bytearray(draw(requests(service, known)).data)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
         data[at : at + draw(st.integers(0, 8))] = draw(st.binary(max_size=8))

@@ -85,6 +85,7 @@ async def test_an_invalid_body_is_no_dearer_than_a_valid_one(commands: httpx.Asy
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.bound("all", "values in a JSON body; fields of one of its objects; errors that an answer lists")
 async def test_an_invalid_body_is_refused_in_a_few_words(commands: httpx.AsyncClient, attack: str) -> None:
     answer = await commands.post("/orders", content=ATTACKS[attack], headers=JSON)
     malformed = answer.status_code == 400

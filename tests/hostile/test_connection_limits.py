@@ -46,6 +46,7 @@ async def is_served(port: int) -> bool:
 
 
 @pytest.mark.promise("requests", "A process has at most `MAX_CONNECTIONS` connections, and frees each that ends")
+@pytest.mark.bound("all", "connections, with a head and a body of 4 KiB each")
 async def test_more_connections_than_all_may_have_are_refused() -> None:
     async with server(limited(max_connections=5)) as port:
         async with many(port, 5):
@@ -107,6 +108,27 @@ async def test_large_bodies_are_bounded_for_each_client() -> None:
         async with connected(port) as again:
             again.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size)
             assert (await again.answer()).status == 200, "what was answered is given back"
+
+
+@pytest.mark.promise(
+    "requests", "Large heads are bounded in bytes, in all and for each client; small ones are not refused"
+)
+@pytest.mark.parametrize("rest", [b"", b"\r\nContent-Length: 2\r\n\r\n{"], ids=["incomplete", "complete"])
+async def test_large_heads_are_bounded_for_each_client(rest: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * 8_000 + b"\r\nX-B: " + b"b" * 7_000 + rest
+    fit = MAX_LARGE_BODIES_BYTES_PER_CLIENT // len(head)
+    async with server() as port, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(port)) for _ in range(fit + 20)]
+        for client in clients:
+            client.send(head)
+        answers = [await client.answer() for client in clients[fit + 5 :]]
+        assert {(answer.status, answer.code) for answer in answers} == {(503, "overloaded")}
+        assert await is_served(port), "small ones need nothing of it"
+        async with connected(port, ANOTHER_ADDRESS) as other:
+            other.send(
+                head.replace(b"POST", b"GET").replace(b"\r\nContent-Length: 2", b"").removesuffix(b"{") + b"\r\n\r\n"
+            )
+            assert (await other.answer()).status == 200
 
 
 @pytest.mark.parametrize("path", [b"/", b"/nowhere"])

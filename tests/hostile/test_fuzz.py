@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 import httpx
 import psutil
@@ -19,7 +20,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from tests.faults.shop import Process, Servers, Shop
-from tests.hostile.fuzzing import CUSTOMER, HANG_SECONDS, ORDER, Sent, broken, exchange, requests
+from tests.hostile.fuzzing import CUSTOMER, HANG_SECONDS, ORDER, Known, Sent, broken, exchange, requests
+from tests.identity.issuer import AUDIENCE, ISSUER, Issuer
 from tests.orders import order_body
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "4"))
@@ -32,14 +34,38 @@ _MEANT = {503, 505}
 pytestmark = [pytest.mark.subprocess, pytest.mark.timeout(SECONDS + 120)]
 
 
+class Target(NamedTuple):
+    service: str
+    process: Process
+    known: Known
+
+
 @pytest.fixture
-async def shop(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+async def targets(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[list[Target]]:
+    """Both services for all callers, and both for those that identify themselves."""
     shop = Shop(tmp_path, Servers(database_url, redis_url), ALLOWED_HOSTS="*")
-    await shop.start()
+    issuer = Issuer(tmp_path / "keys.json")
+    asking = [
+        shop.process(kind, AUTH="jwt", AUTH_ISSUER=ISSUER, AUTH_AUDIENCE=AUDIENCE, AUTH_JWKS=str(issuer.file))
+        for kind in ("command", "query")
+    ]
+    await shop.start(shop.command, shop.projector, shop.query, *asking)
     async with httpx.AsyncClient() as client:
         placed = await client.post(f"{shop.command.url}/orders", json=order_body(order_id=ORDER, customer_id=CUSTOMER))
         assert placed.status_code == 201
-    yield shop
+    log_id, _, position = placed.json()["consistency_token"].partition("-")
+    known = Known(log_id, int(position))
+    seconds = SECONDS + 3_600
+    bearers = [
+        issuer.token("staff", "finance", "operator", "auditor", valid_seconds=seconds),
+        issuer.token("customer", customer_id=CUSTOMER, valid_seconds=seconds),
+        issuer.token("customer", customer_id="another", valid_seconds=seconds),
+    ]
+    yield [
+        Target("command", shop.command, known),
+        Target("query", shop.query, known),
+        *(Target(process.name, process, known._replace(bearers=bearers)) for process in asking),
+    ]
     shop.close()
 
 
@@ -81,18 +107,17 @@ def memory(process: Process) -> int:
 
 
 @pytest.mark.promise("security", "No bytes that a client sends cause a 5xx, a hang of half a second, or growth")
-async def test_no_bytes_cause_a_5xx_a_hang_or_growth(shop: Shop) -> None:
-    services = {"command": shop.command, "query": shop.query}
+async def test_no_bytes_cause_a_5xx_a_hang_or_growth(targets: list[Target]) -> None:
     seen: Counter[int] = Counter()
     ends = monotonic() + SECONDS
-    warmed: dict[str, int] = {}
+    warmed: list[int] = []
     while not warmed or monotonic() < ends:
-        for name, process in services.items():
-            for strategy in (requests(name), broken(name)):
+        for service, process, known in targets:
+            for strategy in (requests(service, known), broken(service, known)):
                 fuzz(process.port, strategy, seen)
-        warmed = warmed or {name: memory(process) for name, process in services.items()}
-    grown = {name: memory(process) - warmed[name] for name, process in services.items()}
-    assert max(grown.values()) < GROWTH_BYTES, grown
-    assert {200, 400, 404} <= set(seen), seen
-    assert "unexpected error" not in shop.command.log.read_text() + shop.query.log.read_text()
+        warmed = warmed or [memory(target.process) for target in targets]
+    grown = [memory(target.process) - before for target, before in zip(targets, warmed, strict=True)]
+    assert max(grown) < GROWTH_BYTES, grown
+    assert {200, 400, 401, 404} <= set(seen), seen
+    assert all("unexpected error" not in target.process.log.read_text() for target in targets)
     sys.stdout.write(f"answers by status {dict(seen)}, growth in bytes {grown}\n")

@@ -209,6 +209,7 @@ async def test_forged_tokens_count_for_their_address(settings: Settings, issuer:
 
 
 @pytest.mark.usefixtures("clock")
+@pytest.mark.bound("command, query", "rates of clients")
 def test_no_number_of_clients_gives_one_its_requests_back() -> None:
     limit = RateLimit(1, 3)
     for _ in range(3):

@@ -59,6 +59,7 @@ async def test_forged_tokens_do_not_keep_other_clients_from_waiting(
 
 
 @pytest.mark.promise("queries", "One client's forged tokens and waits leave the waits of other clients as they are")
+@pytest.mark.bound("query", "queries of one client that wait for a token")
 async def test_a_client_has_so_many_queries_waiting_and_no_more(
     queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
 ) -> None:
@@ -79,6 +80,7 @@ async def test_a_client_has_so_many_queries_waiting_and_no_more(
 
 
 @pytest.mark.promise("live-updates", "One client's event streams leave those of other clients as they are")
+@pytest.mark.bound("query", "open event streams; of one client")
 async def test_a_client_has_so_many_event_streams_and_no_more(queries: httpx.AsyncClient) -> None:
     path = "/orders/42/events"
     async with client_at("127.0.0.2", queries) as one, client_at("127.0.0.3", queries) as other:

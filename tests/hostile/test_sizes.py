@@ -50,6 +50,7 @@ class TestRequestLine:
     async def test_beyond_8_kib_is_refused(self, client: Client) -> None:
         await refused(client, request_line(8 * KIB + 1) + b"Host: a\r\n\r\n", 414, "uri-too-long")
 
+    @pytest.mark.bound("all", "request line; one header")
     async def test_that_does_not_end_is_refused(self, client: Client) -> None:
         await refused(client, b"GET /" + b"a" * (100 * KIB), 414, "uri-too-long")
 
@@ -69,6 +70,7 @@ class TestHeaders:
         [header(8 * KIB + 1), header(8 * KIB) + header(8 * KIB, b"X-B") + b"A: b\r\n", b"A: b\r\n" * 101],
         ids=["one", "all", "lines"],
     )
+    @pytest.mark.bound("all", "headers and trailers of a request")
     async def test_beyond_their_bounds_are_refused(self, client: Client, headers: bytes) -> None:
         await refused(client, b"GET / HTTP/1.1\r\n" + headers + b"\r\n", 431, "headers-too-large")
 
@@ -109,6 +111,7 @@ async def test_small_requests_sent_ahead_are_all_answered(client: Client) -> Non
 
 
 @pytest.mark.parametrize("path", ["/orders", "/orders/no-such/delivery", "/metrics"])
+@pytest.mark.bound("all", "request body")
 async def test_a_body_beyond_its_bound_is_refused_by_its_length_alone(commands: httpx.AsyncClient, path: str) -> None:
     async with connected(commands.base_url.port or 0) as client:
         client.send(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 524289\r\n\r\n".encode())

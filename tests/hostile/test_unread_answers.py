@@ -32,6 +32,7 @@ def cut() -> float:
 
 
 @pytest.mark.promise("memory", "Of clients that do not read their answers, the slowest is cut before memory runs out")
+@pytest.mark.bound("all", "answers that clients do not read")
 async def test_the_connection_that_has_been_slow_for_longest_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Unsent, "max_bytes", 20 * MIB)
     before = cut()

@@ -156,6 +156,7 @@ async def test_what_is_no_set_of_public_keys_changes_nothing(
     assert (await verifier.verify(token)).roles == {Role.STAFF}
 
 
+@pytest.mark.bound("all", "verified bearer tokens, with `AUTH=jwt`")
 async def test_the_cache_of_tokens_is_bounded_in_bytes(
     issuer: Issuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

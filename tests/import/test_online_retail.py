@@ -354,6 +354,7 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_half_an_import(content: 
         read(content)
 
 
+@pytest.mark.bound("import", "invoices of a file")
 def test_a_file_that_unpacks_to_more_than_its_bound_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_file, "MAX_FILE", 1_000_000)
     with pytest.raises(NotReadable, match="it is longer than 1,000,000 characters"):

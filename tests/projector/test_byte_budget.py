@@ -12,6 +12,7 @@ from projector.byte_budget import ByteBudget
 
 
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=20))
+@pytest.mark.bound("projector", "batches that are being folded and written, of all read models in one kind of store")
 def test_no_more_is_held_than_there_is_and_everyone_gets_some(sizes: list[tuple[int, int]]) -> None:
     asyncio.run(_hold_all(sizes))
 

@@ -169,6 +169,7 @@ async def test_a_report_says_how_many_orders_it_does_not_fully_count(stack: Sick
     assert "projection-parked-streams" not in (await stack.queries.get(REPORT)).headers
 
 
+@pytest.mark.bound("projector", "parked documents of a read model")
 async def test_a_projection_that_raises_on_too_many_streams_stops(
     stack: SickStack, recorder: Recorder, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -241,6 +241,7 @@ async def test_a_failed_apply_is_raised_even_when_the_prefetch_fails_too(
 
 @pytest.mark.promise("memory", "A batch is bounded in bytes: of events, of loaded documents and of written ones")
 @pytest.mark.parametrize(("bound", "batches"), [("document_loader.LOADED_BYTES", 5), ("engine.WRITTEN_BYTES", 12)])
+@pytest.mark.bound("projector", "one batch")
 async def test_a_batch_holds_no_more_than_fits(
     engine: Engine[OrderDocument],
     recorder: Recorder,
@@ -268,6 +269,7 @@ async def test_a_batch_holds_no_more_than_fits(
 
 @pytest.mark.promise("read-models", "The projector's document cache is bounded")
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40)) | st.sampled_from("abcdef")))
+@pytest.mark.bound("projector", "cached documents of a read model")
 def test_the_cache_holds_the_last_of_each_document_and_never_more_than_its_bound(
     puts_and_drops: list[tuple[str, int] | str],
 ) -> None:

@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from projector.folding import Changes
@@ -81,6 +83,31 @@ async def test_a_batch_is_applied_with_its_checkpoint(store: Store) -> None:
     assert await load_all(store, checkpoint, ["b", "c"]) == {"b": b'{"n":2}'}
     claimed = await store.claim(epoch=2)
     assert claimed == (checkpoint, HASH)
+
+
+PIECES = st.lists(
+    st.tuples(
+        st.sampled_from("xö\N{TEACUP WITHOUT HANDLE}"), st.sampled_from([1, 4_095, 4_096, 16_382, 16_383, 40_000])
+    ),
+    max_size=3,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(PIECES, min_size=2, max_size=6), loses=st.integers(0, 5))
+async def test_a_large_document_is_what_was_written_last_however_its_size_changes(
+    store: Store, texts: list[list[tuple[str, int]]], loses: int
+) -> None:
+    at = await begun(store)
+    stored: str | None = None
+    for number, pieces in enumerate(texts):
+        text = f'"{number}{"".join(letter * times for letter, times in pieces)}"'
+        changes = batch(at, number + 1, a=text).changes
+        is_known = stored is not None and number != loses
+        known = replace(changes, replaced={"a": stored} if is_known and stored is not None else {})
+        assert await store.apply(Batch(at, number + 1, HASH, known), epoch=1) is ApplyResult.APPLIED
+        at, stored = at._replace(position=number + 1), text
+        assert await load_all(store, at, ["a"]) == {"a": text.encode()}
 
 
 @pytest.mark.promise("read-models", "A store applies a batch together with its checkpoint, or refuses it whole")

@@ -197,6 +197,7 @@ def test_a_read_model_that_is_being_built_answers_nothing() -> None:
     assert cache_with(at(9, ready_at=10), a=b"document").find("a", None) is None
 
 
+@pytest.mark.bound("query", "cached documents of a read model in Redis")
 def test_the_least_recently_used_document_is_evicted_first() -> None:
     cache = cache_with(at(9), 2_000, a=b"x" * 500, b=b"x" * 500)
     cache.find("a", None)

@@ -103,6 +103,7 @@ async def test_a_cancelled_read_does_not_delay_the_others(reader: CoalescingRead
     assert (await reader.document("1")).value.body == b"document 1"
 
 
+@pytest.mark.bound("query", "reads waiting for Redis; queries waiting for a token")
 async def test_the_queue_is_bounded(reader: CoalescingReader) -> None:
     reads = [reader.document("0") for _ in range(MAX_QUEUED)]
 
@@ -113,6 +114,7 @@ async def test_the_queue_is_bounded(reader: CoalescingReader) -> None:
 
 
 @pytest.mark.promise("memory", "A round trip to Redis brings a bounded number of bytes, however large documents are")
+@pytest.mark.bound("query", "documents read from Redis in one round trip")
 async def test_large_documents_are_read_in_several_round_trips(redis: Redis) -> None:
     bodies = {str(number): f"{number}" + "x" * 2**20 for number in range(10)}
     await write(redis, KEYS, 9, bodies)

@@ -48,6 +48,7 @@ def reads() -> Reads:
     return Reads(FairQueue(4))
 
 
+@pytest.mark.bound("query", "histories, folds, pages for event streams, and reports read at once")
 async def test_one_client_gets_half_of_the_slots(reads: Reads) -> None:
     tasks = [reads.begin("a") for _ in range(5)]
     await settled()
@@ -70,6 +71,7 @@ async def test_clients_that_wait_are_served_in_turn(reads: Reads) -> None:
     await asyncio.gather(*tasks)
 
 
+@pytest.mark.bound("query", "requests that wait for one of these")
 async def test_more_requests_than_may_wait_are_refused(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fair_queue, "MAX_WAITING_OF_CLIENT", 3)
     monkeypatch.setattr(fair_queue, "MAX_WAITING", 5)

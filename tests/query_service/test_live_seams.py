@@ -322,6 +322,7 @@ def cut_off() -> float:
 @pytest.mark.promise(
     "live-updates", "A client that does not read is cut off, not buffered, and misses nothing after it reconnects"
 )
+@pytest.mark.bound("query", "events that one event stream has not sent")
 async def test_a_client_whose_buffer_is_full_is_disconnected_at_once_and_the_others_are_not(past: Past) -> None:
     start = await past.recorder.record(past.order_id, placed())
     path = f"/orders/{past.order_id}/events"
@@ -363,6 +364,7 @@ async def test_a_client_that_stops_reading_is_disconnected_in_time(past: Past) -
 
 
 @pytest.mark.promise("live-updates", "What all clients that do not read leave unread is bounded together, in bytes")
+@pytest.mark.bound("query", "events and blocks that all event streams hold for their clients")
 async def test_clients_that_do_not_read_leave_so_much_unread_together_and_no_more(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:

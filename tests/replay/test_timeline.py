@@ -14,6 +14,7 @@ from unittest.mock import patch
 import msgspec
 import pytest
 
+from cli.history.timeline import PAGE
 from cli.replay import replay as replay_command
 from cli.stack.descriptor import Process, Stack
 from cli.stack.embedded_server import free_port
@@ -123,6 +124,20 @@ async def test_as_json_each_event_comes_with_the_order_as_it_was_then(replay: Re
     ]
     assert [event["order"]["status"] for event in document["events"]] == ["PENDING", "CONFIRMED"]
     assert document["events"][0]["order"]["items"][0]["product_id"] == "MUG"
+
+
+@pytest.mark.promise("command-line", "`orders replay` shows a stream of any length, a part of it in memory at a time")
+@pytest.mark.bound("replay", "events of one table; of JSON")
+async def test_a_long_life_is_shown_in_several_tables(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(MUG), *[ShippingAddressChanged(f"address-{nr}") for nr in range(2 * PAGE)])
+
+    table, document = await replay("42"), json.loads((await replay("42", "--json")).stdout)
+
+    assert table.stdout.count("Order 42") == 1
+    assert table.stdout.count("what it changed") == 3
+    shown = re.findall(r"→ (address-[0-9]+)", table.stdout)
+    assert shown == [f"address-{nr}" for nr in range(2 * PAGE)]
+    assert [event["version"] for event in document["events"]] == list(range(1, 2 * PAGE + 2))
 
 
 async def test_equal_lines_are_added_and_removed_one_by_one(replay: Replay, recorder: Recorder) -> None:

@@ -223,6 +223,7 @@ class OwnerContract:
 
 
 class PageContract:
+    @pytest.mark.bound("all", "page of the log or of a stream")
     async def test_a_page_ends_with_the_event_that_reaches_its_bytes(self, store: EventStore) -> None:
         await store.append_group([append(f"order-{number}", events=2) for number in range(3)])
         size = sum(len(text) for text in (await log_of(store))[0][6:8])

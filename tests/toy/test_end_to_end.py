@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from cli.history.timeline import read_timeline
+from cli.history.timeline import open_timeline
 from cli.history.what_if import fold_history
 from cli.projection_admin.admin import open_admin
 from projector.projection import RecordedEvent
@@ -238,11 +238,12 @@ async def test_the_command_line_shows_a_wallet_and_folds_a_function_over_it(
     stream_id = WALLET.stream_of("savings")
     await put_in_log(connection, stream_id, WalletChanged("ann", 500, ""), WalletChanged("ann", -20, "rent"))
 
-    timeline = await read_timeline(database_url, [stream_id], PointInTime())
+    async with open_timeline(database_url, [stream_id], PointInTime()) as timeline:
+        assert timeline is not None
+        shown = str(timeline), [entry.after["balance"] async for entry in timeline.entries]
     total = await fold_history(database_url, lambda total, past: (total or 0) + past.event.by)
 
-    assert timeline is not None
-    assert (str(timeline), [entry.after["balance"] for entry in timeline.entries]) == ("Wallet savings", [500, 480])
+    assert shown == ("Wallet savings", [500, 480])
     assert total == 480
 
 
