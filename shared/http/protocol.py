@@ -82,7 +82,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._in_head = True
         self._since = 0.0  # when the head, or then the body, began; 0: now
         self._answering = False
-        self._pause = 0.0  # seconds between the answer that is due and the next request
+        self._pause = 0.0  # seconds between the answer that is due, or was sent, and the next request
         self._unparsed = 0  # bytes since the parser last reported anything that it does not buffer
         self._head_bytes = self._head_lines = self._body_bytes = 0
         self._held_bytes = 0  # taken from what all connections may hold
@@ -131,8 +131,8 @@ class ServerProtocol(HttpToolsProtocol):
         self._resume_reading()
 
     def _resume_reading(self) -> None:
-        """Unless requests that were sent ahead, or answers, are waiting."""
-        if not (self.pipeline or self.flow.write_paused or self.transport.is_closing()):
+        """Unless requests that were sent ahead, or answers, are waiting, or the client has to pause."""
+        if not (self.pipeline or self._pause or self.flow.write_paused or self.transport.is_closing()):
             self.flow.resume_reading()
 
     def expire(self) -> None:
@@ -325,20 +325,21 @@ class ServerProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self.read_deadline = now + self.limits.deadlines.read
             return
-        pause, self._pause = self._pause, 0.0
+        following: RequestResponseCycle | None = None
         if self.pipeline:
             cycle, _ = self.pipeline.pop()
             if cycle.more_body:
                 self._ask_for_body()
             else:
                 self._answering = True
-                self.loop.call_later(pause, self._run_next, cycle)  # not at once: a thousand would be a deep recursion
+                following = cycle
         else:
             self._release_held()
             self.read_deadline = now + self.limits.deadlines.idle
-        if pause:
+        if self._pause:
             self.flow.pause_reading()
-            self.loop.call_later(pause, self._resume_reading)
+        if self._pause or following:  # not at once: a thousand would be a deep recursion
+            self.loop.call_later(self._pause, self._go_on, following)
         else:
             self._resume_reading()
         self._since = now
@@ -350,9 +351,11 @@ class ServerProtocol(HttpToolsProtocol):
         if not self._open.is_shared(self):
             self._pause = seconds
 
-    def _run_next(self, cycle: RequestResponseCycle) -> None:
-        if not self.transport.is_closing():
-            self.run_request(cycle)
+    def _go_on(self, following: RequestResponseCycle | None) -> None:
+        self._pause = 0.0
+        self._resume_reading()
+        if following and not self.transport.is_closing():
+            self.run_request(following)
 
     def _release_held(self) -> None:
         if self._held_bytes:
