@@ -14,6 +14,10 @@ PROJECT := $(VENV)/.project-installed
 DEVELOPMENT := $(VENV)/.development-installed
 BENCH := $(VENV)/.bench-installed
 BROWSER := $(VENV)/.browser-installed
+# What reads the OpenAPI documents has packages of its own: Python's and npm's.
+OPENAPI := $(VENV)/openapi
+NPM_BIN := $(OPENAPI)/node_modules/.bin
+DOCUMENTS := docs/openapi/command.json docs/openapi/query.json
 LOCKS := $(patsubst %,requirements/%.lock,installer embedded dev bench browser)
 
 # The newest Python that runs and can make an environment, searched for once, when it is needed first; `make setup
@@ -24,7 +28,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up env test test-fast test-faults fuzz browser picture check bench bench-check format errors guarantees access lock clean
+.PHONY: help setup up env test test-fast test-faults fuzz browser picture openapi lint-openapi check bench bench-check format errors guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,8 +62,17 @@ browser: $(BROWSER)  ## install what tests/browser need: Playwright, and Chromiu
 		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 		|| echo "Chromium cannot be installed here: tests/browser will be skipped"
 
-picture: browser  ## take the picture of the example page, docs/images/shop.png
+picture: browser  ## take the pictures of the example page and of the reference pages, in docs/images/
 	PICTURE=1 $(BIN)/python -m pytest tests/browser/test_shop.py -k picture $(ARGS)
+	$(BIN)/python -m tests.browser.pictures
+
+openapi: $(OPENAPI)/.python-installed $(OPENAPI)/.npm-installed  ## install what lints the OpenAPI documents and makes clients
+
+lint-openapi: openapi  ## lint both OpenAPI documents with Redocly and Spectral: no error, no warning
+	@if test -x $(NPM_BIN)/redocly; then \
+		REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_BIN)/redocly lint --extends recommended-strict $(DOCUMENTS) \
+		&& $(NPM_BIN)/spectral lint --ruleset requirements/openapi/spectral.yaml --fail-severity warn $(DOCUMENTS); \
+	else echo "npm cannot be installed here: the OpenAPI documents are not linted"; fi
 
 fuzz: setup  ## ten minutes of hostile bytes; FUZZ_SECONDS=60 for one
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest tests/hostile/test_fuzz.py -s $(ARGS)
@@ -100,6 +113,8 @@ lock: $(ENVIRONMENT)  ## choose versions anew
 	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra build --extra embedded --output-file requirements/embedded.lock
 	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra bench --extra embedded --output-file requirements/bench.lock
 	$(UV_COMPILE_LIKE_DEV) pyproject.toml --extra browser --extra dev --extra embedded --output-file requirements/browser.lock
+	echo openapi-python-client | $(UV_COMPILE) --upgrade - --output-file requirements/openapi/python.lock
+	cd requirements/openapi && npm update --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
 
 clean:  ## remove what setup and the tools made; the data in .orders/ stays
 	rm -rf $(VENV) build *.egg-info .hypothesis .*_cache
@@ -144,6 +159,24 @@ $(DEVELOPMENT): $(PROJECT)
 
 $(BROWSER): $(DEVELOPMENT)
 	$(call install,$(call packages,browser),$(call locked,browser))
+
+$(OPENAPI)/.python-installed: requirements/openapi/python.lock $(DEVELOPMENT)
+	@echo "installing openapi-python-client"
+	@umask 022 && $(BIN)/python -m venv --clear --without-pip $(OPENAPI)
+	@umask 022 && $(UV) install --quiet --python $(OPENAPI)/bin/python --require-hashes -r $< \
+		|| $(PYTHON) -m pip --python $(OPENAPI)/bin/python install --quiet --require-hashes -r $<
+	@touch $@
+
+# Where npm is missing and cannot be installed, the next run tries again. No script of a package runs.
+$(OPENAPI)/.npm-installed: requirements/openapi/package-lock.json $(OPENAPI)/.python-installed
+	@command -v npm >/dev/null \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null; } \
+		|| echo "npm cannot be installed here: tests/clients will be skipped in part"
+	@if command -v npm >/dev/null; then \
+		echo "installing the npm packages of requirements/openapi" \
+		&& cp requirements/openapi/package.json requirements/openapi/package-lock.json $(OPENAPI) \
+		&& npm ci --prefix $(OPENAPI) --ignore-scripts --no-audit --no-fund --silent && touch $@; fi
 
 # What the benchmarks compare with.
 $(BENCH): $(DEVELOPMENT)

@@ -10,11 +10,9 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from query_service.api import projections
+from query_service.api import events, history, projections
 from query_service.api.dependencies import OpenReadModel, Queries
 from query_service.api.event_documents import event_schemas
-from query_service.api.events import events_router
-from query_service.api.history import history_router
 from query_service.api.lag_header import lag_header
 from query_service.client_limit import WAITING, ClientLimit
 from query_service.consistency_gate import ConsistencyGate
@@ -73,8 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
     # Each router with the lag of its answers.
     routers: tuple[tuple[APIRouter, LagEstimate | MaxLag], ...] = (
         *((read_model.router, lags[read_model.name]) for read_model in read_models),
-        (history_router(AGGREGATES.values(), taken), log_lag),
-        (events_router(AGGREGATES.values()), log_lag),
+        (history.history_router(AGGREGATES.values(), taken), log_lag),
+        (events.events_router(AGGREGATES.values()), log_lag),
     )
     app = application.create_api(
         title="Orders: query service",
@@ -84,8 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
         ready=ready,
         tags=[
             *({"name": read_model.tag, "description": read_model.tag_description} for read_model in read_models),
-            {"name": "history", "description": "The events of an aggregate, from the log itself. Needs no Redis."},
-            {"name": "live updates", "description": "Events as they are recorded. Needs no Redis."},
+            {"name": history.TAG, "description": history.DESCRIPTION},
+            {"name": events.TAG, "description": events.DESCRIPTION},
             {"name": "projections", "description": "How current the read models are."},
         ],
         schemas=event_schemas(AGGREGATES.values()),

@@ -97,11 +97,11 @@ def example_of(document: Document, schema: Document, name: str = "it") -> Any:
     raise NoExample(name)
 
 
-def body_example(document: Document, operation: Document) -> Any:
-    """Of the request; None where it has no body."""
+def body_example(operation: Document) -> Any:
+    """What the reference page fills in; None where the request has no body."""
     if "requestBody" not in operation:
         return None
-    return example_of(document, operation["requestBody"]["content"]["application/json"]["schema"])
+    return operation["requestBody"]["content"]["application/json"]["example"]
 
 
 def parameter_examples(document: Document, operation: Document, place: str) -> dict[str, Any]:

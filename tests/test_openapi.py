@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 import httpx
+import jsonschema_rs
 import pytest
 
 from shared.errors import OrdersError
 from shared.http.problems import status_of
+from shared.identity.access import access_of
 from shared.settings import Settings
 from tests import error_page
 from tests.documented import NoExample, body_example, example_of, parameter_examples, problems_of, resolved
-from tests.openapi import APPS, document_of, path_of, text_of
+from tests.openapi import APPS, NOWHERE, document_of, path_of, text_of
 
 AS_PUBLISHED = {service: document_of(service) for service in APPS}
 DOCUMENTS = {service: resolved(document) for service, document in AS_PUBLISHED.items()}
@@ -72,7 +75,6 @@ def test_an_operation_says_what_it_does(operation: Operation) -> None:
 @ALL
 def test_an_operation_shows_examples(operation: Operation) -> None:
     document = DOCUMENTS[operation.service]
-    body_example(document, operation.described)
     for place in ("path", "query", "header"):
         parameter_examples(document, operation.described, place)
     for answer in operation.described["responses"].values():
@@ -80,6 +82,87 @@ def test_an_operation_shows_examples(operation: Operation) -> None:
             is_for_machines = (operation.path, media_type) == ("/metrics", "text/plain")
             if not {"example", "examples"} & {*body} and not is_for_machines:
                 example_of(document, body["schema"])
+
+
+@pytest.mark.promise("commands", "Every example of the OpenAPI documents validates against its schema")
+@pytest.mark.parametrize("service", APPS)
+def test_examples_are_what_their_schemas_describe(service: str) -> None:
+    document = DOCUMENTS[service]
+    checked = 0
+    for where, schema, example in examples_in(document, service):
+        validator = jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]})
+        errors = [error.message for error in validator.iter_errors(example)]
+        assert errors == [], (where, example)
+        checked += 1
+    assert checked > 100
+
+
+def examples_in(part: Any, where: str) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """(where it is, schema, example), of media types, parameters, headers and schemas at any depth."""
+    if isinstance(part, list):
+        for number, one in enumerate(part):
+            yield from examples_in(one, f"{where}/{number}")
+    elif isinstance(part, dict):
+        schema = part.get("schema", part)
+        if "example" in part:
+            yield where, schema, part["example"]
+        examples = part.get("examples", [])
+        for example in examples if isinstance(examples, list) else [one["value"] for one in examples.values()]:
+            yield where, schema, example
+        for name, one in part.items():
+            if name not in ("example", "examples"):
+                yield from examples_in(one, f"{where}/{name}")
+
+
+@ALL
+def test_a_body_is_filled_in_with_what_is_required(operation: Operation) -> None:
+    """Unless its schema shows an example of its own."""
+    if (body := body_example(operation.described)) is not None:
+        schema = DOCUMENTS[operation.service]["components"]["schemas"][body_schema(operation.described)]
+        assert "examples" in schema or body.keys() == {*schema.get("required", ())}
+
+
+def test_an_order_is_placed_without_an_id() -> None:
+    assert "order_id" not in body_example(DOCUMENTS["command"]["paths"]["/orders"]["post"])
+
+
+def body_schema(described: dict[str, Any]) -> str:
+    reference: str = described["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    return reference.rpartition("/")[2]
+
+
+@pytest.mark.promise("commands", "The OpenAPI documents say which operations need a token, and of which roles")
+@pytest.mark.parametrize("service", APPS)
+def test_an_operation_says_which_roles_may_use_it(service: str) -> None:
+    document = AS_PUBLISHED[service]
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for access in access_of(APPS[service](NOWHERE).routes):
+        operation = document["paths"][access.path][access.method.lower()]
+        assert operation["security"] == ([{"bearer": []}] if access.roles else [])
+        assert ("401" in operation["responses"]) == bool(access.roles)
+        told = re.search(r"^Roles: (.+?)\.", operation["description"], re.MULTILINE)
+        assert {*re.findall("`([a-z]+)`", told[1] if told else "")} == access.roles
+
+
+@pytest.mark.parametrize("service", APPS)
+def test_nothing_is_explained_twice(service: str) -> None:
+    told = Counter(paragraph for text in descriptions_in(AS_PUBLISHED[service]) for paragraph in text.split("\n\n"))
+    assert [paragraph for paragraph, times in told.items() if times > 1 and len(paragraph) > ONE_LINE] == []
+
+
+ONE_LINE = 120
+
+
+def descriptions_in(part: Any) -> Iterator[str]:
+    if isinstance(part, list):
+        for one in part:
+            yield from descriptions_in(one)
+    elif isinstance(part, dict):
+        for name, one in part.items():
+            if name == "description" and isinstance(one, str):
+                yield one
+            else:
+                yield from descriptions_in(one)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +190,9 @@ def test_an_operation_lists_its_problems(operation: Operation) -> None:
     for status, answer in refusals.items():
         assert answer["description"], status
         assert set(answer["content"]) == {"application/problem+json"}
-        for code, example in answer["content"]["application/problem+json"]["examples"].items():
+        problem = answer["content"]["application/problem+json"]
+        assert problem["schema"]["allOf"][1]["properties"]["code"]["enum"] == [*problem["examples"]]
+        for code, example in problem["examples"].items():
             assert example["value"]["code"] == code
             assert example["value"]["status"] == int(status)
         if status in ("429", "503"):

@@ -59,8 +59,14 @@ Metadata = Annotated[
     dict[_MetadataName, Text], Field(max_length=20, description="yours, kept as it is", examples=[{"channel": "web"}])
 ]
 
-OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
-LineId = Annotated[Id, Path(description="as the order shows it", examples=["line-1"])]
+_ORDER_ID = "as given or made when the order was placed"
+# The examples exist after the tour of the README. Orders are apart where one example would keep another from working.
+OrderId = Annotated[Id, Path(description=_ORDER_ID, examples=["536365"])]
+OrderPaidAtOnceId = Annotated[Id, Path(description=_ORDER_ID, examples=["536366"])]
+OrderPaidInPartId = Annotated[Id, Path(description=_ORDER_ID, examples=["536372"])]
+ShippedOrderId = Annotated[Id, Path(description=_ORDER_ID, examples=["tour"])]
+UnwantedOrderId = Annotated[Id, Path(description=_ORDER_ID, examples=["536369"])]
+LineId = Annotated[Id, Path(description="as the order shows it", examples=["1"])]
 Product = Annotated[ProductId, Path(examples=["71053"])]
 
 
@@ -121,7 +127,7 @@ class AddressBody(Body):
 
 
 class LineQuantityBody(Body):
-    line_id: Id = Field(examples=["line-1"])
+    line_id: Id = Field(examples=["1"])
     quantity: Quantity = Field(examples=[1])
 
     def pieces(self) -> LineQuantity:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 from uuid_utils import uuid7
 
@@ -17,7 +17,9 @@ from command_service.api.order_bodies import (
     TOUR,
     LineQuantityBody,
     OrderId,
+    OrderPaidAtOnceId,
     Quantity,
+    ShippedOrderId,
 )
 from command_service.domain import order
 from command_service.domain.order import MAX_LINES, MAX_PARCEL_LINES, MAX_RETURNS, MAX_SHIPMENTS
@@ -38,8 +40,23 @@ class ShipOrderBody(CommandBody):
     carrier: ShortText | None = Field(None, examples=["Royal Mail"])
 
 
+# The examples of the commands that follow name these.
+_PARCEL, _RETURN = "parcel-1", "return-1"
+_SHIP_ITEMS_EXAMPLE: dict[str, Any] = {
+    "shipment_id": _PARCEL,
+    "tracking_number": "RM123456790GB",
+    "lines": [{"line_id": "1", "quantity": 1}],
+}
+_REQUEST_RETURN_EXAMPLE: dict[str, Any] = {
+    "return_id": _RETURN,
+    "lines": [{"line_id": "1", "quantity": 1}],
+    "reason": "one too many",
+}
+
+
 class ShipItemsBody(CommandBody):
-    shipment_id: Id | None = Field(None, description="yours, or we make one", examples=["parcel-1"])
+    model_config = ConfigDict(json_schema_extra={"examples": [_SHIP_ITEMS_EXAMPLE]})
+    shipment_id: Id | None = Field(None, description="yours, or we make one", examples=[_PARCEL])
     tracking_number: ShortText = Field(examples=["RM123456790GB"])
     carrier: ShortText | None = Field(None, examples=["Royal Mail"])
     lines: list[LineQuantityBody] = Field(min_length=1, max_length=MAX_LINES)
@@ -50,13 +67,14 @@ class ConfirmDeliveryBody(CommandBody):
 
 
 class RequestReturnBody(CommandBody):
-    return_id: Id | None = Field(None, description="yours, or we make one", examples=["return-1"])
+    model_config = ConfigDict(json_schema_extra={"examples": [_REQUEST_RETURN_EXAMPLE]})
+    return_id: Id | None = Field(None, description="yours, or we make one", examples=[_RETURN])
     lines: list[LineQuantityBody] = Field(min_length=1, max_length=MAX_LINES)
     reason: Text = Field(examples=["one too many"])
 
 
 class ReceivedLineBody(Body):
-    line_id: Id = Field(examples=["line-1"])
+    line_id: Id = Field(examples=["1"])
     quantity: Quantity = Field(examples=[1])
     restock: bool = Field(description="sold again, or written off", strict=True, examples=[True])
 
@@ -73,8 +91,8 @@ _DELIVERED_NOW = ConfirmDeliveryBody(occurred_at=None)
 
 # --- routes --------------------------------------------------------------------------------------------------------
 
-ShipmentId = Annotated[Id, Path(description="as the order shows it", examples=["parcel-1"])]
-ReturnId = Annotated[Id, Path(description="as the order shows it", examples=["return-1"])]
+ShipmentId = Annotated[Id, Path(description="as the order shows it", examples=[_PARCEL])]
+ReturnId = Annotated[Id, Path(description="as the order shows it", examples=[_RETURN])]
 
 _SHIPPABLE: tuple[Described, ...] = (
     (order.OrderNotConfirmed(TOUR, "PENDING"), "Only a CONFIRMED order can be shipped."),
@@ -82,13 +100,6 @@ _SHIPPABLE: tuple[Described, ...] = (
     (order.OrderNotPaid(TOUR, 1_869, "GBP", 2), "An authorisation was voided since the order was confirmed."),
     (order.TooManyEntries(TOUR, "shipments", MAX_SHIPMENTS), "The order has 100 shipments, or 3,000 lines in them."),
 )
-
-
-@router.post("/orders/{order_id}/shipment", summary="Ship the order", **describe(*ANY_ORDER_CHANGE, *_SHIPPABLE))
-@allowed(Role.STAFF, Role.SERVICE)
-async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -> Response:
-    """Ships all that is left: CONFIRMED becomes SHIPPED. The same shipment again changes nothing."""
-    return await carry_out(request, order.ShipOrder(order_id, body.tracking_number, body.carrier), body)
 
 
 @router.post(
@@ -103,7 +114,7 @@ async def ship_order(request: Request, order_id: OrderId, body: ShipOrderBody) -
     ),
 )
 @allowed(Role.STAFF, Role.SERVICE)
-async def ship_items(request: Request, order_id: OrderId, body: ShipItemsBody) -> Response:
+async def ship_items(request: Request, order_id: OrderPaidAtOnceId, body: ShipItemsBody) -> Response:
     """Ships pieces of lines. CONFIRMED becomes SHIPPED once nothing is left to ship. The same shipment again, by its
     id, changes nothing."""
     lines = tuple([line.pieces() for line in body.lines])
@@ -119,11 +130,18 @@ async def ship_items(request: Request, order_id: OrderId, body: ShipItemsBody) -
 )
 @allowed(Role.STAFF, Role.SERVICE)
 async def confirm_shipment_delivery(
-    request: Request, order_id: OrderId, shipment_id: ShipmentId, body: ConfirmDeliveryBody = _DELIVERED_NOW
+    request: Request, order_id: OrderPaidAtOnceId, shipment_id: ShipmentId, body: ConfirmDeliveryBody = _DELIVERED_NOW
 ) -> Response:
     """SHIPPED becomes DELIVERED with the last shipment. A second confirmation changes nothing. The body may be left
     out."""
     return await carry_out(request, order.ConfirmShipmentDelivery(order_id, shipment_id), body)
+
+
+@router.post("/orders/{order_id}/shipment", summary="Ship the order", **describe(*ANY_ORDER_CHANGE, *_SHIPPABLE))
+@allowed(Role.STAFF, Role.SERVICE)
+async def ship_order(request: Request, order_id: OrderPaidAtOnceId, body: ShipOrderBody) -> Response:
+    """Ships all that is left: CONFIRMED becomes SHIPPED. The same shipment again changes nothing."""
+    return await carry_out(request, order.ShipOrder(order_id, body.tracking_number, body.carrier), body)
 
 
 @router.post(
@@ -132,7 +150,9 @@ async def confirm_shipment_delivery(
     **describe(*ANY_ORDER_CHANGE, (order.OrderNotShipped(TOUR, "PENDING"), "Only a SHIPPED order can be delivered.")),
 )
 @allowed(Role.STAFF, Role.SERVICE)
-async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDeliveryBody = _DELIVERED_NOW) -> Response:
+async def confirm_delivery(
+    request: Request, order_id: ShippedOrderId, body: ConfirmDeliveryBody = _DELIVERED_NOW
+) -> Response:
     """Of every shipment: SHIPPED becomes DELIVERED. A second confirmation changes nothing. The body may be left out."""
     return await carry_out(request, order.ConfirmDelivery(order_id), body)
 
@@ -152,7 +172,7 @@ async def confirm_delivery(request: Request, order_id: OrderId, body: ConfirmDel
     ),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
-async def request_return(request: Request, order_id: OrderId, body: RequestReturnBody) -> Response:
+async def request_return(request: Request, order_id: ShippedOrderId, body: RequestReturnBody) -> Response:
     """Announces that shipped pieces come back. The same return again, by its id, changes nothing."""
     lines = tuple([line.pieces() for line in body.lines])
     command = order.RequestReturn(order_id, body.return_id or str(uuid7()), lines, body.reason)
@@ -170,7 +190,9 @@ async def request_return(request: Request, order_id: OrderId, body: RequestRetur
     ),
 )
 @allowed(Role.STAFF, Role.SERVICE)
-async def receive_return(request: Request, order_id: OrderId, return_id: ReturnId, body: ReceiveReturnBody) -> Response:
+async def receive_return(
+    request: Request, order_id: ShippedOrderId, return_id: ReturnId, body: ReceiveReturnBody
+) -> Response:
     """Pieces of the return arrived, all or some. What was charged for them is owed back: it shows as `refund_due`. The
     same receipt again changes nothing once all is received; send an Idempotency-Key with a part."""
     lines = tuple([ReceivedLine(line.line_id, line.quantity, line.restock) for line in body.lines])

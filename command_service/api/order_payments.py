@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import Field, StrictInt
+from pydantic import ConfigDict, Field, StrictInt
 from starlette.responses import Response
 from uuid_utils import uuid7
 
 from command_service.api.bodies import CommandBody, ShortText, Text
 from command_service.api.commands import CommandRoute, carry_out, describe
-from command_service.api.order_bodies import ANY_ORDER_CHANGE, TOUR, Amount, OrderId, PaymentReference
+from command_service.api.order_bodies import (
+    ANY_ORDER_CHANGE,
+    TOUR,
+    Amount,
+    OrderPaidAtOnceId,
+    OrderPaidInPartId,
+    PaymentReference,
+)
 from command_service.domain import order
 from command_service.domain.order import MAX_PAYMENTS, MAX_REFUNDS, MAX_TOTAL
 from shared.http.fields import Id
@@ -27,10 +34,15 @@ router = APIRouter(tags=["payments"], route_class=CommandRoute)
 
 class ConfirmPaymentBody(CommandBody):
     payment_reference: ShortText = Field(examples=["pay-20260131-7"])
-    amount: Annotated[StrictInt, Field(ge=0, le=MAX_TOTAL, description="minor units")] = Field(examples=[1530])
+    amount: Annotated[StrictInt, Field(ge=0, le=MAX_TOTAL, description="minor units")] = Field(examples=[2220])
+
+
+# A part of it is captured, the rest voided, by the examples of the commands that follow.
+_RECORD_EXAMPLE: dict[str, Any] = {"payment_reference": "pay-20260131-8", "amount": 1000, "captured": False}
 
 
 class RecordPaymentBody(CommandBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [_RECORD_EXAMPLE]})
     payment_reference: PaymentReference = Field(examples=["pay-20260131-8"])
     amount: Amount = Field(examples=[1000])
     captured: bool = Field(default=True, description="false: authorised only", strict=True, examples=[False])
@@ -38,6 +50,7 @@ class RecordPaymentBody(CommandBody):
 
 
 class CapturePaymentBody(CommandBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"amount": 600}]})
     amount: Amount | None = Field(None, description="all that is left unless given", examples=[600])
 
 
@@ -79,7 +92,7 @@ _REFERENCE: tuple[Described, ...] = (
     ),
 )
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
-async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaymentBody) -> Response:
+async def confirm_payment(request: Request, order_id: OrderPaidAtOnceId, body: ConfirmPaymentBody) -> Response:
     """All that is due is paid at once: PENDING becomes CONFIRMED. The same payment again changes nothing."""
     command = order.ConfirmPayment(order_id, body.payment_reference, body.amount)
     return await carry_out(request, command, body)
@@ -87,7 +100,7 @@ async def confirm_payment(request: Request, order_id: OrderId, body: ConfirmPaym
 
 @router.post("/orders/{order_id}/payments", summary="Record a payment", **describe(*ANY_ORDER_CHANGE, *_REFERENCE))
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
-async def record_payment(request: Request, order_id: OrderId, body: RecordPaymentBody) -> Response:
+async def record_payment(request: Request, order_id: OrderPaidInPartId, body: RecordPaymentBody) -> Response:
     """Captured, or authorised only. A PENDING order becomes CONFIRMED once what was captured and authorised covers what
     it costs. Money that comes late, for a paid, changed or cancelled order, is recorded as well, and shows as
     `refund_due`. The same payment again changes nothing."""
@@ -106,7 +119,7 @@ async def record_payment(request: Request, order_id: OrderId, body: RecordPaymen
 )
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
 async def capture_payment(
-    request: Request, order_id: OrderId, payment_reference: Reference, body: CapturePaymentBody = _ALL_OF_IT
+    request: Request, order_id: OrderPaidInPartId, payment_reference: Reference, body: CapturePaymentBody = _ALL_OF_IT
 ) -> Response:
     """A part of the authorisation, or all that is left of it. Send an Idempotency-Key with an amount: the same amount
     again is captured again. The body may be left out."""
@@ -124,7 +137,7 @@ async def capture_payment(
 )
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
 async def void_payment(
-    request: Request, order_id: OrderId, payment_reference: Reference, body: VoidPaymentBody = _NO_REASON
+    request: Request, order_id: OrderPaidInPartId, payment_reference: Reference, body: VoidPaymentBody = _NO_REASON
 ) -> Response:
     """Gives up what is left of the authorisation. A second time changes nothing. The body may be left out."""
     return await carry_out(request, order.VoidPayment(order_id, payment_reference, body.reason), body)
@@ -142,7 +155,7 @@ async def void_payment(
     ),
 )
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
-async def refund_payment(request: Request, order_id: OrderId, body: RefundPaymentBody) -> Response:
+async def refund_payment(request: Request, order_id: OrderPaidInPartId, body: RefundPaymentBody) -> Response:
     """Records that an amount of a payment went back. Beyond `refund_due`, the order costs less by it, unless it is
     PENDING. The same refund again, by its id, changes nothing."""
     command = order.RefundPayment(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import FailFast, Field, StrictInt, StringConstraints
+from pydantic import ConfigDict, FailFast, Field, StrictInt, StringConstraints
 from starlette.responses import Response
 from uuid_utils import uuid7
 
@@ -26,6 +26,7 @@ from command_service.api.order_bodies import (
     Quantity,
     Sku,
     UnitPrice,
+    UnwantedOrderId,
 )
 from command_service.domain import order
 from command_service.domain.order import MAX_BYTES, MAX_CHARGES, MAX_LINES, MAX_TOTAL
@@ -41,7 +42,23 @@ router = APIRouter(tags=["orders"], route_class=CommandRoute)
 # --- bodies --------------------------------------------------------------------------------------------------------
 
 
+_PLACE_ORDER_EXAMPLE: dict[str, Any] = {
+    "customer_id": "17850",
+    "currency": "GBP",
+    "items": [
+        {
+            "product_id": "85123A",
+            "product_name": "WHITE HANGING HEART T-LIGHT HOLDER",
+            "quantity": 6,
+            "unit_price": 255,
+        }
+    ],
+    "shipping_address_id": "address-1",
+}
+
+
 class PlaceOrderBody(CommandBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [_PLACE_ORDER_EXAMPLE]})
     order_id: Id | None = Field(None, description="yours, or we make one", examples=["536365"])
     customer_id: Id = Field(examples=["17850"])
     currency: Currency = Field(examples=["GBP"])
@@ -225,6 +242,6 @@ async def change_shipping_address(request: Request, order_id: OrderId, body: Cha
     ),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
-async def cancel_order(request: Request, order_id: OrderId, body: CancelOrderBody) -> Response:
+async def cancel_order(request: Request, order_id: UnwantedOrderId, body: CancelOrderBody) -> Response:
     """PENDING or CONFIRMED becomes CANCELLED while nothing has left; what was paid is recorded as the refund owed."""
     return await carry_out(request, order.CancelOrder(order_id, body.reason), body)

@@ -19,6 +19,7 @@ from shared.eventstore.token import ConsistencyToken
 AnyAggregate: TypeAlias = Aggregate[Any, Any]
 
 ANY_EVENT = "RecordedEvent"
+_METADATA = "EventMetadata"
 _SCHEMAS = "#/components/schemas"
 _TOKEN = "9f0c2a3b4d5e6f708192a3b4c5d6e7f8-1234"  # noqa: S105 - an example of a position in the log
 
@@ -61,6 +62,7 @@ def event_schemas(aggregates: Iterable[AnyAggregate]) -> dict[str, Any]:
             schemas[_document_name(event)] = _document_schema(aggregate, event, payload_of[event])
         schemas[_events_name(aggregate)] = _one_of(aggregate.events)
     schemas[ANY_EVENT] = _one_of(payloads)
+    schemas[_METADATA] = {**EventDocument.model_json_schema()["properties"]["metadata"], "title": _METADATA}
     return schemas
 
 
@@ -71,6 +73,7 @@ def _document_schema(aggregate: AnyAggregate, event: type[Any], payload: dict[st
         "event_type": {"const": event.__name__, "type": "string"},
         "schema_version": {"const": aggregate.versions.get(event, 1), "type": "integer"},
         "data": payload,
+        "metadata": {"$ref": f"{_SCHEMAS}/{_METADATA}"},
         "hash": {**described["hash"], "description": "of the stored event, as its history shows it"},
         "stream_id": {"type": "string"},
         aggregate.id_field: {"type": "string"},

@@ -40,6 +40,20 @@ from shared.identity.caller import ForeignOwner, Role
 from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
 
+TAG = "live updates"
+DESCRIPTION = """\
+Server-sent events, in the order of the log, each once. Needs no Redis. `id` is the event's position, `data` the event
+in today's shape, with a `consistency_token` with which every query shows it. A stream begins after `Last-Event-ID`,
+after `after`, or now.
+
+A quiet stream sends a comment with the position that it has reached as `id`, from which a client can resume. The
+service closes the connection of a client that does not read; the client misses nothing when it resumes with its last
+id. With `AUTH=jwt` the stream ends when the caller's token expires; the client follows on with a new token and its last
+id.
+
+A client that sends `Accept: text/event-stream`, as browsers do, gets what is 429 or 503 for others as a stream with one
+event, `problem`, that says when to come back (`retry`) and ends.
+"""
 _LAST_POSITION = 2**63 - 1
 _POSITION = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -117,7 +131,7 @@ _LAST_EVENT_ID = {
 def events_router(aggregates: Iterable[AnyAggregate]) -> APIRouter:
     """The routes of the log, and of all aggregates."""
     aggregates = [*aggregates]
-    router = APIRouter(tags=["live updates"])
+    router = APIRouter(tags=[TAG])
     _add_log(router, aggregates)
     for aggregate in aggregates:
         _add_events(router, aggregate)
@@ -143,8 +157,8 @@ def _add_log(router: APIRouter, aggregates: list[AnyAggregate]) -> None:
         "/events",
         name="follow log",
         summary="All events of the log, in pages or live",
-        description="In the order of the log, each once. Answers pages of JSON, from `after` or from the beginning;"
-        f" with `Accept: text/event-stream`, a stream.\n\n{_STREAM}",
+        description="Pages of JSON, from `after` or from the beginning; with `Accept: text/event-stream`, a stream:\n\n"
+        + _follow("/events", " -H 'Accept: text/event-stream'"),
         response_class=Response,
         responses={
             200: {
@@ -189,7 +203,8 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
         f"/{aggregate.collection}/{{{aggregate.id_field}}}/events",
         name=f"follow {noun}",
         summary=f"The events of one {noun}, live",
-        description=_STREAM,
+        description="Begins with the next event, or after `after`.\n\n"
+        + _follow(f"/{aggregate.collection}/{aggregate.example_id}/events"),
         response_class=Response,
         responses={
             **_stream_response(reference_to(aggregate), example_of(aggregate)),
@@ -220,7 +235,8 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
         f"/{owner.plural}/{{{owner.noun}_id}}/{aggregate.collection}/events",
         name=f"follow {owner.noun} {aggregate.collection}",
         summary=f"The events of all {aggregate.collection} of one {owner.noun}, live",
-        description=f"Also of {aggregate.collection} that begin later. {_STREAM}",
+        description=f"Also of {aggregate.collection} that begin later.\n\n"
+        + _follow(f"/{owner.plural}/{owner.example_id}/{aggregate.collection}/events"),
         response_class=Response,
         responses={
             **_stream_response(reference_to(aggregate), example_of(aggregate)),
@@ -231,7 +247,7 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
     @allowed(*readers_of(aggregate))
     async def follow_owner(
         request: Request,
-        owner_id: Annotated[Id, Path(alias=f"{owner.noun}_id", examples=["17850"])],
+        owner_id: Annotated[Id, Path(alias=f"{owner.noun}_id", examples=[owner.example_id])],
         resume: Annotated[_Resume, Query()],
         held: _Held,
     ) -> Response:
@@ -242,17 +258,9 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
         return _stream(request, StreamFilter(aggregate.category, owner_id, by_owner=True), start, held, headers)
 
 
-_STREAM = (
-    "Server-sent events, in the order of the log, each once. `id` is the event's position, `data` the event in today's"
-    " shape, with a `consistency_token` with which every query shows it. Begins after `Last-Event-ID`, after `after`,"
-    " or now.\n\n"
-    "A quiet stream sends a comment with the position that it has reached as `id`, from which a client can resume."
-    " The service closes the connection of a client that does not read; the client misses nothing when it resumes"
-    " with its last id. With AUTH=jwt the stream ends when the caller's token expires; the client follows on with a new"
-    " token and its last id.\n\n"
-    "A client that sends `Accept: text/event-stream`, as browsers do, gets what is 429 or 503 for others as a stream"
-    " with one event, `problem`, that says when to come back (`retry`) and ends."
-)
+def _follow(path: str, options: str = "") -> str:
+    """For the description of an operation: a stream never ends, so the reference page does not load it."""
+    return f"```sh\ncurl -N 'http://localhost:8002{path}?after=0'{options}\n```"
 
 
 def _stream_response(event: dict[str, str], data: dict[str, Any]) -> dict[int | str, dict[str, Any]]:

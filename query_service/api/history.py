@@ -41,6 +41,16 @@ from shared.http.fields import Id
 from shared.http.openapi import UNREADABLE, responses
 from shared.identity.access import allowed, limited_to_owner
 
+TAG = "history"
+DESCRIPTION = """\
+The events of an aggregate, and its state at an earlier time, from the log itself or a replica of it. Needs no Redis.
+
+`data` and `metadata` of a stored event are the very JSON that was hashed, so an old event has the shape of its
+`schema_version`.
+
+`as_of` selects the events that had occurred by then, `known_at` those that had been recorded by then, both together
+what was known at `known_at` about `as_of`.
+"""
 _LAST_VERSION = 2**31 - 1
 _DOCUMENT_VERSION = 1  # of what the history answers: see `Aggregate.document_version`
 
@@ -86,7 +96,7 @@ def as_stored(event: StoredEvent) -> RecordedEvent:
 def history_router(aggregates: Iterable[AnyAggregate], taken: Collection[str]) -> APIRouter:
     """The routes of all aggregates. `taken` are paths that read models offer: those answer `as_of` and `known_at`
     themselves, by `answer_past_state`."""
-    router = APIRouter(tags=["history"])
+    router = APIRouter(tags=[TAG])
     for aggregate in aggregates:
         _add_history(router, aggregate)
         path = f"/{aggregate.collection}/{{{aggregate.id_field}}}"
@@ -102,9 +112,7 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
         f"/{aggregate.collection}/{{{aggregate.id_field}}}/history",
         name=f"get {noun} history",
         summary=f"The history of one {noun}",
-        description="Its events, oldest first, **as stored**: `data` and `metadata` are the very JSON that was hashed,"
-        " so an old event has the shape of its `schema_version`. Read from the log (or a replica), not from a read"
-        " model.",
+        description=f"The events of the {noun}, oldest first, **as stored**.",
         response_model=_history_model(aggregate),
         responses={
             200: {
@@ -155,9 +163,7 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
         path,
         name=f"get {noun}",
         summary=f"One {noun}, now or at an earlier time",
-        description="Folded from the log (or a replica). `as_of` selects the events that had occurred by then,"
-        " `known_at` those that had been recorded by then, both together what was known at `known_at` about `as_of`."
-        " Without either: all events.",
+        description=f"The {noun} as the log (or a replica of it) tells; without `as_of` and `known_at`, of all events.",
         response_model=dict[str, Any],
         responses={
             200: {

@@ -161,9 +161,7 @@ class OrderListing(Listing):
     summary="One order, now or at an earlier time",
     description="The order as the read model shows it. With the token of a command's acknowledgement, the answer"
     " shows the events of that command.\n\n"
-    "With `as_of`, `known_at` or both: the same document as it was then, folded from the log itself. `as_of` selects"
-    " the events that had occurred by then, `known_at` those that had been recorded by then, both together what was"
-    " known at `known_at` about `as_of`.",
+    "With `as_of`, `known_at` or both: the same document as it was then, folded from the log itself.",
     response_model=Order,
     responses={
         200: {"description": "The order", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
@@ -186,7 +184,7 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
 
 _LIST_PROBLEMS: tuple[Described, ...] = (*UNAVAILABLE, _INVALID, _MALFORMED_CURSOR)
 _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A page of orders", "headers": answer_headers('"c0ffee"')},
+    200: {"description": "A page of orders", "headers": answer_headers(ETAG_EXAMPLE)},
     **NOT_MODIFIED,
     **responses(*_LIST_PROBLEMS),
 }
@@ -201,7 +199,7 @@ _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     "A customer gets its own orders alone.",
     response_model=OrderPage | Orders,
     responses={
-        200: {"description": "A page of orders, or orders", "headers": answer_headers('"c0ffee"') | PARKED_HEADER},
+        200: {"description": "A page of orders, or orders", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
         **responses(*UNAVAILABLE, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE),
     },

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from query_service.api.dependencies import answer
 from query_service.api.requests import (
+    ETAG_EXAMPLE,
     IF_NONE_MATCH,
     NOT_MODIFIED,
     PARKED_STREAMS_HEADER,
@@ -162,7 +163,7 @@ class Span(BaseModel):
     " without orders are left out.",
     response_model=RevenueReport,
     responses={
-        200: {"description": "The report", "headers": answer_headers('"c0ffee"') | PARKED_STREAMS_HEADER},
+        200: {"description": "The report", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_STREAMS_HEADER},
         **NOT_MODIFIED,
         **responses(
             *REFUSED,

@@ -42,6 +42,7 @@ class Owner(NamedTuple):
     plural: str  # in paths
     event: type[Any]
     field: str  # of that event and of the aggregate's state
+    example_id: str = "1"  # for the documentation of the HTTP API; exists after the tour of the README
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ class Aggregate(Generic[S, E]):
     document_fold: DocumentFold | None = None
     # Raise it when the document changes its shape or meaning: entity tags name it.
     document_version: int = 1
-    example: E | None = None  # its first event, for the documentation of the HTTP API
-    example_id: str = "536365"
+    # For the documentation of the HTTP API: its first event, and an id that exists after the tour of the README.
+    example: E | None = None
+    example_id: str = "1"
 
     @property
     def collection(self) -> str:

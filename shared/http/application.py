@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Lifespan
 
-from shared.http import docs, openapi, operations, problems
+from shared.http import docs, openapi_document, operations, problems
 from shared.http.client_middleware import ClientMiddleware
 from shared.http.cors import allow_origins, fixed_headers
 from shared.http.middleware import RequestMiddleware
@@ -103,7 +103,7 @@ def create_api(
         app, operations.health(ready, details=not private), *(() if private else (operations.metrics(), *for_operators))
     )
     _append(operators_app, operations.health(ready, details=True), operations.metrics(), *for_operators)
-    openapi.complete(app, response_headers, schemas)
+    openapi_document.complete(app, response_headers, schemas)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections import defaultdict
@@ -59,12 +60,19 @@ def test_a_package_has_the_same_version_in_all_locks() -> None:
 
 
 def test_the_lock_has_a_hash_for_everything_and_names_no_address() -> None:
-    for lock in (REPOSITORY / "requirements").glob("*.lock"):
+    for lock in (REPOSITORY / "requirements").rglob("*.lock"):
         text = lock.read_text()
         requirements = [line for line in text.splitlines() if line and line[0] not in " #"]
         assert requirements
         assert all(line.endswith("\\") for line in requirements)
         assert "://" not in text
+
+
+def test_the_lock_of_npm_has_a_hash_for_everything_and_names_no_address() -> None:
+    lock = json.loads((REPOSITORY / "requirements" / "openapi" / "package-lock.json").read_text())
+    packages = [package for name, package in lock["packages"].items() if name]
+    assert packages
+    assert all("resolved" not in package and "integrity" in package for package in packages)
 
 
 def test_the_faults_have_a_target_of_their_own() -> None:
@@ -86,4 +94,11 @@ def test_the_benchmarks_install_what_they_compare_with() -> None:
 def test_ci_runs_the_checks_and_the_tests() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text().splitlines()
     steps = [line.partition(" ||")[0] for line in script if line.startswith("make")]
-    assert steps == ["make check", "make browser", "make test", "make test-faults", "make bench-check"]
+    assert steps == [
+        "make check",
+        "make browser",
+        "make lint-openapi",
+        "make test",
+        "make test-faults",
+        "make bench-check",
+    ]

@@ -125,8 +125,9 @@ ORDER: Aggregate[Order, OrderEvent] = Aggregate(
         (OrderShipped, 1): _more_optional_fields,
         (ShippingAddressChanged, 1): _more_optional_fields,
     },
-    owner=Owner("customer", "customers", OrderPlaced, "customer_id"),
+    owner=Owner("customer", "customers", OrderPlaced, "customer_id", example_id="17850"),
     document_fold=DocumentFold(OrderDocument, apply),
     document_version=3,
     example=OrderPlaced("17850", "GBP", (OrderLine("71053", 6, 339),), "united-kingdom"),
+    example_id="536365",
 )
