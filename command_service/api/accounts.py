@@ -65,6 +65,8 @@ class InterestBody(CommandBody):
 # --- routes --------------------------------------------------------------------------------------------------------
 
 AccountId = Annotated[Id, Path(description="as given or made when the account was opened", examples=["alice-main"])]
+# Nothing else changes it in the reference: interest is for days that no later entry has closed.
+SavingsId = Annotated[Id, Path(description="as given or made when the account was opened", examples=["alice-savings"])]
 
 _MAIN = "alice-main"
 _NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -116,6 +118,24 @@ async def withdraw_money(request: Request, account_id: AccountId, body: EntryBod
 
 
 @router.post(
+    "/accounts/{account_id}/interest",
+    summary="Apply interest",
+    **describe(
+        *_ANY_ENTRY,
+        (account.InterestPeriodEmpty(_FEBRUARY, _FEBRUARY), "The period has no days."),
+        (account.InterestPeriodNotOver(_MAIN, _FEBRUARY, _NOON.date()), "A day of the period is not over."),
+        _TOO_LARGE,
+    ),
+)
+@allowed(Role.FINANCE, Role.SERVICE)
+async def apply_interest(request: Request, account_id: SavingsId, body: InterestBody) -> Response:
+    """On the closing balance of each day, where it is above zero; a year has 365 days. What is less than a minor unit
+    is carried to the next interest. Days for which interest was paid are closed."""
+    command = account.ApplyInterest(account_id, body.annual_rate_bps, body.first, body.until)
+    return await carry_out(request, command, body)
+
+
+@router.post(
     "/transfers",
     summary="Transfer money",
     **describe(
@@ -132,22 +152,4 @@ async def transfer_money(request: Request, body: TransferBody) -> Response:
     accounts of its own."""
     transfer_id = body.transfer_id or str(uuid7())
     command = account.TransferMoney(body.from_account_id, body.to_account_id, transfer_id, body.amount, body.reference)
-    return await carry_out(request, command, body)
-
-
-@router.post(
-    "/accounts/{account_id}/interest",
-    summary="Apply interest",
-    **describe(
-        *_ANY_ENTRY,
-        (account.InterestPeriodEmpty(_FEBRUARY, _FEBRUARY), "The period has no days."),
-        (account.InterestPeriodNotOver(_MAIN, _FEBRUARY, _NOON.date()), "A day of the period is not over."),
-        _TOO_LARGE,
-    ),
-)
-@allowed(Role.FINANCE, Role.SERVICE)
-async def apply_interest(request: Request, account_id: AccountId, body: InterestBody) -> Response:
-    """On the closing balance of each day, where it is above zero; a year has 365 days. What is less than a minor unit
-    is carried to the next interest. Days for which interest was paid are closed."""
-    command = account.ApplyInterest(account_id, body.annual_rate_bps, body.first, body.until)
     return await carry_out(request, command, body)

@@ -241,7 +241,8 @@ ACCOUNT: Aggregate[Account, AccountEvent] = Aggregate(
     events=get_args(AccountEvent),
     evolve_at=evolve_at,
     backdating=timedelta(days=DAYS + 1),  # the rule is about days: `Account.open_from`
-    owner=Owner("customer", "customers", AccountOpened, "owner_id"),
+    owner=Owner("customer", "customers", AccountOpened, "owner_id", example_id="alice"),
     document=document,
     example=AccountOpened("alice", "GBP", 0),
+    example_id="alice-main",
 )
