@@ -28,7 +28,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up env test test-fast test-faults fuzz browser picture openapi lint-openapi check bench bench-check format errors guarantees access lock clean
+.PHONY: help setup up env test test-fast test-faults fuzz browser picture openapi lint-openapi test-openapi check bench bench-check format errors guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,12 +45,12 @@ env:  ## write .env with random passwords, for docker compose
 # Whole files go to a worker: what a module's tests share is then set up once.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-test: setup  ## run the tests but those of faults; ARGS are pytest's
-	$(BIN)/python -m pytest $(WORKERS) $(ARGS) -m "not faults"
+test: setup  ## run the tests but those of faults and of test-openapi; ARGS are pytest's
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS) -m "not faults and not openapi"
 
 # The contract's cases take longer to make than all of these tests to run.
 test-fast: setup  ## the tests that start no server or other program; properties with fewer examples
-	$(BIN)/python -m pytest $(WORKERS) -m "not subprocess and not faults" --ignore tests/test_contract.py \
+	$(BIN)/python -m pytest $(WORKERS) -m "not subprocess and not faults and not openapi" --ignore tests/test_contract.py \
 		--hypothesis-profile fast $(ARGS)
 
 test-faults: setup  ## break servers, networks and processes under load: some minutes
@@ -69,10 +69,13 @@ picture: browser  ## take the pictures of the example page and of the reference 
 openapi: $(OPENAPI)/.python-installed $(OPENAPI)/.npm-installed  ## install what lints the OpenAPI documents and makes clients
 
 lint-openapi: openapi  ## lint both OpenAPI documents with Redocly and Spectral: no error, no warning
-	@if test -x $(NPM_BIN)/redocly; then \
+	@if test -e $(OPENAPI)/.npm-installed; then \
 		REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NPM_BIN)/redocly lint --extends recommended-strict $(DOCUMENTS) \
 		&& $(NPM_BIN)/spectral lint --ruleset requirements/openapi/spectral.yaml --fail-severity warn $(DOCUMENTS); \
-	else echo "npm cannot be installed here: the OpenAPI documents are not linted"; fi
+	else echo "npm or its packages cannot be installed here: the OpenAPI documents are not linted"; fi
+
+test-openapi: browser openapi  ## press every example of the reference pages in Chromium, and generate clients: a minute or two
+	$(BIN)/python -m pytest $(WORKERS) -m openapi tests/browser tests/clients $(ARGS)
 
 fuzz: setup  ## ten minutes of hostile bytes; FUZZ_SECONDS=60 for one
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) $(BIN)/python -m pytest tests/hostile/test_fuzz.py -s $(ARGS)
@@ -167,16 +170,17 @@ $(OPENAPI)/.python-installed: requirements/openapi/python.lock $(DEVELOPMENT)
 		|| $(PYTHON) -m pip --python $(OPENAPI)/bin/python install --quiet --require-hashes -r $<
 	@touch $@
 
-# Where npm is missing and cannot be installed, the next run tries again. No script of a package runs.
+# Where npm or a package cannot be installed, the next run tries again. No script of a package runs.
 $(OPENAPI)/.npm-installed: requirements/openapi/package-lock.json $(OPENAPI)/.python-installed
 	@command -v npm >/dev/null \
 		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null; } \
-		|| echo "npm cannot be installed here: tests/clients will be skipped in part"
+		|| echo "npm cannot be installed here"
+	@cp requirements/openapi/package.json requirements/openapi/package-lock.json $(OPENAPI)
 	@if command -v npm >/dev/null; then \
-		echo "installing the npm packages of requirements/openapi" \
-		&& cp requirements/openapi/package.json requirements/openapi/package-lock.json $(OPENAPI) \
-		&& npm ci --prefix $(OPENAPI) --ignore-scripts --no-audit --no-fund --silent && touch $@; fi
+		echo "installing the npm packages of requirements/openapi"; \
+		npm ci --prefix $(OPENAPI) --ignore-scripts --no-audit --no-fund --silent && touch $@ \
+		|| echo "the npm packages cannot be installed here"; fi
 
 # What the benchmarks compare with.
 $(BENCH): $(DEVELOPMENT)

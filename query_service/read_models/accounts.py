@@ -301,7 +301,7 @@ async def get_account(request: Request, account_id: AccountId) -> Response:
     " page.",
     response_model=Statement,
     responses={
-        200: {"description": "A page of the statement", "headers": answer_headers('"c0ffee"')},
+        200: {"description": "A page of the statement", "headers": answer_headers(ETAG_EXAMPLE)},
         **NOT_MODIFIED,
         **responses(
             *UNAVAILABLE,

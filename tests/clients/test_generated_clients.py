@@ -16,11 +16,12 @@ from tests.identity.issuer import AUDIENCE, ISSUER, Issuer
 from tests.openapi import path_of
 from tests.running import running_stack
 
-pytestmark = [pytest.mark.subprocess, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.subprocess, pytest.mark.openapi, pytest.mark.timeout(120)]
 
 # `make openapi` installs them, in an environment of their own.
 TOOLS = Path(sys.prefix) / "openapi"
 NODE_MODULES, PYTHON_OF_TOOLS = TOOLS / "node_modules", TOOLS / "bin" / "python"
+HAS_NPM_PACKAGES = (TOOLS / ".npm-installed").exists()
 DOCUMENTS = {"orders_commands": path_of("command"), "orders_queries": path_of("query")}
 ANSWERED = "900 PENDING order-not-found"
 
@@ -57,7 +58,7 @@ async def test_a_generated_python_client_places_and_reads_an_order(tmp_path: Pat
 
 
 @pytest.mark.promise("commands", "Clients generated from the OpenAPI documents compile, and place and read an order")
-@pytest.mark.skipif(not NODE_MODULES.exists(), reason="no npm packages: `make openapi` installs them where npm is")
+@pytest.mark.skipif(not HAS_NPM_PACKAGES, reason="no npm packages: `make openapi` installs them where npm is")
 async def test_a_generated_typescript_client_places_and_reads_an_order(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     (tmp_path / "package.json").write_text('{"type": "module"}')

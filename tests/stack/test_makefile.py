@@ -75,13 +75,14 @@ def test_the_lock_of_npm_has_a_hash_for_everything_and_names_no_address() -> Non
     assert all("resolved" not in package and "integrity" in package for package in packages)
 
 
-def test_the_faults_have_a_target_of_their_own() -> None:
-    assert '-m "not faults"' in dry_run("test")
+def test_faults_and_the_openapi_documents_have_targets_of_their_own() -> None:
+    assert '-m "not faults and not openapi"' in dry_run("test")
     assert "-m pytest tests/faults" in dry_run("test-faults")
+    assert "-m openapi tests/browser tests/clients" in dry_run("test-openapi")
 
 
 def test_the_fast_tests_are_those_without_subprocesses() -> None:
-    assert '-m "not subprocess and not faults"' in dry_run("test-fast")
+    assert '-m "not subprocess and not faults and not openapi"' in dry_run("test-fast")
 
 
 def test_the_benchmarks_install_what_they_compare_with() -> None:
@@ -97,8 +98,9 @@ def test_ci_runs_the_checks_and_the_tests() -> None:
     assert steps == [
         "make check",
         "make browser",
-        "make lint-openapi",
         "make test",
+        "make lint-openapi",
+        "make test-openapi",
         "make test-faults",
         "make bench-check",
     ]
