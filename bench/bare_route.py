@@ -19,8 +19,8 @@ from bench.load import ROOT
 from cli.stack.embedded_server import free_port
 from cli.stack.processes import launch
 from cli.stack.service import Service
-from command_service.api.bodies import ShortText
-from command_service.api.order_bodies import AddressBody, ChargeBody, Metadata, ProductId, Sku
+from command_service.api.bodies import AddressBody, ShortText
+from command_service.api.order_bodies import ChargeBody, Metadata, ProductId, Sku
 from shared.currencies import CURRENCIES
 from shared.http.fields import Id, Rfc3339
 

@@ -12,8 +12,10 @@ from typer.core import TyperGroup
 
 from cli.audit import audit
 from cli.backup import backup, restore
+from cli.erase import erase
 from cli.failure import INTERRUPTED, CommandFailed
 from cli.import_orders import import_orders
+from cli.keys import keys
 from cli.migrate import migrate
 from cli.new_log_id import log
 from cli.projections import projections
@@ -74,7 +76,9 @@ app.command()(replay)
 app.command()(token)
 app.command()(backup)
 app.command()(restore)
+app.command()(erase)
 app.add_typer(projections, name="projections")
 app.add_typer(audit, name="audit")
 app.add_typer(log, name="log")
 app.add_typer(snapshots, name="snapshots")
+app.add_typer(keys, name="keys")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 from uuid import UUID
 
 import typer
 
 from cli.failure import CommandFailed
 from cli.options import DataDir, Json
+
+if TYPE_CHECKING:
+    from shared.privacy.erasure_register import DestroyedKey
 
 LONGEST_REASON = 500  # characters
 LOCK_SECONDS = 10.0  # longer than the appends under way take; a session that holds the head longer is a fault
@@ -21,6 +26,7 @@ class _GivenId(NamedTuple):
     old_id: UUID
     new_id: UUID
     position: int
+    keys_destroyed: int | None = None  # by the register, if one was given
 
 
 @log.callback()
@@ -31,6 +37,9 @@ def _log() -> None:
 @log.command()
 def new_id(
     reason: Annotated[str, typer.Option(help="Why, for auditors: one line, at most 500 characters.")],
+    erasures: Annotated[
+        Path | None, typer.Option(help="Register of `orders keys erasures`: destroy these keys again.", dir_okay=False)
+    ] = None,
     data_dir: DataDir = None,
     *,
     json: Json = False,
@@ -46,13 +55,16 @@ def new_id(
     from cli.stack.addresses import find_database
     from cli.tables import print_fields
     from shared.postgres import CONNECTION_LOST
+    from shared.privacy.erasure_register import decode
 
     check_reason(reason)
     try:
-        given = asyncio.run(_give_new_id(find_database(data_dir), reason))
+        register = [] if erasures is None else decode(erasures.read_text("utf-8"))
+        given = asyncio.run(_give_new_id(find_database(data_dir), reason, register))
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise CommandFailed(str(error) or repr(error)) from error
-    print_fields(given._asdict(), as_json=json)
+    fields = {name: value for name, value in given._asdict().items() if value is not None}
+    print_fields(fields, as_json=json)
 
 
 def check_reason(reason: str) -> None:
@@ -61,15 +73,18 @@ def check_reason(reason: str) -> None:
         raise CommandFailed(f"the reason must be one line of 1 to {LONGEST_REASON} characters")
 
 
-async def _give_new_id(url: str, reason: str) -> _GivenId:
+async def _give_new_id(url: str, reason: str, register: Sequence[DestroyedKey]) -> _GivenId:
     import asyncpg
 
     from shared.postgres import CONNECT_SECONDS
+    from shared.privacy.erasure_register import destroy_again
 
     connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-log"})
     try:
-        row = await connection.fetchrow("select * from give_new_log_id($1)", reason, timeout=LOCK_SECONDS)
-        assert row is not None, "the function answers with one row"
-        return _GivenId._make(row)
+        async with connection.transaction():
+            row = await connection.fetchrow("select * from give_new_log_id($1)", reason, timeout=LOCK_SECONDS)
+            assert row is not None, "the function answers with one row"
+            destroyed = await destroy_again(connection, register) if register else None
+            return _GivenId(row["old_id"], row["new_id"], row["position"], destroyed)
     finally:
         await connection.close(timeout=CONNECT_SECONDS)

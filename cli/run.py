@@ -25,12 +25,13 @@ def run(name: Annotated[ProcessName, typer.Argument(metavar="NAME")]) -> None:
     from cli.settings import load_settings
     from shared.identity.access import InsecureSettings
     from shared.logs import configure_logs
+    from shared.privacy.key_encryption import UnusableSecrets
 
     settings = load_settings()
     configure_logs(name, settings.log_level)
     try:
         process = _process(name, settings)
-    except InsecureSettings as error:
+    except (InsecureSettings, UnusableSecrets) as error:
         raise BadArgument(str(error)) from error
     # The server stops in good order at SIGTERM and then raises the signal again, when nothing is left to end.
     signal.signal(signal.SIGTERM, lambda *_: None)

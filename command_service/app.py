@@ -28,6 +28,8 @@ from shared.http.application import add_routes, create_api
 from shared.http.operations import NotReady
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
+from shared.privacy.key_encryption import KeyEncryption
+from shared.privacy.subject_keys import NO_SECRET, SubjectKeys
 from shared.read_models.progress import read_behind
 from shared.settings import Settings
 
@@ -46,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Orders: commands",
         description=_DESCRIPTION,
         settings=settings,
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, KeyEncryption.of(settings)),
         ready=lambda: _ready(app),
         tags=[{"name": tag, "description": description} for tag, (_, description) in ROUTERS.items()],
     )
@@ -78,7 +80,9 @@ def create_group_commit(settings: Settings) -> tuple[SlowCallMonitor, GroupCommi
     return monitor, group_commit
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: Settings, encryption: KeyEncryption | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await create_pool(settings, "command")
@@ -99,6 +103,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             cache_bytes=settings.state_cache_bytes,
             lock_timeout=settings.append_wait_seconds,
         )
+        if encryption is None:
+            _log.warning("customers cannot be registered", reason=NO_SECRET)
+        app.state.subject_keys = SubjectKeys(pool, encryption)
         throttle = app.state.throttle = Throttle(partial(read_behind, pool, settings.throttle_for.split(",")))
         group_commit.start()
         if settings.throttle_for:

@@ -22,6 +22,7 @@ from query_service.projection_lag import LagEstimate, LagSource, LogLag, MaxLag,
 from query_service.read_model import ReadModel, Servers
 from query_service.read_models import READ_MODELS
 from query_service.stream_history import StreamHistory, open_history
+from query_service.subject_key_cache import open_cached_keys
 from shared.aggregates import AGGREGATES
 from shared.aio import cancel
 from shared.errors import Unavailable
@@ -29,6 +30,7 @@ from shared.eventstore.blockers import monitor_blockers
 from shared.http import application
 from shared.http.operations import NotReady
 from shared.postgres import create_pool
+from shared.privacy.key_encryption import KeyEncryption
 from shared.redis import create_redis
 from shared.settings import Settings
 
@@ -47,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     read_models = [*READ_MODELS.values()]
     lags = {read_model.name: LagEstimate() for read_model in read_models}
     log_lag = LagEstimate()
+    encryption = KeyEncryption.of(settings)
     slowest = MaxLag(*lags.values())
 
     @asynccontextmanager
@@ -55,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
             _open_queries(settings, read_models, lags) as queries,
             open_history(settings, queries.log) as stream_history,
             open_subscriptions(settings) as subscriptions,
+            open_cached_keys(settings, encryption) as app.state.subject_keys,
             poll_lag(_lag_sources(settings, queries, stream_history, lags, log_lag)),
         ):
             app.state.queries = queries

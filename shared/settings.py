@@ -134,6 +134,16 @@ class Settings(BaseSettings):
         min_length=16,
         description="secret that authenticates snapshots, of every command service; without it none is kept",
     )
+    key_encryption_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="secrets that wrap the keys of personal data, the newest first, with commas; without one, and"
+        " without a file, customers are neither registered nor shown",
+    )
+    key_encryption_key_file: str = Field(
+        "", description="file of these secrets instead, one a line; it is read again after `orders keys rotate`"
+    )
+
     snapshot_every_events: int = Field(100, ge=0, description="events after which a stream's state is kept; 0: never")
     snapshot_max_age_seconds: float = Field(0, ge=0, description="age at which a kept state is renewed; 0: never")
     snapshot_command_events: int = Field(0, ge=0, description="keep the state after a command of so many events; 0: no")

@@ -34,6 +34,7 @@ SECTIONS = {
     "browsers": "Browsers",
     "failures": "Failures of servers and networks",
     "orders-up": "`orders up`",
+    "privacy": "Personal data",
     "security": "Stolen credentials",
     "command-line": "Command line",
 }

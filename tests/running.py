@@ -93,6 +93,7 @@ def settings_for(database_url: str, redis_url: str, **changes: object) -> Settin
             "heartbeat_seconds": 0.1,
             "allowed_hosts": "*",  # tests that write their requests themselves name any
             "snapshot_key": "the tests' key of snapshots",
+            "key_encryption_key": "the tests' key-encryption key",
             **changes,
         }
     )

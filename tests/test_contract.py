@@ -32,6 +32,7 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.http.fields import ID_PATTERN
 from shared.settings import Settings
+from tests.customers import PERSON
 from tests.documented import body_example, parameter_examples, read_document
 from tests.openapi import path_of
 from tests.orders import TOTAL, order_body
@@ -56,6 +57,8 @@ KNOWN = {
     "payment_reference": "pay-1",
     "shipment_id": "parcel-1",
     "return_id": "return-1",
+    "address_id": "home",
+    "payment_method_id": "card",
 }
 STEPS: dict[str, dict[str, object]] = {
     "items": {"product_id": "PEN", "quantity": 1, "unit_price": 1},
@@ -135,6 +138,8 @@ def stack(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Settin
 def customer(stack: Settings) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=url_of(stack.command_port), timeout=30) as client:
         place(client, order_id=ORDER_ID)
+        registered = client.post("/customers", json={"customer_id": CUSTOMER_ID, **PERSON})
+        assert registered.status_code == 201, registered.text
         yield client
 
 

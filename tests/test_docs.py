@@ -14,6 +14,7 @@ PAGES = [
         "architecture.md",
         "audit.md",
         "clients.md",
+        "data-protection.md",
         "operations.md",
         "performance.md",
         "scaling.md",

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 GENERIC = [
     "shared/eventstore",
     "shared/http",
+    "shared/privacy",
     "command_service",
     "projector",
     "query_service",

@@ -205,7 +205,6 @@ NOT_RAISED = {
     "command": {
         *FRAMEWORK,
         (400, "malformed-json"),
-        (404, "customer-not-found"),  # `ForeignOwner` of an order
         (413, "body-too-large"),
         (415, "unsupported-media-type"),
     },
@@ -218,7 +217,8 @@ NOT_RAISED = {
     },
 }
 NEVER_ANSWERED = {
-    "command": {"malformed-token", "unknown-log", "token-beyond-log"},  # it gives tokens and reads none
+    # It gives tokens and reads none; it seals and opens nothing.
+    "command": {"malformed-token", "unknown-log", "token-beyond-log", "unopenable-value"},
     "query": {"no-longer-followed"},  # ends a stream that has begun
 }
 

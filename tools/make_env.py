@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 def filled(example: str) -> str:
     """The example with a password, or a key, of its own wherever one is missing."""
-    missing = re.compile(r"^(\w+_PASSWORD|SNAPSHOT_KEY)=$", re.MULTILINE)
+    missing = re.compile(r"^(\w+_PASSWORD|SNAPSHOT_KEY|KEY_ENCRYPTION_KEY)=$", re.MULTILINE)
     return missing.sub(lambda match: f"{match[1]}={secrets.token_urlsafe(24)}", example)
 
 

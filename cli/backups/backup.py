@@ -1,4 +1,5 @@
-"""Writes a backup: the log with its ids and Idempotency-Keys as CSV, and the files of seals and keys."""
+"""Writes a backup: the log with its ids, Idempotency-Keys and wrapped keys of subjects as CSV, and the files of seals
+and keys."""
 
 from __future__ import annotations
 
@@ -16,7 +17,18 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from cli.backups.manifest import EVENTS, FORMAT, HEAD, KEYS, LOG_IDS, MANIFEST, BackupFailed, FileSum, Manifest
+from cli.backups.manifest import (
+    EVENTS,
+    FORMAT,
+    HEAD,
+    KEYS,
+    LOG_IDS,
+    MANIFEST,
+    SUBJECT_KEYS,
+    BackupFailed,
+    FileSum,
+    Manifest,
+)
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -87,6 +99,8 @@ async def _write_log(url: str, directory: Path, sums: dict[str, FileSum], progre
         sums[KEYS] = await _copy(
             connection, directory / KEYS, [f"idempotency_keys where position <= {last} order by position"]
         )
+        # After the events: a person that was erased meanwhile stays erased.
+        sums[SUBJECT_KEYS] = await _copy(connection, directory / SUBJECT_KEYS, ["subject_keys order by key_id"])
     except asyncpg.UndefinedTableError as error:
         raise BackupFailed(f"this database holds no event log, or one of an older schema: {error}") from error
     except (*CONNECTION_LOST, asyncpg.PostgresError) as error:

@@ -12,7 +12,8 @@ from cli.failure import CommandFailed
 
 MANIFEST = "backup.json"
 EVENTS, HEAD, LOG_IDS, KEYS = "events.csv", "head.csv", "ids.csv", "idempotency_keys.csv"
-FORMAT = 1
+SUBJECT_KEYS = "subject_keys.csv"
+FORMAT = 2
 
 _CHUNK = 1 << 18  # bytes
 

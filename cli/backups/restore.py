@@ -11,14 +11,25 @@ from uuid import UUID
 
 import asyncpg
 
-from cli.backups.manifest import EVENTS, HEAD, KEYS, LOG_IDS, BackupFailed, Manifest, checked_chunks, load_manifest
+from cli.backups.manifest import (
+    EVENTS,
+    HEAD,
+    KEYS,
+    LOG_IDS,
+    SUBJECT_KEYS,
+    BackupFailed,
+    Manifest,
+    checked_chunks,
+    load_manifest,
+)
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 LOCK_SECONDS = 10.0  # longer than the appends under way take
 
-_TABLES = {EVENTS: "events", LOG_IDS: "log_ids", KEYS: "idempotency_keys"}
+# Events first: as they are loaded, those of erasures would destroy keys.
+_TABLES = {EVENTS: "events", LOG_IDS: "log_ids", KEYS: "idempotency_keys", SUBJECT_KEYS: "subject_keys"}
 _EMPTY = """
 select h.position = 0 and not exists (select from events) and not exists (select from log_ids)
        and not exists (select from idempotency_keys)

@@ -71,6 +71,11 @@ class Stack(msgspec.Struct, kw_only=True):
         partial.replace(data_dir / "stack.json")
 
 
+def key_encryption_key_file(data_dir: Path) -> Path:
+    """Of the stack in `data_dir`: the secrets that wrap the keys of personal data."""
+    return data_dir / "key-encryption-keys"
+
+
 def load_stack(data_dir: Path) -> Stack | None:
     """The descriptor in `data_dir`; None when it does not exist or cannot be read."""
     try:

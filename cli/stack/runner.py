@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cli.failure import CommandFailed
-from cli.stack.descriptor import AlreadyRunning, Process, Role, Stack, data_dir_lock, load_stack
+from cli.stack.descriptor import (
+    AlreadyRunning,
+    Process,
+    Role,
+    Stack,
+    data_dir_lock,
+    key_encryption_key_file,
+    load_stack,
+)
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_server import HOST, ServerError, free_port, port_is_free
 from cli.stack.embedded_valkey import EmbeddedValkey
@@ -20,6 +28,7 @@ from cli.stack.processes import open_log, stop_unrelated
 from cli.stack.service import Service
 from cli.stack.supervisor import StartFailed, StopRequested, StopSignals, Supervisor
 from cli.stack.welcome import welcome
+from shared.privacy.key_encryption import new_secret, write_secrets
 
 SURVIVOR_SECONDS = 30.0
 # Processes that take requests first, the servers that they need last.
@@ -131,7 +140,8 @@ class StackRunner:
         stack = self._stack
         urls = {"command": stack.command_url, "projector": stack.projector_url, "query": stack.query_url}
         ports = {name: int(url.rpartition(":")[2]) for name, url in urls.items()}
-        keys = {"command": {"SNAPSHOT_KEY": stack.snapshot_key}}
+        secrets_file = self._key_encryption()
+        keys = {"command": {"SNAPSHOT_KEY": stack.snapshot_key, **secrets_file}, "query": secrets_file}
         common = {
             "REDIS_URL": stack.redis_url,
             "HOST": HOST,
@@ -151,6 +161,15 @@ class StackRunner:
             )
             for name, port in ports.items()
         ]
+
+    def _key_encryption(self) -> dict[str, str]:
+        """The setting that names the secrets that wrap the keys of personal data; the first run makes one."""
+        if os.environ.get("KEY_ENCRYPTION_KEY") or os.environ.get("KEY_ENCRYPTION_KEY_FILE"):
+            return {}
+        path = key_encryption_key_file(self._data_dir)
+        if not path.exists():
+            write_secrets(path, [new_secret()])
+        return {"KEY_ENCRYPTION_KEY_FILE": str(path)}
 
     def _save(self) -> None:
         running = {server.name: server.pid for server in self._supervisor.servers}

@@ -13,7 +13,6 @@ from command_service.api.bodies import Body, ShortText, Text
 from command_service.api.commands import ANY_CHANGE
 from command_service.domain import order
 from command_service.domain.order import MAX_TOTAL, MAX_UNIT_PRICE
-from shared.aggregates.address import Address
 from shared.aggregates.order import Charge, ChargeKind, LineQuantity
 from shared.http.fields import Id
 from shared.http.form_errors import format_of
@@ -106,24 +105,6 @@ class ChargeBody(Body):
     def charge(self) -> Charge:
         """Its id is empty where none was given."""
         return Charge(self.charge_id or "", self.kind, self.amount, self.label, self.line_id)
-
-
-class AddressBody(Body):
-    name: Text = Field(examples=["Ada Lovelace"])
-    lines: list[Text] = Field(min_length=1, max_length=4, examples=[["12 St James's Square"]])
-    city: Text = Field(examples=["London"])
-    region: Text | None = Field(None, examples=["Greater London"])
-    postal_code: ShortText | None = Field(None, examples=["SW1Y 4JH"])
-    country: Annotated[
-        str,
-        StringConstraints(
-            pattern=format_of(r"^[A-Z]{2}$", "not-a-country", "Give an ISO 3166 code of two letters, such as GB.")
-        ),
-    ] = Field(examples=["GB"])
-    phone: ShortText | None = Field(None, examples=["+44 20 7946 0000"])
-
-    def address(self) -> Address:
-        return Address(self.name, tuple(self.lines), self.city, self.country, self.region, self.postal_code, self.phone)
 
 
 class LineQuantityBody(Body):

@@ -9,13 +9,12 @@ from pydantic import ConfigDict, FailFast, Field, StrictInt, StringConstraints
 from starlette.responses import Response
 from uuid_utils import uuid7
 
-from command_service.api.bodies import CommandBody, Currency, ShortText, Text
+from command_service.api.bodies import AddressBody, CommandBody, Currency, ShortText, Text
 from command_service.api.commands import STALE, CommandRoute, carry_out, describe
 from command_service.api.order_bodies import (
     ANY_ORDER_CHANGE,
     LINE_NOT_FOUND,
     TOUR,
-    AddressBody,
     ChargeBody,
     LineId,
     Metadata,

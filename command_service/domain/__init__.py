@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from command_service.domain.account import ACCOUNTS
+from command_service.domain.customer import CUSTOMERS
 from command_service.domain.decider import Decider
 from command_service.domain.order import ORDERS
 from shared.aggregates import AGGREGATES, RegistrationError
@@ -26,3 +27,4 @@ def register(decider: Decider[Any, Any, Any]) -> None:
 
 register(ORDERS)
 register(ACCOUNTS)
+register(CUSTOMERS)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from projector.projection import Projection
 from projector.projections.accounts import ACCOUNTS
+from projector.projections.customers import CUSTOMERS
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE_BY_DAY
 
@@ -35,3 +36,4 @@ def register(projection: Projection[Any], store: StoreName) -> None:
 register(ORDERS, "redis")
 register(REVENUE_BY_DAY, "postgresql")
 register(ACCOUNTS, "redis")
+register(CUSTOMERS, "redis")

@@ -135,7 +135,8 @@ def events_router(aggregates: Iterable[AnyAggregate]) -> APIRouter:
     _add_log(router, aggregates)
     for aggregate in aggregates:
         _add_events(router, aggregate)
-        if aggregate.owner is not None:
+        # Where it is its own owner, its events are all there are.
+        if aggregate.owner is not None and aggregate.owner.noun != aggregate.category:
             _add_events_of_owner(router, aggregate, aggregate.owner)
     return router
 

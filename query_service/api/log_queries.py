@@ -89,8 +89,14 @@ class _Times(BaseModel):
     known_at: Rfc3339 | None = None
 
 
-async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggregate_id: str) -> Response:
-    """Answers `GET /<collection>/{id}` with the parameters `TIMES`: the document at that point in time."""
+async def answer_past_state(
+    request: Request,
+    aggregate: Aggregate[S, E],
+    aggregate_id: str,
+    opened: Callable[[Any], Awaitable[Any]] | None = None,
+) -> Response:
+    """Answers `GET /<collection>/{id}` with the parameters `TIMES`: the document at that point in time. `opened` opens
+    what is sealed in it."""
     answer_from_log(request)
     point = _point_in_time(request, datetime.now(UTC))
     stream_id = aggregate.stream_of(aggregate_id)
@@ -101,7 +107,8 @@ async def answer_past_state(request: Request, aggregate: Aggregate[S, E], aggreg
     if past is None:
         detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
         return not_found(request, aggregate, detail, headers)
-    body = msgspec.json.encode(aggregate.render(aggregate_id, past))
+    document = aggregate.render(aggregate_id, past)
+    body = msgspec.json.encode(document if opened is None else await opened(document))
     etag = etag_of(past.version, aggregate.document_version, headers["Consistency-Token"])
     return unless_known(request, body, etag, headers)
 

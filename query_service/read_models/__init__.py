@@ -6,6 +6,7 @@ from typing import Any
 
 from query_service.read_model import ReadModel
 from query_service.read_models.accounts import ACCOUNTS
+from query_service.read_models.customers import CUSTOMERS
 from query_service.read_models.orders import ORDERS
 from query_service.read_models.revenue_by_day import REVENUE_BY_DAY
 
@@ -22,3 +23,4 @@ def register(read_model: ReadModel[Any, Any]) -> None:
 register(ORDERS)
 register(REVENUE_BY_DAY)
 register(ACCOUNTS)
+register(CUSTOMERS)

@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.aggregates.account import ACCOUNT
 from shared.aggregates.aggregate import Aggregate, EventType, split_stream
+from shared.aggregates.customer import CUSTOMER
 from shared.aggregates.order import ORDER
 from shared.aggregates.payment import PAYMENT
 
@@ -61,3 +62,4 @@ def aggregate_of(stream_id: str) -> Aggregate[Any, Any]:
 register(ORDER)
 register(PAYMENT)
 register(ACCOUNT)
+register(CUSTOMER)

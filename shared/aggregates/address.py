@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 
@@ -15,3 +17,21 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True):
     region: str | None = None
     postal_code: str | None = None
     phone: str | None = None
+
+
+def change_texts(address: Address, change: Callable[[str, str], str]) -> Address:
+    """The address with each text that says something about the person changed. `change` gets the field's name, such as
+    `address.city`, and the text."""
+
+    def changed(field: str, text: str | None) -> str | None:
+        return None if text is None else change(f"address.{field}", text)
+
+    return Address(
+        change("address.name", address.name),
+        tuple([change("address.lines", line) for line in address.lines]),
+        change("address.city", address.city),
+        address.country,
+        changed("region", address.region),
+        changed("postal_code", address.postal_code),
+        changed("phone", address.phone),
+    )

@@ -36,11 +36,11 @@ class DocumentFold(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """Whom an aggregate belongs to, for ever: `field` of its first event, an `event`, names the owner's id."""
+    """Whom an aggregate belongs to, for ever: `field` of its first event, one of `event`, names the owner's id."""
 
     noun: str
     plural: str  # in paths
-    event: type[Any]
+    event: type[Any] | tuple[type[Any], ...]
     field: str  # of that event and of the aggregate's state
     example_id: str = "1"  # for the documentation of the HTTP API; exists after the tour of the README
 

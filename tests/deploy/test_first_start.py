@@ -34,8 +34,8 @@ def example(tmp_path: Path) -> Path:
 def test_make_env_fills_in_a_password_of_its_own_for_each_role(example: Path) -> None:
     write_env(example)
     env = example / ".env"
-    passwords = re.findall(r"^(?:\w+_PASSWORD|SNAPSHOT_KEY)=(.*)$", env.read_text(), re.MULTILINE)
-    assert len(passwords) == len(set(passwords)) == 6
+    passwords = re.findall(r"^(?:\w+_PASSWORD|SNAPSHOT_KEY|KEY_ENCRYPTION_KEY)=(.*)$", env.read_text(), re.MULTILINE)
+    assert len(passwords) == len(set(passwords)) == 7
     assert min(map(len, passwords)) >= 32
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
 

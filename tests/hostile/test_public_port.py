@@ -51,7 +51,12 @@ class TestOperationsPort:
             assert (refused.status_code, refused.json()["code"]) == (404, "no-such-route"), path
         assert "python_info" in (await ports.operations.get("/metrics")).text
         shown = await ports.operations.get("/projections")
-        assert [one["name"] for one in shown.json()["projections"]] == ["orders", "revenue_by_day", "accounts"]
+        assert [one["name"] for one in shown.json()["projections"]] == [
+            "orders",
+            "revenue_by_day",
+            "accounts",
+            "customers",
+        ]
         assert shown.headers["projection-lag"]
 
     async def test_only_operators_are_told_what_is_missing(self, ports: Ports) -> None:

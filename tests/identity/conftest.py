@@ -18,7 +18,7 @@ from tests.running import clients_of, fresh_database, running_stack, settings_fo
 async def shop(
     postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shop]:
-    """A stack that identifies its callers, with one order and two accounts of the customer `OWNER`."""
+    """A stack that identifies its callers, with the customer `OWNER`, and one order and two accounts of it."""
     issuer = Issuer(tmp_path_factory.mktemp("issuer") / "keys.json")
     async with fresh_database(postgres.url) as database_url:
         settings = settings_for(database_url, valkey.url)
@@ -41,8 +41,11 @@ async def shop(
                 account = {"account_id": account_id, "owner_id": OWNER, "currency": "GBP"}
                 done = await commands.post("/accounts", json=account, headers=bearer(issuer.token("staff")))
                 assert done.status_code == 201, done.text
+            customer = {"customer_id": OWNER, "name": "Bob", "email": "bob@example.org"}
+            done = await commands.post("/customers", json=customer, headers=bearer(issuer.token("staff")))
+            assert done.status_code == 201, done.text
             token = {"Consistency-Token": done.headers["Consistency-Token"], "Prefer": "wait=20"}
-            for path in (f"/orders/{ORDER}", f"/accounts/{ACCOUNT}"):
+            for path in (f"/orders/{ORDER}", f"/accounts/{ACCOUNT}", f"/customers/{OWNER}"):
                 shown = await queries.get(path, headers={**token, **bearer(issuer.token("staff"))})
                 assert shown.status_code == 200, shown.text
             yield Shop(issuer, commands, queries, identifying)

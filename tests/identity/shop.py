@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from shared.settings import Settings
+from tests.customers import ADDRESS, METHOD
 from tests.identity.issuer import Issuer, bearer
 from tests.orders import order_body
 from tests.running import eventually
@@ -38,6 +39,12 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/orders/{order_id}/hold"): {"reason": "checked"},
     ("POST", "/orders/{order_id}/delivery"): {},
     ("POST", "/orders/{order_id}/cancellation"): {"reason": "ordered twice"},
+    ("POST", "/customers"): {"customer_id": OWNER, "name": "Bob", "email": "bob@example.org"},
+    ("PATCH", "/customers/{customer_id}"): {"name": "Robert"},
+    ("PUT", "/customers/{customer_id}/email"): {"email": "robert@example.org"},
+    ("PUT", "/customers/{customer_id}/addresses/{address_id}"): ADDRESS,
+    ("PUT", "/customers/{customer_id}/payment-methods/{payment_method_id}"): METHOD,
+    ("POST", "/customers/{customer_id}/erasure"): {"reason": "customer-request"},
     ("POST", "/accounts"): {"owner_id": OWNER, "currency": "GBP"},
     ("POST", "/accounts/{account_id}/deposits"): {"amount": 1, "reference": "salary"},
     ("POST", "/accounts/{account_id}/withdrawals"): {"amount": 1, "reference": "rent"},
@@ -80,6 +87,7 @@ class Shop(NamedTuple):
         """The answer; of an event stream its beginning."""
         client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
         parts = {"line_id": "1", "payment_reference": "p-2", "payment_id": "p-2", "shipment_id": "1", "return_id": "1"}
+        parts |= {"address_id": "home", "payment_method_id": "card"}
         url = path.format(order_id=order_id, account_id=order_id, customer_id=OWNER, product_id="LAMP", **parts)
         request = client.build_request(
             method,

@@ -67,6 +67,18 @@ MAY = {
     ("GET", "/accounts/{account_id}/history"): "customer staff finance auditor service",
     ("GET", "/accounts/{account_id}/events"): "customer staff finance auditor service",
     ("GET", "/customers/{customer_id}/accounts/events"): "customer staff finance auditor service",
+    ("POST", "/customers"): "customer staff service",
+    ("PATCH", "/customers/{customer_id}"): "customer staff service",
+    ("PUT", "/customers/{customer_id}/email"): "customer staff service",
+    ("PUT", "/customers/{customer_id}/addresses/{address_id}"): "customer staff service",
+    ("DELETE", "/customers/{customer_id}/addresses/{address_id}"): "customer staff service",
+    ("PUT", "/customers/{customer_id}/payment-methods/{payment_method_id}"): "customer staff service",
+    ("DELETE", "/customers/{customer_id}/payment-methods/{payment_method_id}"): "customer staff service",
+    ("POST", "/customers/{customer_id}/erasure"): "privacy",
+    ("GET", "/customers/{customer_id}"): "customer staff service privacy",
+    ("GET", "/customers/{customer_id}/erasure"): "auditor privacy",
+    ("GET", "/customers/{customer_id}/history"): "customer staff finance auditor service",
+    ("GET", "/customers/{customer_id}/events"): "customer staff finance auditor service",
 }
 
 
@@ -92,9 +104,11 @@ async def test_a_role_may_use_its_routes_and_no_other(shop: Shop, method: str, p
         assert problem(answer, 403, "forbidden")["allowed"] == sorted(allowed)
     else:
         assert answer.status_code not in {401, 403}, answer.text
-        # The order is there; it may have no such payment, shipment or return.
-        assert answer.status_code != 404 or "/{order_id}/" in path or "payment_id" in path, answer.text
-        assert answer.status_code != 404 or answer.json()["code"] != "order-not-found", answer.text
+        # The order and the customer are there; they may have no such payment, shipment, return or address.
+        of_it = ("/{order_id}/", "payment_id", "/customers/{customer_id}/")
+        assert answer.status_code != 404 or any(part in path for part in of_it), answer.text
+        gone = {"order-not-found", "customer-not-found"}
+        assert answer.status_code != 404 or answer.json()["code"] not in gone, answer.text
 
 
 @ROUTES

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.independent_folds import accounts, orders, revenue_by_day
+from tests.independent_folds import accounts, customers, orders, revenue_by_day
 from tests.independent_folds.event_rows import read_log
 
-READ_MODELS = ("orders", "revenue_by_day", "accounts")
+READ_MODELS = ("orders", "revenue_by_day", "accounts", "customers")
 
 
 async def assert_read_models_equal_the_log(
@@ -27,3 +27,5 @@ async def assert_read_models_equal_the_log(
         await orders.assert_equals(log, redis_url, seconds)
     if "accounts" in read_models:
         await accounts.assert_equals(log, redis_url, seconds)
+    if "customers" in read_models:
+        await customers.assert_equals(log, redis_url, seconds)

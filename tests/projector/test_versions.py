@@ -47,6 +47,7 @@ from shared.eventstore.log import StoredEvent
 PINNED = {
     ("orders", 3): "1fff76936ee0f84fd7efbc6fc8c463b79f74783a6f6440d16c3a808761cbc769",
     ("accounts", 1): "5cdbda0dd9653bef31d1b94373e1499eacfab47e632bc734b5c4423fa929823e",
+    ("customers", 1): "ac4644fc986f12576f089ea1f4df2997a80920cdad82da6e1aa60c95743e937f",
     ("revenue_by_day", 2): "4c2934828a8d57fcdb570c73521d99c82bb325f8d0bbe30170ce2135b11fd464",
 }
 MESSAGE = """
@@ -179,7 +180,24 @@ def account_history() -> list[StoredEvent]:
     return [stored("account-main", nr, 20 - nr, event) for nr, event in enumerate(events, 1)]
 
 
-HISTORIES = {"accounts": account_history}  # of the other projections: `history`
+def customer_history() -> list[StoredEvent]:
+    """A customer who was erased, and another one under the id."""
+    life = [
+        "CustomerRegistered",
+        "AddressSaved",
+        "PaymentMethodSaved",
+        "CustomerProfileChanged",
+        "CustomerEmailChanged",
+        "AddressRemoved",
+        "PaymentMethodRemoved",
+        "AddressSaved",
+        "CustomerErased",
+        "CustomerRegistered",
+    ]
+    return [stored("customer-17850", nr, nr, written(event_type)) for nr, event_type in enumerate(life, 1)]
+
+
+HISTORIES = {"accounts": account_history, "customers": customer_history}  # of the other projections: `history`
 
 
 def made_of(projection: Projection[Any]) -> Iterator[Any]:
@@ -219,6 +237,6 @@ def test_code_that_makes_something_else_of_events_has_another_version(projection
 
 
 def test_the_history_has_events_of_every_type_and_every_version() -> None:
-    seen = {(event.event_type, event.schema_version) for event in [*history(), *account_history()]}
+    seen = {(event.event_type, event.schema_version) for event in [*history(), *account_history(), *customer_history()]}
     known = {(name, version) for name, known in EVENT_TYPES.items() for version in range(1, known.version + 1)}
     assert seen == known

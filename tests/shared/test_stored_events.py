@@ -16,6 +16,9 @@ from msgspec.structs import replace
 
 from shared.aggregates import EVENT_TYPES
 from shared.aggregates.account import Account, Day
+from shared.aggregates.address import Address
+from shared.aggregates.customer import CustomerDocument, CustomerStatus, PaymentMethod, opened
+from shared.aggregates.customer import fold as fold_customer
 from shared.aggregates.order import (
     LineQuantity,
     OrderLine,
@@ -24,6 +27,7 @@ from shared.aggregates.order import (
     Payment,
 )
 from shared.eventstore import codec
+from shared.privacy.sealed import KEY_BYTES, SubjectKey
 from tests.accounts import account, day
 from tests.given_when_then import fold
 
@@ -133,6 +137,30 @@ def test_a_stored_life_of_an_account_still_folds() -> None:
         interest_until=day(32).date(),
         remainder=1_234_567,
     )
+
+
+def test_a_stored_life_of_a_customer_still_folds_and_opens() -> None:
+    names = [
+        "CustomerRegistered",
+        "CustomerProfileChanged",
+        "CustomerEmailChanged",
+        "AddressSaved",
+        "PaymentMethodSaved",
+    ]
+    document: CustomerDocument | None = None
+    for version, name in enumerate(names, 1):
+        document = fold_customer("17850", document, read(f"{name}.v1.json"), version, day(version))
+    assert document is not None
+    shown = opened(document, SubjectKey("c3RvcmVkIGV2ZW50", "customer-17850", bytes(range(KEY_BYTES))))
+    assert (shown.name, shown.email, shown.phone, shown.locale) == ("Ada King", "king@example.org", None, "en-GB")
+    street, phone = "12 St James's Square", "+44 20 7946 0000"
+    assert shown.addresses == {"home": Address("Ada Lovelace", (street,), "London", "GB", None, "SW1Y 4JH", phone)}
+    method = PaymentMethod("payments.example", "tok_visa_tour", "Visa", "4242", "2027-09")
+    assert shown.payment_methods == {"visa": method}
+    for version, name in enumerate(["AddressRemoved", "PaymentMethodRemoved", "CustomerErased"], 6):
+        document = fold_customer("17850", document, read(f"{name}.v1.json"), version, day(version))
+    assert (document.name, document.addresses, document.payment_methods) == (None, {}, {})
+    assert document.status is CustomerStatus.ERASED
 
 
 def test_what_was_written_before_there_were_currencies_is_in_pounds() -> None:

@@ -21,12 +21,13 @@ from cli.backups.backup import back_up
 from cli.backups.manifest import BackupFailed
 from cli.backups.restore import restore
 from cli.stack.embedded_postgres import EmbeddedPostgres
+from shared.aggregates.customer import CustomerErased, ErasureReason
 from shared.aggregates.order import OrderLine
 from shared.eventstore import log as event_log
 from tests.audit.evidence import verify_log
 from tests.orders import new_order_id, paid, placed
 from tests.orders_command import invoke_orders
-from tests.recording import Recorder
+from tests.recording import Recorder, put_in_log
 from tests.roles import url_of
 from tests.running import fresh_database
 from tests.stack.conftest import StartUp
@@ -49,7 +50,13 @@ _ADD_KEY = """
 insert into idempotency_keys
 select 'key', hash, event_id, stream_id, version, position, recorded_at from events where position = 3
 """
-BACKED_UP = {"events", "log_head", "log_ids", "idempotency_keys"}
+# Of a customer who was erased and registered anew, as the events below have it.
+_ADD_SUBJECT_KEYS = """
+insert into subject_keys values
+    ('a key of person1', 'customer-1', 1, null, null, 22, '2026-01-02T00:00:00Z'),
+    ('a key of person2', 'customer-1', 2, '\\x22', 'a key-encryption', null, null)
+"""
+BACKED_UP = {"events", "log_head", "log_ids", "idempotency_keys", "subject_keys"}
 
 
 async def test_every_table_is_in_a_backup_or_derived(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -76,6 +83,7 @@ async def copy(
     await recorder.connection.execute("select give_new_log_id('once before')")
     await recorder.record(new_order_id(), placed(OrderLine("MUG", 1, 450, 'a "mug", ünicode\\n')))
     await recorder.connection.execute(_ADD_KEY)
+    await recorder.connection.execute(_ADD_SUBJECT_KEYS)
     await back_up(url_of(database_url, "orders_migrator"), tmp_path / "copy", {}, lambda _done, _total: None)
     async with fresh_database(postgres.url) as empty_url:
         yield Copy(tmp_path / "copy", 21, empty_url)
@@ -105,6 +113,22 @@ async def test_what_is_restored_is_what_was_backed_up(copy: Copy, database_url: 
     assert "the disk failed" in verified.stdout
 
 
+async def test_the_event_of_an_erasure_destroys_no_key_as_it_is_restored(copy: Copy, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await put_in_log(connection, "customer-2", CustomerErased("2", ErasureReason.OTHER))
+    await connection.execute(
+        "insert into subject_keys values ('a key of person3', 'customer-2', 1, '1', repeat('k', 16))"
+    )
+    before = await connection.fetch("select * from subject_keys order by key_id")
+    await connection.close()
+    directory = copy.directory.with_name("with-erasure")
+    await back_up(database_url, directory, {}, lambda _done, _total: None)
+    await restore(copy.empty_url, directory, "x")
+    restored = await asyncpg.connect(copy.empty_url)
+    assert await restored.fetch("select * from subject_keys order by key_id") == before
+    await restored.close()
+
+
 async def test_the_restored_log_goes_on(copy: Copy) -> None:
     await restore(copy.empty_url, copy.directory, "x")
     restored = await asyncpg.connect(copy.empty_url)
@@ -123,12 +147,21 @@ async def test_an_auditor_verifies_a_backup_without_our_code_and_without_restori
 async def test_a_backup_is_for_its_owner_only(copy: Copy) -> None:
     assert stat.S_IMODE(copy.directory.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in copy.directory.iterdir()}
-    assert modes.keys() == {"backup.json", "events.csv", "head.csv", "ids.csv", "idempotency_keys.csv"}
+    assert modes.keys() == {
+        "backup.json",
+        "events.csv",
+        "head.csv",
+        "ids.csv",
+        "idempotency_keys.csv",
+        "subject_keys.csv",
+    }
     assert set(modes.values()) == {0o600}
 
 
 @pytest.mark.promise("command-line", "A damaged or incomplete backup, or one for a log with events, is not restored")
-@pytest.mark.parametrize("name", ["events.csv", "head.csv", "ids.csv", "idempotency_keys.csv", "backup.json"])
+@pytest.mark.parametrize(
+    "name", ["events.csv", "head.csv", "ids.csv", "idempotency_keys.csv", "subject_keys.csv", "backup.json"]
+)
 async def test_a_backup_that_was_damaged_leaves_the_database_empty(copy: Copy, name: str) -> None:
     file = copy.directory / name
     content = file.read_text()

@@ -16,8 +16,10 @@ import asyncpg
 import httpx
 import pytest
 
+from cli.stack.descriptor import key_encryption_key_file
 from cli.stack.embedded_server import free_port
 from cli.stack.embedded_valkey import EmbeddedValkey
+from shared.privacy.key_encryption import read_secrets
 from tests.orders import order_body
 from tests.orders_command import environment, invoke_orders, run_orders, shown_on_a_terminal
 from tests.running import wait_until
@@ -80,6 +82,7 @@ def test_a_taken_port_is_refused_before_anything_starts(option: str, tmp_path: P
 def test_no_secret_shows_in_the_process_list_or_the_logs(running: OrdersUp) -> None:
     stack = running.descriptor
     secrets = [stack.postgres_password, stack.valkey_password, stack.snapshot_key, *stack.role_passwords.values()]
+    secrets += read_secrets(key_encryption_key_file(running.data_dir))
     assert all(secrets)
     shown = [shlex.join(process.cmdline()) for process in running.processes()]
     shown += [log.read_text() for log in (running.data_dir / "logs").iterdir()]
@@ -88,7 +91,8 @@ def test_no_secret_shows_in_the_process_list_or_the_logs(running: OrdersUp) -> N
 
 
 def test_what_holds_secrets_is_for_the_owner_only(running: OrdersUp) -> None:
-    for path in (running.data_dir / "stack.json", *(running.data_dir / "logs").iterdir()):
+    of_secrets = running.data_dir / "stack.json", key_encryption_key_file(running.data_dir)
+    for path in (*of_secrets, *(running.data_dir / "logs").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(running.data_dir.stat().st_mode) == 0o700
 
@@ -110,7 +114,7 @@ def test_projections_status_shows_the_lag_of_each_read_model(running: OrdersUp) 
     assert status.returncode == 0, status.stderr
     heading, *rows = status.stdout.splitlines()
     assert heading.split("  ")[0] == "read model"
-    assert [re.split(" {2,}", row)[0] for row in rows] == ["orders", "revenue_by_day", "accounts"]
+    assert [re.split(" {2,}", row)[0] for row in rows] == ["orders", "revenue_by_day", "accounts", "customers"]
     assert all(re.search(r" (normal|warning|critical|emergency) .* generation 1 ", row) for row in rows)
 
 
@@ -118,7 +122,7 @@ def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> 
     command = "projections", "status", "--data-dir", str(running.data_dir)
     shown = shown_on_a_terminal(*command, env={"COLUMNS": "80"})
     table = [line for line in shown.splitlines() if line.startswith("│")]
-    assert [line.split("│")[1].strip() for line in table] == ["orders", "revenue_by_day", "accounts"]
+    assert [line.split("│")[1].strip() for line in table] == ["orders", "revenue_by_day", "accounts", "customers"]
     assert all(len(line) <= 80 and "…" not in line for line in table)
     assert re.search(r"^revenue_by_day: .* active, .* s ago; generation 1; ", shown, re.MULTILINE)
 
@@ -126,7 +130,7 @@ def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> 
 def test_projections_status_as_json_is_what_the_query_service_says(running: OrdersUp) -> None:
     status = invoke_orders("projections", "status", "--json", "--data-dir", str(running.data_dir))
     document = json.loads(status.stdout)
-    assert [one["name"] for one in document["projections"]] == ["orders", "revenue_by_day", "accounts"]
+    assert [one["name"] for one in document["projections"]] == ["orders", "revenue_by_day", "accounts", "customers"]
     assert document.keys() == httpx.get(f"{running.query_url}/projections", timeout=30).json().keys()
 
 
