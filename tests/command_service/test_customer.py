@@ -154,6 +154,7 @@ def test_payment_methods_are_saved_and_removed() -> None:
     given(registered()).when(RemovePaymentMethod("1", "m")).then_refused(PaymentMethodNotFound)
 
 
+@pytest.mark.bound("command", "addresses and payment methods of a customer")
 def test_addresses_and_payment_methods_are_bounded() -> None:
     full = given(
         registered(),

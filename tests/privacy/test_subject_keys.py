@@ -158,6 +158,7 @@ async def test_a_process_that_cannot_ask_for_destroyed_keys_uses_no_cached_one(
     assert len(cache) == 0
 
 
+@pytest.mark.bound("query", "cached keys of customers")
 async def test_the_cache_is_bounded(keys: SubjectKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject_key_cache, "MAX_KEYS", 2)
     cache = await checked_cache(keys)
