@@ -28,7 +28,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up env test test-fast test-faults fuzz browser picture openapi lint-openapi test-openapi check bench bench-check format errors guarantees access lock clean
+.PHONY: help setup up env test test-fast test-thorough test-faults fuzz browser picture openapi lint-openapi test-openapi check bench bench-check format errors guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +52,9 @@ test: setup  ## run the tests but those of faults and of test-openapi; ARGS are 
 test-fast: setup  ## the tests that start no server or other program; properties with fewer examples
 	$(BIN)/python -m pytest $(WORKERS) -m "not subprocess and not faults and not openapi" --ignore tests/test_contract.py \
 		--hypothesis-profile fast $(ARGS)
+
+test-thorough: setup  ## the properties alone, each with all its examples
+	$(BIN)/python -m pytest $(WORKERS) -m "hypothesis and not faults" --hypothesis-profile thorough $(ARGS)
 
 test-faults: setup  ## break servers, networks and processes under load: some minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

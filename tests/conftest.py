@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,9 +27,10 @@ from tests.recording import Recorder
 from tests.running import clients_of, fresh_database, running_command_service, running_stack, settings_for
 
 pytest_plugins = ["tests.subprocesses"]
-# `make test-fast` runs each property a few times, `make test` a hundred. No deadline: other programs may be running.
-hypothesis.settings.register_profile("whole", deadline=None)
+# `make test-fast`, `make test` and `make test-thorough`. No deadline: other programs may be running.
 hypothesis.settings.register_profile("fast", max_examples=10, deadline=None)
+hypothesis.settings.register_profile("whole", max_examples=40, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
 hypothesis.settings.load_profile("whole")
 
 # Httpx tries to import this package eight times a request. Python does not cache that it is not there: searching for it
@@ -46,9 +48,6 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first, so that the workers end together. Each test has an id of its own: of those
     that shared one, a worker would run one."""
-    for item in items:
-        if label := getattr(item, "operation_label", None):  # schemathesis gives all operations one
-            item._id = item.id.with_params(label)
     shared = [nodeid for nodeid, tests in Counter(item.nodeid for item in items).items() if tests > 1]
     assert not shared, shared
     folders = ("test_contract", "system/", "stack/", "import/", "replay/", "projector/")
@@ -66,8 +65,13 @@ def _logs() -> None:
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
-    """Not below pytest's base directory: the start of another run closes that to PostgreSQL, which is not root."""
-    with TemporaryDirectory(prefix="orders-test-") as directory:
+    """Not below pytest's base directory: the start of another run closes that to PostgreSQL, which is not root.
+
+    In memory where there is plenty: a database for a test is then copied in half the time.
+    """
+    memory = Path("/dev/shm")
+    plenty = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30
+    with TemporaryDirectory(prefix="orders-test-", dir=memory if plenty else None) as directory:
         yield Path(directory)
 
 

@@ -6,5 +6,5 @@ import hypothesis
 
 
 def examples(count: int) -> int:
-    """So many in `make test`, a tenth of them in `make test-fast`."""
+    """So many in `make test-thorough`, 40 % of them in `make test`, a tenth in `make test-fast`."""
     return max(1, count * hypothesis.settings().max_examples // 100)

@@ -57,17 +57,19 @@ def event_schemas(aggregates: Iterable[AnyAggregate]) -> dict[str, Any]:
     payloads = [event for aggregate in aggregates for event in aggregate.events]
     references, schemas = msgspec.json.schema_components(payloads, ref_template=f"{_SCHEMAS}/{{name}}")
     payload_of = dict(zip(payloads, references, strict=True))
+    described = EventDocument.model_json_schema()["properties"]
     for aggregate in aggregates:
         for event in aggregate.events:
-            schemas[_document_name(event)] = _document_schema(aggregate, event, payload_of[event])
+            schemas[_document_name(event)] = _document_schema(described, aggregate, event, payload_of[event])
         schemas[_events_name(aggregate)] = _one_of(aggregate.events)
     schemas[ANY_EVENT] = _one_of(payloads)
     schemas[_METADATA] = {**EventDocument.model_json_schema()["properties"]["metadata"], "title": _METADATA}
     return schemas
 
 
-def _document_schema(aggregate: AnyAggregate, event: type[Any], payload: dict[str, Any]) -> dict[str, Any]:
-    described = EventDocument.model_json_schema()["properties"]
+def _document_schema(
+    described: dict[str, Any], aggregate: AnyAggregate, event: type[Any], payload: dict[str, Any]
+) -> dict[str, Any]:
     properties = {
         **described,
         "event_type": {"const": event.__name__, "type": "string"},

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.audit.evidence import Connection, Log
 from tests.audit.tampering import LAST
+from tests.effort import examples
 
 TEXTS = ("stream_id", "event_type", "data", "metadata")
 NUMBERS = {
@@ -45,7 +46,7 @@ def changes(draw: st.DrawFn) -> str:
 
 
 @pytest.mark.promise("event-log", "The audit finds any change of any event, at that event")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(1, LAST), change=changes())
 def test_any_change_of_any_event_is_found_at_that_event(disposable: Log, position: int, change: str) -> None:
     async def tamper(connection: Connection) -> None:

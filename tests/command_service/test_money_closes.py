@@ -27,6 +27,7 @@ from command_service.domain.order import (
 from shared.aggregates.order import LineQuantity, Order, OrderDocument, OrderStatus, ReceivedLine, State, evolve
 from shared.aggregates.order.document_fold import apply
 from shared.errors import OrdersError
+from tests.effort import examples
 from tests.lives import EPOCH, ID
 from tests.order_commands import commands, fitted, placings
 
@@ -153,8 +154,11 @@ def closes(order: OrderDocument) -> None:
 @pytest.mark.promise(
     "orders", "At every version of an order, what was paid and kept is what it costs, less what is due"
 )
+@pytest.mark.hypothesis
 def test_money_closes_whatever_is_commanded() -> None:
-    run_state_machine_as_test(OrderMoney, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(
+        OrderMoney, settings=settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
+    )
 
 
 @pytest.mark.promise("orders", "Refunds by line add up to exactly what the line was charged, whatever the discounts")

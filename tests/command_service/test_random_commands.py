@@ -198,7 +198,7 @@ def test_of_random_commands_in_postgresql_none_is_lost_doubled_or_wrongly_refuse
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, toy_registered():
         url = runner.run(_enter(database))
 
-        @settings(max_examples=25, deadline=None, phases=[Phase.generate])
+        @settings(max_examples=examples(25), deadline=None, phases=[Phase.generate])
         @for_all(**SCENARIOS)
         def run(commands: list[Sent], faults: list[Fault]) -> None:
             runner.run(_in_postgresql(url, commands, faults, f"{next(numbers)}-"))

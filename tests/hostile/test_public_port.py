@@ -103,15 +103,15 @@ class TestHosts:
     """A page of another site whose name was made to lead to this machine (DNS rebinding) counts as of our origin."""
 
     @pytest.mark.promise("commands", "A service on a loopback address answers for no other host's name")
-    @pytest.mark.parametrize("host", ["evil.example", "evil.example:8002", "localhost.evil.example", "[::2]:80"])
-    async def test_another_host_is_refused(self, rebound: httpx.AsyncClient, host: str) -> None:
-        for path in ("/orders", "/livez", "/nowhere"):
-            answer = await rebound.get(path, headers={"Host": host})
-            assert (answer.status_code, answer.json()["code"]) == (421, "misdirected-request"), path
+    async def test_another_host_is_refused(self, rebound: httpx.AsyncClient) -> None:
+        for host in ("evil.example", "evil.example:8002", "localhost.evil.example", "[::2]:80"):
+            for path in ("/orders", "/livez", "/nowhere"):
+                answer = await rebound.get(path, headers={"Host": host})
+                assert (answer.status_code, answer.json()["code"]) == (421, "misdirected-request"), (host, path)
 
-    @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8002", "127.0.0.1:1", "[::1]:8002", "[::1]"])
-    async def test_this_machine_is_served(self, rebound: httpx.AsyncClient, host: str) -> None:
-        assert (await rebound.get("/livez", headers={"Host": host})).status_code == 200
+    async def test_this_machine_is_served(self, rebound: httpx.AsyncClient) -> None:
+        for host in ("localhost", "LOCALHOST:8002", "127.0.0.1:1", "[::1]:8002", "[::1]"):
+            assert (await rebound.get("/livez", headers={"Host": host})).status_code == 200, host
 
     @pytest.fixture
     async def rebound(self, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:

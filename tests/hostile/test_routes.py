@@ -5,31 +5,36 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from time import monotonic
 
 import httpx
 import pytest
 
-from shared.settings import Settings
-from tests.documented import resolved
+from tests.documented import read_document
 from tests.given_when_then import problem
-from tests.openapi import document_of
-from tests.orders import order_body
-from tests.running import eventually, running_query_service
+from tests.orders import new_order_id, order_body
+from tests.running import eventually
 
 _PARAMETER = re.compile(r"\{\w+\}")
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest.fixture
-async def queries(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_query_service(settings) as queries:
-        yield queries
+def commands(shared_services: tuple[httpx.AsyncClient, httpx.AsyncClient]) -> httpx.AsyncClient:
+    return shared_services[0]
+
+
+@pytest.fixture
+def queries(shared_services: tuple[httpx.AsyncClient, httpx.AsyncClient]) -> httpx.AsyncClient:
+    return shared_services[1]
 
 
 def operations(service: str) -> Iterator[tuple[str, str, list[str]]]:
     """(method, path, names of its query parameters) of each route."""
-    for path, methods in resolved(document_of(service))["paths"].items():
+    for path, methods in read_document(service)["paths"].items():
         for method, operation in methods.items():
             parameters = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
             yield method.upper(), _PARAMETER.sub("42", path), parameters
@@ -151,34 +156,37 @@ class TestABody:
         problem(answer, 400, "malformed-json")
 
     async def test_of_a_command_that_has_none_changes_nothing(self, commands: httpx.AsyncClient) -> None:
+        order_id = new_order_id()
         items = [{"product_id": product, "quantity": 1, "unit_price": 1} for product in ("MUG", "PEN")]
-        await commands.post("/orders", json=order_body(order_id="42", items=items))
-        refused = await commands.request("DELETE", "/orders/42/items/MUG", json={})
+        await commands.post("/orders", json=order_body(order_id=order_id, items=items))
+        refused = await commands.request("DELETE", f"/orders/{order_id}/items/MUG", json={})
         problem(refused, 400, "unexpected-body")
-        removed = await commands.delete("/orders/42/items/MUG")
+        removed = await commands.delete(f"/orders/{order_id}/items/MUG")
         assert (removed.status_code, removed.json()["version"]) == (200, 2)
 
 
 async def test_an_if_match_that_comes_twice_changes_nothing(commands: httpx.AsyncClient) -> None:
-    await commands.post("/orders", json=order_body(order_id="42"))
+    order_id = new_order_id()
+    await commands.post("/orders", json=order_body(order_id=order_id))
     for versions in (('"7"', '"1"'), ('"1"', '"7"'), ('"1"', '"1"')):
         headers = [("If-Match", version) for version in versions]
-        answer = await commands.post("/orders/42/cancellation", json={"reason": "r"}, headers=headers)
+        answer = await commands.post(f"/orders/{order_id}/cancellation", json={"reason": "r"}, headers=headers)
         assert problem(answer, 400, "malformed-header")["header"] == "If-Match"
-    weak = await commands.post("/orders/42/cancellation", json={"reason": "r"}, headers={"If-Match": 'W/"1"'})
+    weak = await commands.post(f"/orders/{order_id}/cancellation", json={"reason": "r"}, headers={"If-Match": 'W/"1"'})
     assert weak.status_code == 200
 
 
 async def test_lines_of_if_none_match_are_one_list(commands: httpx.AsyncClient, queries: httpx.AsyncClient) -> None:
-    placed = await commands.post("/orders", json=order_body(order_id="42"))
+    history = f"/orders/{(order_id := new_order_id())}/history"
+    placed = await commands.post("/orders", json=order_body(order_id=order_id))
     token = placed.headers["consistency-token"]
-    await eventually(lambda: _has_history(queries, token))
-    current = (await queries.get("/orders/42/history")).headers["etag"]
+    await eventually(lambda: _has(queries, history, token))
+    current = (await queries.get(history)).headers["etag"]
     for tags in (('"other"', current), (current, '"other"')):
         headers = [("If-None-Match", tag) for tag in tags]
-        assert (await queries.get("/orders/42/history", headers=headers)).status_code == 304
+        assert (await queries.get(history, headers=headers)).status_code == 304
 
 
-async def _has_history(queries: httpx.AsyncClient, token: str) -> bool:
-    answer = await queries.get("/orders/42/history", headers={"Consistency-Token": token})
+async def _has(queries: httpx.AsyncClient, history: str, token: str) -> bool:
+    answer = await queries.get(history, headers={"Consistency-Token": token})
     return answer.status_code == 200

@@ -11,13 +11,14 @@ from hypothesis import settings as effort
 from projector.projection import Contribution
 from projector.projections.revenue_by_day import REVENUE_BY_DAY, OrderRevenue
 from projector.routing import record
+from tests.effort import examples
 from tests.independent_folds import orders, revenue_by_day
 from tests.lives import ID, Happening, as_rows, bytes_of, lives, projected
 
 
 @pytest.mark.promise("read-models", "The document of an order and its revenue equal folds that share no code with them")
 @for_all(lives())
-@effort(max_examples=200, deadline=None)
+@effort(max_examples=examples(200), deadline=None)
 def test_a_document_and_its_share_of_the_revenue_are_those_of_the_independent_folds(life: list[Happening]) -> None:
     rows = as_rows(life)
     revenue: OrderRevenue | None = None

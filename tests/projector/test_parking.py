@@ -30,6 +30,7 @@ from shared.eventstore.subscription import LogSession, open_session
 from shared.failpoints import armed
 from shared.read_models.poison import LONGEST_ERROR, LONGEST_TRACEBACK, describe
 from shared.settings import OnPoison, Settings
+from tests.effort import examples
 from tests.orders import paid, placed, shipped
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import later, placings, stored
@@ -231,6 +232,7 @@ async def inspected(
 @pytest.mark.promise(
     "poison", "A parked stream waits in order while the others continue, and misses nothing after a retry"
 )
+@pytest.mark.hypothesis
 @pytest.mark.timeout(400)  # a failure is worth the time it takes to shrink
 def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_parked(
     do: Do, fresh_log: FreshLog, inspected: InspectedStore, sessions: list[LogSession], monkeypatch: pytest.MonkeyPatch
@@ -239,7 +241,10 @@ def test_whatever_happens_a_read_model_is_the_fold_of_the_log_up_to_what_is_park
     run_state_machine_as_test(
         lambda: Parking(do, fresh_log, inspected, sessions),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
-            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=examples(25),
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
         ),
     )
 

@@ -26,6 +26,7 @@ from shared.eventstore.lease import try_acquire
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.subscription import LogSession
 from shared.read_models.keys import Generations, lease_name
+from tests.effort import examples
 from tests.independent_folds import assert_read_models_equal_the_log
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import logs
@@ -43,7 +44,7 @@ def inspected_stores(
 
 @pytest.mark.promise("read-models", "Partitions folded in any order are together the fold of the log")
 @for_all(events=logs(), partitions=st.integers(1, 4), batch_size=st.integers(1, 3), data=st.data())
-@effort(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_partitions_folded_in_any_order_are_together_the_fold_of_the_log(
     events: list[StoredEvent],
     partitions: int,

@@ -15,6 +15,7 @@ from shared.aggregates.order import OrderLine
 from shared.eventstore import log as event_log
 from shared.eventstore.subscription import LogSession, open_session
 from shared.settings import Settings
+from tests.effort import examples
 from tests.orders import new_order_id, placed
 from tests.projector.fresh_log import FreshLog
 from tests.projector.histories import later, placings, stored
@@ -24,7 +25,9 @@ from tests.running import eventually
 
 @for_all(data=st.data())
 @effort(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_followers_at_any_pace_read_every_event_once_and_in_order(
     data: st.DataObject, fresh_log: FreshLog, session: LogSession

@@ -16,9 +16,8 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from query_service import projection_lag
 from shared.eventstore.log import read_head
 from shared.settings import Settings
-from tests.documented import resolved
+from tests.documented import read_document
 from tests.given_when_then import problem
-from tests.openapi import document_of
 from tests.orders import placed
 from tests.query_service.event_source import following
 from tests.query_service.reads import get
@@ -111,7 +110,7 @@ async def test_an_error_answer_carries_the_lag_whatever_is_wrong_with_the_reques
         answer = await shown.get(path)
         problem(answer, status, code)
         assert lag_in(answer) < AN_AGE, path
-    for path in document_of("query")["paths"]:
+    for path in read_document("query")["paths"]:
         if path.startswith(("/orders", "/customers", "/reports", "/projections")):
             answer = await shown.post(path.format(order_id="42", customer_id="alice"))
             problem(answer, 405, "method-not-allowed")
@@ -207,9 +206,9 @@ async def test_an_answer_from_a_replica_is_as_stale_as_the_replica(
 
 
 def test_every_answer_of_every_route_is_documented_to_carry_the_lag() -> None:
-    document = document_of("query")
+    document = read_document("query")
     assert document["components"]["headers"]["Projection-Lag"]["required"]
-    for path, methods in resolved(document)["paths"].items():
+    for path, methods in document["paths"].items():
         for operation in methods.values():
             for status, answer in operation["responses"].items():
                 says_it = "Projection-Lag" in answer.get("headers", {})

@@ -11,7 +11,7 @@ import pytest
 
 from shared.aggregates import EVENT_TYPES
 from shared.aggregates.order import ORDER
-from tests.openapi import document_of
+from tests.documented import read_document
 from tests.orders import cancelled, new_order_id, paid, placed
 from tests.query_service.event_source import following
 from tests.query_service.past import Past, past, shared_past
@@ -21,7 +21,7 @@ __all__ = ["past", "shared_past"]  # fixtures
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-QUERY = document_of("query")
+QUERY = read_document("query")
 OLD = {
     "customer_id": "ann",
     "items": [{"product_id": "MUG", "quantity": 1, "unit_price": 2}],

@@ -25,6 +25,7 @@ from shared.eventstore.append_request import AppendRequest, AppendResult, NewEve
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.memory import InMemoryEventStore
 from shared.migrations import migrate
+from tests.effort import examples
 from tests.shared.hash_chain import assert_sound
 
 T = TypeVar("T")
@@ -194,6 +195,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.mark.promise("failures", "No command service decides on a cached state that a restore lost")
+@pytest.mark.hypothesis
 @pytest.mark.timeout(400)  # a failure is worth the time it takes to shrink
 def test_the_log_behaves_as_its_model(postgres: EmbeddedPostgres, runner: asyncio.Runner) -> None:
     async def connect() -> Connection:
@@ -209,7 +211,7 @@ def test_the_log_behaves_as_its_model(postgres: EmbeddedPostgres, runner: asynci
         run_state_machine_as_test(
             lambda: EventStore(runner, connection),  # type: ignore[arg-type]  # any factory will do
             settings=settings(
-                max_examples=70,
+                max_examples=examples(70),
                 stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],

@@ -99,6 +99,7 @@ def test_ci_runs_the_checks_and_the_tests() -> None:
         "make check",
         "make browser",
         "make test",
+        "make test-thorough",
         "make lint-openapi",
         "make test-openapi",
         "make test-faults",
