@@ -46,15 +46,15 @@ env:  ## write .env with random passwords, for docker compose
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup  ## run the tests but those of faults and of test-openapi; ARGS are pytest's
-	$(BIN)/python -m pytest $(WORKERS) $(ARGS) -m "not faults and not openapi"
+	$(BIN)/python -m pytest $(WORKERS) --ignore tests/faults $(ARGS) -m "not faults and not openapi"
 
-# The contract's cases take longer to make than all of these tests to run.
 test-fast: setup  ## the tests that start no server or other program; properties with fewer examples
-	$(BIN)/python -m pytest $(WORKERS) -m "not subprocess and not faults and not openapi" --ignore tests/test_contract.py \
+	$(BIN)/python -m pytest $(WORKERS) -m "not subprocess and not faults and not openapi" \
+		--ignore tests/faults --ignore tests/browser --ignore tests/test_contract.py \
 		--hypothesis-profile fast $(ARGS)
 
 test-thorough: setup  ## the properties alone, each with all its examples
-	$(BIN)/python -m pytest $(WORKERS) -m "hypothesis and not faults" --hypothesis-profile thorough $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "hypothesis and not faults and not openapi" --hypothesis-profile thorough $(ARGS)
 
 test-faults: setup  ## break servers, networks and processes under load: some minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)

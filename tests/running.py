@@ -1,4 +1,7 @@
-"""Runs the real applications inside a test, on real ports, and waits for conditions."""
+"""Runs the real applications inside a test, on real ports, and waits for conditions.
+
+Imports them when it does: conftest.py imports this module, also in the process that only hands tests to workers.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,22 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from socket import socket
 from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import uvicorn
-from starlette.types import ASGIApp
 
 from cli.stack.embedded_server import free_port
-from command_service.admission import protocol
-from command_service.app import create_app as create_command_app
-from shared.http.protocol import ServerProtocol
 from shared.migrations import migrate
 from shared.settings import Settings
 from tests.roles import PASSWORDS, ROLES, Role, settings_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from shared.http.protocol import ServerProtocol
 
 _numbers = itertools.count(1)
 _TEMPLATE = "migrated"
@@ -155,14 +160,16 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def running_app(
-    app: ASGIApp, port: int, protocol: type[ServerProtocol] = ServerProtocol, root_path: str = ""
+    app: ASGIApp, port: int, protocol: type[ServerProtocol] | None = None, root_path: str = ""
 ) -> AsyncIterator[str]:
     """The application on 127.0.0.1:port, as `shared.http.application.serve` runs it."""
+    from shared.http.protocol import ServerProtocol
+
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=port,
-        http=protocol,
+        http=protocol or ServerProtocol,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -183,6 +190,9 @@ async def running_app(
 @asynccontextmanager
 async def running_command_service(settings: Settings) -> AsyncIterator[str]:
     """At `settings.command_port`; yields its URL."""
+    from command_service.admission import protocol  # imported here: tests of one side must not need the other
+    from command_service.app import create_app as create_command_app
+
     app = create_command_app(settings_of(settings, "orders_command"))
     async with running_app(app, settings.command_port, protocol(app.state.limit), settings.root_path) as url:
         yield url
@@ -191,7 +201,7 @@ async def running_command_service(settings: Settings) -> AsyncIterator[str]:
 @asynccontextmanager
 async def running_projector(settings: Settings, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
     """One more, with other settings, on a free port; yields a client of it."""
-    from projector.__main__ import create_app  # imported here: tests of one side must not need the other
+    from projector.__main__ import create_app
 
     async with _on_free_port(create_app(_changed(settings, "orders_projector", changes))) as client:
         yield client

@@ -67,12 +67,12 @@ async def test_postgres_takes_no_connection_without_its_password(directory: Path
 
 
 async def test_a_lost_password_is_replaced_and_the_data_kept(directory: Path) -> None:
-    with EmbeddedPostgres(directory / "again", flush_initial_files=False) as postgres:
-        await ask(postgres, "create table kept as select 42 as answer")
+    with EmbeddedPostgres(directory / "postgres", flush_initial_files=False) as postgres:
+        await ask(postgres, "create table kept_too as select 42 as answer")
         first_password = postgres.password
-    with EmbeddedPostgres(directory / "again") as postgres:
+    with EmbeddedPostgres(directory / "postgres") as postgres:
         assert postgres.password != first_password
-        assert await ask(postgres, "select answer from kept") == 42
+        assert await ask(postgres, "select answer from kept_too") == 42
 
 
 def test_a_first_start_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_data_of_another_major_version_is_refused_with_both_versions(tmp_path: P
         EmbeddedPostgres(tmp_path / "postgres").start()
 
 
-def test_a_process_number_that_was_given_to_another_program_does_not_stop_postgres(tmp_path: Path) -> None:
-    postgres = EmbeddedPostgres(tmp_path / "postgres", flush_initial_files=False).start()
+def test_a_process_number_that_was_given_to_another_program_does_not_stop_postgres(directory: Path) -> None:
+    postgres = EmbeddedPostgres(directory / "postgres", flush_initial_files=False).start()
     try:
-        pid_file = tmp_path / "postgres" / "postmaster.pid"
+        pid_file = directory / "postgres" / "postmaster.pid"
         lines = pid_file.read_text().splitlines()
         postgres.kill()
         pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
