@@ -41,6 +41,8 @@ from tests.openapi import path_of
 from tests.orders import TOTAL, order_body
 from tests.running import fresh_database, running_stack, settings_for
 
+pytestmark = pytest.mark.timeout(180)  # hundreds of cases of one operation
+
 Case: TypeAlias = "schemathesis.Case[Any]"
 Operation: TypeAlias = "APIOperation[Any, Any, Any, Any]"
 
