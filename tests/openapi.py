@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ NOWHERE = Settings.model_validate({"database_url": "postgresql://nowhere", "redi
 APPS: dict[str, Callable[[Settings], FastAPI]] = {"command": create_command_app, "query": create_query_app}
 
 
+@cache
 def document_of(service: str) -> dict[str, Any]:
     document: dict[str, Any] = APPS[service](NOWHERE).openapi()
     return document
