@@ -260,10 +260,12 @@ def _change(document: Document, event_type: str, data: dict[str, Any], at: str) 
 
 
 def _left_to_ship(document: Document) -> list[dict[str, Any]]:
+    """What was shipped and then removed, which no rule allows but a log could hold, is not left."""
     left = {item["line_id"]: item["quantity"] for item in document["items"]}
     for shipment in document["shipments"]:
         for line in shipment["lines"]:
-            left[line["line_id"]] -= line["quantity"]
+            if line["line_id"] in left:
+                left[line["line_id"]] -= line["quantity"]
     return [{"line_id": line_id, "quantity": quantity} for line_id, quantity in left.items() if quantity]
 
 
