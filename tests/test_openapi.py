@@ -89,13 +89,17 @@ def test_an_operation_shows_examples(operation: Operation) -> None:
 @pytest.mark.parametrize("service", APPS)
 def test_examples_are_what_their_schemas_describe(service: str) -> None:
     document = DOCUMENTS[service]
-    checked = 0
-    for where, schema, example in examples_in(document, service):
-        validator = jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]})
+    schemas = {"schemas": document["components"]["schemas"]}
+    # Most are repeated: what the document shares is resolved where it is used.
+    distinct = {
+        json.dumps([schema, example]): (where, schema, example)
+        for where, schema, example in examples_in(document, service)
+    }
+    for where, schema, example in distinct.values():
+        validator = jsonschema_rs.Draft202012Validator({**schema, "components": schemas})
         errors = [error.message for error in validator.iter_errors(example)]
         assert errors == [], (where, example)
-        checked += 1
-    assert checked > 100
+    assert len(distinct) > 100
 
 
 def examples_in(part: Any, where: str) -> Iterator[tuple[str, dict[str, Any], Any]]:
