@@ -227,6 +227,8 @@ def take_the_tour(customer: httpx.Client) -> None:
         account = {"account_id": account_id, "owner_id": "alice", "currency": "GBP"}
         opened = customer.post("/accounts", json=account | {"occurred_at": "2026-01-01T09:00:00Z"})
         assert opened.is_success, opened.text
+    registered = customer.post("/customers", json={"customer_id": "ada", **PERSON})
+    assert registered.is_success, registered.text
     deposit = customer.post("/accounts/alice-main/deposits", json={"amount": 5_000, "reference": "salary 2026-01"})
     assert deposit.is_success, deposit.text
 
