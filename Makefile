@@ -28,7 +28,7 @@ PYTHON = $(eval PYTHON := $(shell for candidate in python3.14 python3.13 python3
 	&& echo $$candidate && break; done))$(PYTHON)
 endif
 
-.PHONY: help setup up env test test-fast test-thorough test-faults fuzz browser picture openapi lint-openapi test-openapi check bench bench-check format errors guarantees access lock clean
+.PHONY: help setup up env test test-fast test-thorough test-faults simulate fuzz browser picture openapi lint-openapi test-openapi check bench bench-check format errors guarantees access lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,6 +58,10 @@ test-thorough: setup  ## the properties alone, each with all its examples
 
 test-faults: setup  ## break servers, networks and processes under load: some minutes
 	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+simulate: setup  ## each form of fulfilment in 100,000 simulated runs, two hours; ARGS="--runs 1000"
+	$(BIN)/python -m tests.simulation orchestrated $(ARGS)
+	$(BIN)/python -m tests.simulation choreographed $(ARGS)
 
 browser: $(BROWSER)  ## install what tests/browser need: Playwright, and Chromium where apt-get can; then make test
 	@command -v chromium chromium-browser google-chrome >/dev/null \

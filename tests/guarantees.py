@@ -21,6 +21,7 @@ SECTIONS = {
     "event-log": "Event log",
     "commands": "Commands",
     "orders": "Orders",
+    "processes": "Processes",
     "requests": "Requests and connections",
     "overload": "Overload",
     "memory": "Memory",

@@ -17,6 +17,7 @@ PAGES = [
         "data-protection.md",
         "operations.md",
         "performance.md",
+        "processes.md",
         "scaling.md",
         "security.md",
         "time-travel.md",

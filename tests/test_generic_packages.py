@@ -25,6 +25,9 @@ GENERIC = [
 CONCRETE = [
     "command_service/domain",
     "command_service/api",
+    "command_service/gateways/carrier.py",
+    "command_service/gateways/payment.py",
+    "command_service/processes/fulfilment",
     "projector/projections",
     "query_service/read_models",
     "query_service/api",

@@ -219,11 +219,15 @@ NOT_RAISED = {
         (404, "order-not-found"),
         (404, "payment-not-found"),
         (404, "account-not-found"),
+        (404, "process-not-found"),
     },
 }
 NEVER_ANSWERED = {
-    # It gives tokens and reads none; it seals and opens nothing.
-    "command": {"malformed-token", "unknown-log", "token-beyond-log", "unopenable-value"},
+    "command": {
+        # It gives tokens and reads none; it seals and opens nothing.
+        *("malformed-token", "unknown-log", "token-beyond-log", "unopenable-value"),
+        *("gateway-unavailable", "gateway-outcome-unknown"),  # processes call gateways, after the request
+    },
     "query": {"no-longer-followed"},  # ends a stream that has begun
 }
 

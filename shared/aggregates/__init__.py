@@ -10,6 +10,7 @@ from shared.aggregates.aggregate import Aggregate, EventType, split_stream
 from shared.aggregates.customer import CUSTOMER
 from shared.aggregates.order import ORDER
 from shared.aggregates.payment import PAYMENT
+from shared.aggregates.process import PROCESS
 
 AGGREGATES: dict[str, Aggregate[Any, Any]] = {}  # by category
 EVENT_TYPES: dict[str, EventType] = {}  # by the stored name, of all aggregates
@@ -63,3 +64,4 @@ register(ORDER)
 register(PAYMENT)
 register(ACCOUNT)
 register(CUSTOMER)
+register(PROCESS)

@@ -63,7 +63,7 @@ def test_an_aggregate_that_is_not_registered_has_none() -> None:
     [
         ("order-42", "42"),
         ("order-customer-17850", "customer-17850"),
-        ("customer-17850", None),
+        ("shopper-17850", None),
         ("orders-42", None),
         ("order", None),
         ("", None),

@@ -1,0 +1,1 @@
+"""Gateways to services of others: what they are asked for, and what they answer."""

@@ -1,0 +1,150 @@
+"""What a kind of process is: a fold of its inputs, and what it does after each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, assert_never
+
+import msgspec
+
+from shared.aggregates.aggregate import Aggregate
+from shared.aggregates.process import (
+    CommandDispatched,
+    CommandRefused,
+    EffectAnswered,
+    EffectRequested,
+    EventReceived,
+    InputEvent,
+    ProcessRetried,
+    ProcessStuck,
+    TimerFired,
+)
+
+S = TypeVar("S")
+V = TypeVar("V")
+
+# --- inputs: the events of its stream, with values in place of JSON ------------------------------------------------
+
+
+class Received(NamedTuple, Generic[V]):
+    """An event of the subject, which the process now sees as `subject`."""
+
+    subject: V
+
+
+class Dispatched(NamedTuple, Generic[V]):
+    command: str
+    subject: V
+
+
+class Refused(NamedTuple, Generic[V]):
+    command: str
+    code: str
+    subject: V
+
+
+class Retried(NamedTuple, Generic[V]):
+    """By an operator, after the process was stuck."""
+
+    subject: V
+
+
+class Requested(NamedTuple):
+    effect_id: str
+    effect: Any
+
+
+class Answered(NamedTuple):
+    effect_id: str
+    effect: Any
+    outcome: Any
+
+
+Input: TypeAlias = (
+    Received[V] | Dispatched[V] | Refused[V] | Retried[V] | Requested | Answered | TimerFired | ProcessStuck
+)
+
+# --- outputs -------------------------------------------------------------------------------------------------------
+
+
+class Dispatch(NamedTuple):
+    """A command of any registered decider, in the append that records the input."""
+
+    command: Any
+
+
+class Request(NamedTuple):
+    """An effect, one of the definition's messages."""
+
+    effect: Any
+
+
+class SetTimer(NamedTuple):
+    timer: str
+    after: timedelta
+
+
+class CancelTimer(NamedTuple):
+    timer: str
+
+
+class Stop(NamedTuple):
+    """An operator has to look."""
+
+    reason: str
+
+
+class End(NamedTuple):
+    outcome: str
+
+
+Output: TypeAlias = Dispatch | Request | SetTimer | CancelTimer | Stop | End
+
+# -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProcessDefinition(Generic[S, V]):
+    """One version of one kind of process. There is one process for each subject, from the event that begins it."""
+
+    kind: str
+    subject: Aggregate[Any, Any]
+    begins: frozenset[type[Any]]  # events of the subject
+    view: Callable[[str, Any], V]  # of the subject (its id, its state): what the process sees of it
+    view_type: type[V]
+    messages: tuple[type[Any], ...]  # msgspec Structs: its effects and their outcomes
+    evolve: Callable[[S | None, Input[V]], S]
+    react: Callable[[S, Input[V]], Iterable[Output]]
+    version: int = 1  # raise it with a change of `evolve` or `react`, and keep the version before registered
+
+    @cached_property
+    def _messages(self) -> Mapping[str, type[Any]]:
+        return {message.__name__: message for message in self.messages}
+
+    def message(self, name: str, data: Mapping[str, Any]) -> Any:
+        """The effect or outcome of that name."""
+        return msgspec.convert(data, self._messages[name])
+
+    def read(self, event: InputEvent, effects: dict[str, Any]) -> Input[V]:
+        """The input. `effects` holds those that were requested, by their ids."""
+        match event:
+            case EventReceived(_, _, subject):
+                return Received(msgspec.convert(subject, self.view_type))
+            case CommandDispatched(command, subject):
+                return Dispatched(command, msgspec.convert(subject, self.view_type))
+            case CommandRefused(command, code, _, subject):
+                return Refused(command, code, msgspec.convert(subject, self.view_type))
+            case EffectRequested(effect_id, name, data):
+                effects[effect_id] = self.message(name, data)
+                return Requested(effect_id, effects[effect_id])
+            case EffectAnswered(effect_id, name, data):
+                return Answered(effect_id, effects[effect_id], self.message(name, data))
+            case ProcessRetried(subject):
+                return Retried(msgspec.convert(subject, self.view_type))
+            case TimerFired() | ProcessStuck():
+                return event
+            case _:
+                assert_never(event)
