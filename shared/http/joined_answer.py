@@ -1,40 +1,50 @@
-"""The transport of an answer: its head and the beginning of its body leave in one write, which is one system call."""
+"""An answer whose head and beginning of its body leave in one write, which is one system call."""
 
 from __future__ import annotations
 
-import asyncio
+from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
+
+from shared.http.limits import SMALL_BYTES
+
+_LEFT_TO_UVICORN = {b"connection", b"transfer-encoding"}
 
 
-class JoinedAnswer(asyncio.Transport):
-    """Passes what an answer writes on to the connection. Keeps the head back until the first of the body follows; where
-    that takes longer than the present turn of the event loop, as in an event stream, the head leaves alone."""
+class JoinedAnswer(RequestResponseCycle):
+    """Keeps back the head of an answer whose length is known until the first of its body follows."""
 
-    def __init__(self, connection: asyncio.WriteTransport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._connection = connection
-        self._loop = loop
-        self._head: bytes | None = None
-        self._alone: asyncio.Handle | None = None  # set once there was a head
+    _head: bytes | None = None
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._alone is None:
-            self._head = bytes(data)
-            self._alone = self._loop.call_soon(self._send_head)
-        elif self._head is not None:
-            self._alone.cancel()
+    async def send(self, message: ASGISendEvent) -> None:
+        """Raises `RuntimeError` for a header that HTTP does not allow."""
+        if self._head is not None and message["type"] == "http.response.body":
             head, self._head = self._head, None
-            self._connection.writelines((head, data))
-        else:
-            self._connection.write(data)
+            body = message.get("body", b"")
+            if len(body) > SMALL_BYTES:  # which would be copied
+                self.transport.write(head)
+            else:
+                self.expected_content_length += len(head)
+                message = {**message, "body": head + body}
+        elif message["type"] == "http.response.start" and not self.response_started and self.scope["method"] != "HEAD":
+            self._head = self._begin(message)
+            if self._head is not None:
+                return
+        await super().send(message)
 
-    def close(self) -> None:
-        self._send_head()
-        self._connection.close()
-
-    def is_closing(self) -> bool:
-        return self._connection.is_closing()
-
-    def _send_head(self) -> None:
-        if self._head is not None:
-            head, self._head = self._head, None
-            self._connection.write(head)
+    def _begin(self, message: HTTPResponseStartEvent) -> bytes | None:
+        """The head; None where the length is not among its headers, or they need more than to be written."""
+        headers = [*self.default_headers, *message.get("headers", ())]
+        named = dict(headers)
+        length = named.get(b"content-length")
+        if length is None or not _LEFT_TO_UVICORN.isdisjoint(named):
+            return None
+        names, values = zip(*headers, strict=True)
+        if HEADER_RE.search(b"".join(names)) or HEADER_VALUE_RE.search(b"".join(values)):
+            raise RuntimeError("invalid HTTP header")
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        self.chunked_encoding = False
+        self.expected_content_length = int(length)
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        return b"".join((STATUS_LINE[message["status"]], *lines, end))

@@ -239,9 +239,9 @@ class ServerProtocol(HttpToolsProtocol):
     def begin_request(self, *, expects_continue: bool, keep_alive: bool) -> None:
         """The head of a request is there."""
         before: RequestResponseCycle | None = self.cycle
-        self.cycle = RequestResponseCycle(
+        self.cycle = JoinedAnswer(
             scope=self.scope,
-            transport=JoinedAnswer(self.transport, self.loop),
+            transport=self.transport,
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
