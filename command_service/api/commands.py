@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from command_service.handler import Handler, KeyReused, VersionConflict
 from command_service.throttle import Throttled
 from shared.http.fast_route import FastRoute
 from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
+from shared.http.request_headers import headers_of
 
 _NOW, _LATER = datetime(2026, 1, 31, 14, 30, tzinfo=UTC), datetime(2026, 1, 31, 14, 45, tzinfo=UTC)
 _COMMAND_ID = "019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10"
@@ -86,22 +87,18 @@ class CommandRoute(FastRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            _require_json(request.scope["headers"])
+            _require_json(headers_of(request.scope))
             return await handle(request)
 
         return handle_json
 
 
-def _require_json(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def _require_json(headers: Mapping[bytes, bytes]) -> None:
     """Raises 415 for another media type, character set or content coding."""
-    has_body, media_type = False, b""
-    for name, value in headers:
-        if name == b"content-type":
-            media_type = value
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise HTTPException(415, "Send the body without Content-Encoding.", {"Accept-Encoding": "identity"})
-        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            has_body = True
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise HTTPException(415, "Send the body without Content-Encoding.", {"Accept-Encoding": "identity"})
+    has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+    media_type = headers.get(b"content-type", b"")
     if has_body and media_type != b"application/json":
         given, _, parameters = media_type.decode("latin-1").lower().partition(";")
         if given.strip() != "application/json":

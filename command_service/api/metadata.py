@@ -14,6 +14,7 @@ from command_service.api.bodies import CommandBody
 from command_service.decision import CommandMetadata
 from shared.errors import Malformed, Stale
 from shared.http.etags import IF_MATCH_PATTERN, ExpectedVersion, parse_if_match
+from shared.http.request_headers import header
 from shared.identity.access import caller_of, limited_to_owner
 from shared.identity.caller import Caller
 
@@ -93,16 +94,10 @@ IF_MATCH_NEW = _header(
 def read_metadata(request: Request, body: CommandBody | None, *, creates: bool = False) -> CommandMetadata:
     """From the headers and the body's `occurred_at`. Raises `MalformedHeader`, and `NothingToMatch` where the command
     `creates` what it names."""
-    key, cause, traceparent, if_match = None, None, None, None
-    for name, value in request.scope["headers"]:
-        if name == b"idempotency-key":
-            key = _idempotency_key(value.decode("latin-1"))
-        elif name == b"x-causation-id":
-            cause = value.decode("latin-1")
-        elif name == b"traceparent":
-            traceparent = value.decode("latin-1")
-        elif name == b"if-match":
-            if_match = value.decode("latin-1")
+    scope = request.scope
+    given_key, if_match = header(scope, b"idempotency-key"), header(scope, b"if-match")
+    cause, traceparent = header(scope, b"x-causation-id"), header(scope, b"traceparent")
+    key = None if given_key is None else _idempotency_key(given_key)
     if cause is not None and _CAUSE.fullmatch(cause) is None:
         raise MalformedHeader("X-Causation-ID", "1 to 128 visible ASCII characters")
     if creates and if_match == "*":
@@ -110,9 +105,9 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
         traceparent = None  # ignored, as the W3C specification asks
     expected = _expected(if_match)
-    caller = caller_of(request.scope)
+    caller = caller_of(scope)
     return CommandMetadata(
-        correlation_id=request.scope["correlation_id"],
+        correlation_id=scope["correlation_id"],
         causation_id=cause,
         traceparent=traceparent,
         occurred_at=None if body is None else body.occurred_at,
@@ -121,7 +116,7 @@ def read_metadata(request: Request, body: CommandBody | None, *, creates: bool =
         idempotency_key=None if key is None else _of_caller(key, caller),
         fingerprint=None if key is None else _fingerprint(request, body, (if_match or "").removeprefix("W/")),
         caller=caller,
-        limited_to_owner=limited_to_owner(request.scope),
+        limited_to_owner=limited_to_owner(scope),
     )
 
 

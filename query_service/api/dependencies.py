@@ -16,6 +16,7 @@ from query_service.read_model import ReadModel
 from query_service.read_result import ReadPosition, ReadResult
 from shared.eventstore.token import ConsistencyToken
 from shared.http.client import client_of
+from shared.http.request_headers import header
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -63,12 +64,12 @@ async def answer(
     reader, gate, _, queue = queries.read_models[read_model.name]
     if queue is not None:
         read = _in_turn(queue, client_of(request.scope), read)
-    token = request.headers.get("consistency-token")
+    token = header(request.scope, b"consistency-token")
     if token is None:
         at, value, _ = await gate.read(lambda at_least: read(reader, at_least))
         assert at is not None
         return at, value, {"Consistency-Token": at.token}
-    preferred = preferred_wait(request.headers.get("prefer"))
+    preferred = preferred_wait(header(request.scope, b"prefer"))
     wait = queries.token_wait_seconds if preferred is None else preferred
     wanted = ConsistencyToken.decode(token)
     client = client_of(request.scope)

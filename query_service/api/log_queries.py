@@ -30,6 +30,7 @@ from shared.http.etags import etag_of
 from shared.http.fields import Rfc3339
 from shared.http.form_errors import FormError
 from shared.http.openapi import REFUSED, Described
+from shared.http.request_headers import header
 from shared.identity.access import limited_to_owner
 from shared.identity.caller import READERS, Role
 
@@ -146,9 +147,9 @@ async def ask_log(
 ) -> tuple[T, dict[str, str]]:
     """(result of `ask` once the log has reached the request's token, headers of the answer). `ask` gets the client, the
     token and the time to wait for it."""
-    header = request.headers.get("consistency-token")
-    token = None if header is None else ConsistencyToken.decode(header)
-    preferred = preferred_wait(request.headers.get("prefer"))
+    given = header(request.scope, b"consistency-token")
+    token = None if given is None else ConsistencyToken.decode(given)
+    preferred = preferred_wait(header(request.scope, b"prefer"))
     wait = queries_of(request).token_wait_seconds if preferred is None else preferred
     head, value = await ask(request.app.state.history, client_of(request.scope), token, wait)
     headers = {"Consistency-Token": head.token.encode()}

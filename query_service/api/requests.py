@@ -16,6 +16,7 @@ from shared.errors import Malformed
 from shared.eventstore.token import MalformedToken, TokenBeyondLog, UnknownLog
 from shared.http.limits import MAX_HEADER_BYTES
 from shared.http.openapi import Described
+from shared.http.request_headers import header
 from shared.read_models.keys import is_index_entry
 
 MAX_WAIT_SECONDS = 30
@@ -74,7 +75,7 @@ def matches(if_none_match: str, etag: str) -> bool:
 def unless_known(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
     """The JSON `body`, or 304 where the client has it already."""
     headers["ETag"] = etag
-    if (known := request.headers.get("if-none-match")) is not None and matches(known, etag):
+    if (known := header(request.scope, b"if-none-match")) is not None and matches(known, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
 

@@ -35,6 +35,7 @@ from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.openapi import UNREADABLE, Described, responses
+from shared.http.request_headers import header
 from shared.identity.access import allowed, limited_to_owner
 from shared.identity.caller import ForeignOwner, Role
 from shared.privacy.sealed import Unopenable, key_id_of
@@ -197,7 +198,7 @@ async def get_customer(request: Request, customer_id: CustomerId) -> Response:
     at, found, headers = await answer(
         request, CUSTOMERS, lambda customers, at_least: customers.one(customer_id, at_least)
     )
-    headers |= parked_headers(found, at, request.headers.get("consistency-token"))
+    headers |= parked_headers(found, at, header(request.scope, b"consistency-token"))
     if found.body is None:
         return not_found(request, CUSTOMER, f"There is no customer {customer_id!r}.", headers)
     document = await open_with_key(msgspec.json.decode(found.body, type=CustomerDocument))

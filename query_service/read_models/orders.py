@@ -42,6 +42,7 @@ from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.form_errors import FormError
 from shared.http.openapi import UNREADABLE, Described, responses
+from shared.http.request_headers import header
 from shared.identity.access import allowed, conceal, limited_to_owner
 from shared.identity.caller import READERS, ForeignOwner, Role
 from shared.read_models import order_indexes
@@ -228,7 +229,7 @@ async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response
     )
     if owner is not None and len(documents) < len(order_ids):
         await conceal(request.scope)
-    token = request.headers.get("consistency-token")
+    token = header(request.scope, b"consistency-token")
     if parked := [parked_headers(document, at, token) for document in documents if document.parked is not None]:
         headers |= min(parked, key=lambda one: int(one["Projection-Parked"]))
     body = b'{"orders":[%b]}' % b",".join([document.body for document in documents if document.body is not None])

@@ -10,6 +10,8 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Lifespan
 
@@ -59,7 +61,14 @@ class _Application(FastAPI):
     fixed_headers: bytes  # of an answer that the application does not see (`shared.http.protocol`)
 
     def build_middleware_stack(self) -> ASGIApp:
-        return self.wrap(super().build_middleware_stack())
+        """Without layers of FastAPI's own that do nothing here: telemetry, its limit of bodies, and the exit stack of
+        uploads, which `prepare` puts around the routes that need one."""
+        handlers = dict(self.exception_handlers)
+        unexpected = handlers.pop(Exception)
+        app: ASGIApp = ExceptionMiddleware(self.router, handlers)
+        for layer, args, kwargs in reversed(self.user_middleware):
+            app = layer(app, *args, **kwargs)
+        return self.wrap(ServerErrorMiddleware(app, unexpected))
 
 
 def create_api(

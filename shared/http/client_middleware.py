@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -34,40 +36,42 @@ class ClientMiddleware:
         self._limit = limit
         self._unlimited = frozenset(root_path + path for path in UNLIMITED)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            try:
-                token = None if self._verifier is None else bearer_token(scope)
-                if token is None:
-                    self._count(scope)
-                else:
-                    await self._identify(scope, token)
-            except TooManyRequests as error:
-                RATE_LIMITED.inc()
-                assert self._limit is not None
-                scope["rate_limit"] = self._limit.headers(0)
-                protocol_of(scope).pause_after_answer(PAUSE_SECONDS)
-                response = await answer_error(Request(scope), error)
-                await response(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http":
+            return self._app(scope, receive, send)
+        try:
+            if self._verifier is not None and (token := bearer_token(scope)) is not None:
+                if (caller := self._verifier.known(token)) is None:
+                    # A token that may be forged costs a signature, so its request counts for the address until then.
+                    self._count(scope, always=True)
+                    return self._verify(self._verifier, token, scope, receive, send)
+                scope["caller"] = caller
+            self._count(scope)
+        except TooManyRequests as error:
+            return self._refuse(error, scope, receive, send)
+        return self._app(scope, receive, send)
 
-    async def _identify(self, scope: Scope, token: str) -> None:
-        """Raises `TooManyRequests`."""
-        assert self._verifier is not None
-        caller = self._verifier.known(token)
-        if caller is None:
-            # A token that may be forged costs a signature, so its request counts for the address until it is verified.
-            self._count(scope, always=True)
-            try:
-                caller = await self._verifier.verify(token)
-            except OrdersError as error:
-                scope["token_error"] = error
-                return
+    async def _verify(self, verifier: TokenVerifier, token: str, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            caller = await verifier.verify(token)
             if self._limit is not None:
                 self._limit.give_back(client_of(scope))
-        scope["caller"] = caller
-        self._count(scope)
+            scope["caller"] = caller
+            self._count(scope)
+        except TooManyRequests as error:
+            await self._refuse(error, scope, receive, send)
+            return
+        except OrdersError as error:
+            scope["token_error"] = error
+        await self._app(scope, receive, send)
+
+    async def _refuse(self, error: TooManyRequests, scope: Scope, receive: Receive, send: Send) -> None:
+        RATE_LIMITED.inc()
+        assert self._limit is not None
+        scope["rate_limit"] = self._limit.headers(0)
+        protocol_of(scope).pause_after_answer(PAUSE_SECONDS)
+        response = await answer_error(Request(scope), error)
+        await response(scope, receive, send)
 
     def _count(self, scope: Scope, *, always: bool = False) -> None:
         """Raises `TooManyRequests`."""

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import Malformed
 from shared.http.bodies import InvalidBody, read_body
@@ -24,6 +25,12 @@ from shared.http.request_head import BODILESS
 
 
 class FastRoute(APIRoute):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_fast = _parameters_of(self) is not None
+        if self.is_fast:
+            self.app = _answering(self.get_route_handler())
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         if (parameters := _parameters_of(self)) is None:
             return super().get_route_handler()
@@ -33,6 +40,17 @@ class FastRoute(APIRoute):
             return await endpoint(request, *await parameters.read(request))
 
         return call
+
+
+def _answering(handle: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    """Without the exit stacks and the second layer for exceptions that FastAPI puts around an endpoint with
+    dependencies."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return answer
 
 
 class _Parameters(NamedTuple):

@@ -6,7 +6,7 @@ Plain ASGI rather than `BaseHTTPMiddleware`, which costs a task and a stream for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from time import perf_counter
 
@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from shared.http.problems import FRAMEWORK, problem
+from shared.http.request_headers import headers_of
 from shared.http.response_headers import PRIVATE, SECURITY, ResponseHeaders
+from shared.identity.access import ABSENT, conceal
 from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -40,7 +42,8 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        identified, host = _read(scope["headers"])
+        headers = headers_of(scope)
+        identified = _correlation_id(headers)
         scope["correlation_id"] = identified
         structlog.contextvars.bind_contextvars(correlation_id=identified)
         echo = (CORRELATION_HEADER, identified.encode())
@@ -52,12 +55,15 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status in ABSENT and "came_at" in scope:
+                    await conceal(scope)
                 fixed = SECURITY if "cacheable" in scope else PRIVATE
                 message["headers"] = [*message["headers"], echo, *fixed, *self._response_headers(scope)]
                 message["headers"] += scope.get("rate_limit", ())
             await send(message)
 
         try:
+            host = headers.get(b"host")
             if self._hosts is not None and host is not None and _name_of(host) not in self._hosts:
                 await _refuse_host(host, scope, receive, send_with_id)
             else:
@@ -70,18 +76,14 @@ class RequestMiddleware:
 
 def correlation_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The client's correlation id where it is acceptable, else a new one."""
-    return _read(headers)[0]
+    return _correlation_id(dict(headers))
 
 
-def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bytes | None]:
-    """(correlation id, Host), in one pass."""
-    given, host = "", None
-    for name, value in headers:
-        if name == CORRELATION_HEADER:
-            given = value.decode("latin-1")
-        elif name == b"host":
-            host = value
-    return given if _ACCEPTABLE_ID.fullmatch(given) else str(uuid7()), host
+def _correlation_id(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(CORRELATION_HEADER)
+    if given is not None and _ACCEPTABLE_ID.fullmatch(text := given.decode("latin-1")):
+        return text
+    return str(uuid7())
 
 
 def _name_of(host: bytes) -> bytes:

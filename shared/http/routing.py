@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 from fastapi.dependencies.utils import get_flat_params
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.convertors import StringConvertor
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import Malformed
+from shared.http.fast_route import FastRoute
 
 _SHOWN = 100  # characters of a name that is no parameter
 
@@ -41,7 +43,8 @@ def prepare(route: APIRoute) -> None:
         name: _DecodedPart() if isinstance(convertor, StringConvertor) else convertor
         for name, convertor in route.param_convertors.items()
     }
-    parameters, answer = _query_parameters(route), route.app
+    parameters = _query_parameters(route)
+    answer = route.app if isinstance(route, FastRoute) and route.is_fast else AsyncExitStackMiddleware(route.app)
 
     def refuse_or_answer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["query_string"]:

@@ -6,14 +6,15 @@ Every route says it with `@allowed(...)` or `@public`; a service with a route th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import Unauthenticated
+from shared.http.request_headers import headers_of
 from shared.identity.caller import Caller, Role
 from shared.identity.key_set import KeySet
 from shared.identity.token_verifier import TokenVerifier
@@ -22,7 +23,7 @@ from shared.settings import Settings
 # After its request, before a customer gets what says that something is not there: the time to find out that another
 # customer has it, with a margin. So the time of the answer does not tell the two apart.
 CONCEAL_SECONDS = 0.05
-_ABSENT = {404, 412}  # 412: also an `If-Match` for what is not there
+ABSENT = {404, 412}  # statuses; 412: also an `If-Match` for what is not there
 
 _ATTRIBUTE = "allowed_roles"
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -98,7 +99,7 @@ def limited_to_owner(scope: Scope) -> str | None:
 
 async def conceal(scope: Scope) -> None:
     """Waits until the request is `CONCEAL_SECONDS` old. For a request that `limited_to_owner` limits, before an answer
-    that leaves out what is absent or another owner's; before 404 and 412 it is done already."""
+    that leaves out what is absent or another owner's; `shared.http.middleware` does it before those of `ABSENT`."""
     await asyncio.sleep(scope["came_at"] + CONCEAL_SECONDS - asyncio.get_running_loop().time())
 
 
@@ -127,39 +128,27 @@ def secure(app: FastAPI, settings: Settings) -> TokenVerifier | None:
     verifier = TokenVerifier(KeySet(settings.auth_jwks), issuer=settings.auth_issuer, audience=settings.auth_audience)
     for route, of_route in zip(routes, roles, strict=True):
         if of_route:
-            route.app = _Secured(route.app, of_route)
+            route.app = _secured(route.app, of_route)
     return verifier
 
 
-class _Secured:
+def _secured(app: ASGIApp, roles: frozenset[Role]) -> ASGIApp:
     """A route behind the check of its caller."""
 
-    def __init__(self, app: ASGIApp, roles: frozenset[Role]) -> None:
-        self._app = app
-        self._roles = roles
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        came_at = asyncio.get_running_loop().time()
+    def refuse_or_answer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if (caller := caller_of(scope)) is None:
             raise scope.get("token_error") or TokenMissing()
-        scope["limited_to_owner"] = owner = caller.limited_to(self._roles)
-        if owner is None:
-            await self._app(scope, receive, send)
-            return
-        scope["came_at"] = came_at
+        scope["limited_to_owner"] = owner = caller.limited_to(roles)
+        if owner is not None:
+            scope["came_at"] = asyncio.get_running_loop().time()
+        return app(scope, receive, send)
 
-        async def send_concealed(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] in _ABSENT:
-                await conceal(scope)
-            await send(message)
-
-        await self._app(scope, receive, send_concealed)
+    return refuse_or_answer
 
 
 def bearer_token(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:  # the protocol refuses a second one
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer" and token:
-                return str(token.strip(), "latin-1")
-    return None
+    given = headers_of(scope).get(b"authorization")
+    if given is None:
+        return None
+    scheme, _, token = given.partition(b" ")
+    return str(token.strip(), "latin-1") if token and scheme.lower() == b"bearer" else None

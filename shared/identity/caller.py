@@ -21,6 +21,7 @@ class Role(StrEnum):
     SERVICE = "service"
 
 
+_CUSTOMER_ALONE = frozenset({Role.CUSTOMER})
 READERS = (Role.STAFF, Role.FINANCE, Role.AUDITOR, Role.SERVICE)  # of what belongs to any owner
 
 
@@ -74,7 +75,7 @@ class Caller(NamedTuple):
         granted = self.roles & allowed
         if not granted:
             raise RoleMissing(sorted(allowed))
-        if granted != {Role.CUSTOMER}:
+        if granted != _CUSTOMER_ALONE:
             return None
         if self.customer_id is None:
             raise CustomerMissing
