@@ -107,9 +107,11 @@ def create_api(
     app.state.settings = settings
     app.state.stopping = False
     app.state.token_verifier = None
-    docs.install(app)
     _append(
-        app, operations.health(ready, details=not private), *(() if private else (operations.metrics(), *for_operators))
+        app,
+        docs.install(app),
+        operations.health(ready, details=not private),
+        *(() if private else (operations.metrics(), *for_operators)),
     )
     _append(operators_app, operations.health(ready, details=True), operations.metrics(), *for_operators)
     openapi_document.complete(app, response_headers, schemas)

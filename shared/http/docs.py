@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -46,24 +46,27 @@ class _Assets(StaticFiles):
         return await super().get_response(path, scope)
 
 
-def install(app: FastAPI) -> None:
-    """Adds the page, what it loads, and the way to it from `/`."""
+def install(app: FastAPI) -> APIRouter:
+    """Adds the files that the page loads; answers the routes of the pages and of the way to them from `/`."""
     app.mount("/docs/swagger", _Assets(packages=[("fastapi_offline", "static")]))
     app.mount("/docs/assets", _Assets(directory=Path(__file__).with_name("assets")))
+    router = APIRouter(include_in_schema=False)
 
-    @app.get("/docs", include_in_schema=False)
+    @router.get("/docs")
     @public
     async def reference(request: Request) -> Response:
         page = _PAGE.format(title=escape(app.title), root=escape(request.scope["root_path"]))
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
-    @app.get(PAGE, include_in_schema=False)
+    @router.get(PAGE)
     @public
     async def errors() -> Response:
         page = as_html(app.title, error_codes([app.openapi()]))
         return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"})
 
-    @app.get("/", include_in_schema=False)
+    @router.get("/")
     @public
     async def start(request: Request) -> Response:
         return RedirectResponse(f"{request.scope['root_path']}/docs")
+
+    return router
