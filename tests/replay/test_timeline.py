@@ -179,7 +179,8 @@ async def test_an_order_that_does_not_exist_is_reported(replay: Replay, recorder
         replay.refused(1, "42", "--as-of", "2026-01-31T14:29:59Z"),
         replay.refused(1, "42", "--known-at", "2026-01-31T14:30:00Z"),
     )
-    assert never == "orders: there is no order and no payment and no account '43', and no stream of that name\n"
+    nouns = " and no ".join(aggregate.noun for aggregate in AGGREGATES.values())
+    assert never == f"orders: there is no {nouns} '43', and no stream of that name\n"
     assert not_yet == "orders: there was no order '42' as of 2026-01-31T14:29:59Z\n"
     assert not_known == "orders: there was no order '42' known at 2026-01-31T14:30:00Z\n"
 
