@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import pytest
 
-from command_service.domain.account import AccountCommand, decide
+from command_service.domain.account import AccountCommand, TransferMoney, decide
 from shared.aggregates.account import (
     ACCOUNT,
     Account,
@@ -24,6 +24,7 @@ from shared.aggregates.account import (
     MoneyWithdrawn,
     evolve_at,
 )
+from shared.aggregates.transfer import TRANSFER, TransferRecorded
 from shared.errors import OrdersError
 
 Entry: TypeAlias = tuple[datetime, AccountEvent]
@@ -60,11 +61,19 @@ class Decision:
     command: AccountCommand
     at: datetime
     states: Mapping[str, Account | None]
+    transfer: TransferRecorded | None = None  # that has the id of the command's
 
     def events(self) -> dict[str, list[AccountEvent]]:
-        """Those that follow, by account."""
-        streams = {ACCOUNT.stream_of(account_id): state for account_id, state in self.states.items()}
-        decided = decide(self.command, streams, self.at)
+        """Those that follow, by account. A transfer is recorded beside them."""
+        streams: dict[str, object] = {ACCOUNT.stream_of(account_id): state for account_id, state in self.states.items()}
+        command = self.command
+        if isinstance(command, TransferMoney):
+            streams[TRANSFER.stream_of(command.transfer_id)] = self.transfer
+        decided = {**decide(command, streams, self.at)}
+        if isinstance(command, TransferMoney) and decided:
+            transfer = command.account_id, command.to_account_id, command.amount, command.reference
+            recorded = decided.pop(TRANSFER.stream_of(command.transfer_id))
+            assert recorded == [TransferRecorded(command.transfer_id, *transfer)]
         return {str(ACCOUNT.id_of(stream)): [*events] for stream, events in decided.items()}
 
     def then(self, **expected: AccountEvent) -> dict[str, Account]:
@@ -84,11 +93,13 @@ class Decision:
 @dataclass(frozen=True)
 class _Past:
     states: Mapping[str, Account | None]
+    transfer: TransferRecorded | None
 
     def when(self, command: AccountCommand, at: datetime) -> Decision:
-        return Decision(command, at, self.states)
+        return Decision(command, at, self.states, self.transfer)
 
 
-def given(**accounts: Iterable[Entry]) -> _Past:
-    """What happened on `main` and `savings`, in the order of its recording."""
-    return _Past({account_id: account(accounts.get(account_id, ())) for account_id in ("main", "savings")})
+def given(transfer: TransferRecorded | None = None, **accounts: Iterable[Entry]) -> _Past:
+    """What happened on `main` and `savings`, in the order of its recording, and a transfer that was recorded."""
+    states = {account_id: account(accounts.get(account_id, ())) for account_id in ("main", "savings")}
+    return _Past(states, transfer)

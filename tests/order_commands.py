@@ -98,6 +98,7 @@ commands: st.SearchStrategy[OrderCommand] = st.one_of(
     st.builds(ConfirmPayment, _ID, _NAMES, _AMOUNTS),
     st.builds(RecordPayment, _ID, _NAMES, _AMOUNTS, st.booleans(), st.none() | _NAMES),
     st.builds(RecordPayment, _ID, st.sampled_from(["c", "d"]), _AMOUNTS, st.booleans()),
+    st.builds(RecordPayment, _ID, st.sampled_from(["c", "d"]), _AMOUNTS, st.just(True), st.none(), _NAMES),
     st.builds(CapturePayment, _ID, _NAMES, st.none() | st.integers(1, 300)),
     st.builds(VoidPayment, _ID, _NAMES, st.none() | _NAMES),
     st.builds(RefundPayment, _ID, st.sampled_from(["r", "s", "t"]), _NAMES, st.integers(1, 300), _NAMES),

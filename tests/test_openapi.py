@@ -220,6 +220,7 @@ NOT_RAISED = {
         (404, "payment-not-found"),
         (404, "account-not-found"),
         (404, "process-not-found"),
+        (404, "transfer-not-found"),
     },
 }
 NEVER_ANSWERED = {

@@ -44,8 +44,8 @@ class EntryBody(CommandBody):
 class TransferBody(CommandBody):
     transfer_id: Id | None = Field(
         None,
-        description="yours, or we make one; both statements show it. Only an Idempotency-Key makes it safe to"
-        " repeat the request",
+        description="yours, or we make one; both statements show it. The same transfer again, by its id, moves no"
+        " more money",
         examples=["rent-2026-01"],
     )
     from_account_id: Id = Field(examples=["alice-main"])
@@ -141,6 +141,7 @@ async def apply_interest(request: Request, account_id: SavingsId, body: Interest
     **describe(
         *_ANY_ENTRY,
         (account.SameAccount(_MAIN), "Both accounts are the same."),
+        (account.TransferAlreadyRecorded("rent-2026-01"), "The id is that of a transfer with other values."),
         (account.CurrencyMismatch("alice-savings", "EUR", "GBP"), "The accounts are in different currencies."),
         _NOT_COVERED,
         _TOO_LARGE,
@@ -149,7 +150,7 @@ async def apply_interest(request: Request, account_id: SavingsId, body: Interest
 @allowed(Role.CUSTOMER, Role.STAFF, Role.FINANCE, Role.SERVICE)
 async def transfer_money(request: Request, body: TransferBody) -> Response:
     """Both accounts change, or neither. The acknowledgement is of the account that pays. A customer transfers between
-    accounts of its own."""
+    accounts of its own. The same transfer again, by its id, changes nothing."""
     transfer_id = body.transfer_id or str(uuid7())
     command = account.TransferMoney(body.from_account_id, body.to_account_id, transfer_id, body.amount, body.reference)
     return await carry_out(request, command, body)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import ConfigDict, Field, StrictInt
+from pydantic import ConfigDict, Field, StrictInt, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 from uuid_utils import uuid7
 
@@ -19,12 +21,13 @@ from command_service.api.order_bodies import (
     OrderPaidInPartId,
     PaymentReference,
 )
-from command_service.domain import order
+from command_service.domain import account, order
+from command_service.domain.account import MAX_BALANCE
 from command_service.domain.order import MAX_PAYMENTS, MAX_REFUNDS, MAX_TOTAL
 from shared.http.fields import Id
 from shared.http.openapi import Described
-from shared.identity.access import allowed
-from shared.identity.caller import Role
+from shared.identity.access import allowed, limited_to_owner
+from shared.identity.caller import Role, RoleMissing
 
 DESCRIPTION = "A ledger of the order's payments: authorised, captured and refunded in parts, voided."
 router = APIRouter(tags=["payments"], route_class=CommandRoute)
@@ -47,6 +50,15 @@ class RecordPaymentBody(CommandBody):
     amount: Amount = Field(examples=[1000])
     captured: bool = Field(default=True, description="false: authorised only", strict=True, examples=[False])
     method: ShortText | None = Field(None, examples=["card"])
+    account_id: Id | None = Field(None, description="the account that pays, at once", examples=["alice-main"])
+
+    @model_validator(mode="after")
+    def _captured_from_account(self) -> RecordPaymentBody:
+        if self.account_id is not None and not self.captured:
+            raise PydanticCustomError(
+                "authorised-from-account", "Leave out account_id of an authorisation: an account pays at once."
+            )
+        return self
 
 
 class CapturePaymentBody(CommandBody):
@@ -98,13 +110,37 @@ async def confirm_payment(request: Request, order_id: OrderPaidAtOnceId, body: C
     return await carry_out(request, command, body)
 
 
-@router.post("/orders/{order_id}/payments", summary="Record a payment", **describe(*ANY_ORDER_CHANGE, *_REFERENCE))
-@allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
+_ACCOUNT, _NOON = "alice-main", datetime(2026, 1, 31, 12, tzinfo=UTC)
+_OF_THE_ACCOUNT: tuple[Described, ...] = (
+    (account.AccountNotOpenYet(_ACCOUNT, _NOON, _NOON.replace(hour=14)), "The account was opened later."),
+    (account.DayClosed(_ACCOUNT, _NOON.date(), _NOON.date()), "The account takes nothing for that day any more."),
+)
+_RECORDERS = (Role.STAFF, Role.FINANCE, Role.SERVICE)
+
+
+@router.post(
+    "/orders/{order_id}/payments",
+    summary="Record a payment",
+    **describe(
+        *ANY_ORDER_CHANGE,
+        *_REFERENCE,
+        (account.AccountNotFound(_ACCOUNT), "There is no such account, or it is another customer's."),
+        (account.CurrencyMismatch(_ACCOUNT, "EUR", "GBP"), "The account is in another currency than the order."),
+        (account.InsufficientFunds(_ACCOUNT, 1_000, 600, "GBP", 2), "The account does not cover the amount."),
+        *_OF_THE_ACCOUNT,
+    ),
+)
+@allowed(Role.CUSTOMER, *_RECORDERS)
 async def record_payment(request: Request, order_id: OrderPaidInPartId, body: RecordPaymentBody) -> Response:
     """Captured, or authorised only. A PENDING order becomes CONFIRMED once what was captured and authorised covers what
     it costs. Money that comes late, for a paid, changed or cancelled order, is recorded as well, and shows as
-    `refund_due`. The same payment again changes nothing."""
-    command = order.RecordPayment(order_id, body.payment_reference, body.amount, body.captured, body.method)
+    `refund_due`. The same payment again changes nothing. With `account_id`, the amount is withdrawn from that account:
+    both change, or neither. A customer pays its own orders from its own accounts."""
+    if body.account_id is None and limited_to_owner(request.scope) is not None:
+        raise RoleMissing(sorted(_RECORDERS))  # a customer cannot say that money came from elsewhere
+    command = order.RecordPayment(
+        order_id, body.payment_reference, body.amount, body.captured, body.method, body.account_id
+    )
     return await carry_out(request, command, body)
 
 
@@ -152,12 +188,18 @@ async def void_payment(
         (order.RefundExceedsPayment(TOUR, _PAY, 400, 600, "GBP", 2), "Less was captured and not refunded."),
         (order.RefundAlreadyRecorded(TOUR, "refund-1"), "The order has this refund with other values."),
         (order.TooManyEntries(TOUR, "refunds", MAX_REFUNDS), "The order has 100 refunds."),
+        *_OF_THE_ACCOUNT,
+        (
+            account.BalanceTooLarge(_ACCOUNT, MAX_BALANCE, "GBP", 2),
+            "The account would hold 2^53 minor units.",
+        ),
     ),
 )
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
 async def refund_payment(request: Request, order_id: OrderPaidInPartId, body: RefundPaymentBody) -> Response:
     """Records that an amount of a payment went back. Beyond `refund_due`, the order costs less by it, unless it is
-    PENDING. The same refund again, by its id, changes nothing."""
+    PENDING. What an account paid goes back to it: both change, or neither. The same refund again, by its id, changes
+    nothing."""
     command = order.RefundPayment(
         order_id, body.refund_id or str(uuid7()), body.payment_reference, body.amount, body.reason
     )

@@ -21,6 +21,7 @@ from shared.aggregates.account import (
     TransferReceived,
     day_of,
 )
+from shared.aggregates.transfer import TRANSFER, TransferRecorded
 from shared.currencies import exponent_of
 from shared.errors import Invalid, NotFound, Rejected
 from shared.exact_integers import MAX_EXACT_INTEGER
@@ -142,6 +143,17 @@ class SameAccount(Invalid):
     @property
     def detail(self) -> str:
         return f"Account {self.account_id} cannot transfer money to itself."
+
+
+@dataclass
+class TransferAlreadyRecorded(Rejected):
+    transfer_id: str
+    code = "transfer-already-recorded"
+    title = "The transfer is recorded with other values"
+
+    @property
+    def detail(self) -> str:
+        return f"Transfer {self.transfer_id!r} is recorded with other accounts, another amount or reference."
 
 
 @dataclass
@@ -268,6 +280,15 @@ def _transfer(command: TransferMoney, states: States, at: datetime) -> EventsByS
     if source_id == target_id:
         raise SameAccount(source_id)
     own, other = ACCOUNT.stream_of(source_id), ACCOUNT.stream_of(target_id)
+    for account_id, state in ((source_id, states[own]), (target_id, states[other])):
+        if state is None:  # also where it is another customer's: the transfer tells nothing about it
+            raise AccountNotFound(account_id)
+    transfer = TRANSFER.stream_of(command.transfer_id)
+    recorded = TransferRecorded(command.transfer_id, source_id, target_id, command.amount, command.reference)
+    if (known := states[transfer]) is not None:
+        if known != recorded:
+            raise TransferAlreadyRecorded(command.transfer_id)
+        return {}
     source, target = _account(source_id, states[own], at), _account(target_id, states[other], at)
     check_currency(target_id, target, source.currency)
     _check_funds(source_id, source, command.amount, at)
@@ -275,6 +296,7 @@ def _transfer(command: TransferMoney, states: States, at: datetime) -> EventsByS
     return {
         own: [TransferInitiated(command.transfer_id, target_id, command.amount, command.reference)],
         other: [TransferReceived(command.transfer_id, source_id, command.amount, command.reference)],
+        transfer: [recorded],
     }
 
 
@@ -319,7 +341,9 @@ def _account_id(command: AccountCommand) -> str:
 
 
 def _other_streams(command: AccountCommand) -> Sequence[str]:
-    return [ACCOUNT.stream_of(command.to_account_id)] if isinstance(command, TransferMoney) else []
+    if not isinstance(command, TransferMoney):
+        return ()
+    return (ACCOUNT.stream_of(command.to_account_id), TRANSFER.stream_of(command.transfer_id))
 
 
 ACCOUNTS: Decider[AccountCommand, Account, AccountEvent] = Decider(

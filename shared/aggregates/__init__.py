@@ -11,6 +11,7 @@ from shared.aggregates.customer import CUSTOMER
 from shared.aggregates.order import ORDER
 from shared.aggregates.payment import PAYMENT
 from shared.aggregates.process import PROCESS
+from shared.aggregates.transfer import TRANSFER
 
 AGGREGATES: dict[str, Aggregate[Any, Any]] = {}  # by category
 EVENT_TYPES: dict[str, EventType] = {}  # by the stored name, of all aggregates
@@ -65,3 +66,4 @@ register(PAYMENT)
 register(ACCOUNT)
 register(CUSTOMER)
 register(PROCESS)
+register(TRANSFER)

@@ -13,7 +13,7 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.settings import Settings
 from tests.given_when_then import Orders
-from tests.running import fresh_database, running_command_service, settings_for
+from tests.running import free_ports, fresh_database, running_command_service, settings_for
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -38,3 +38,12 @@ async def orders(orders_settings: Settings) -> AsyncIterator[Orders]:
 def own_orders(commands: httpx.AsyncClient, connection: asyncpg.Connection[asyncpg.Record]) -> Orders:
     """The same, of the test's own: for tests that break something or change the settings."""
     return Orders(commands, connection)
+
+
+@pytest.fixture
+async def other_commands(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Of a second command service on the same log."""
+    [port] = free_ports(1)
+    changed = settings.model_copy(update={"command_port": port})
+    async with running_command_service(changed) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
+        yield client

@@ -22,6 +22,7 @@ from command_service.domain.account import (
     InterestPeriodNotOver,
     OpenAccount,
     SameAccount,
+    TransferAlreadyRecorded,
     TransferMoney,
     WithdrawMoney,
     check_currency,
@@ -39,6 +40,7 @@ from shared.aggregates.account import (
     change_of,
     evolve_at,
 )
+from shared.aggregates.transfer import TransferRecorded
 from tests.accounts import Decision, Entry, account, day, deposited, given, interest, opened, withdrawn
 
 OPENED: list[Entry] = [(day(1, 0), opened())]
@@ -92,6 +94,25 @@ class TestEntries:
 
 
 class TestTransfers:
+    RECORDED = TransferRecorded("t-1", "main", "savings", 100, "savings")
+
+    def test_again_move_no_more_money_also_when_the_account_is_empty_now(self) -> None:
+        again = given(transfer=self.RECORDED, main=OPENED, savings=OPENED).when(move(100), day(2))
+        assert again.events() == {}
+
+    @pytest.mark.parametrize(
+        "changed", [{"amount": 99}, {"reference": "rent"}, {"from_account_id": "x"}, {"to_account_id": "x"}]
+    )
+    def test_under_the_id_of_another_one_are_refused(self, changed: dict[str, object]) -> None:
+        other = msgspec.structs.replace(self.RECORDED, **changed)
+        again = given(transfer=other, main=HUNDRED, savings=OPENED).when(move(100), day(2))
+        again.then_refused(TransferAlreadyRecorded, transfer_id="t-1")
+
+    def test_between_accounts_that_are_not_there_are_not_found_whatever_was_recorded(self) -> None:
+        """A customer learns nothing of what others transferred."""
+        given(transfer=self.RECORDED, savings=OPENED).when(move(100), day(2)).then_refused(AccountNotFound)
+        given(transfer=self.RECORDED, main=OPENED).when(move(100), day(2)).then_refused(AccountNotFound)
+
     def test_what_leaves_one_account_reaches_the_other(self) -> None:
         after = (
             given(main=HUNDRED, savings=OPENED)

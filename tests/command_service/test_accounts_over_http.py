@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from shared.settings import Settings
 from tests.given_when_then import problem
 from tests.recording import Connection
-from tests.running import free_ports, running_command_service
 
 JANUARY = "2026-01-{:02}T12:00:00Z"
-
-
-@pytest.fixture
-async def other(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A second command service on the same log."""
-    [port] = free_ports(1)
-    changed = settings.model_copy(update={"command_port": port})
-    async with running_command_service(changed) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
-        yield client
 
 
 async def open_account(
@@ -118,15 +106,34 @@ async def test_a_repeated_transfer_with_its_key_moves_the_money_once(
     assert await balance_in(connection, "savings") == 60
 
 
+@pytest.mark.promise("commands", "The same transfer again, by its id, moves no more money")
+async def test_a_transfer_that_is_sent_again_by_its_id_moves_the_money_once(
+    commands: httpx.AsyncClient, other_commands: httpx.AsyncClient, connection: Connection
+) -> None:
+    await open_account(commands, "main", balance=100)
+    await open_account(commands, "savings")
+    body = {**transfer("main", "savings", 30), "transfer_id": "t-1"}
+    services = itertools.islice(itertools.cycle([commands, other_commands]), 6)
+
+    answers = await asyncio.gather(*(service.post("/transfers", json=body) for service in services))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert await balance_in(connection, "savings") == 30
+    changed = await other_commands.post("/transfers", json={**body, "amount": 31})
+    assert problem(changed, 409, "transfer-already-recorded")["transfer_id"] == "t-1"
+    assert (await commands.post("/transfers", json={**body, "transfer_id": "t-2"})).status_code == 200
+    assert [await balance_in(connection, name) for name in ("main", "savings")] == [40, 60]
+
+
 @pytest.mark.promise("commands", "Clients that race for the money of an account through two services never overdraw it")
 @pytest.mark.parametrize("number", [None, 2], ids=["now", "backdated"])
 async def test_of_many_withdrawals_as_many_succeed_as_the_account_covers(
-    commands: httpx.AsyncClient, other: httpx.AsyncClient, connection: Connection, number: int | None
+    commands: httpx.AsyncClient, other_commands: httpx.AsyncClient, connection: Connection, number: int | None
 ) -> None:
     await open_account(commands, "main", balance=1_000, overdraft_limit=200)
     await commands.post("/accounts/main/deposits", json=entry(5_000, 20))  # which covers nothing of before
     await commands.post("/accounts/main/withdrawals", json=entry(5_000, 21))
-    services = itertools.cycle([commands, other])
+    services = itertools.cycle([commands, other_commands])
 
     async def withdraw(service: httpx.AsyncClient) -> int:
         """Until it is known whether the account covers it."""
@@ -143,12 +150,12 @@ async def test_of_many_withdrawals_as_many_succeed_as_the_account_covers(
 
 
 async def test_money_that_is_moved_in_circles_through_two_services_is_all_there(
-    commands: httpx.AsyncClient, other: httpx.AsyncClient, connection: Connection
+    commands: httpx.AsyncClient, other_commands: httpx.AsyncClient, connection: Connection
 ) -> None:
     names = ["a", "b", "c"]
     for name in names:
         await open_account(commands, name, balance=100)
-    services = itertools.cycle([commands, other])
+    services = itertools.cycle([commands, other_commands])
     moves = [(names[n % 3], names[(n + 1 + n % 2) % 3], 1 + n % 70) for n in range(90)]
 
     answers = await asyncio.gather(*(next(services).post("/transfers", json=transfer(*move)) for move in moves))

@@ -15,6 +15,7 @@ from command_service.domain.decider import Decider, EventsByStream, MoreStreams,
 from shared.aggregates import RegistrationError
 from shared.aggregates.account import ACCOUNT
 from shared.aggregates.order import ORDER, Order, OrderEvent
+from shared.aggregates.transfer import TRANSFER
 from shared.eventstore.memory import InMemoryEventStore
 from shared.eventstore.snapshots import LoadedState
 from tests.accounts import Entry, account, day, deposited, opened
@@ -71,23 +72,25 @@ def test_a_caller_reaches_no_stream_of_another_owner_whichever_a_command_names()
         )
         for account_id, owner in owners.items()
     }
+    states[TRANSFER.stream_of("t-1")] = LoadedState()
     alice, bob = (CommandMetadata("test", limited_to_owner=owner) for owner in ("alice", "bob"))
     with pytest.raises(AccountNotFound, match="savings"):
         decide(ACCOUNTS, command, alice, states, None)
     with pytest.raises(AccountNotFound, match="main"):
         decide(ACCOUNTS, command, bob, states, None)
     request, _ = decide(ACCOUNTS, command, CommandMetadata("test"), states, None)
-    assert [len(stream.events) for stream in request.streams] == [1, 1]
+    assert [len(stream.events) for stream in request.streams] == [1, 1, 1]
 
 
 def test_the_time_of_a_backdated_command_is_checked_on_each_stream_that_gets_events() -> None:
     streams = [ACCOUNT.stream_of(account_id) for account_id in ("main", "savings")]
     entries: list[Entry] = [(day(1), opened()), (day(1), deposited(9)), (day(5), deposited(9))]
     states = {stream: LoadedState(account(entries), 3, 3, day(5)) for stream in streams}
+    states[TRANSFER.stream_of("t-1")] = LoadedState()
     command = TransferMoney("main", "savings", "t-1", 5, "savings")
     request, after = decide(ACCOUNTS, command, CommandMetadata("test", occurred_at=day(2)), states, None)
-    assert [event.occurred_at for stream in request.streams for event in stream.events] == [day(2)] * 2
-    assert [loaded.last_occurred_at for loaded in after.values()] == [day(5)] * 2, "the latest, not the last"
+    assert [event.occurred_at for stream in request.streams for event in stream.events] == [day(2)] * 3
+    assert [after[stream].last_occurred_at for stream in streams] == [day(5)] * 2, "the latest, not the last"
 
 
 async def test_a_decider_names_the_streams_that_only_a_state_tells() -> None:

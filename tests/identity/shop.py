@@ -27,7 +27,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/orders/{order_id}/shipping-address"): {"shipping_address_id": "work"},
     ("PUT", "/orders/{order_id}/lines/{line_id}"): {"quantity": 1},
     ("POST", "/orders/{order_id}/payment"): {"payment_reference": "p-1", "amount": 1},
-    ("POST", "/orders/{order_id}/payments"): {"payment_reference": "p-2", "amount": 1},
+    ("POST", "/orders/{order_id}/payments"): {"payment_reference": "p-2", "amount": 1, "account_id": ACCOUNT},
     ("POST", "/orders/{order_id}/payments/{payment_reference}/capture"): {"amount": 1},
     ("POST", "/orders/{order_id}/payments/{payment_reference}/void"): {},
     ("POST", "/orders/{order_id}/refunds"): {"payment_reference": "p-2", "amount": 1, "reason": "late"},
@@ -87,7 +87,7 @@ class Shop(NamedTuple):
         """The answer; of an event stream its beginning."""
         client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
         parts = {"line_id": "1", "payment_reference": "p-2", "payment_id": "p-2", "shipment_id": "1", "return_id": "1"}
-        parts |= {"address_id": "home", "payment_method_id": "card"}
+        parts |= {"address_id": "home", "payment_method_id": "card", "transfer_id": "t-1"}
         url = path.format(order_id=order_id, account_id=order_id, customer_id=OWNER, product_id="LAMP", **parts)
         request = client.build_request(
             method,

@@ -32,7 +32,7 @@ MAY = {
     ("PUT", "/orders/{order_id}/lines/{line_id}"): "customer staff service",
     ("PUT", "/orders/{order_id}/shipping-address"): "customer staff service",
     ("POST", "/orders/{order_id}/payment"): "staff finance service",
-    ("POST", "/orders/{order_id}/payments"): "staff finance service",
+    ("POST", "/orders/{order_id}/payments"): "customer staff finance service",
     ("POST", "/orders/{order_id}/payments/{payment_reference}/capture"): "staff finance service",
     ("POST", "/orders/{order_id}/payments/{payment_reference}/void"): "staff finance service",
     ("POST", "/orders/{order_id}/refunds"): "staff finance service",
@@ -58,6 +58,9 @@ MAY = {
     ("GET", "/processes/{process_id}"): "staff finance auditor service",
     ("GET", "/processes/{process_id}/history"): "staff finance auditor service",
     ("GET", "/processes/{process_id}/events"): "staff finance auditor service",
+    ("GET", "/transfers/{transfer_id}"): "staff finance auditor service",
+    ("GET", "/transfers/{transfer_id}/history"): "staff finance auditor service",
+    ("GET", "/transfers/{transfer_id}/events"): "staff finance auditor service",
     ("GET", "/events"): "staff auditor service",
     ("GET", "/projections"): "operator",
     ("POST", "/accounts"): "staff finance service",
@@ -108,7 +111,7 @@ async def test_a_role_may_use_its_routes_and_no_other(shop: Shop, method: str, p
     else:
         assert answer.status_code not in {401, 403}, answer.text
         # The order and the customer are there; they may have no such payment, shipment, return or address.
-        of_it = ("/{order_id}/", "payment_id", "/customers/{customer_id}/")
+        of_it = ("/{order_id}/", "payment_id", "transfer_id", "/customers/{customer_id}/")
         assert answer.status_code != 404 or any(part in path for part in of_it), answer.text
         gone = {"order-not-found", "customer-not-found"}
         assert answer.status_code != 404 or answer.json()["code"] not in gone, answer.text
@@ -201,3 +204,27 @@ async def test_a_customer_transfers_money_between_accounts_of_its_own_only(shop:
     problem(to_foreign, 404, "account-not-found")
     assert to_foreign.text.replace("foreign-1", ABSENT) == to_absent.text
     assert to_own.status_code == 200, to_own.text
+
+
+async def test_a_customer_pays_its_orders_from_its_own_accounts_only(shop: Shop) -> None:
+    staff, owner = bearer(shop.issuer.token("staff")), bearer(shop.issuer.token("customer", customer_id=OWNER))
+    other = bearer(shop.issuer.token("customer", customer_id=OTHER, subject="mallory"))
+    foreign = {"account_id": "foreign-2", "owner_id": OTHER, "currency": "GBP"}
+    await shop.commands.post("/accounts", json=foreign, headers=staff)
+    for account_id in (ACCOUNT, "foreign-2"):
+        deposit = {"amount": 9, "reference": "salary"}
+        await shop.commands.post(f"/accounts/{account_id}/deposits", json=deposit, headers=staff)
+    path, body = f"/orders/{ORDER}/payments", {"payment_reference": "own-1", "amount": 1}
+
+    from_foreign, from_absent, from_own = [
+        await shop.commands.post(path, json={**body, "account_id": account_id}, headers=owner)
+        for account_id in ("foreign-2", "foreign-x", ACCOUNT)
+    ]
+    for_foreign = await shop.commands.post(path, json={**body, "account_id": "foreign-2"}, headers=other)
+    from_elsewhere = await shop.commands.post(path, json=body, headers=owner)
+
+    problem(from_foreign, 404, "account-not-found")
+    assert from_foreign.text.replace("foreign-2", "foreign-x") == from_absent.text
+    assert from_own.status_code == 200, from_own.text
+    problem(for_foreign, 404, "order-not-found")
+    assert problem(from_elsewhere, 403, "forbidden")["allowed"] == ["finance", "service", "staff"]

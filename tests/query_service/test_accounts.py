@@ -15,6 +15,7 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.aggregates.account import AccountOpened, MoneyDeposited
 from tests.given_when_then import problem
+from tests.orders import TOTAL, order_body
 from tests.recording import put_in_log
 from tests.running import clients_of, fresh_database, running_stack, settings_for
 
@@ -270,3 +271,34 @@ async def test_saved_states_of_a_long_account_leave_no_backdated_entry_out(bank:
         assert (await account.get(as_of=as_of.isoformat()))["balance"] == expected, minutes
         page = await account.get("/statement", **{"from": as_of.isoformat(), "limit": "1"})
         assert page["opening_balance"] == sum(amount for at, amount in entries if at < as_of), minutes
+
+
+async def test_a_payment_from_an_account_shows_on_the_order_and_on_the_account_now_and_then(bank: Bank) -> None:
+    account = await bank.opened("payer")
+    await account.book("deposits", 5_000, 2)
+    placed = order_body(order_id="paid-by-account", occurred_at=JANUARY.format(3))
+    assert (await bank.commands.post("/orders", json=placed)).status_code == 201
+    payment = {"payment_reference": "of-account", "amount": TOTAL, "account_id": "payer"}
+    refund = {"refund_id": "back", "payment_reference": "of-account", "amount": 499, "reason": "late"}
+    order, token = "/orders/paid-by-account", {}
+    for path, body, number in [("payments", payment, 4), ("refunds", refund, 6)]:
+        done = await bank.commands.post(f"{order}/{path}", json={**body, "occurred_at": JANUARY.format(number)})
+        assert done.status_code == 200, done.text
+        token = {"Consistency-Token": done.headers["Consistency-Token"]}
+
+    shown = (await bank.queries.get(order, headers=token)).json()
+    [paid] = shown["payments"]
+    assert (paid["account_id"], paid["amount_captured"], paid["amount_refunded"]) == ("payer", TOTAL, 499)
+    now = (await bank.queries.get(account.path, headers=token)).json()
+    assert now["balance"] == 5_000 - TOTAL + 499 == 5_000 - shown["amount_paid"] + shown["amount_refunded"]
+
+    [[_, withdrawn, deposited]] = await account.statement()
+    assert [(one["amount"], one["reference"], one["order_id"]) for one in (withdrawn, deposited)] == [
+        (-TOTAL, "of-account", "paid-by-account"),
+        (499, "back", "paid-by-account"),
+    ]
+    for number, kept in [(3, 0), (5, TOTAL), (7, TOTAL - 499)]:
+        then = {"as_of": JANUARY.format(number)}
+        past = (await bank.queries.get(order, params=then)).json()
+        assert past["amount_paid"] - past["amount_refunded"] == kept
+        assert (await account.get(**then))["balance"] == 5_000 - kept

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import get_args
+from typing import Any, get_args
 
 from command_service.domain.decider import Decider, EventsByStream, States
-from command_service.domain.order import lines, payments, returns, shipments
+from command_service.domain.order import account_money, lines, payments, returns, shipments
 from command_service.domain.order.commands import (
     AddOrderItem,
     CancelOrder,
@@ -87,6 +87,7 @@ from command_service.domain.order.refusals import (
 )
 from command_service.domain.order.returns import MAX_RETURNS
 from command_service.domain.order.shipments import MAX_SHIPMENTS
+from shared.aggregates.account import ACCOUNT
 from shared.aggregates.order import ORDER, Order, OrderEvent, State
 from shared.aggregates.payment import Payment, PaymentReferenceAssigned, payment_stream
 
@@ -177,26 +178,45 @@ def decide(command: OrderCommand, state: State) -> list[OrderEvent]:
     return returns.decide(command, state)
 
 
+def _decide_alone(command: OrderCommand, state: State) -> list[OrderEvent]:
+    """The events of a command that changes the order alone. Raises `MoreStreams` where an account gets a refund."""
+    events = decide(command, state)
+    if events and isinstance(command, RefundPayment) and state is not None:
+        account_money.require_no_account(command, state)
+    return events
+
+
 def _streams(command: OrderCommand) -> Sequence[str]:
-    """A payment is decided on the stream of its reference as well, which belongs to one order."""
+    """A payment is decided on the stream of its reference as well, which belongs to one order, and on that of the
+    account that pays."""
+    if isinstance(command, RecordPayment) and command.account_id is not None:
+        return (payment_stream(command.payment_reference), ACCOUNT.stream_of(command.account_id))
     if isinstance(command, ConfirmPayment | RecordPayment):
         return (payment_stream(command.payment_reference),)
     return ()
 
 
-def decide_over(command: OrderCommand, states: States, _at: datetime) -> EventsByStream:
-    """The events of a payment, and that its reference belongs to the order. Raises `PaymentReferenceInUse`."""
-    assert isinstance(command, ConfirmPayment | RecordPayment)
-    own, reference = ORDER.stream_of(command.order_id), payment_stream(command.payment_reference)
-    events = decide(command, states[own])
-    known: Payment | None = states[reference]
-    if not events:
+def decide_over(command: OrderCommand, states: States, at: datetime) -> EventsByStream:
+    """The events of a payment, with its reference and the account that pays; or of a refund, with the account that gets
+    it. Raises `PaymentReferenceInUse`, and what the account refuses."""
+    own = ORDER.stream_of(command.order_id)
+    order: State = states[own]
+    events = decide(command, order)
+    if not events or order is None:
         return {}
+    if isinstance(command, RefundPayment):
+        return {own: events, **account_money.refund(command, order, states, at)}
+    assert isinstance(command, ConfirmPayment | RecordPayment)
+    decided: dict[str, Sequence[Any]] = {own: events}
+    reference = payment_stream(command.payment_reference)
+    known: Payment | None = states[reference]
     if known is None:
-        return {own: events, reference: [PaymentReferenceAssigned(command.payment_reference, command.order_id)]}
-    if known.order_id != command.order_id:
+        decided[reference] = [PaymentReferenceAssigned(command.payment_reference, command.order_id)]
+    elif known.order_id != command.order_id:
         raise PaymentReferenceInUse(command.payment_reference)
-    return {own: events}
+    if isinstance(command, RecordPayment):
+        decided |= account_money.pay(command, order, states, at)
+    return decided
 
 
 def _order_id(command: OrderCommand) -> str:
@@ -207,7 +227,7 @@ ORDERS: Decider[OrderCommand, Order, OrderEvent] = Decider(
     aggregate=ORDER,
     commands=get_args(OrderCommand),
     aggregate_id=_order_id,
-    decide=decide,
+    decide=_decide_alone,
     begins=frozenset({PlaceOrder}),
     streams=_streams,
     decide_over=decide_over,

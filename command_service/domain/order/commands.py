@@ -62,13 +62,14 @@ class ConfirmPayment:
 
 @dataclass(frozen=True, slots=True)
 class RecordPayment:
-    """Captured, or authorised only."""
+    """Captured, or authorised only. `account_id`: captured from that account."""
 
     order_id: str
     payment_reference: str
     amount: int
     captured: bool = True
     method: str | None = None
+    account_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

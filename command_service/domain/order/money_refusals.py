@@ -40,8 +40,8 @@ class PaymentAlreadyRecorded(Rejected):
     @property
     def detail(self) -> str:
         return (
-            f"Order {self.order_id} has payment {self.payment_reference!r} with another amount or method. Capture an"
-            " authorisation, or use another reference."
+            f"Order {self.order_id} has payment {self.payment_reference!r} with another amount, method or account."
+            " Capture an authorisation, or use another reference."
         )
 
 

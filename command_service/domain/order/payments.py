@@ -75,14 +75,14 @@ def _record(command: RecordPayment, state: Order) -> list[OrderEvent]:
     known = state.payment(command.payment_reference)
     if (
         known is not None
-        and known.method == command.method
+        and (known.method, known.account_id) == (command.method, command.account_id)
         and _is_of(known, command.amount, authorised=not command.captured)
     ):
         return []
     _require_unknown(command, state)
     recorded: OrderEvent
     if command.captured:
-        recorded = PaymentReceived(command.payment_reference, command.amount, command.method)
+        recorded = PaymentReceived(command.payment_reference, command.amount, command.method, command.account_id)
     else:
         recorded = PaymentAuthorised(command.payment_reference, command.amount, command.method)
     covers = state.paid + state.authorised + command.amount >= state.payable
