@@ -37,6 +37,9 @@ def import_orders(
     date_order: Annotated[
         Literal["dmy", "mdy"] | None, typer.Option(help="Day or month first, where the file leaves it open.")
     ] = None,
+    returns: Annotated[
+        bool, typer.Option("--returns", help="Book credit notes on the orders that they take back.")
+    ] = False,
     concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Requests under way at a time.")] = CONCURRENCY,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to keep trying while the service is away.")] = 30.0,
     token_file: TokenFile = None,
@@ -47,6 +50,9 @@ def import_orders(
     One invoice is one order. Refused invoices go to the rejects file with the reason, and so do those that are in the
     log with other content. A second run places the orders that are missing and changes nothing else.
 
+    With --returns, credit notes are booked as returns and refunds: each line on the customer's latest purchases of the
+    product that are not returned yet. Lines without such purchases go to the rejects file.
+
     Exit code 0: every invoice is in the log or in the rejects file. 1: the outcome of some orders is not known yet.
     2: the arguments or the file make no sense.
     """
@@ -54,7 +60,16 @@ def import_orders(
     from cli.importer.file_import import import_file
 
     services, token = _services(command_url, query_url, data_dir), BearerToken(token_file)
-    import_file(file, services, token, rejects, date_order=date_order, concurrency=concurrency, patience=patience)
+    import_file(
+        file,
+        services,
+        token,
+        rejects,
+        date_order=date_order,
+        returns=returns,
+        concurrency=concurrency,
+        patience=patience,
+    )
 
 
 def _services(command_url: str | None, query_url: str | None, data_dir: Path | None) -> Services:

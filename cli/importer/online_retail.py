@@ -1,4 +1,5 @@
-"""Online Retail CSV -> orders to place, and invoices refused with the reason. Reads one file, does no other I/O.
+"""Online Retail CSV -> orders to place, credit notes, and invoices refused with the reason. Reads one file, does no
+other I/O.
 
 One invoice is one order. An invoice is refused as a whole: without one of its lines it would be another order.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from cli.importer.rows import DateOrder, Header, Moment, Price, Row, RowError
+from cli.importer.rows import GUEST, DateOrder, Header, Moment, Price, Row, RowError
 from cli.importer.text_file import NotReadable, TextFile, is_decoded
 
 
@@ -57,11 +58,28 @@ class Placement:
     lines: tuple[int, ...]
 
 
+class CreditLine(msgspec.Struct, frozen=True, gc=False):
+    """So many pieces that came back, and what was given back for each, in pence. `line` is that of the file."""
+
+    line: int
+    product_id: str
+    quantity: int
+    unit_price: int
+
+
+class CreditNote(msgspec.Struct, frozen=True):
+    number: str
+    customer_id: str
+    at: datetime
+    lines: tuple[CreditLine, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Invoices:
-    """Every invoice of a file, in exactly one of the two lists, in the order of the file."""
+    """Every invoice of a file, in exactly one of the three lists, in the order of the file."""
 
     placements: list[Placement]
+    credit_notes: list[CreditNote]
     rejects: list[Reject]
 
 
@@ -77,6 +95,7 @@ class _Wrong(msgspec.Struct, frozen=True, gc=False):
     line: int
     quantity: int
     price: Price
+    has_wrong_sign: bool  # of the quantity, or it is 0
 
 
 class _Invoice(msgspec.Struct, gc=False):
@@ -84,14 +103,16 @@ class _Invoice(msgspec.Struct, gc=False):
 
     lines: list[int] = []
     items: list[Item] = []
+    credits: list[CreditLine] = []  # instead of items, of a credit note
     moments: set[Moment] = set()
     customers: set[str] = set()
     unreadable: list[_Unreadable] = []
     wrong: list[_Wrong] = []
 
 
-def read_invoices(path: Path, date_order: DateOrder | None = None) -> Invoices:
-    """The invoices of a file; `date_order` is asked for only where the file leaves it open.
+def read_invoices(path: Path, date_order: DateOrder | None = None, *, returns: bool = False) -> Invoices:
+    """The invoices of a file; `date_order` is asked for only where the file leaves it open. Credit notes are refused,
+    unless they are to become `returns`.
 
     Lines are grouped over the whole file: the lines of an invoice need not be adjacent. Raises NotReadable, and OSError
     when the file cannot be opened.
@@ -104,10 +125,11 @@ def read_invoices(path: Path, date_order: DateOrder | None = None) -> Invoices:
     # Each line without an invoice number is refused alone.
     rejects = [_refuse_unreadable("", [line]) for line in invoices.pop("", _Invoice()).unreadable]
     order = _date_order(invoices.values(), date_order)
-    checked = [_check(name, invoice, order) for name, invoice in invoices.items()]
+    checked = [_check(name, invoice, order, returns=returns) for name, invoice in invoices.items()]
     rejects += [one for one in checked if isinstance(one, Reject)]
     return Invoices(
         placements=[one for one in checked if isinstance(one, Placement)],
+        credit_notes=[one for one in checked if isinstance(one, CreditNote)],
         rejects=sorted(rejects, key=lambda reject: reject.lines),
     )
 
@@ -148,11 +170,20 @@ def _escaped(line: str) -> str:
 
 def _add_row(invoice: _Invoice, number: int, row: Row) -> None:
     invoice.moments.add(row.moment)
-    if row.quantity <= 0 or row.price.pence < 0 or row.price.is_finer:
-        invoice.wrong.append(_Wrong(number, row.quantity, row.price))
+    is_credit = _is_credit_note(row.invoice.strip())
+    quantity = -row.quantity if is_credit else row.quantity
+    if quantity <= 0 or row.price.pence < 0 or row.price.is_finer:
+        invoice.wrong.append(_Wrong(number, row.quantity, row.price, quantity <= 0))
         return
-    invoice.items.append(Item(row.product_id, row.quantity, row.price.pence, row.product_name))
+    if is_credit:
+        invoice.credits.append(CreditLine(number, row.product_id, quantity, row.price.pence))
+    else:
+        invoice.items.append(Item(row.product_id, quantity, row.price.pence, row.product_name))
     invoice.customers.add(row.customer_id)
+
+
+def _is_credit_note(number: str) -> bool:
+    return number.startswith(("C", "c"))
 
 
 def _date_order(invoices: Iterable[_Invoice], given: DateOrder | None) -> DateOrder:
@@ -175,22 +206,34 @@ def _date_order(invoices: Iterable[_Invoice], given: DateOrder | None) -> DateOr
     return "dmy"  # the year comes first, or day and month are equal
 
 
-def _check(number: str, invoice: _Invoice, date_order: DateOrder) -> Placement | Reject:
-    """The invoice as an order, or its first reason for refusal with every line the reason applies to."""
-    if number.startswith(("C", "c")):
-        return Reject(number, tuple(invoice.lines), "credit-note", "a credit note takes back an order, it places none")
+def _check(number: str, invoice: _Invoice, date_order: DateOrder, *, returns: bool) -> Placement | CreditNote | Reject:
+    """The invoice as an order or a credit note, or its first reason for refusal with every line the reason applies
+    to."""
+    is_credit = _is_credit_note(number)
+    if is_credit and not returns:
+        return _refuse_all(number, invoice, "credit-note", "a credit note takes back an order, it places none")
     if invoice.unreadable:
         return _refuse_unreadable(number, invoice.unreadable)
-    if wrong := [line for line in invoice.wrong if line.quantity <= 0]:
-        return _refuse(number, wrong, "quantity-not-positive", f"quantity {_some(line.quantity for line in wrong)}")
+    if wrong := [line for line in invoice.wrong if line.has_wrong_sign]:
+        reason = "quantity-not-negative" if is_credit else "quantity-not-positive"
+        return _refuse(number, wrong, reason, f"quantity {_some(line.quantity for line in wrong)}")
     if wrong := [line for line in invoice.wrong if line.price.pence < 0]:
         return _refuse(number, wrong, "negative-price", _prices(wrong))
     if wrong := [line for line in invoice.wrong if line.price.is_finer]:
         return _refuse(number, wrong, "price-finer-than-penny", _prices(wrong))
     if len(invoice.customers) > 1:
         customers = f"lines of the customers {_some(sorted(invoice.customers))}"
-        return Reject(number, tuple(invoice.lines), "customers-differ", customers)
-    return Placement(_order(number, invoice, date_order), tuple(invoice.lines))
+        return _refuse_all(number, invoice, "customers-differ", customers)
+    if not is_credit:
+        return Placement(_order(number, invoice, date_order), tuple(invoice.lines))
+    [customer_id] = invoice.customers
+    if customer_id == GUEST:
+        return _refuse_all(number, invoice, "credit-note-of-a-guest", "the file does not say whose order it takes back")
+    return CreditNote(number, customer_id, _time_of(invoice, date_order), tuple(invoice.credits))
+
+
+def _refuse_all(number: str, invoice: _Invoice, reason: str, explanation: str) -> Reject:
+    return Reject(number, tuple(invoice.lines), reason, explanation)
 
 
 def _refuse_unreadable(number: str, lines: list[_Unreadable]) -> Reject:
@@ -219,7 +262,16 @@ def _order(number: str, invoice: _Invoice, date_order: DateOrder) -> OrderReques
         order_id=number,
         customer_id=customer_id,
         items=invoice.items,
-        # The data has no address: the order is shipped to the address in the customer's record.
-        shipping_address_id=f"customer-{customer_id}",
-        occurred_at=min(getattr(moment, date_order) for moment in invoice.moments),
+        shipping_address_id=address_of(customer_id),
+        occurred_at=_time_of(invoice, date_order),
     )
+
+
+def address_of(customer_id: str) -> str:
+    """The data has no address: the order is shipped to the address in the customer's record."""
+    return f"customer-{customer_id}"
+
+
+def _time_of(invoice: _Invoice, date_order: DateOrder) -> datetime:
+    earliest: datetime = min(getattr(moment, date_order) for moment in invoice.moments)
+    return earliest

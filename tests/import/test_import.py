@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import httpx
@@ -23,44 +22,10 @@ import pytest
 from cli.stack.descriptor import Process as StackProcess
 from cli.stack.descriptor import Stack
 from shared.settings import Settings
-from tests.orders_command import invoke_orders, shown_on_a_terminal, start_orders, wait_for_end
+from tests.import_runs import HEADER, SAMPLE, all_pages, finish, orders_import, read_rejects, start_import
+from tests.orders_command import shown_on_a_terminal, start_orders
 from tests.roles import settings_of
 from tests.running import eventually, free_ports, running_command_service
-
-SAMPLE = Path(__file__).parents[1] / "data" / "online_retail_sample.csv.gz"
-HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
-
-
-@dataclass
-class Run:
-    """How one run of the command ended."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def summary(self) -> tuple[int, int, int]:
-        """(accepted, rejected, already there), which must be the last line."""
-        match = re.fullmatch(r"accepted (\d+), rejected (\d+), already there (\d+)", self.stdout.splitlines()[-1])
-        assert match
-        accepted, rejected, already_there = map(int, match.groups())
-        return accepted, rejected, already_there
-
-
-def start_import(cwd: Path, file: Path, url: str, *options: str) -> subprocess.Popen[str]:
-    return start_orders("import", str(file), "--command-url", url, *options, cwd=cwd)
-
-
-async def finish(process: subprocess.Popen[str]) -> Run:
-    ended = await asyncio.to_thread(wait_for_end, process)
-    return Run(ended.returncode, ended.stdout, ended.stderr)
-
-
-async def orders_import(cwd: Path, file: Path, url: str, *options: str) -> Run:
-    arguments = "import", str(file), "--command-url", url, *options
-    ended = await asyncio.to_thread(invoke_orders, *arguments, cwd=cwd)
-    return Run(ended.returncode, ended.stdout, ended.stderr)
 
 
 def csv_file(folder: Path, *rows: str) -> Path:
@@ -73,11 +38,6 @@ def one_line(invoice: str, quantity: int = 1) -> str:
     return f"{invoice},85123A,HEART,{quantity},2010-12-01 08:26:00,2.55,17850.0,United Kingdom"
 
 
-def read_rejects(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
-
-
 @pytest.fixture
 def command_address(stack: Settings) -> str:
     return f"http://{stack.host}:{stack.command_port}"
@@ -87,19 +47,6 @@ def command_address(stack: Settings) -> str:
 async def queries(query_url: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=query_url) as client:
         yield client
-
-
-async def all_pages(queries: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
-    orders: list[dict[str, Any]] = []
-    cursor = None
-    while True:
-        answer = await queries.get(path, params={"limit": 100, **({"cursor": cursor} if cursor else {})})
-        answer.raise_for_status()
-        page = answer.json()
-        orders += page["orders"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return orders
 
 
 @dataclass

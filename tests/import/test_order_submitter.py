@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 import pytest
 
 from cli.bearer_token import BearerToken
-from cli.importer import order_submitter
+from cli.importer import submitter
 from cli.importer.online_retail import Item, OrderRequest, Placement
-from cli.importer.order_submitter import ImportSummary, OrderSubmitter
+from cli.importer.order_submitter import OrderSubmitter
+from cli.importer.submitter import ImportSummary
 
 CREATED = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"
@@ -68,8 +69,8 @@ async def running(service: FakeService) -> AsyncIterator[str]:
 async def submit(service: FakeService, count: int, *, concurrency: int = 1, patience: float = 30.0) -> ImportSummary:
     summary = ImportSummary()
     async with running(service) as url:
-        submitter = OrderSubmitter(url, url, BearerToken(None), concurrency, patience, summary)
-        await submitter.submit(placements(count), on_settled=lambda: None)
+        orders = OrderSubmitter(url, url, BearerToken(None), concurrency, patience, summary)
+        await orders.submit(placements(count), on_settled=lambda: None)
     return summary
 
 
@@ -88,7 +89,7 @@ async def test_an_order_without_an_outcome_is_submitted_again(answer: bytes) -> 
 
 
 async def test_a_request_without_an_answer_in_time_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order_submitter, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(submitter, "ANSWER_SECONDS", 0.2)
     service = FakeService(lambda number: None if number == 1 else CREATED)
     assert (await submit(service, 1)).accepted == 1
     assert service.requests == 2
