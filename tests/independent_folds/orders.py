@@ -360,10 +360,21 @@ async def _compare_documents(redis: Redis, prefix: str, documents: dict[str, Doc
         stored[key.removeprefix(f"{prefix}doc:")] = await redis.hgetall(key)
     assert stored.keys() == documents.keys(), _difference(stored.keys(), documents.keys())
     for order_id, document in documents.items():
-        assert json.loads(stored[order_id]["document"]) == document, order_id
+        assert json.loads(_document(stored[order_id])) == document, order_id
         summary = {name: document[name] for name in SUMMARY}
         assert json.loads(stored[order_id]["summary"]) == summary, order_id
         assert stored[order_id]["version"] == str(document["version"]), order_id
+
+
+def _document(fields: dict[str, str]) -> str:
+    """The text of a document, which is stored in pieces of 16 KiB; the first one that is smaller is the last."""
+    text = piece = fields["document"]
+    number = 1
+    while len(piece.encode()) == 16 * 1024 and f"document.{number}" in fields:
+        piece = fields[f"document.{number}"]
+        text += piece
+        number += 1
+    return text
 
 
 async def _compare_indexes(redis: Redis, prefix: str, documents: dict[str, Document]) -> None:
