@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from math import inf
 from time import monotonic
 from typing import cast
 
 import msgspec
 from prometheus_client import Counter
-from uvicorn._types import HTTPScope
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from command_service.append_queue import AppendQueueFull
@@ -55,25 +55,45 @@ class Limit:
         self._least = inf
         self._since = 0.0
         self.commands: float = self._most
+        self.in_progress = 0  # commands; other requests that are being answered take no place of theirs
+        self.in_progress_of: dict[str, int] = {}  # of each client that has some
         self.in_append: Callable[[], int] = int  # of those in progress; they need no work of this process until then
 
     @property
     def is_lowered(self) -> bool:
         return self.commands < self._most
 
-    def admits(self, in_progress: int) -> bool:
+    def admits(self, in_progress: int, client: str | None = None) -> bool:
         """Whether one more command is admitted."""
-        if self.refuses(in_progress):
+        if self.refuses(in_progress, client):
             return False
         self._admitted += 1
         return True
 
-    def refuses(self, in_progress: int) -> bool:
-        """Whether a command is refused; `admits` has to follow where it is not and arrives."""
-        if in_progress - self.in_append() < self.commands:
-            return False
-        self._refused += 1
-        return True
+    def refuses(self, in_progress: int, client: str | None = None) -> bool:
+        """Whether a command, of this client, is refused; `admits` has to follow where it is not and arrives."""
+        in_append = self.in_append()
+        refused = in_progress - in_append >= self.commands
+        if client is not None:
+            own = self.in_progress_of.get(client, 0)
+            if refused:  # but a client gets up to an equal part
+                refused = (own + 1) * (len(self.in_progress_of) + (own == 0)) > self.commands
+            refused = refused or own - in_append >= self._most / 2  # the others get the other half
+        if refused:
+            self._refused += 1
+        return refused
+
+    def begin(self, client: str) -> None:
+        """A command that was admitted begins; `end` has to follow."""
+        self.in_progress += 1
+        self.in_progress_of[client] = self.in_progress_of.get(client, 0) + 1
+
+    def end(self, client: str) -> None:
+        self.in_progress -= 1
+        if self.in_progress_of[client] == 1:
+            del self.in_progress_of[client]
+        else:
+            self.in_progress_of[client] -= 1
 
     def observe(self, delay: float, now: float) -> None:
         """The event loop was late by `delay` seconds."""
@@ -140,19 +160,38 @@ class _Admission(ServerProtocol):
     def begin_request(self, *, expects_continue: bool, keep_alive: bool) -> None:
         before: RequestResponseCycle | None = self.cycle
         is_first = before is None or before.response_complete  # one that was sent ahead waits for those before it
-        if is_first and self.scope["method"] not in _NO_COMMANDS and self._limit.refuses(len(self.tasks)):
+        if (
+            is_first
+            and self.scope["method"] not in _NO_COMMANDS
+            and self._limit.refuses(self._limit.in_progress, self._client(self.scope))
+        ):
             self.cycle = _ANSWERED
             # A client that waits for 100 Continue need not send its body any more; that it does not would go unnoticed.
             self._refuse(self.scope, keep_alive=keep_alive and not expects_continue)
         else:
             super().begin_request(expects_continue=expects_continue, keep_alive=keep_alive)
 
-    def run_request(self, cycle: RequestResponseCycle) -> None:
-        if cycle.scope["method"] in _NO_COMMANDS or self._limit.admits(len(self.tasks)):
-            super().run_request(cycle)
+    def run_request(self, cycle: RequestResponseCycle, app: ASGI3Application | None = None) -> None:
+        if cycle.scope["method"] in _NO_COMMANDS:
+            super().run_request(cycle, app)
+            return
+        client = self._client(cycle.scope)
+        if self._limit.admits(self._limit.in_progress, client):
+            self._limit.begin(client)
+            super().run_request(cycle, partial(self._count, client))
         else:
             cycle.response_complete = True
             self._refuse(cycle.scope, keep_alive=cycle.keep_alive)
+
+    async def _count(self, client: str, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """The application; the command is in progress until it ends, also where the client has gone."""
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._limit.end(client)
+
+    def _client(self, scope: HTTPScope) -> str:
+        return self.open_connections.client_of(self, scope["headers"])
 
     def _refuse(self, scope: HTTPScope, *, keep_alive: bool) -> None:
         body = _BODY % (self.root_path.encode(), msgspec.json.encode(scope["path"]))

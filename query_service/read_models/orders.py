@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
@@ -30,17 +29,17 @@ from query_service.api.requests import (
     unless_known,
 )
 from query_service.coalescing_reader import CoalescingReader
+from query_service.fair_queue import FairQueue, TooManyCostlyReads
 from query_service.parked_document import ProjectionParked, parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_models.order_documents import Order, OrderPage, Orders
-from query_service.read_result import Document, IndexPage, ReadPosition, ReadResult
+from query_service.read_result import AnswerTooLarge, Document, IndexPage, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.aggregates.order import ORDER, OrderStatus
-from shared.errors import Invalid
 from shared.eventstore.token import ConsistencyToken
+from shared.http.client import client_of
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
-from shared.http.form_errors import FormError
 from shared.http.openapi import UNREADABLE, Described, responses
 from shared.http.request_headers import header
 from shared.identity.access import allowed, conceal, limited_to_owner
@@ -50,54 +49,60 @@ from shared.read_models.keys import Checkpoint
 
 MAX_IDS = 100
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # of the orders of one answer
-_READ_TOGETHER = 20  # orders, so that little more than an answer is in memory
+_READ_TOGETHER = 10  # orders, so that little more than an answer is in memory
+_ANSWERS_AT_ONCE = 2  # of several orders
 
 
-@dataclass
-class AnswerTooLarge(Invalid):
-    errors: list[FormError] = field(
-        default_factory=lambda: [FormError("query/ids", "answer-too-large", "Ask for fewer orders.")]
-    )
-    code = "answer-too-large"
-    title = "The answer would be too large"
-
-    @property
-    def detail(self) -> str:
-        return f"These orders have more than {MAX_ANSWER_BYTES} bytes together; ask for fewer at once."
+def _too_large() -> AnswerTooLarge:
+    return AnswerTooLarge.because("query/ids", "Ask for fewer orders.", f"{MAX_ANSWER_BYTES} bytes")
 
 
 # --- reader --------------------------------------------------------------------------------------------------------
 
 
+class SeveralOrders(NamedTuple):
+    body: bytes  # a JSON array
+    found: int
+    parked: list[Document]
+
+    @staticmethod
+    def of(documents: list[Document]) -> SeveralOrders:
+        body = b"[%b]" % b",".join([document.body for document in documents if document.body is not None])
+        return SeveralOrders(body, len(documents), [one for one in documents if one.parked is not None])
+
+
 class OrdersReader:
     def __init__(self, reader: CoalescingReader) -> None:
         self._reader = reader
+        self._answers = FairQueue(_ANSWERS_AT_ONCE)  # each holds several documents
 
     def one(self, order_id: str, at_least: ConsistencyToken | None) -> asyncio.Future[ReadResult[Document]]:
         return self._reader.document(order_id, at_least)
 
     async def several(
-        self, order_ids: Sequence[str], customer_id: str | None, at_least: ConsistencyToken | None
-    ) -> ReadResult[list[Document]]:
+        self, order_ids: Sequence[str], customer_id: str | None, client: str, at_least: ConsistencyToken | None
+    ) -> ReadResult[SeveralOrders]:
         """Those of the customer (None: of any), as of the earliest position at which one of the ids was read. Raises
-        `AnswerTooLarge`."""
+        `AnswerTooLarge` and `TooManyCostlyReads`."""
         ends: list[tuple[ReadPosition | None, int]] = []
         documents: list[Document] = []
-        for begin in range(0, len(order_ids), _READ_TOGETHER):
-            some = order_ids[begin : begin + _READ_TOGETHER]
-            for at, found, partition in await asyncio.gather(
-                *(self._reader.document(order_id, at_least) for order_id in some)
-            ):
-                ends.append((at, partition))
-                if customer_id is None or belongs_to(found, ORDER, customer_id):
-                    documents.append(found)
-            if sum([len(document.body or b"") for document in documents]) > MAX_ANSWER_BYTES:
-                raise AnswerTooLarge
+        async with self._answers.slot(client):
+            for begin in range(0, len(order_ids), _READ_TOGETHER):
+                some = order_ids[begin : begin + _READ_TOGETHER]
+                for at, found, partition in await asyncio.gather(
+                    *(self._reader.document(order_id, at_least) for order_id in some)
+                ):
+                    ends.append((at, partition))
+                    if customer_id is None or belongs_to(found, ORDER, customer_id):
+                        documents.append(found)
+                if sum([len(document.body or b"") for document in documents]) > MAX_ANSWER_BYTES:
+                    raise _too_large()
+            several = SeveralOrders.of(documents)
         checkpoints = [None if at is None else at.checkpoint for at, _ in ends]
         if (slowest := Checkpoint.slowest(checkpoints)) is None:
-            return ReadResult(None, documents)
+            return ReadResult(None, several)
         _, lagging = min(ends, key=lambda end: 0 if end[0] is None else end[0].checkpoint.position)
-        return ReadResult(ReadPosition.of(slowest), documents, lagging)
+        return ReadResult(ReadPosition.of(slowest), several, lagging)
 
     def newest(
         self, customer_id: str | None, status: OrderStatus | None, after: str | None, limit: int
@@ -124,7 +129,8 @@ _PARKED: Described = (
     "The read model could not apply an event of this order that the token names.",
 )
 _MALFORMED_CURSOR: Described = (MalformedCursor(), "The cursor is not one of ours.")
-_TOO_LARGE: Described = (AnswerTooLarge(), "The orders have more than 8 MiB together.")
+_TOO_LARGE: Described = (_too_large(), "The orders have more than 8 MiB together.")
+_TOO_MANY: Described = (TooManyCostlyReads(), "Too many reads of several orders wait, of this client or of all.")
 
 OrderId = Annotated[Id, Path(description="as given or made when the order was placed", examples=["536365"])]
 CustomerId = Annotated[Id, Path(examples=["17850"])]
@@ -202,7 +208,7 @@ _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     responses={
         200: {"description": "A page of orders, or orders", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
-        **responses(*UNAVAILABLE, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE),
+        **responses(*UNAVAILABLE, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE, _TOO_MANY),
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
@@ -223,16 +229,16 @@ def _read_ids(given: str) -> list[str]:
 
 
 async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response:
-    owner = limited_to_owner(request.scope)
-    at, documents, headers = await answer(
-        request, ORDERS, lambda orders, at_least: orders.several(order_ids, owner, at_least)
+    owner, client = limited_to_owner(request.scope), client_of(request.scope)
+    at, several, headers = await answer(
+        request, ORDERS, lambda orders, at_least: orders.several(order_ids, owner, client, at_least)
     )
-    if owner is not None and len(documents) < len(order_ids):
+    if owner is not None and several.found < len(order_ids):
         await conceal(request.scope)
     token = header(request.scope, b"consistency-token")
-    if parked := [parked_headers(document, at, token) for document in documents if document.parked is not None]:
+    if parked := [parked_headers(document, at, token) for document in several.parked]:
         headers |= min(parked, key=lambda one: int(one["Projection-Parked"]))
-    body = b'{"orders":[%b]}' % b",".join([document.body for document in documents if document.body is not None])
+    body = b'{"orders":%b}' % several.body
     return unless_known(request, body, _etag(body), headers)
 
 

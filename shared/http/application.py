@@ -90,8 +90,9 @@ def create_api(
     of `/readyz` are at `OPERATIONS_PORT` (`shared.http.operations`), unless the application `has_clients` no more than
     operators.
     """
+    ready = operations.coalesced(ready)
     private = has_clients and not operations.are_public(settings)
-    operators_app = _shell(title, description, settings, response_headers, openapi_url=None)
+    operators_app = _shell(title, description, settings, response_headers)
 
     @asynccontextmanager
     async def lifespan_with_operations(app: FastAPI) -> AsyncIterator[None]:
@@ -123,10 +124,9 @@ def _shell(
     description: str,
     settings: Settings,
     response_headers: ResponseHeaders,
-    openapi_url: str | None = "/openapi.json",
 ) -> FastAPI:
     app = _Application(
-        openapi_url=openapi_url,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         title=title,

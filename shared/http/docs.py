@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
+import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -46,11 +49,36 @@ class _Assets(StaticFiles):
         return await super().get_response(path, scope)
 
 
+class _MadeOnce:
+    """A document that takes long to make: it is made when it is first asked for, beside the event loop."""
+
+    def __init__(self, making: asyncio.Lock, make: Callable[[], bytes]) -> None:
+        self._making = making
+        self._make = make
+        self._content: bytes | None = None
+
+    async def read(self) -> bytes:
+        if self._content is None:
+            async with self._making:
+                if self._content is None:
+                    self._content = await asyncio.to_thread(self._make)
+        return self._content
+
+
 def install(app: FastAPI) -> APIRouter:
-    """Adds the files that the page loads; answers the routes of the pages and of the way to them from `/`."""
+    """Adds the files that the page loads; answers the routes of the OpenAPI document, of the pages and of the way to
+    them from `/`."""
+    making = asyncio.Lock()  # one at a time: all are made from the OpenAPI document
+    document = _MadeOnce(making, lambda: msgspec.json.encode(app.openapi()))
+    errors_page = _MadeOnce(making, lambda: as_html(app.title, error_codes([app.openapi()])).encode())
     app.mount("/docs/swagger", _Assets(packages=[("fastapi_offline", "static")]))
     app.mount("/docs/assets", _Assets(directory=Path(__file__).with_name("assets")))
     router = APIRouter(include_in_schema=False)
+
+    @router.get("/openapi.json")
+    @public
+    async def openapi() -> Response:
+        return Response(await document.read(), media_type="application/json")
 
     @router.get("/docs")
     @public
@@ -61,8 +89,9 @@ def install(app: FastAPI) -> APIRouter:
     @router.get(PAGE)
     @public
     async def errors() -> Response:
-        page = as_html(app.title, error_codes([app.openapi()]))
-        return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"})
+        return HTMLResponse(
+            await errors_page.read(), headers={"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"}
+        )
 
     @router.get("/")
     @public

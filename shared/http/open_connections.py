@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Protocol
 
 from uvicorn.middleware.proxy_headers import _TrustedHosts
@@ -64,13 +65,20 @@ class OpenConnections:
         if client is not None:
             _subtract(self._connections_of, client, 1)
 
-    def is_shared(self, connection: Connection) -> bool:
-        """Whether it is a trusted proxy's; also where it was lost."""
-        return self._clients.get(connection) is None
+    def client_on(self, connection: Connection) -> str | None:
+        """None for a trusted proxy's connection, and for one that was refused or lost."""
+        return self._clients.get(connection)
 
-    def take(self, connection: Connection, size: int) -> bool:
-        """Whether the connection may hold so many more bytes of large bodies. If so, `give_back` has to follow."""
-        client = self._clients[connection]
+    def client_of(self, connection: Connection, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The client that sends a request with these headers: on a proxy's connection, the one that it forwards."""
+        client = self.client_on(connection)
+        if client is None:
+            forwarded = b",".join([value for name, value in headers if name == b"x-forwarded-for"])
+            client = client_at(self._trusted.get_trusted_client_address(forwarded.decode("latin-1"))[0])
+        return client
+
+    def take(self, client: str | None, size: int) -> bool:
+        """Whether a connection of the client may hold so many more bytes. If so, `give_back` has to follow."""
         if self._body_bytes + size > MAX_LARGE_BODIES_BYTES:
             return False
         if client is not None:
@@ -80,8 +88,7 @@ class OpenConnections:
         self._body_bytes += size
         return True
 
-    def give_back(self, connection: Connection, size: int) -> None:
-        client = self._clients[connection]
+    def give_back(self, client: str | None, size: int) -> None:
         self._body_bytes -= size
         if client is not None:
             _subtract(self._body_bytes_of, client, size)

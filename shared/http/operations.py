@@ -51,6 +51,28 @@ def are_public(settings: Settings) -> bool:
     return settings.operations_port is None and settings.is_loopback
 
 
+def coalesced(ready: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """The same check; requests that arrive while it runs share its result, because `/readyz` has no limit."""
+    running: asyncio.Task[str | None] | None = None
+
+    async def reason() -> str | None:
+        try:
+            await ready()
+        except NotReady as error:
+            return error.reason
+        return None
+
+    async def check() -> None:
+        nonlocal running
+        if running is None or running.done():
+            running = asyncio.create_task(reason(), name="readiness")
+        missing = await asyncio.shield(running)
+        if missing is not None:
+            raise NotReady(missing)
+
+    return check
+
+
 def health(ready: Callable[[], Awaitable[None]], *, details: bool) -> APIRouter:
     """For orchestrators. Without `details`, a 503 of `/readyz` does not name what is missing."""
     router = APIRouter(tags=[TAG])

@@ -111,13 +111,18 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 class TestTheQueue:
     @pytest.mark.promise("commands", "The append queue is bounded, and a refusal says when to retry")
     @pytest.mark.parametrize(
-        ("admission", "refusal"),
-        [(0.03, "More commands arrive than can be answered in time"), (0.0, "5 commands are waiting to be appended")],
+        ("admission", "size", "refusal"),
+        [  # one client gets half of what is admitted
+            (0.03, 10, "More commands arrive than can be answered in time"),
+            (0.0, 5, "5 commands are waiting to be appended"),
+        ],
         ids=["by admission, at the door", "by the queue itself, without admission"],
     )
     @pytest.mark.bound("command", "commands in progress")
-    async def test_is_bounded_and_says_when_to_come_back(self, database: str, admission: float, refusal: str) -> None:
-        async with running_shop(database, append_queue_size=5, admission_delay_seconds=admission) as shop:
+    async def test_is_bounded_and_says_when_to_come_back(
+        self, database: str, admission: float, size: int, refusal: str
+    ) -> None:
+        async with running_shop(database, append_queue_size=size, admission_delay_seconds=admission) as shop:
             async with shop.log_locked():
                 first = asyncio.create_task(shop.place())
                 await shop.group_commit_waits_for_the_lock()

@@ -11,14 +11,17 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from query_service import past_states
 from shared.aggregates.order import ShippingAddressChanged
 from shared.eventstore import log as event_log
+from shared.read_models.keys import PartitionKeys
 from shared.settings import Settings
 from tests.hostile.clients import client_at
 from tests.orders import placed
 from tests.query_service.event_source import following
+from tests.query_service.redis_read_model import write
 from tests.recording import Recorder
 from tests.running import running_query_service
 
@@ -128,3 +131,26 @@ async def test_following_customers_from_far_back_costs_their_events_alone(
             await source.until(1)
         assert monotonic() - started < 2.0
         assert source.positions == [last]
+
+
+@pytest.mark.promise("queries", "Reads of several whole orders are bounded, and clients are served in turn")
+@pytest.mark.bound("query", "answers of several whole orders made at once")
+async def test_reads_of_several_large_orders_do_not_hold_up_others(
+    queries: httpx.AsyncClient, recorder: Recorder, redis: Redis
+) -> None:
+    await recorder.record("1", placed())
+    head = await event_log.read_head(recorder.connection)
+    documents = {str(number): '"' + "x" * 100_000 + '"' for number in range(10)}
+    await write(redis, PartitionKeys("orders"), head.position, documents, head.log_id)
+    path = f"/orders?ids={','.join(documents)}"
+    async with client_at("127.0.0.2", queries) as attacker, client_at("127.0.0.3", queries) as other:
+        attack = [asyncio.create_task(attacker.get(path)) for _ in range(150)]
+        waits = []
+        for _ in range(3):
+            started = monotonic()
+            assert len((await other.get(path)).json()["orders"]) == 10
+            waits.append(monotonic() - started)
+        answers = await asyncio.gather(*attack)
+    assert max(waits) < 2.0
+    codes = {200 if answer.is_success else answer.json()["code"] for answer in answers}
+    assert codes == {200, "too-many-costly-reads"}
