@@ -141,7 +141,7 @@ async def test_of_many_withdrawals_as_many_succeed_as_the_account_covers(
             answer = await service.post("/accounts/main/withdrawals", json=entry(50, number))
             if answer.status_code == 200 or answer.json()["code"] == "insufficient-funds":
                 return answer.status_code
-            problem(answer, 409, "version-conflict")
+            assert answer.json()["code"] in {"version-conflict", "overloaded"}
 
     statuses = await asyncio.gather(*(withdraw(next(services)) for _ in range(60)))
 
@@ -166,7 +166,7 @@ async def test_money_that_is_moved_in_circles_through_two_services_is_all_there(
             balances[source] -= amount
             balances[target] += amount
         else:
-            assert answer.json()["code"] in {"insufficient-funds", "version-conflict"}
+            assert answer.json()["code"] in {"insufficient-funds", "version-conflict", "overloaded"}
     assert {name: await balance_in(connection, name) for name in names} == balances
     assert sum(balances.values()) == 300
     assert min(balances.values()) >= 0

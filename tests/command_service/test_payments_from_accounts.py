@@ -245,7 +245,7 @@ async def test_orders_that_race_for_the_money_of_an_account_are_paid_as_far_as_i
             answer = await service.post(f"/orders/{order_id}/payments", json=body)
             if answer.status_code == 200 or answer.json()["code"] == "insufficient-funds":
                 return answer.status_code
-            problem(answer, 409, "version-conflict")
+            assert answer.json()["code"] in {"version-conflict", "overloaded"}
 
     async def spend(service: httpx.AsyncClient) -> None:
         await service.post("/accounts/main/withdrawals", json=entry(20))

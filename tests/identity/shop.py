@@ -87,7 +87,7 @@ class Shop(NamedTuple):
         """The answer; of an event stream its beginning."""
         client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
         parts = {"line_id": "1", "payment_reference": "p-2", "payment_id": "p-2", "shipment_id": "1", "return_id": "1"}
-        parts |= {"address_id": "home", "payment_method_id": "card", "transfer_id": "t-1"}
+        parts |= {"address_id": "home", "payment_method_id": "card", "transfer_id": "t-1", "process_id": "p-1"}
         url = path.format(order_id=order_id, account_id=order_id, customer_id=OWNER, product_id="LAMP", **parts)
         request = client.build_request(
             method,
