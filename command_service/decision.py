@@ -76,7 +76,7 @@ class Decision(NamedTuple):
 
 
 def streams_of(decider: Decider[Any, Any, Any], command: Any) -> tuple[str, ...]:
-    """The streams that the command is decided on, its own first, each once."""
+    """The streams that the command is decided on, its own first, each once; without those that are usually absent."""
     own = decider.stream_of(command)
     others = decider.streams(command)
     return tuple(dict.fromkeys((own, *others))) if others else (own,)
@@ -89,7 +89,8 @@ def decide(
     states: Mapping[str, LoadedState],
     log_id: UUID | None,
 ) -> Decision:
-    """Decides on the states of `streams_of` the command, in that order. `log_id` is the log that they are of.
+    """Decides on the states of `streams_of` the command, in that order, and then of those that it expects to be absent.
+    `log_id` is the log that they are of.
 
     A command that changes nothing is appended as well, without events: its expected versions are then checked and its
     idempotency key recorded like any other's. Raises what the decider refuses, `StaleVersion`, `OtherLog`,
@@ -106,7 +107,7 @@ def decide(
     now = datetime.now(UTC)
     at = business_time.occurred_at(metadata.occurred_at, now, _last_occurred_at(states))
     decided = _decide(decider, command, own, states, at)
-    _check_time(metadata.occurred_at, now, states, decided)
+    _check_time(metadata.occurred_at, now, own, states, decided)
     metadata_text = _encode_metadata(command, metadata)
     appends, after = [], {}
     for name, loaded in states.items():
@@ -114,14 +115,17 @@ def decide(
         owner = None
         if events := decided.get(name):
             aggregate, state = aggregate_of(name), loaded.state
+            occurred_at = at
+            if aggregate.in_sequence and name != own and loaded.last_occurred_at is not None:
+                occurred_at = max(at, loaded.last_occurred_at)
             if loaded.version == 0:
                 owner = aggregate.owner_of(events[0])
                 if aggregate.owner and owner and metadata.limited_to_owner not in (None, owner):
                     raise ForeignOwner(aggregate.owner.noun, owner)
             for event in events:
-                stored.append(NewEvent(uuid7(), *codec.encode(event), metadata_text, at))
-                state = aggregate.after(state, event, at)
-            after[name] = loaded.after(state, len(stored), at)
+                stored.append(NewEvent(uuid7(), *codec.encode(event), metadata_text, occurred_at))
+                state = aggregate.after(state, event, occurred_at)
+            after[name] = loaded.after(state, len(stored), occurred_at)
         appends.append(StreamAppend(name, loaded.version, stored, owner))
     key, fingerprint = metadata.idempotency_key, metadata.fingerprint
     return Decision(AppendRequest(appends, metadata.command_id, key, fingerprint, log_id), after)
@@ -165,14 +169,14 @@ def _last_occurred_at(states: Mapping[str, LoadedState]) -> datetime | None:
 
 
 def _check_time(
-    given: datetime | None, now: datetime, states: Mapping[str, LoadedState], decided: EventsByStream
+    given: datetime | None, now: datetime, own: str, states: Mapping[str, LoadedState], decided: EventsByStream
 ) -> None:
     """Of a stream without events no time is too early: a repeated command may carry its first time."""
     if given is None:
         return
     business_time.check(given, now, None)
     for name, loaded in states.items():
-        if decided.get(name):
+        if decided.get(name) and (name == own or not aggregate_of(name).in_sequence):
             business_time.check(given, now, loaded.last_occurred_at, aggregate_of(name).backdating)
 
 

@@ -36,7 +36,8 @@ from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 
 MAX_AHEAD = 128  # commands that are decided on each other before all of them are in the log
-_NEW = LatestState(LoadedState())  # what is assumed of a stream that a command usually begins
+_ABSENT = LoadedState()
+_NEW = LatestState(_ABSENT)  # what is assumed of a stream that a command usually begins
 
 _log = get_logger()
 
@@ -70,17 +71,27 @@ class _Job(NamedTuple):
     metadata: CommandMetadata
     streams: Sequence[str]
     may_begin: bool  # its stream, which then usually has no event yet
+    absent: Sequence[str] = ()  # further streams, which are expected to have no event
 
     @classmethod
     def of(cls, command: Any, metadata: CommandMetadata) -> _Job:
         decider = DECIDERS[type(command)]
-        return cls(decider, command, metadata, streams_of(decider, command), type(command) in decider.begins)
+        begins, absent = type(command) in decider.begins, decider.usually_absent(command)
+        return cls(decider, command, metadata, streams_of(decider, command), begins, absent)
 
-    def over(self, streams: Sequence[str]) -> _Job:
+    def over(self, more: MoreStreams) -> _Job:
         """Decided on these streams as well."""
-        named = tuple(dict.fromkeys((*self.streams, *streams)))
-        assert len(named) > len(self.streams), f"{type(self.command).__name__} asks for streams that it was given"
-        return self._replace(streams=named)
+        given = {*self.streams, *self.absent}
+        assert not given.issuperset((*more.streams, *more.usually_absent)), (
+            f"{type(self.command).__name__} asks for streams that it was given"
+        )
+        absent = (*self.absent, *[name for name in more.usually_absent if name not in given])
+        return self._replace(absent=absent).having(more.streams)
+
+    def having(self, streams: Iterable[str]) -> _Job:
+        """Decided on these streams, some of which were expected to be absent."""
+        named = dict.fromkeys((*self.streams, *streams))
+        return self._replace(streams=tuple(named), absent=tuple([name for name in self.absent if name not in named]))
 
 
 class _Submitted(NamedTuple):
@@ -140,6 +151,7 @@ class Handler:
     async def _handle(self, job: _Job) -> AppendResult:
         conflicts = 0
         while conflicts <= self._conflict_retries:
+            job = self._with_known(job)
             try:
                 async with self._locks.hold(*job.streams):
                     if conflicts:  # two processes that keep colliding on one stream would otherwise go on in step
@@ -148,7 +160,7 @@ class Handler:
                         self._check_log_id(await self._read_log_id())
                     submitted = await self._submit(job)
             except MoreStreams as more:
-                job = job.over(more.streams)
+                job = job.over(more)
                 continue
             if isinstance(submitted, AppendResult):
                 return submitted
@@ -162,8 +174,23 @@ class Handler:
             if submitted.is_sound:
                 metrics.CONFLICTS.labels(type(job.command).__name__).inc()
                 conflicts += 1
-            job = job._replace(may_begin=False)
+            job = await self._with_existing(job._replace(may_begin=False))
         raise VersionConflict(conflicts)
+
+    def _with_known(self, job: _Job) -> _Job:
+        """Decided on the states that are cached of streams that it expects to be absent."""
+        known = [name for name in job.absent if self._cache.get(name) is not None] if job.absent else []
+        return job.having(known) if known else job
+
+    async def _with_existing(self, job: _Job) -> _Job:
+        """Decided on the streams that have an event, of those that it expects to be absent."""
+        if not job.absent:
+            return job
+        try:
+            async with asyncio.timeout(self._lock_timeout):
+                return job.having(await self._store.existing(job.absent))
+        except CONNECTION_LOST as error:
+            raise LogUnavailable from error
 
     async def _submit(self, job: _Job) -> _Submitted | AppendResult:
         """Decides the command and queues what it appends, while the locks of its streams are held. The first
@@ -174,7 +201,7 @@ class Handler:
                 await known.unsettled.settled()
         while True:
             log_id = self._log_id
-            states = {}
+            states = dict.fromkeys((*job.streams, *job.absent), _ABSENT)
             for name in job.streams:
                 states[name] = latest[name].loaded if name in latest else await self._load(name)
             failpoint("command.deciding")

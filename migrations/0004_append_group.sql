@@ -37,6 +37,9 @@ create function append_group(
     -- one element per event, in the order of the streams of the commands; event_named is the index of that stream
     event_named integer[], event_ids uuid[], event_types text[], schema_versions integer[],
     datas text[], metadatas text[], occurred_ats timestamptz[],
+    -- one element per stream that a command expects to have no event, apart from those above; no command of the group
+    -- brings events for one. absent_commands is the index of the command.
+    absent_streams text[], absent_commands integer[],
     out log_id uuid,
     -- one element per command
     out outcomes text[], out versions integer[], out positions bigint[],
@@ -56,6 +59,7 @@ declare
     before            bigint;     -- the last position before this group
     seen              record;
     owners            text[];     -- of each stream
+    mistaken          integer[] := '{}';  -- commands that expect a stream to be absent that is there
     alone             boolean;    -- whether each command names a stream of its own, and no key was seen
     c                 integer;
     s                 integer;
@@ -92,9 +96,16 @@ begin
     into strict log_id, before, last, last_hash, at
     from public.log_head h where h.only_row for update;
 
+    if absent_streams is not null then
+        select coalesce(array_agg(a.command), '{}') into mistaken
+        from unnest(absent_streams, absent_commands) as a (stream_id, command)
+        where (select e.version from public.events e where e.stream_id = a.stream_id order by e.version limit 1) = 1;
+    end if;
+
     -- Of each stream, and so of each command if they are alone.
     select array_agg(case when coalesce(v.version, 0) = expected_versions[r.nr]
                                and coalesce(known_log_ids[r.nr], append_group.log_id) = append_group.log_id
+                               and r.nr <> all (mistaken)
                           then 'appended' else 'conflict' end order by r.nr),
            array_agg(coalesce(v.version, 0) order by r.nr),
            array_agg(coalesce(v.position, 0) order by r.nr),
@@ -130,7 +141,8 @@ begin
         stream_positions := positions;
         end_of_log := last;
         for c in 1 .. cardinality(command_ids) loop
-            as_expected := command_outcomes[c] is null and coalesce(known_log_ids[c], log_id) = log_id;
+            as_expected := command_outcomes[c] is null and coalesce(known_log_ids[c], log_id) = log_id
+                           and c <> all (mistaken);
             first_named := named;
             while coalesce(named_commands[named], named) = c loop
                 s := coalesce(named_streams[named], named);

@@ -20,9 +20,10 @@ EventsByStream: TypeAlias = Mapping[str, Sequence[Any]]
 class MoreStreams(Exception):
     """The command has to be decided on these streams as well, as the states of its streams show."""
 
-    def __init__(self, streams: Sequence[str]) -> None:
-        super().__init__(streams)
+    def __init__(self, streams: Sequence[str], usually_absent: Sequence[str] = ()) -> None:
+        super().__init__(streams, usually_absent)
         self.streams = streams
+        self.usually_absent = usually_absent  # as `Decider.usually_absent`
 
 
 def _no_other_streams(_command: Any) -> Sequence[str]:
@@ -48,6 +49,9 @@ class Decider(Generic[C, S, E]):
     # are appended all or none; of a stream without events, the version is checked. It raises `MoreStreams` where only a
     # state tells which streams it needs.
     streams: Callable[[C], Sequence[str]] = _no_other_streams
+    # Further streams of which most have no event: the command is decided as if they had none, and the append checks
+    # that. So they cost no read, and no lock, until one of them has an event.
+    usually_absent: Callable[[C], Sequence[str]] = _no_other_streams
     decide_over: Callable[[C, States, datetime], EventsByStream] = _decide_over_one_stream
 
     def stream_of(self, command: C) -> str:

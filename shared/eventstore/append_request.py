@@ -23,8 +23,8 @@ class NewEvent(NamedTuple):
 class StreamAppend(NamedTuple):
     """What a command appends to one stream that is still at `expected_version` (0: no stream yet).
 
-    Without events, only the version is checked. `owner` counts where the first event is among them: every event of the
-    stream then carries it.
+    Without events, only the version is checked; for version 0, that costs an index lookup. `owner` counts where the
+    first event is among them: every event of the stream then carries it.
     """
 
     stream_id: str

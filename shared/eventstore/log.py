@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, NewEvent
+from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, NewEvent, StreamAppend
 from shared.eventstore.asyncpg_arrays import array_or_null
 from shared.eventstore.token import ConsistencyToken
 
@@ -78,8 +78,12 @@ COLUMNS = (
     "position, stream_id, version, event_id, event_type, schema_version, data, metadata,"
     " occurred_at, recorded_at, hash, owner"
 )
-_APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+_APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 _READ_STREAM = f"select {COLUMNS} from stream_after($1, $2, $3, $4)"  # noqa: S608 - constants only
+_EXISTING = (
+    "select stream_id from unnest($1::text[]) as named (stream_id)"
+    " where (select version from events e where e.stream_id = named.stream_id order by version limit 1) = 1"
+)
 _READ_VERSION = (
     "select case when $2::text is null or owner = $2 then version else 0 end"
     " from events where stream_id = $1 order by version desc limit 1"
@@ -135,7 +139,11 @@ async def append_group(connection: Connection, group: Sequence[AppendRequest]) -
     if not group:
         return []
     of_requests, command_ids, keys, fingerprints, log_ids = zip(*group, strict=True)
-    of_streams = list(chain.from_iterable(of_requests))
+    absent: list[tuple[str, int]] = []
+    streams_of_requests: Sequence[Sequence[StreamAppend]] = of_requests
+    if max(map(len, of_requests)) > 1:
+        streams_of_requests, absent = _take_out_absent(of_requests)
+    of_streams = list(chain.from_iterable(streams_of_requests))
     names, expected_versions, of_each, owners = zip(*of_streams, strict=True)
     events = list(chain.from_iterable(of_each))
     stream_ids: Sequence[str] = names
@@ -151,8 +159,9 @@ async def append_group(connection: Connection, group: Sequence[AppendRequest]) -
         named_owners = {name: owner for name, owner in zip(reversed(names), reversed(owners), strict=True) if owner}
         stream_owners = [named_owners.get(name) for name in stream_ids]
     if len(names) > len(group):
-        named_commands = _owners(of_requests)
+        named_commands = _owners(streams_of_requests)
         own_streams = [streams[0].stream_id for streams in of_requests]
+    absent_streams, absent_commands = zip(*absent, strict=True) if absent else ((), ())
     columns = (
         stream_ids,
         stream_owners,
@@ -165,6 +174,8 @@ async def append_group(connection: Connection, group: Sequence[AppendRequest]) -
         expected_versions,
         _owners(of_each),
         *(zip(*events, strict=True) if events else [()] * len(NewEvent._fields)),
+        absent_streams,
+        absent_commands,
     )
     row = await connection.fetchrow(_APPEND, *map(array_or_null, columns))
     assert row is not None, "append_group answers one row"
@@ -180,6 +191,24 @@ async def append_group(connection: Connection, group: Sequence[AppendRequest]) -
             if command_id is not None:
                 results[nr] = results[nr]._replace(command_id=command_id, stream_id=stream_id)
     return results
+
+
+def _take_out_absent(
+    of_requests: Sequence[Sequence[StreamAppend]],
+) -> tuple[list[list[StreamAppend]], list[tuple[str, int]]]:
+    """The streams of each request, without those that it expects to be absent; and of these the name and the 1-based
+    number of the request. One that a request of the group brings events for stays: the group's order decides."""
+    changed = {stream.stream_id for streams in of_requests for stream in streams if stream.events}
+    kept, absent = [], []
+    for nr, streams in enumerate(of_requests, start=1):
+        others = [streams[0]]
+        for stream in streams[1:]:
+            if stream.events or stream.expected_version or stream.stream_id in changed:
+                others.append(stream)
+            else:
+                absent.append((stream.stream_id, nr))
+        kept.append(others)
+    return kept, absent
 
 
 def _owners(owned: Sequence[Sequence[object]]) -> list[int]:
@@ -221,6 +250,11 @@ def json_size(events: Sequence[StoredEvent]) -> int:
 async def read_version(connection: Connection, stream_id: str, owner: str | None = None) -> int:
     """The version of a stream's last event; 0 when there is no such stream, or it is of another owner than `owner`."""
     return int(await connection.fetchval(_READ_VERSION, stream_id, owner) or 0)
+
+
+async def existing(connection: Connection, streams: Sequence[str]) -> set[str]:
+    """Those that have an event."""
+    return {row["stream_id"] for row in await connection.fetch(_EXISTING, streams)}
 
 
 async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> AsyncIterator[StoredEvent]:

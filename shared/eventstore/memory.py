@@ -94,6 +94,9 @@ class InMemoryEventStore:
     async def read_version(self, stream_id: str) -> int:
         return self._version(stream_id)
 
+    async def existing(self, streams: Sequence[str]) -> set[str]:
+        return self._streams.keys() & streams
+
     async def read_all(self, after: int = 0) -> AsyncIterator[StoredEvent]:
         for event in self._events[after:]:
             yield event

@@ -25,6 +25,8 @@ class EventStore(Protocol):
 
     async def read_version(self, stream_id: str) -> int: ...
 
+    async def existing(self, streams: Sequence[str]) -> set[str]: ...
+
     def read_all(self, after: int = 0) -> AsyncIterator[StoredEvent]: ...
 
     async def read_batch(self, after: int, limit: int) -> list[StoredEvent]: ...
@@ -75,6 +77,9 @@ class PostgresEventStore:
 
     async def read_version(self, stream_id: str) -> int:
         return await log.read_version(self._connection, stream_id)
+
+    async def existing(self, streams: Sequence[str]) -> set[str]:
+        return await log.existing(self._connection, streams)
 
     def read_all(self, after: int = 0) -> AsyncIterator[StoredEvent]:
         return log.read_all(self._connection, after)

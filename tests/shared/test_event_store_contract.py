@@ -153,6 +153,23 @@ class SeveralStreamsContract:
         assert statuses(await store.append_group([checked])) == [APPENDED]
         assert await store.read_version("price-1") == 1
 
+    async def test_streams_that_are_expected_to_be_absent_are_checked(self, store: EventStore) -> None:
+        await store.append_group([append("stock-1")])
+        there, not_there = (
+            over(stream(f"order-{nr}"), *[stream(f"stock-{n}", events=0) for n in (9, nr)]) for nr in (1, 2)
+        )
+        results = await store.append_group([append("order-8"), there, not_there])
+        assert statuses(results) == [APPENDED, CONFLICT, APPENDED]
+        assert [(result.version, result.position) for result in results] == [(1, 2), (0, 0), (1, 3)]
+        assert await store.existing(["stock-1", "stock-9", "order-2", "order-1"]) == {"stock-1", "order-2"}
+
+    async def test_a_stream_that_begins_in_the_group_is_absent_before_and_not_after(self, store: EventStore) -> None:
+        def placed(number: int) -> AppendRequest:
+            return over(stream(f"order-{number}"), stream("stock-1", events=0))
+
+        results = await store.append_group([placed(1), append("stock-1"), placed(2)])
+        assert statuses(results) == [APPENDED, APPENDED, CONFLICT]
+
     async def test_events_for_other_streams_alone_leave_the_own_version(self, store: EventStore) -> None:
         await store.append_group([append("order-1", events=2)])
         [result] = await store.append_group([over(stream("order-1", 2, events=0), stream("stock-1"))])
