@@ -20,9 +20,9 @@ from cli.stack.embedded_server import free_port
 from cli.stack.processes import launch
 from cli.stack.service import Service
 from command_service.api.bodies import AddressBody, ShortText
-from command_service.api.order_bodies import ChargeBody, Metadata, ProductId, Sku
+from command_service.api.order_bodies import ChargeBody, Metadata, Sku
 from shared.currencies import CURRENCIES
-from shared.http.fields import Id, Rfc3339
+from shared.http.fields import Id, ProductId, Rfc3339
 
 _ACKNOWLEDGEMENT = (
     b'{"command_id":"019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10","aggregate_id":"019ab2f4-7c1e-7d35-9d2c-6a2f7a1c9b10",'

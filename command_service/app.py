@@ -11,6 +11,7 @@ from functools import partial
 import asyncpg
 from fastapi import FastAPI
 
+from command_service import reservation_expiry
 from command_service.admission import Limit, watch
 from command_service.api import ROUTERS
 from command_service.compactor import compact_for_ever
@@ -113,10 +114,11 @@ def _lifespan(
         watching = asyncio.create_task(watch(app.state.limit), name="watch-event-loop")
         compacting = asyncio.create_task(compact_for_ever(pool, snapshots, settings), name="compactor")
         purge = asyncio.create_task(_purge_keys(pool, settings), name="purge-idempotency-keys")
+        expiring = asyncio.create_task(reservation_expiry.run(pool, handler, settings), name="reservation-expiry")
         try:
             yield
         finally:
-            await cancel(watching, compacting, purge)
+            await cancel(watching, compacting, purge, expiring)
             await throttle.stop()
             await group_commit.stop()  # what was accepted is appended first
             await monitor.close()

@@ -122,6 +122,13 @@ class Settings(BaseSettings):
     idempotency_days: float = Field(7.0, ge=1, description="how long an Idempotency-Key is kept")
     purge_interval_seconds: float = Field(600.0, gt=0, description="time between purges of old Idempotency-Keys")
 
+    reservation_minutes: float = Field(
+        0,
+        ge=0,
+        le=525_600,
+        description="how long an order that is not confirmed keeps its reserved stock; 0: for ever",
+    )
+
     throttle_for: str = Field(
         "orders",
         pattern="^([a-z_]+(,[a-z_]+)*)?$",

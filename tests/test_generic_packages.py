@@ -28,6 +28,7 @@ CONCRETE = [
     "command_service/gateways/carrier.py",
     "command_service/gateways/payment.py",
     "command_service/processes/fulfilment",
+    "command_service/reservation_expiry.py",
     "projector/projections",
     "query_service/read_models",
     "query_service/api",
@@ -37,7 +38,7 @@ CONCRETE = [
 COMMON = {"status", "version", "items", "returns", "currency", "metadata", "last_event_at"}
 FIELDS = set(OrderDocument.__struct_fields__) - COMMON
 EVENTS = {event.__name__ for aggregate in AGGREGATES.values() for event in aggregate.events}
-PATHS = r"/(orders|customers|accounts)\b|\{orders\b|\b(order|account)-"
+PATHS = r"/(orders|customers|accounts|products)\b|\{orders\b|\b(order|account|stock)-"
 NAMES = re.compile(rf"\b({'|'.join(sorted(FIELDS | EVENTS))})\b|{PATHS}")
 
 

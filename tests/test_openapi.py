@@ -221,6 +221,7 @@ NOT_RAISED = {
         (404, "account-not-found"),
         (404, "process-not-found"),
         (404, "transfer-not-found"),
+        (404, "stock-not-found"),
     },
 }
 NEVER_ANSWERED = {

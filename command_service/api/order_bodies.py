@@ -14,7 +14,7 @@ from command_service.api.commands import ANY_CHANGE
 from command_service.domain import order
 from command_service.domain.order import MAX_TOTAL, MAX_UNIT_PRICE
 from shared.aggregates.order import Charge, ChargeKind, LineQuantity
-from shared.http.fields import Id
+from shared.http.fields import Id, ProductId
 from shared.http.form_errors import format_of
 from shared.http.openapi import Described
 
@@ -22,12 +22,6 @@ TOUR = "tour"
 ANY_ORDER_CHANGE: tuple[Described, ...] = ((order.OrderNotFound(TOUR), "There is no such order."), *ANY_CHANGE)
 LINE_NOT_FOUND: Described = (order.LineNotFound(TOUR, "9"), "The order has no such line.")
 
-PRODUCT_ID_PATTERN = format_of(
-    r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$",
-    "not-a-product-id",
-    "Use letters A to Z, digits, dots, underscores, hyphens and, inside, spaces; not dots alone.",
-)
-ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, min_length=1, max_length=64)]
 Quantity = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 UnitPrice = Annotated[StrictInt, Field(ge=0, le=MAX_UNIT_PRICE, description="minor units (pence, cents)")]
 Amount = Annotated[StrictInt, Field(ge=1, le=MAX_TOTAL, description="minor units")]

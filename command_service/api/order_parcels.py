@@ -23,6 +23,7 @@ from command_service.api.order_bodies import (
 )
 from command_service.domain import order
 from command_service.domain.order import MAX_LINES, MAX_PARCEL_LINES, MAX_RETURNS, MAX_SHIPMENTS
+from command_service.domain.stock import InsufficientStock, Shortage
 from shared.aggregates.order import ReceivedLine
 from shared.http.fields import Id
 from shared.http.openapi import Described
@@ -99,6 +100,10 @@ _SHIPPABLE: tuple[Described, ...] = (
     (order.OrderOnHold(TOUR, "the address is checked"), "The order is on hold."),
     (order.OrderNotPaid(TOUR, 1_869, "GBP", 2), "An authorisation was voided since the order was confirmed."),
     (order.TooManyEntries(TOUR, "shipments", MAX_SHIPMENTS), "The order has 100 shipments, or 3,000 lines in them."),
+    (
+        InsufficientStock([Shortage("71053", 6, 4)]),
+        "The reservation expired before the order was confirmed, and fewer pieces are available.",
+    ),
 )
 
 

@@ -21,7 +21,6 @@ from command_service.api.order_bodies import (
     OrderId,
     OrderItemBody,
     Product,
-    ProductId,
     Quantity,
     Sku,
     UnitPrice,
@@ -29,8 +28,9 @@ from command_service.api.order_bodies import (
 )
 from command_service.domain import order
 from command_service.domain.order import MAX_BYTES, MAX_CHARGES, MAX_LINES, MAX_TOTAL
+from command_service.domain.stock import InsufficientStock, Shortage
 from shared.aggregates.order import OrderLine
-from shared.http.fields import Id
+from shared.http.fields import Id, ProductId
 from shared.http.openapi import Described
 from shared.identity.access import allowed
 from shared.identity.caller import ForeignOwner, Role
@@ -145,6 +145,10 @@ _NEGATIVE: Described = (
     order.NegativeAmount(TOUR, None, -1, "GBP", 2),
     "A line with its charges, or the order, would cost less than 0.",
 )
+_NOT_IN_STOCK: Described = (
+    InsufficientStock([Shortage("71053", 6, 4)]),
+    "Fewer pieces of a tracked product are available; nothing was reserved.",
+)
 _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have one id.")
 
 
@@ -161,23 +165,26 @@ _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have o
         (order.TooManyEntries(TOUR, "charges", MAX_CHARGES), "The order would have more than 2,000 charges."),
         (order.DuplicateChargeId(TOUR, "freight"), "Two charges have one id."),
         (order.ChargeOfUnknownLine(TOUR, "9"), "A charge names a line that is not on the order."),
+        _NOT_IN_STOCK,
         status=201,
     ),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def place_order(request: Request, body: PlaceOrderBody) -> Response:
-    """Creates an order in status PENDING. Without `order_id` we make one; the acknowledgement names it."""
+    """Creates an order in status PENDING, and reserves its tracked products, all or nothing. Without `order_id` we make
+    one; the acknowledgement names it."""
     return await carry_out(request, body.command(), body, created_under="/orders")
 
 
 @router.post(
     "/orders/{order_id}/items",
     summary="Add a line",
-    **describe(*ANY_ORDER_CHANGE, _NOT_PENDING, *_TOO_MUCH, _LINE_ID),
+    **describe(*ANY_ORDER_CHANGE, _NOT_PENDING, *_TOO_MUCH, _LINE_ID, _NOT_IN_STOCK),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItemBody) -> Response:
-    """Adds a line to a PENDING order. Several lines may have the same product."""
+    """Adds a line to a PENDING order, and reserves its product if that is tracked. Several lines may have the same
+    product."""
     return await carry_out(request, order.AddOrderItem(order_id, body.line()), body)
 
 
@@ -208,6 +215,7 @@ async def remove_order_item(request: Request, order_id: OrderId, product_id: Pro
         (order.OrderNeedsALine(TOUR, "71053"), "An order keeps at least one line."),
         (order.OrderTotalTooLarge(TOUR, MAX_TOTAL + 1, MAX_TOTAL, "GBP", 2), "The total would reach 2^53 minor units."),
         _NEGATIVE,
+        _NOT_IN_STOCK,
     ),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)

@@ -8,6 +8,7 @@ from command_service.domain.account import ACCOUNTS
 from command_service.domain.customer import CUSTOMERS
 from command_service.domain.decider import Decider
 from command_service.domain.order import ORDERS
+from command_service.domain.stock import STOCKS
 from shared.aggregates import AGGREGATES, RegistrationError
 
 DECIDERS: dict[type[Any], Decider[Any, Any, Any]] = {}  # by type of command
@@ -28,3 +29,4 @@ def register(decider: Decider[Any, Any, Any]) -> None:
 register(ORDERS)
 register(ACCOUNTS)
 register(CUSTOMERS)
+register(STOCKS)

@@ -12,6 +12,7 @@ from projector.projections.accounts import ACCOUNTS
 from projector.projections.customers import CUSTOMERS
 from projector.projections.orders import ORDERS
 from projector.projections.revenue_by_day import REVENUE_BY_DAY
+from projector.projections.stock import STOCKS
 
 StoreName: TypeAlias = Literal["redis", "postgresql"]
 
@@ -37,3 +38,4 @@ register(ORDERS, "redis")
 register(REVENUE_BY_DAY, "postgresql")
 register(ACCOUNTS, "redis")
 register(CUSTOMERS, "redis")
+register(STOCKS, "redis")

@@ -9,6 +9,7 @@ from query_service.read_models.accounts import ACCOUNTS
 from query_service.read_models.customers import CUSTOMERS
 from query_service.read_models.orders import ORDERS
 from query_service.read_models.revenue_by_day import REVENUE_BY_DAY
+from query_service.read_models.stock import STOCKS
 
 READ_MODELS: dict[str, ReadModel[Any, Any]] = {}  # by name
 
@@ -24,3 +25,4 @@ register(ORDERS)
 register(REVENUE_BY_DAY)
 register(ACCOUNTS)
 register(CUSTOMERS)
+register(STOCKS)

@@ -11,6 +11,7 @@ from shared.aggregates.customer import CUSTOMER
 from shared.aggregates.order import ORDER
 from shared.aggregates.payment import PAYMENT
 from shared.aggregates.process import PROCESS
+from shared.aggregates.stock import STOCK
 from shared.aggregates.transfer import TRANSFER
 
 AGGREGATES: dict[str, Aggregate[Any, Any]] = {}  # by category
@@ -67,3 +68,4 @@ register(ACCOUNT)
 register(CUSTOMER)
 register(PROCESS)
 register(TRANSFER)
+register(STOCK)

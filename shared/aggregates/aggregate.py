@@ -62,6 +62,9 @@ class Aggregate(Generic[S, E]):
     # How long before the latest event of its stream an event may have occurred. Where that is not zero, time travel
     # folds the events that had occurred in the order of their recording, without those between them that had not.
     backdating: timedelta = timedelta(0)
+    # Whether an event that a command on another stream brings occurs no earlier than the latest of its stream, whatever
+    # time the command was given.
+    in_sequence: bool = False
     # Raise it when `evolve` changes its meaning and the fields of the state stay as they are.
     snapshot_revision: int = 1
     plural: str = ""  # in paths; the category and an s unless given

@@ -20,6 +20,13 @@ ID_PATTERN = format_of(
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=64)]
 
+PRODUCT_ID_PATTERN = format_of(
+    r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$",
+    "not-a-product-id",
+    "Use letters A to Z, digits, dots, underscores, hyphens and, inside, spaces; not dots alone.",
+)
+ProductId = Annotated[str, StringConstraints(pattern=PRODUCT_ID_PATTERN, min_length=1, max_length=64)]
+
 NOT_A_CURRENCY = "not-a-currency", "Give an ISO 4217 currency code, such as GBP."
 CURRENCY_PATTERN = format_of("^[A-Z]{3}$", *NOT_A_CURRENCY)
 

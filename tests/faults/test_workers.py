@@ -17,7 +17,8 @@ from tests.faults.test_cluster import assert_lists_are_complete
 from tests.running import eventually
 
 PARTITIONS = {"orders": 3, "revenue_by_day": 2}
-ALL = sum(PARTITIONS.values()) + 1  # accounts are not divided
+UNDIVIDED = {"accounts": 1, "customers": 1, "stock": 1}
+ALL = sum({**PARTITIONS, **UNDIVIDED}.values())
 SETTING = ",".join(f"{name}={count}" for name, count in PARTITIONS.items())
 QUICKLY = 10.0  # a second or two, where nothing else presses on the machine
 AFTER_A_PAUSE = 20.0  # the server ends a session that asked nothing for ten seconds
@@ -29,7 +30,7 @@ and (classid::bigint << 32) | objid::bigint
     = any(select hashtextextended('projector of ' || name, 0) from unnest($1::text[]) name)
 """
 NAMES = [
-    f"{{{name}.{partition}}}:" for name, count in {**PARTITIONS, "accounts": 1}.items() for partition in range(count)
+    f"{{{name}.{partition}}}:" for name, count in {**PARTITIONS, **UNDIVIDED}.items() for partition in range(count)
 ]
 
 

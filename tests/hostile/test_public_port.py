@@ -57,6 +57,7 @@ class TestOperationsPort:
             "revenue_by_day",
             "accounts",
             "customers",
+            "stock",
         ]
         assert shown.headers["projection-lag"]
 

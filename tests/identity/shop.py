@@ -55,6 +55,8 @@ BODIES: dict[tuple[str, str], Any] = {
         "amount": 1,
         "reference": "savings",
     },
+    ("POST", "/products/{product_id}/stock/receipts"): {"quantity": 1_000},
+    ("POST", "/products/{product_id}/stock/adjustments"): {"delta": 1, "reason": "found"},
 }
 QUERIES = {("GET", "/reports/revenue"): {"from": "2026-01-01", "to": "2026-01-31"}}
 
@@ -88,7 +90,8 @@ class Shop(NamedTuple):
         client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
         parts = {"line_id": "1", "payment_reference": "p-2", "payment_id": "p-2", "shipment_id": "1", "return_id": "1"}
         parts |= {"address_id": "home", "payment_method_id": "card", "transfer_id": "t-1", "process_id": "p-1"}
-        url = path.format(order_id=order_id, account_id=order_id, customer_id=OWNER, product_id="LAMP", **parts)
+        parts |= {"customer_id": OWNER, "product_id": "LAMP", "stock_id": "LAMP"}
+        url = path.format(order_id=order_id, account_id=order_id, **parts)
         request = client.build_request(
             method,
             url,

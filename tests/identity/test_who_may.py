@@ -85,6 +85,12 @@ MAY = {
     ("GET", "/customers/{customer_id}/erasure"): "auditor privacy",
     ("GET", "/customers/{customer_id}/history"): "customer staff finance auditor service",
     ("GET", "/customers/{customer_id}/events"): "customer staff finance auditor service",
+    ("POST", "/products/{product_id}/stock/receipts"): "staff service",
+    ("POST", "/products/{product_id}/stock/adjustments"): "staff service",
+    ("GET", "/products/{product_id}/stock"): "staff finance auditor service",
+    ("GET", "/stock/{stock_id}"): "staff finance auditor service",
+    ("GET", "/stock/{stock_id}/history"): "staff finance auditor service",
+    ("GET", "/stock/{stock_id}/events"): "staff finance auditor service",
 }
 
 
@@ -110,8 +116,9 @@ async def test_a_role_may_use_its_routes_and_no_other(shop: Shop, method: str, p
         assert problem(answer, 403, "forbidden")["allowed"] == sorted(allowed)
     else:
         assert answer.status_code not in {401, 403}, answer.text
-        # The order and the customer are there; they may have no such payment, shipment, return or address.
-        of_it = ("/{order_id}/", "payment_id", "transfer_id", "process_id", "/customers/{customer_id}/")
+        # The order and the customer are there; they may have no such payment, shipment, return or address, and their
+        # products no stock.
+        of_it = ("/{order_id}/", "payment_id", "transfer_id", "process_id", "/customers/{customer_id}/", "stock")
         assert answer.status_code != 404 or any(part in path for part in of_it), answer.text
         gone = {"order-not-found", "customer-not-found"}
         assert answer.status_code != 404 or answer.json()["code"] not in gone, answer.text

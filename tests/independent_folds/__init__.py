@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.independent_folds import accounts, customers, orders, revenue_by_day
+from tests.independent_folds import accounts, customers, orders, revenue_by_day, stock
 from tests.independent_folds.event_rows import read_log
 
-READ_MODELS = ("orders", "revenue_by_day", "accounts", "customers")
+READ_MODELS = ("orders", "revenue_by_day", "accounts", "customers", "stock")
 
 
 async def assert_read_models_equal_the_log(
@@ -29,3 +29,5 @@ async def assert_read_models_equal_the_log(
         await accounts.assert_equals(log, redis_url, seconds)
     if "customers" in read_models:
         await customers.assert_equals(log, redis_url, seconds)
+    if "stock" in read_models:
+        await stock.assert_equals(log, redis_url, seconds)

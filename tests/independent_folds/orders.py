@@ -91,6 +91,8 @@ class _Life:
         self.reduced = 0  # what the order costs less than its total
 
     def add(self, order_id: str, event_type: str, data: dict[str, Any], at: str) -> None:
+        if event_type in ("OrderItemsReserved", "OrderReservationExpired"):
+            return  # the stock of the products shows it
         if event_type == "OrderPlaced":
             self.document = _placed(order_id, data, at)
         elif event_type.startswith(("Payment", "OrderConfirmed", "OrderCancelled")):

@@ -7,6 +7,7 @@ the new shape is a new version, with an upcaster from the old one.
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from shared.aggregates import EVENT_TYPES
+from shared.aggregates import EVENT_TYPES, stock
 from shared.aggregates.account import Account, Day
 from shared.aggregates.address import Address
 from shared.aggregates.customer import CustomerDocument, CustomerStatus, PaymentMethod, opened
@@ -26,6 +27,7 @@ from shared.aggregates.order import (
     OrderStatus,
     Payment,
 )
+from shared.aggregates.stock import Stock
 from shared.eventstore import codec
 from shared.privacy.sealed import KEY_BYTES, SubjectKey
 from tests.accounts import account, day
@@ -94,6 +96,8 @@ def test_a_stored_life_in_parts_folds() -> None:
                 "OrderLineQuantityChanged",
                 "OrderHeld",
                 "OrderHoldReleased",
+                "OrderItemsReserved",
+                "OrderReservationExpired",
                 "PaymentAuthorised",
                 "OrderConfirmed",
                 "PaymentCaptured",
@@ -112,6 +116,7 @@ def test_a_stored_life_in_parts_folds() -> None:
     assert state.shipping_address is not None
     assert state.shipping_address.city == "London"
     assert [payment.payment_reference for payment in state.payments] == ["pay-20260131-8", "pay-20260131-9"]
+    assert (state.reserved_products, state.expired_products) == ((), ("85123A", "71053"))
 
 
 def test_a_stored_cancellation_still_folds() -> None:
@@ -161,6 +166,13 @@ def test_a_stored_life_of_a_customer_still_folds_and_opens() -> None:
         document = fold_customer("17850", document, read(f"{name}.v1.json"), version, day(version))
     assert (document.name, document.addresses, document.payment_methods) == (None, {}, {})
     assert document.status is CustomerStatus.ERASED
+
+
+def test_a_stored_life_of_a_stock_still_folds() -> None:
+    names = ["Received", "Adjusted", "Reserved", "Released", "ReservationExpired", "Shipped", "Returned"]
+    nothing: Stock | None = None
+    events = [read(f"Stock{name}.v1.json") for name in names]
+    assert reduce(stock.evolve, events, nothing) == Stock(on_hand=196, reserved=1, sold=1)
 
 
 def test_what_was_written_before_there_were_currencies_is_in_pounds() -> None:

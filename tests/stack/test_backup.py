@@ -37,6 +37,7 @@ DERIVED = {
     "schema_migrations",
     "snapshots",
     "snapshot_compaction",
+    "reservation_expiry",
     "read_models",
     "read_model_generations",
     "read_model_documents",

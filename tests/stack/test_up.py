@@ -29,6 +29,8 @@ from tests.system.curl import path_with_curl, path_with_stand_in
 
 pytestmark = pytest.mark.subprocess
 
+READ_MODELS = ["orders", "revenue_by_day", "accounts", "customers", "stock"]
+
 
 def test_it_prints_ready_with_all_addresses_once_the_services_answer(running: OrdersUp) -> None:
     stack = running.descriptor
@@ -114,7 +116,7 @@ def test_projections_status_shows_the_lag_of_each_read_model(running: OrdersUp) 
     assert status.returncode == 0, status.stderr
     heading, *rows = status.stdout.splitlines()
     assert heading.split("  ")[0] == "read model"
-    assert [re.split(" {2,}", row)[0] for row in rows] == ["orders", "revenue_by_day", "accounts", "customers"]
+    assert [re.split(" {2,}", row)[0] for row in rows] == READ_MODELS
     assert all(re.search(r" (normal|warning|critical|emergency) .* generation 1 ", row) for row in rows)
 
 
@@ -122,7 +124,7 @@ def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> 
     command = "projections", "status", "--data-dir", str(running.data_dir)
     shown = shown_on_a_terminal(*command, env={"COLUMNS": "80"})
     table = [line for line in shown.splitlines() if line.startswith("│")]
-    assert [line.split("│")[1].strip() for line in table] == ["orders", "revenue_by_day", "accounts", "customers"]
+    assert [line.split("│")[1].strip() for line in table] == READ_MODELS
     assert all(len(line) <= 80 and "…" not in line for line in table)
     assert re.search(r"^revenue_by_day: .* active, .* s ago; generation 1; ", shown, re.MULTILINE)
 
@@ -130,7 +132,7 @@ def test_projections_status_fits_a_terminal_of_80_columns(running: OrdersUp) -> 
 def test_projections_status_as_json_is_what_the_query_service_says(running: OrdersUp) -> None:
     status = invoke_orders("projections", "status", "--json", "--data-dir", str(running.data_dir))
     document = json.loads(status.stdout)
-    assert [one["name"] for one in document["projections"]] == ["orders", "revenue_by_day", "accounts", "customers"]
+    assert [one["name"] for one in document["projections"]] == READ_MODELS
     assert document.keys() == httpx.get(f"{running.query_url}/projections", timeout=30).json().keys()
 
 

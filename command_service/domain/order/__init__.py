@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, get_args
+from typing import get_args
 
 from command_service.domain.decider import Decider, EventsByStream, States
-from command_service.domain.order import account_money, lines, payments, returns, shipments
+from command_service.domain.order import account_money, lines, payments, reservations, returns, shipments
 from command_service.domain.order.commands import (
     AddOrderItem,
     CancelOrder,
@@ -18,6 +18,7 @@ from command_service.domain.order.commands import (
     ConfirmDelivery,
     ConfirmPayment,
     ConfirmShipmentDelivery,
+    ExpireReservation,
     HoldOrder,
     ItemCommand,
     OrderCommand,
@@ -115,6 +116,7 @@ __all__ = [
     "ConfirmShipmentDelivery",
     "DuplicateChargeId",
     "DuplicateLineId",
+    "ExpireReservation",
     "HoldOrder",
     "ItemNotFound",
     "LineNotFound",
@@ -178,14 +180,6 @@ def decide(command: OrderCommand, state: State) -> list[OrderEvent]:
     return returns.decide(command, state)
 
 
-def _decide_alone(command: OrderCommand, state: State) -> list[OrderEvent]:
-    """The events of a command that changes the order alone. Raises `MoreStreams` where an account gets a refund."""
-    events = decide(command, state)
-    if events and isinstance(command, RefundPayment) and state is not None:
-        account_money.require_no_account(command, state)
-    return events
-
-
 def _streams(command: OrderCommand) -> Sequence[str]:
     """A payment is decided on the stream of its reference as well, which belongs to one order, and on that of the
     account that pays."""
@@ -196,27 +190,40 @@ def _streams(command: OrderCommand) -> Sequence[str]:
     return ()
 
 
+def _usually_absent(command: OrderCommand) -> Sequence[str]:
+    """The stock of the products that are ordered: most are not tracked."""
+    if isinstance(command, PlaceOrder):
+        return reservations.stock_streams(command.items)
+    if isinstance(command, AddOrderItem):
+        return reservations.stock_streams((command.item,))
+    return ()
+
+
 def decide_over(command: OrderCommand, states: States, at: datetime) -> EventsByStream:
-    """The events of a payment, with its reference and the account that pays; or of a refund, with the account that gets
-    it. Raises `PaymentReferenceInUse`, and what the account refuses."""
-    own = ORDER.stream_of(command.order_id)
-    order: State = states[own]
-    events = decide(command, order)
-    if not events or order is None:
-        return {}
+    """The events of the order, and what they change in the same append: the stock of its tracked products, a payment's
+    reference, and the account that pays or gets a refund. Raises one of the refusals, and `MoreStreams`."""
+    order: State = states[ORDER.stream_of(command.order_id)]
+    decided = reservations.with_stock(command.order_id, order, decide(command, order), states)
+    if not decided or order is None:
+        return decided
     if isinstance(command, RefundPayment):
-        return {own: events, **account_money.refund(command, order, states, at)}
-    assert isinstance(command, ConfirmPayment | RecordPayment)
-    decided: dict[str, Sequence[Any]] = {own: events}
+        return {**decided, **account_money.refund(command, order, states, at)}
+    if isinstance(command, ConfirmPayment | RecordPayment):
+        decided = {**decided, **_assigned(command, states)}
+    if isinstance(command, RecordPayment):
+        return {**decided, **account_money.pay(command, order, states, at)}
+    return decided
+
+
+def _assigned(command: ConfirmPayment | RecordPayment, states: States) -> EventsByStream:
+    """That the reference belongs to the order, unless it is known. Raises `PaymentReferenceInUse`."""
     reference = payment_stream(command.payment_reference)
     known: Payment | None = states[reference]
     if known is None:
-        decided[reference] = [PaymentReferenceAssigned(command.payment_reference, command.order_id)]
-    elif known.order_id != command.order_id:
+        return {reference: [PaymentReferenceAssigned(command.payment_reference, command.order_id)]}
+    if known.order_id != command.order_id:
         raise PaymentReferenceInUse(command.payment_reference)
-    if isinstance(command, RecordPayment):
-        decided |= account_money.pay(command, order, states, at)
-    return decided
+    return {}
 
 
 def _order_id(command: OrderCommand) -> str:
@@ -227,8 +234,9 @@ ORDERS: Decider[OrderCommand, Order, OrderEvent] = Decider(
     aggregate=ORDER,
     commands=get_args(OrderCommand),
     aggregate_id=_order_id,
-    decide=_decide_alone,
+    decide=None,
     begins=frozenset({PlaceOrder}),
     streams=_streams,
+    usually_absent=_usually_absent,
     decide_over=decide_over,
 )

@@ -32,12 +32,6 @@ def refund(command: RefundPayment, order: Order, states: States, at: datetime) -
     return {stream: [account.deposit(account_id, states[stream], at, deposited)]}
 
 
-def require_no_account(command: RefundPayment, order: Order) -> None:
-    """Raises `MoreStreams` where an account gets the refund."""
-    if (account_id := _paying_account(command, order)) is not None:
-        raise MoreStreams([ACCOUNT.stream_of(account_id)])
-
-
 def _paying_account(command: RefundPayment, order: Order) -> str | None:
     payment = order.payment(command.payment_reference)
     return None if payment is None else payment.account_id

@@ -153,12 +153,19 @@ class ReleaseHold:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpireReservation:
+    """Of an order that was not confirmed in time."""
+
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelOrder:
     order_id: str
     reason: str
 
 
-ItemCommand = AddOrderItem | RemoveOrderItem | ChangeLineQuantity | ChangeShippingAddress
+ItemCommand = AddOrderItem | RemoveOrderItem | ChangeLineQuantity | ChangeShippingAddress | ExpireReservation
 PaymentCommand = ConfirmPayment | RecordPayment | CapturePayment | VoidPayment | RefundPayment
 ShipmentCommand = (
     ShipOrder | ShipItems | ConfirmShipmentDelivery | ConfirmDelivery | HoldOrder | ReleaseHold | CancelOrder

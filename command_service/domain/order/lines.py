@@ -12,6 +12,7 @@ from command_service.domain.order.commands import (
     AddOrderItem,
     ChangeLineQuantity,
     ChangeShippingAddress,
+    ExpireReservation,
     ItemCommand,
     PlaceOrder,
     RemoveOrderItem,
@@ -41,6 +42,7 @@ from shared.aggregates.order import (
     OrderLine,
     OrderLineQuantityChanged,
     OrderPlaced,
+    OrderReservationExpired,
     OrderStatus,
     ShippingAddressChanged,
     State,
@@ -89,6 +91,9 @@ def decide(command: ItemCommand, state: Order) -> list[OrderEvent]:
             return _change_quantity(command, state)
         case ChangeShippingAddress():
             return _change_address(command, state)
+        case ExpireReservation():
+            is_open = state.status is OrderStatus.PENDING and state.reserved_products
+            return [OrderReservationExpired()] if is_open else []
         case _:
             assert_never(command)
 

@@ -34,8 +34,10 @@ from shared.aggregates.order.events import (
     OrderHoldReleased,
     OrderItemAdded,
     OrderItemRemoved,
+    OrderItemsReserved,
     OrderLineQuantityChanged,
     OrderPlaced,
+    OrderReservationExpired,
     OrderShipped,
     PaymentAuthorised,
     PaymentCaptured,
@@ -172,6 +174,13 @@ def _held(_document: OrderDocument, event: OrderHeld, _at: datetime) -> Changes:
 
 def _released(_document: OrderDocument, _event: OrderHoldReleased, _at: datetime) -> Changes:
     return {"on_hold": False, "hold_reason": None}
+
+
+def _nothing_shown(
+    _document: OrderDocument, _event: OrderItemsReserved | OrderReservationExpired, _at: datetime
+) -> Changes:
+    """The stock of the products shows it."""
+    return {}
 
 
 # --- money ---------------------------------------------------------------------------------------------------------
@@ -354,6 +363,8 @@ _CHANGES: dict[type[Any], Callable[[OrderDocument, Any, datetime], Changes]] = {
     ShippingAddressChanged: _address_changed,
     OrderHeld: _held,
     OrderHoldReleased: _released,
+    OrderItemsReserved: _nothing_shown,
+    OrderReservationExpired: _nothing_shown,
     OrderCancelled: _cancelled,
     PaymentConfirmed: _paid_at_once,
     PaymentAuthorised: _recorded,

@@ -135,6 +135,18 @@ class OrderCancelled(msgspec.Struct, frozen=True, gc=False):
     refund_amount: int
 
 
+@final
+class OrderItemsReserved(msgspec.Struct, frozen=True, gc=False):
+    """From now on, all pieces of these products are reserved; their stock says so in the same append."""
+
+    product_ids: tuple[str, ...]
+
+
+@final
+class OrderReservationExpired(msgspec.Struct, frozen=True, gc=False):
+    """The order was not confirmed in time, and has nothing reserved any more."""
+
+
 # --- money ---------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +265,8 @@ ItemEvent = (
     | ShippingAddressChanged
     | OrderHeld
     | OrderHoldReleased
+    | OrderItemsReserved
+    | OrderReservationExpired
 )
 MoneyEvent = (
     PaymentConfirmed

@@ -24,9 +24,11 @@ from shared.aggregates.order.events import (
     OrderHoldReleased,
     OrderItemAdded,
     OrderItemRemoved,
+    OrderItemsReserved,
     OrderLine,
     OrderLineQuantityChanged,
     OrderPlaced,
+    OrderReservationExpired,
     OrderShipped,
     ParcelEvent,
     PaymentAuthorised,
@@ -104,6 +106,8 @@ class Order:
     returns: tuple[Return, ...] = ()
     hold: OrderHeld | None = None
     cancellation: OrderCancelled | None = None
+    reserved_products: tuple[str, ...] = ()  # of which all pieces that are left to ship are reserved
+    expired_products: tuple[str, ...] = ()  # whose reservation expired
 
     @property
     def lines(self) -> dict[str, OrderLine]:
@@ -146,6 +150,18 @@ class Order:
         lines = self.lines.items()
         return {line_id: left for line_id, line in lines if (left := line.quantity - shipped.get(line_id, 0))}
 
+    def reserved(self) -> dict[str, int]:
+        """Pieces by product, of products that the order has reserved pieces of."""
+        if not self.reserved_products or self.cancellation is not None:
+            return {}
+        pieces: dict[str, int] = {}
+        lines = self.lines
+        for line_id, left in self.left_to_ship().items():
+            product_id = lines[line_id].product_id
+            if product_id in self.reserved_products:
+                pieces[product_id] = pieces.get(product_id, 0) + left
+        return pieces
+
 
 State = Order | None  # None: not placed yet
 
@@ -187,6 +203,13 @@ def _evolve_items(state: Order, event: ItemEvent) -> Order:
             return replace(state, hold=event)
         case OrderHoldReleased():
             return replace(state, hold=None)
+        case OrderItemsReserved(products):
+            others = [product for product in state.reserved_products if product not in products]
+            expired = tuple([product for product in state.expired_products if product not in products])
+            return replace(state, reserved_products=(*others, *products), expired_products=expired)
+        case OrderReservationExpired():
+            expired = (*state.expired_products, *state.reserved_products)
+            return replace(state, reserved_products=(), expired_products=expired)
         case _:
             assert_never(event)
 
