@@ -29,7 +29,10 @@ def import_orders(
     ] = None,
     query_url: Annotated[
         str | None,
-        typer.Option(help="Query service, for orders that are there already. Default: beside the command service."),
+        typer.Option(
+            envvar="QUERY_URL",
+            help="Query service, for orders that are there already. Default: beside the command service.",
+        ),
     ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="CSV of the refused invoices. Default: <FILE stem>.rejects.csv here.")

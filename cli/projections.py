@@ -16,7 +16,11 @@ ReadModel = Annotated[str, typer.Argument(metavar="NAME", help="Such as orders o
 @projections.command()
 def status(
     query_url: Annotated[
-        str | None, typer.Option(envvar="QUERY_URL", help="Query service. Default: the running stack's.")
+        str | None,
+        typer.Option(
+            envvar=["OPERATIONS_URL", "QUERY_URL"],
+            help="Query service, at its OPERATIONS_PORT where it has one. Default: the running stack's.",
+        ),
     ] = None,
     tracebacks: Annotated[bool, typer.Option("--tracebacks", help="Of events that could not be applied.")] = False,
     token_file: TokenFile = None,

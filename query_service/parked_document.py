@@ -39,7 +39,7 @@ def parked_headers(document: Document, at: ReadPosition, token: str | None) -> d
     if document.parked is None:
         return {}
     poison = poisons.decode(document.parked)
-    if document.body is None or (token is not None and ConsistencyToken.decode(token).position >= poison.position):
+    if document.body is None or (token is not None and ConsistencyToken.newest_of(token).position >= poison.position):
         raise ProjectionParked(poison.position, poison.event_type)
     shown = at.checkpoint.token.log_id, poison.position - 1
     return {"Projection-Parked": str(poison.position), "Consistency-Token": ConsistencyToken(*shown).encode()}

@@ -10,7 +10,7 @@ from shared.http import form_errors
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "clients.md"
-_RAISED = re.compile(r"""(?:PydanticCustomError\(\s*|FormError\(\s*"[^"]+", )"([a-z-]+)\"""")
+_RAISED = re.compile(r"""(?:PydanticCustomError\(\s*|FormError\(\s*f?"[^"]+",\s*)"([a-z-]+)\"""")
 
 
 def test_every_code_of_a_form_error_is_listed_with_its_parameters() -> None:

@@ -71,7 +71,7 @@ async def answer(
         return at, value, {"Consistency-Token": at.token}
     preferred = preferred_wait(header(request.scope, b"prefer"))
     wait = queries.token_wait_seconds if preferred is None else preferred
-    wanted = ConsistencyToken.decode(token)
+    wanted = ConsistencyToken.newest_of(token)
     client = client_of(request.scope)
     at, value, _ = await gate.read_at_least(wanted, wait, client, lambda at_least: read(reader, at_least))
     assert at is not None

@@ -79,7 +79,7 @@ class TimeInTheFuture(Invalid):
 
 
 TIME_IN_THE_FUTURE: Described = (
-    TimeInTheFuture([FormError("query/as_of", "in-the-future", "as_of 2999-01-01T00:00:00Z is later than now.")]),
+    TimeInTheFuture([FormError("query/as_of", "time-in-the-future", "as_of 2999-01-01T00:00:00Z is later than now.")]),
     "as_of or known_at is more than a minute in the future.",
 )
 
@@ -148,7 +148,7 @@ async def ask_log(
     """(result of `ask` once the log has reached the request's token, headers of the answer). `ask` gets the client, the
     token and the time to wait for it."""
     given = header(request.scope, b"consistency-token")
-    token = None if given is None else ConsistencyToken.decode(given)
+    token = None if given is None else ConsistencyToken.newest_of(given)
     preferred = preferred_wait(header(request.scope, b"prefer"))
     wait = queries_of(request).token_wait_seconds if preferred is None else preferred
     head, value = await ask(request.app.state.history, client_of(request.scope), token, wait)

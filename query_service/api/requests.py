@@ -95,7 +95,8 @@ def _header(name: str, description: str, example: str) -> dict[str, Any]:
 TOKEN_HEADERS = [
     _header(
         "Consistency-Token",
-        "Answer only from a read model that has reached this token of an acknowledgement or an earlier answer.",
+        "Answer only from a read model that has reached this token of an acknowledgement or an earlier answer."
+        " Of several, separated by commas, the newest counts.",
         "9f0c2a3b4d5e6f708192a3b4c5d6e7f8-1234",
     ),
     _header(

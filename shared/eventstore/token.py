@@ -37,7 +37,7 @@ class UnknownLog(Malformed):
     @property
     def detail(self) -> str:
         return (
-            f"The token names log {self.log_id}, which is not the one served here. "
+            f"The token names log {self.log_id}; the one served here, or of the request's other tokens, is another. "
             "Read without a token to get a current one."
         )
 
@@ -73,6 +73,18 @@ class ConsistencyToken:
         if match is None or int(match[2]) > _LAST_POSITION:
             raise MalformedToken
         return cls(UUID(match[1]), int(match[2]))
+
+    @classmethod
+    def newest_of(cls, header: str) -> ConsistencyToken:
+        """The newest of the tokens that the header lists, separated by commas.
+
+        Raises `MalformedToken`, and `UnknownLog` where they are of several logs: one of these is not served.
+        """
+        if "," not in header:
+            return cls.decode(header)
+        tokens = [cls.decode(each.strip(" \t")) for each in header.split(",")]
+        log_id = tokens[-1].log_id
+        return cls(log_id, max(token.position_in(log_id) for token in tokens))
 
     def position_in(self, log_id: UUID) -> int:
         """The position to wait for in the log `log_id`. Raises `UnknownLog` when the token is of another log."""

@@ -23,6 +23,7 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.supervisor import STOP_SECONDS
 from shared.postgres import ANSWER_SECONDS
 from shared.settings import RolePasswords, Settings
+from tests.orders_command import invoke_orders
 from tests.running import eventually, free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -200,6 +201,17 @@ def test_the_addresses_lead_to_the_stores() -> None:
     for name in [*PORT_SETTINGS, "tools"]:
         redis = urlsplit(SERVICES[name]["environment"]["REDIS_URL"])
         assert (redis.hostname, redis.port) == ("redis", 6379)
+
+
+def test_the_tools_find_the_services_where_they_listen(tmp_path: Path) -> None:
+    tools, query = (SERVICES[name]["environment"] for name in ("tools", "query"))
+    assert tools["COMMAND_URL"] == f"http://command:{port_of('command')}"
+    assert tools["QUERY_URL"] == f"http://query:{port_of('query')}"
+    assert tools["OPERATIONS_URL"] == f"http://query:{query['OPERATIONS_PORT']}"
+    importing = invoke_orders("import", __file__, cwd=tmp_path, env=tools | {"QUERY_URL": "query"})
+    assert "--query-url" in importing.stderr
+    status = invoke_orders("projections", "status", cwd=tmp_path, env=tools | {"OPERATIONS_URL": "http://127.0.0.1:9"})
+    assert status.stderr.startswith("orders: http://127.0.0.1:9: ")
 
 
 def test_each_process_connects_as_its_own_role_with_the_password_that_migrate_gave_it() -> None:

@@ -143,6 +143,34 @@ async def test_the_answer_carries_the_wait_that_was_granted(queries: httpx.Async
         assert (answer.status_code, answer.headers.get("preference-applied")) == (200, applied)
 
 
+@pytest.mark.promise("queries", "A query may name several tokens, and waits for the newest")
+async def test_an_answer_to_several_tokens_shows_what_the_newest_stands_for(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    tokens = [await token_now(recorder)]
+    for _ in range(20):
+        await recorder.record("42", placed() if len(tokens) == 1 else paid())
+        tokens.append(await token_now(recorder))
+        for path in ("/orders/42", "/orders", "/orders/42/history"):
+            answer = await queries.get(path, headers={"Consistency-Token": ", ".join([tokens[-1], *tokens[:-1]])})
+            assert answer.status_code == 200
+            assert ConsistencyToken.decode(answer.headers["consistency-token"]).position >= len(tokens) - 1
+        assert (await queries.get("/orders/42", headers={"Consistency-Token": ",".join(tokens)})).json()[
+            "version"
+        ] == len(tokens) - 1
+
+
+async def test_after_a_restore_of_the_log_its_tokens_beside_those_of_before_are_refused(
+    queries: httpx.AsyncClient, recorder: Recorder
+) -> None:
+    """As `client.js` sends them: it drops them all when it is told so."""
+    before, now = ConsistencyToken(uuid4(), 7).encode(), await token_now(recorder)
+    for path in ("/orders/42", "/orders", "/orders/42/history"):
+        for tokens in (f"{before}, {now}", f"{now}, {before}"):
+            answer = await queries.get(path, headers={"Consistency-Token": tokens})
+            assert (answer.status_code, answer.json()["code"]) == (400, "unknown-log")
+
+
 @pytest.mark.promise("queries", "A malformed token, or one of another log, is refused at once")
 async def test_a_token_that_is_malformed_or_of_another_log_is_refused_at_once(queries: httpx.AsyncClient) -> None:
     foreign = ConsistencyToken(uuid4(), 0).encode()
