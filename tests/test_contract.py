@@ -231,6 +231,13 @@ def take_the_tour(customer: httpx.Client) -> None:
     assert registered.is_success, registered.text
     deposit = customer.post("/accounts/alice-main/deposits", json={"amount": 5_000, "reference": "salary 2026-01"})
     assert deposit.is_success, deposit.text
+    for path, body in (
+        ("/customers", PERSON | {"customer_id": "ada"}),
+        ("/customers/ada/erasure", {"reason": "customer-request"}),
+        ("/customers", PERSON | {"customer_id": "ada"}),
+    ):
+        kept = customer.post(path, json=body)
+        assert kept.is_success, kept.text
 
 
 @pytest.mark.promise("commands", "The documented examples work")
