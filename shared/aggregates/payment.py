@@ -36,8 +36,8 @@ PAYMENT: Aggregate[Payment, PaymentReferenceAssigned] = Aggregate(
     state=Payment,
     events=(PaymentReferenceAssigned,),
     evolve=evolve,
-    example=PaymentReferenceAssigned("pay-20260131-7", "536365"),
-    example_id="pay-20260131-7",
+    example=PaymentReferenceAssigned("pay-1", "tour"),
+    example_id="pay-1",
 )
 
 

@@ -43,7 +43,10 @@ def _only_rfc3339(value: object) -> object:
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str) or (match := _RFC3339.fullmatch(value)) is None:
-        raise PydanticCustomError("not-a-time", "Give an RFC 3339 time with an offset, such as 2026-01-31T14:30:00Z.")
+        text = "Give an RFC 3339 time with an offset, such as 2026-01-31T14:30:00Z."
+        if isinstance(value, str) and _RFC3339.fullmatch(value.replace(" ", "+")):
+            raise PydanticCustomError("not-a-time", f"{text} In a URL, write + as %2B.")
+        raise PydanticCustomError("not-a-time", text)
     # PostgreSQL keeps microseconds; digits beyond that are cut, not refused.
     return re.sub(r"(\.\d{6})\d+", r"\1", value) if match[1] else value
 
