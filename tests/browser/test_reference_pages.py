@@ -20,7 +20,7 @@ from tests.system.tour import Terminal, take_the_tour
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-pytestmark = pytest.mark.openapi
+pytestmark = [pytest.mark.openapi, pytest.mark.timeout(240)]
 HOW = "give it an example that exists after the tour of the README, see docs/extending.md, 'Show it in the reference'"
 NAMED = {operation.operation_id: operation for service in ("command", "query") for operation in operations_of(service)}
 NOT_IN_THE_TOUR = {"getProcess", "getProcessHistory", "followProcess"}  # it fulfils its orders by hand
@@ -44,7 +44,6 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OrdersUp,
 
 
 @pytest.mark.promise("browsers", "Every operation of the reference pages works as the page fills it in")
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("service", ["command", "query"])
 async def test_every_operation_works_as_filled_in(service: str, toured: tuple[OrdersUp, Terminal], page: Page) -> None:
     stack, _ = toured
