@@ -21,6 +21,7 @@ ROWS = {
     8: "snapshot_load",
     9: "hot_stream_neighbours",
     14: "hot_stream",
+    16: "reserve_stock",
     11: "process_scaling",
     12: "import_month",
     13: "overload",
