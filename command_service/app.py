@@ -30,6 +30,7 @@ from shared.http.operations import NotReady
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST, connect, create_pool
 from shared.privacy.key_encryption import KeyEncryption
+from shared.privacy.subject_key_cache import cached
 from shared.privacy.subject_keys import NO_SECRET, SubjectKeys
 from shared.read_models.progress import read_behind
 from shared.settings import Settings
@@ -55,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     add_routes(app, settings, *(router for router, _ in ROUTERS.values()))
     app.state.query_url = settings.query_url or settings.root_path
+    app.state.refuses_unknown_customers = settings.unknown_customers == "refuse"
     app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app
 
@@ -105,8 +107,8 @@ def _lifespan(
             lock_timeout=settings.append_wait_seconds,
         )
         if encryption is None:
-            _log.warning("customers cannot be registered", reason=NO_SECRET)
-        app.state.subject_keys = SubjectKeys(pool, encryption)
+            _log.warning("personal data cannot be sealed", reason=NO_SECRET)
+        keys = app.state.subject_keys = SubjectKeys(pool, encryption)
         throttle = app.state.throttle = Throttle(partial(read_behind, pool, settings.throttle_for.split(",")))
         group_commit.start()
         if settings.throttle_for:
@@ -116,7 +118,8 @@ def _lifespan(
         purge = asyncio.create_task(_purge_keys(pool, settings), name="purge-idempotency-keys")
         expiring = asyncio.create_task(reservation_expiry.run(pool, handler, settings), name="reservation-expiry")
         try:
-            yield
+            async with cached(keys) as app.state.cached_keys:
+                yield
         finally:
             await cancel(watching, compacting, purge, expiring)
             await throttle.stop()

@@ -24,8 +24,9 @@ create index subject_keys_by_erasure on subject_keys (erasure) where erasure is 
 grant select on subject_keys to orders_command, orders_query;
 grant select (key_id, subject, generation, wrapped_by, erasure, erased_at) on subject_keys to orders_auditor;
 
--- Makes the subject's key, unless it has one. The caller reads which one that is.
-create function make_subject_key(key_id text, subject text, wrapped bytea, wrapped_by text) returns void
+-- Makes the subject's key, unless it has one; where it had one that was destroyed, only anew. The caller reads which one
+-- that is.
+create function make_subject_key(key_id text, subject text, wrapped bytea, wrapped_by text, anew boolean) returns void
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -34,7 +35,7 @@ begin atomic
     select make_subject_key.key_id, make_subject_key.subject, coalesce(max(k.generation), 0) + 1,
            make_subject_key.wrapped, make_subject_key.wrapped_by
     from public.subject_keys k where k.subject = make_subject_key.subject
-    having bool_and(k.wrapped is null) is not false
+    having count(*) = 0 or (anew and bool_and(k.wrapped is null))
     on conflict do nothing;
 end;
 revoke all on function make_subject_key from public;

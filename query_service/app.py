@@ -18,19 +18,22 @@ from query_service.client_limit import WAITING, ClientLimit
 from query_service.consistency_gate import ConsistencyGate
 from query_service.live.subscriptions import open_subscriptions
 from query_service.log_reader import LogReader
+from query_service.opened_documents import OpenedDocuments
 from query_service.projection_lag import LagEstimate, LagSource, LogLag, MaxLag, ProjectionLag, ReplicaLag, poll_lag
 from query_service.read_model import ReadModel, Servers
 from query_service.read_models import READ_MODELS
 from query_service.stream_history import StreamHistory, open_history
-from query_service.subject_key_cache import open_cached_keys
 from shared.aggregates import AGGREGATES
 from shared.aio import cancel
 from shared.errors import Unavailable
 from shared.eventstore.blockers import monitor_blockers
 from shared.http import application
 from shared.http.operations import NotReady
+from shared.logs import get_logger
 from shared.postgres import create_pool
 from shared.privacy.key_encryption import KeyEncryption
+from shared.privacy.subject_key_cache import SubjectKeyCache, cached
+from shared.privacy.subject_keys import NO_SECRET, SubjectKeys
 from shared.redis import create_redis
 from shared.settings import Settings
 
@@ -41,6 +44,8 @@ Every answer says with `Projection-Lag` how stale it is, in milliseconds.
 Every answer carries a `Consistency-Token`: send back the newest one you have, from here or from a command's
 acknowledgement, and reads never go backwards.
 """
+
+_log = get_logger()
 
 Lags = Mapping[str, LagEstimate]  # by the read model's name
 
@@ -58,9 +63,10 @@ def create_app(settings: Settings) -> FastAPI:
             _open_queries(settings, read_models, lags) as queries,
             open_history(settings, queries.log) as stream_history,
             open_subscriptions(settings) as subscriptions,
-            open_cached_keys(settings, encryption) as app.state.subject_keys,
+            _open_keys(settings, encryption) as app.state.subject_keys,
             poll_lag(_lag_sources(settings, queries, stream_history, lags, log_lag)),
         ):
+            app.state.opened_documents = OpenedDocuments(app.state.subject_keys)
             app.state.queries = queries
             app.state.history = stream_history
             app.state.subscriptions = subscriptions
@@ -97,6 +103,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.log_lag = log_lag
     application.add_routes(app, settings, *(router for router, _ in routers))
     return app
+
+
+@asynccontextmanager
+async def _open_keys(settings: Settings, encryption: KeyEncryption | None) -> AsyncIterator[SubjectKeyCache]:
+    if encryption is None:
+        _log.warning("personal data cannot be opened", reason=NO_SECRET)
+    pool = await create_pool(settings, "keys", max_size=2, target="primary")
+    try:
+        async with cached(SubjectKeys(pool, encryption)) as cache:
+            yield cache
+    finally:
+        pool.terminate()
 
 
 @asynccontextmanager

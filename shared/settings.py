@@ -145,10 +145,13 @@ class Settings(BaseSettings):
         None,
         min_length=16,
         description="secrets that wrap the keys of personal data, the newest first, with commas; without one, and"
-        " without a file, customers are neither registered nor shown",
+        " without a file, nothing about a person is taken or shown",
     )
     key_encryption_key_file: str = Field(
         "", description="file of these secrets instead, one a line; it is read again after `orders keys rotate`"
+    )
+    unknown_customers: Literal["accept", "refuse"] = Field(
+        "accept", description="orders of customers who are not registered, or have no payment method: accept, refuse"
     )
 
     snapshot_every_events: int = Field(100, ge=0, description="events after which a stream's state is kept; 0: never")

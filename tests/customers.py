@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
+
+from tests.orders import TOTAL, order_body
 
 PERSON: dict[str, Any] = {
     "name": "Canary Name",
@@ -30,6 +33,19 @@ METHOD: dict[str, Any] = {
 }
 
 
+ORDERS_ADDRESS: dict[str, Any] = {
+    "name": "Canary Recipient",
+    "lines": ["Canary Lane 2"],
+    "city": "Canary City",
+    "region": "Canary County",
+    "postal_code": "canary-zip",
+    "country": "GB",
+    "phone": "+44 canary lane",
+}
+NOTE = "leave it with the canary"
+REASONS = {name: f"because of the canary {name}" for name in ("move", "hold", "void", "refund", "return", "cancel")}
+
+
 def texts(value: Any) -> list[str]:
     """Of a body, all that says something about the person."""
     if isinstance(value, dict):
@@ -39,7 +55,50 @@ def texts(value: Any) -> list[str]:
     return [value]
 
 
-CANARIES = texts([PERSON, ADDRESS, METHOD])
+CANARIES = texts([PERSON, ADDRESS, METHOD, ORDERS_ADDRESS, NOTE, REASONS])
+
+
+def orders_in_every_state(customer_id: str) -> list[tuple[str, str, Any]]:
+    """Requests that make them: method, path and body of each. The ids of the orders end with their states."""
+    piece = [{"line_id": "1", "quantity": 1}]
+    paid = ("POST", "payment", {"payment_reference": "{id}", "amount": TOTAL})
+    shipped = ("POST", "shipment", {"tracking_number": "track-1"})
+    authorised = {"payment_reference": "{id}", "amount": TOTAL, "captured": False}
+    moved = {"shipping_address_id": "office", "reason": REASONS["move"], "shipping_address": ORDERS_ADDRESS}
+    lives: dict[str, list[tuple[str, str, Any]]] = {
+        "pending": [("PUT", "shipping-address", moved), ("POST", "hold", {"reason": REASONS["hold"]})],
+        "voided": [("POST", "payments", authorised), ("POST", "payments/{id}/void", {"reason": REASONS["void"]})],
+        "confirmed": [paid],
+        "shipped": [paid, shipped],
+        "delivered": [
+            paid,
+            shipped,
+            ("POST", "delivery", {}),
+            ("POST", "returns", {"return_id": "back", "lines": piece, "reason": REASONS["return"]}),
+            ("POST", "returns/back/receipt", {"lines": [{**piece[0], "restock": True}]}),
+            ("POST", "refunds", {"payment_reference": "{id}", "amount": 1, "reason": REASONS["refund"]}),
+        ],
+        "cancelled": [("POST", "cancellation", {"reason": REASONS["cancel"]})],
+    }
+    requests: list[tuple[str, str, Any]] = []
+    for state, life in lives.items():
+        order_id = f"{customer_id}-{state}"
+        order = order_body(customer_id=customer_id, order_id=order_id, shipping_address=ORDERS_ADDRESS, note=NOTE)
+        requests.append(("POST", "/orders", order))
+        for method, path, body in life:
+            named = {name: order_id if value == "{id}" else value for name, value in body.items()}
+            requests.append((method, f"/orders/{order_id}/{path.format(id=order_id)}", named))
+    return requests
+
+
+def found(places: Iterable[str]) -> list[tuple[str, str]]:
+    """(canary, where it is); those of few characters alone in quotes."""
+    return [
+        (canary, place[:1_000])
+        for place in places
+        for canary in CANARIES
+        if f'"{canary}"' in place or (len(canary) > len("9417") + 3 and canary in place)
+    ]
 
 
 async def register(commands: httpx.AsyncClient, customer_id: str, **changes: Any) -> str:

@@ -25,6 +25,7 @@ from shared.eventstore.token import ConsistencyToken
 from tests.documented import assert_documented
 from tests.orders import new_order_id
 from tests.recording import put_in_log
+from tests.sealed_events import open_events
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -94,7 +95,8 @@ async def stored(connection: Connection, order_id: str) -> list[StoredEvent]:
 
 
 async def events_of(connection: Connection, order_id: str) -> list[OrderEvent]:
-    return [codec.decode(*event[4:7]) for event in await stored(connection, order_id)]
+    """With their sealed texts opened."""
+    return await open_events(connection, [codec.decode(*event[4:7]) for event in await stored(connection, order_id)])
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Request:
         answer = await self.answer()
         assert answer.status_code == 200, answer.text
         history = await stored(self.orders.connection, self.order_id)
-        assert [codec.decode(*event[4:7]) for event in history] == [*self.past, *events]
+        assert await events_of(self.orders.connection, self.order_id) == [*self.past, *events]
         assert_acknowledges(answer, history[-1], (await event_log.read_head(self.orders.connection)).log_id.hex)
         return answer
 

@@ -23,6 +23,7 @@ import uvicorn
 from cli.stack.embedded_server import free_port
 from shared.migrations import migrate
 from shared.settings import Settings
+from tests.key_encryption import SECRET
 from tests.roles import PASSWORDS, ROLES, Role, settings_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def settings_for(database_url: str, redis_url: str, **changes: object) -> Settin
             "heartbeat_seconds": 0.1,
             "allowed_hosts": "*",  # tests that write their requests themselves name any
             "snapshot_key": "the tests' key of snapshots",
-            "key_encryption_key": "the tests' key-encryption key",
+            "key_encryption_key": SECRET,
             **changes,
         }
     )

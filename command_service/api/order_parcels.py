@@ -21,6 +21,7 @@ from command_service.api.order_bodies import (
     Quantity,
     ShippedOrderId,
 )
+from command_service.api.order_texts import NO_KEYS, seal_reason
 from command_service.domain import order
 from command_service.domain.order import MAX_LINES, MAX_PARCEL_LINES, MAX_RETURNS, MAX_SHIPMENTS
 from command_service.domain.stock import InsufficientStock, Shortage
@@ -174,13 +175,16 @@ async def confirm_delivery(
             order.TooManyEntries(TOUR, "lines in returns", MAX_PARCEL_LINES),
             f"The order has {MAX_RETURNS} returns, or 3,000 lines in them.",
         ),
+        NO_KEYS,
     ),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def request_return(request: Request, order_id: ShippedOrderId, body: RequestReturnBody) -> Response:
     """Announces that shipped pieces come back. The same return again, by its id, changes nothing."""
     lines = tuple([line.pieces() for line in body.lines])
-    command = order.RequestReturn(order_id, body.return_id or str(uuid7()), lines, body.reason)
+    command = order.RequestReturn(
+        order_id, body.return_id or str(uuid7()), lines, await seal_reason(request, order_id, body.reason)
+    )
     return await carry_out(request, command, body)
 
 
@@ -210,12 +214,14 @@ async def receive_return(
     **describe(
         *ANY_ORDER_CHANGE,
         (order.OrderNotHoldable(TOUR, "SHIPPED"), "Only a PENDING or CONFIRMED order can be held."),
+        NO_KEYS,
     ),
 )
 @allowed(Role.STAFF, Role.SERVICE)
 async def hold_order(request: Request, order_id: OrderId, body: HoldOrderBody) -> Response:
     """Nothing of the order is shipped until the hold is released. Another reason replaces the former."""
-    return await carry_out(request, order.HoldOrder(order_id, body.reason), body)
+    reason = await seal_reason(request, order_id, body.reason)
+    return await carry_out(request, order.HoldOrder(order_id, reason), body)
 
 
 @router.delete("/orders/{order_id}/hold", summary="Release the hold", **describe(*ANY_ORDER_CHANGE))

@@ -21,6 +21,7 @@ from command_service.api.order_bodies import (
     OrderPaidInPartId,
     PaymentReference,
 )
+from command_service.api.order_texts import NO_KEYS, seal_reason
 from command_service.domain import account, order
 from command_service.domain.account import MAX_BALANCE
 from command_service.domain.order import MAX_PAYMENTS, MAX_REFUNDS, MAX_TOTAL
@@ -169,6 +170,7 @@ async def capture_payment(
         *ANY_ORDER_CHANGE,
         _NOT_FOUND,
         (order.NothingToVoid(TOUR, _PAY), "Nothing is authorised and not captured."),
+        NO_KEYS,
     ),
 )
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
@@ -176,7 +178,8 @@ async def void_payment(
     request: Request, order_id: OrderPaidInPartId, payment_reference: Reference, body: VoidPaymentBody = _NO_REASON
 ) -> Response:
     """Gives up what is left of the authorisation. A second time changes nothing. The body may be left out."""
-    return await carry_out(request, order.VoidPayment(order_id, payment_reference, body.reason), body)
+    reason = None if body.reason is None else await seal_reason(request, order_id, body.reason)
+    return await carry_out(request, order.VoidPayment(order_id, payment_reference, reason), body)
 
 
 @router.post(
@@ -193,6 +196,7 @@ async def void_payment(
             account.BalanceTooLarge(_ACCOUNT, MAX_BALANCE, "GBP", 2),
             "The account would hold 2^53 minor units.",
         ),
+        NO_KEYS,
     ),
 )
 @allowed(Role.STAFF, Role.FINANCE, Role.SERVICE)
@@ -200,7 +204,6 @@ async def refund_payment(request: Request, order_id: OrderPaidInPartId, body: Re
     """Records that an amount of a payment went back. Beyond `refund_due`, the order costs less by it, unless it is
     PENDING. What an account paid goes back to it: both change, or neither. The same refund again, by its id, changes
     nothing."""
-    command = order.RefundPayment(
-        order_id, body.refund_id or str(uuid7()), body.payment_reference, body.amount, body.reason
-    )
+    reason = await seal_reason(request, order_id, body.reason)
+    command = order.RefundPayment(order_id, body.refund_id or str(uuid7()), body.payment_reference, body.amount, reason)
     return await carry_out(request, command, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -26,14 +27,25 @@ from command_service.api.order_bodies import (
     UnitPrice,
     UnwantedOrderId,
 )
+from command_service.api.order_texts import (
+    ERASED,
+    NO_KEYS,
+    key_of_customer,
+    key_of_order,
+    seal_address,
+    seal_reason,
+)
 from command_service.domain import order
+from command_service.domain.customer import NoPaymentMethod
 from command_service.domain.order import MAX_BYTES, MAX_CHARGES, MAX_LINES, MAX_TOTAL
 from command_service.domain.stock import InsufficientStock, Shortage
 from shared.aggregates.order import OrderLine
+from shared.aggregates.order.personal_texts import NOTE, REASON
 from shared.http.fields import Id, ProductId
 from shared.http.openapi import Described
 from shared.identity.access import allowed
 from shared.identity.caller import ForeignOwner, Role
+from shared.privacy.sealed import SubjectKey
 
 DESCRIPTION = "PENDING → CONFIRMED (paid or authorised) → SHIPPED → DELIVERED, or CANCELLED."
 router = APIRouter(tags=["orders"], route_class=CommandRoute)
@@ -80,7 +92,9 @@ class PlaceOrderBody(CommandBody):
     )
     metadata: Metadata | None = None
 
-    def command(self) -> order.PlaceOrder:
+    def command(self, key: SubjectKey | None, *, customer_must_be_known: bool) -> order.PlaceOrder:
+        """`key` seals its address and note; None where it has neither."""
+        address, note = self.shipping_address, self.note
         return order.PlaceOrder(
             self.order_id or str(uuid7()),
             self.customer_id,
@@ -88,10 +102,11 @@ class PlaceOrderBody(CommandBody):
             tuple([OrderLine(**item) for item in self.items]),
             self.shipping_address_id,
             tuple([charge.charge() for charge in self.charges]),
-            None if self.shipping_address is None else self.shipping_address.address(),
+            None if address is None or key is None else seal_address(key, address.address()),
             self.external_reference,
-            self.note,
+            None if note is None or key is None else key.seal(NOTE, note),
             self.metadata,
+            customer_must_be_known,
         )
 
 
@@ -157,7 +172,8 @@ _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have o
     summary="Place an order",
     **describe(
         (order.OrderAlreadyPlaced(TOUR), "There is an order with this id."),
-        (ForeignOwner("customer", "13047"), "The caller is another customer."),
+        (ForeignOwner("customer", "13047"), "The caller is another customer, or there is none and there must be."),
+        (NoPaymentMethod("13047"), "The customer has no payment method, and must have one."),
         STALE,
         *_TOO_MUCH,
         _LINE_ID,
@@ -166,6 +182,8 @@ _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have o
         (order.DuplicateChargeId(TOUR, "freight"), "Two charges have one id."),
         (order.ChargeOfUnknownLine(TOUR, "9"), "A charge names a line that is not on the order."),
         _NOT_IN_STOCK,
+        ERASED,
+        NO_KEYS,
         status=201,
     ),
 )
@@ -173,7 +191,11 @@ _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have o
 async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     """Creates an order in status PENDING, and reserves its tracked products, all or nothing. Without `order_id` we make
     one; the acknowledgement names it."""
-    return await carry_out(request, body.command(), body, created_under="/orders")
+    key = None
+    if body.shipping_address is not None or body.note is not None:
+        key = await key_of_customer(request, body.customer_id)
+    command = body.command(key, customer_must_be_known=request.app.state.refuses_unknown_customers)
+    return await carry_out(request, command, body, created_under="/orders")
 
 
 @router.post(
@@ -229,13 +251,17 @@ async def change_line_quantity(
 @router.put(
     "/orders/{order_id}/shipping-address",
     summary="Change the shipping address",
-    **describe(*ANY_ORDER_CHANGE, _NOT_PENDING),
+    **describe(*ANY_ORDER_CHANGE, _NOT_PENDING, ERASED, NO_KEYS),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def change_shipping_address(request: Request, order_id: OrderId, body: ChangeShippingAddressBody) -> Response:
     """Sends a PENDING order elsewhere. The address it already has changes nothing."""
-    address = None if body.shipping_address is None else body.shipping_address.address()
-    command = order.ChangeShippingAddress(order_id, body.shipping_address_id, body.reason, address)
+    command = order.ChangeShippingAddress(order_id, body.shipping_address_id)
+    if body.reason is not None or body.shipping_address is not None:
+        key = await key_of_order(request, order_id)
+        reason = None if body.reason is None else key.seal(REASON, body.reason)
+        address = None if body.shipping_address is None else seal_address(key, body.shipping_address.address())
+        command = replace(command, reason=reason, shipping_address=address)
     return await carry_out(request, command, body)
 
 
@@ -246,9 +272,11 @@ async def change_shipping_address(request: Request, order_id: OrderId, body: Cha
         *ANY_ORDER_CHANGE,
         (order.OrderNotCancellable(TOUR, "SHIPPED"), "Only a PENDING or CONFIRMED order can be cancelled."),
         (order.OrderPartlyShipped(TOUR, 1), "A part of the order has left."),
+        NO_KEYS,
     ),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def cancel_order(request: Request, order_id: UnwantedOrderId, body: CancelOrderBody) -> Response:
     """PENDING or CONFIRMED becomes CANCELLED while nothing has left; what was paid is recorded as the refund owed."""
-    return await carry_out(request, order.CancelOrder(order_id, body.reason), body)
+    reason = await seal_reason(request, order_id, body.reason)
+    return await carry_out(request, order.CancelOrder(order_id, reason), body)

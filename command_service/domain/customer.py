@@ -144,6 +144,17 @@ class CustomerIsErased(Rejected):
 
 
 @dataclass
+class NoPaymentMethod(Rejected):
+    customer_id: str
+    code = "no-payment-method"
+    title = "The customer has no payment method"
+
+    @property
+    def detail(self) -> str:
+        return f"Customer {self.customer_id} has no payment method. Save one before the order."
+
+
+@dataclass
 class AddressNotFound(NotFound):
     customer_id: str
     address_id: str
@@ -218,6 +229,16 @@ def decide(command: CustomerCommand, state: State) -> list[CustomerEvent]:
             return _remove_payment_method(command, state)
         case _:
             assert_never(command)
+
+
+def check_can_order(customer_id: str, state: State) -> None:
+    """Raises `CustomerNotFound`, `CustomerIsErased` and `NoPaymentMethod`."""
+    if state is None:
+        raise CustomerNotFound(customer_id)
+    if state.erased:
+        raise CustomerIsErased(customer_id)
+    if not state.payment_methods:
+        raise NoPaymentMethod(customer_id)
 
 
 def _register(command: RegisterCustomer, state: State) -> list[CustomerEvent]:

@@ -10,7 +10,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from query_service.api.dependencies import answer
-from query_service.api.log_queries import answer_past_state, not_found
+from query_service.api.log_queries import Opened, answer_past_state, not_found
 from query_service.api.requests import TOKEN_REFUSALS, unless_known
 from query_service.checkpoint_subscription import TooManyWaiting
 from query_service.client_limit import WAITING, ClientLimitReached
@@ -51,22 +51,26 @@ async def answer_document(
     aggregate: Aggregate[Any, Any],
     read_model: ReadModel[Any, D],
     aggregate_id: str,
+    opened: Opened | None = None,
 ) -> Response:
-    """The aggregate's document now, or at the point in time that the request names. For a caller who is limited to an
-    owner, that of another one is as if absent.
+    """The aggregate's document now, or at the point in time that the request names, with its sealed texts `opened`. For
+    a caller who is limited to an owner, that of another one is as if absent.
 
-    Raises what `answer`, `answer_past_state` and `parked_headers` raise.
+    Raises what `answer`, `answer_past_state`, `parked_headers` and `opened` raise.
     """
     if request.scope["query_string"] and request.query_params:
-        return await answer_past_state(request, aggregate, aggregate_id)
+        return await answer_past_state(request, aggregate, aggregate_id, opened)
     at, document, headers = await answer(
         request, read_model, lambda reader, at_least: reader.one(aggregate_id, at_least)
     )
     owner = limited_to_owner(request.scope)
     if owner is None or belongs_to(document, aggregate, owner):
         headers |= parked_headers(document, at, header(request.scope, b"consistency-token"))
-        if document.body is not None:
-            return unless_known(request, document.body, at.etag(document), headers)
+        if (body := document.body) is not None:
+            erased = False
+            if opened is not None:
+                body, erased = await opened(body)
+            return unless_known(request, body, at.etag(document), headers, erased=erased)
     return not_found(request, aggregate, f"There is no {aggregate.noun} {aggregate_id!r}.", headers)
 
 
@@ -78,4 +82,5 @@ def belongs_to(document: Document, aggregate: Aggregate[Any, Any], owner_id: str
         return owner_of_parked(document) == owner_id
     # A document begins with its id and its owner's, so it need not be decoded. No text within it has a bare quote.
     owned = b'"%b":%b' % (aggregate.owner.field.encode(), msgspec.json.encode(owner_id))
-    return body.startswith(owned, body.find(b",") + 1)
+    own_owner = aggregate.owner.field == aggregate.id_field
+    return body.startswith(owned, 1 if own_owner else body.find(b",") + 1)

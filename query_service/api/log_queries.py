@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from fastapi import Request
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from query_service.api.dependencies import queries_of
 from query_service.api.lag_header import answer_from_log
-from query_service.api.requests import TOKEN_REFUSALS, preferred_wait, unless_known
+from query_service.api.requests import TOKEN_REFUSALS, OpenedDocument, preferred_wait, unless_known
 from query_service.fair_queue import TooManyCostlyReads
 from query_service.log_reader import LogUnavailable
 from query_service.point_in_time import CLOCK_TOLERANCE, PointInTime, rfc3339
@@ -37,6 +37,8 @@ from shared.identity.caller import READERS, Role
 T = TypeVar("T")
 S = TypeVar("S")
 E = TypeVar("E")
+
+Opened: TypeAlias = Callable[[bytes], Awaitable[OpenedDocument]]  # of the JSON of a document with sealed texts
 
 UNAVAILABLE: tuple[Described, ...] = (
     *TOKEN_REFUSALS,
@@ -94,7 +96,7 @@ async def answer_past_state(
     request: Request,
     aggregate: Aggregate[S, E],
     aggregate_id: str,
-    opened: Callable[[Any], Awaitable[Any]] | None = None,
+    opened: Opened | None = None,
 ) -> Response:
     """Answers `GET /<collection>/{id}` with the parameters `TIMES`: the document at that point in time. `opened` opens
     what is sealed in it."""
@@ -108,10 +110,11 @@ async def answer_past_state(
     if past is None:
         detail = f"There was no {aggregate.noun} {aggregate_id!r} {point}".rstrip() + "."
         return not_found(request, aggregate, detail, headers)
-    document = aggregate.render(aggregate_id, past)
-    body = msgspec.json.encode(document if opened is None else await opened(document))
     etag = etag_of(past.version, aggregate.document_version, headers["Consistency-Token"])
-    return unless_known(request, body, etag, headers)
+    body, erased = msgspec.json.encode(aggregate.render(aggregate_id, past)), False
+    if opened is not None:
+        body, erased = await opened(body)
+    return unless_known(request, body, etag, headers, erased=erased)
 
 
 def _point_in_time(request: Request, now: datetime) -> PointInTime:

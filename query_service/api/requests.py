@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from fastapi import Request
@@ -72,10 +72,20 @@ def matches(if_none_match: str, etag: str) -> bool:
     return if_none_match.strip() == "*" or etag in _ETAG.findall(if_none_match)
 
 
-def unless_known(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
-    """The JSON `body`, or 304 where the client has it already."""
+class OpenedDocument(NamedTuple):
+    """JSON with its sealed texts opened. `erased`: some of them do not open any more, which shows under the same entity
+    tag as before."""
+
+    body: bytes
+    erased: bool = False
+
+
+def unless_known(
+    request: Request, body: bytes, etag: str, headers: dict[str, str], *, erased: bool = False
+) -> Response:
+    """The JSON `body`, or 304 where the client has it already. Not of what was `erased` in part."""
     headers["ETag"] = etag
-    if (known := header(request.scope, b"if-none-match")) is not None and matches(known, etag):
+    if not erased and (known := header(request.scope, b"if-none-match")) is not None and matches(known, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -13,34 +14,36 @@ from starlette.responses import Response
 
 from query_service.api import documents, log_queries
 from query_service.api.dependencies import answer
-from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES, answer_past_state, not_found
+from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES
 from query_service.api.requests import (
     ETAG_EXAMPLE,
     IF_NONE_MATCH,
     NOT_MODIFIED,
     PARKED_HEADER,
     TOKEN_HEADERS,
+    OpenedDocument,
     answer_headers,
-    unless_known,
 )
 from query_service.coalescing_reader import CoalescingReader
-from query_service.parked_document import ProjectionParked, parked_headers
+from query_service.parked_document import ProjectionParked
 from query_service.read_model import ReadModel
 from query_service.read_result import Document, ReadResult
 from query_service.redis_store import in_redis
-from query_service.subject_key_cache import SubjectKeyCache
 from shared.aggregates.customer import CUSTOMER, CustomerDocument, CustomerErased, CustomerStatus, opened
 from shared.errors import NotFound
 from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.openapi import UNREADABLE, Described, responses
-from shared.http.request_headers import header
 from shared.identity.access import allowed, limited_to_owner
 from shared.identity.caller import ForeignOwner, Role
 from shared.privacy.sealed import Unopenable, key_id_of
+from shared.privacy.subject_key_cache import SubjectKeyCache
 from shared.privacy.subject_keys import SubjectKeysUnavailable
 
+READERS = frozenset({Role.CUSTOMER, Role.STAFF, Role.SERVICE, Role.PRIVACY})  # of a customer
+
+_decode = msgspec.json.Decoder(CustomerDocument).decode
 _KEY_IDS = re.compile(rb"sealed:1:([A-Za-z0-9_-]{16}):")
 
 # --- reader --------------------------------------------------------------------------------------------------------
@@ -152,6 +155,15 @@ class CustomerNotErased(NotFound):
 
 router = APIRouter(tags=["customers"], route_class=FastRoute)
 
+
+async def open_customer(keys: SubjectKeyCache, body: bytes) -> OpenedDocument:
+    """Raises `SubjectKeysUnavailable` and `Unopenable`."""
+    document = _decode(body)
+    key_id = None if document.name is None else key_id_of(document.name)
+    key = None if key_id is None else await keys.find(key_id, CUSTOMER.stream_of(document.customer_id))
+    return OpenedDocument(msgspec.json.encode(opened(document, key)), erased=key is None)
+
+
 _PROBLEMS: tuple[Described, ...] = (
     *documents.UNAVAILABLE,
     *log_queries.UNAVAILABLE,
@@ -183,26 +195,12 @@ CustomerId = Annotated[Id, Path(description="as given or made at registration", 
     },
     openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
 )
-@allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE, Role.PRIVACY)
+@allowed(*READERS)
 async def get_customer(request: Request, customer_id: CustomerId) -> Response:
     if limited_to_owner(request.scope) not in (None, customer_id):
         raise ForeignOwner("customer", customer_id)
-    keys: SubjectKeyCache = request.app.state.subject_keys
-
-    async def open_with_key(document: CustomerDocument) -> CustomerDocument:
-        key_id = None if document.name is None else key_id_of(document.name)
-        return opened(document, None if key_id is None else await keys.find(key_id))
-
-    if request.scope["query_string"] and request.query_params:
-        return await answer_past_state(request, CUSTOMER, customer_id, open_with_key)
-    at, found, headers = await answer(
-        request, CUSTOMERS, lambda customers, at_least: customers.one(customer_id, at_least)
-    )
-    headers |= parked_headers(found, at, header(request.scope, b"consistency-token"))
-    if found.body is None:
-        return not_found(request, CUSTOMER, f"There is no customer {customer_id!r}.", headers)
-    document = await open_with_key(msgspec.json.decode(found.body, type=CustomerDocument))
-    return unless_known(request, msgspec.json.encode(document), at.etag(found), headers)
+    opened = partial(open_customer, request.app.state.subject_keys)
+    return await documents.answer_document(request, CUSTOMER, CUSTOMERS, customer_id, opened)
 
 
 @router.get(
@@ -223,7 +221,7 @@ async def get_erasure(request: Request, customer_id: CustomerId) -> Response:
     _, found, headers = await answer(
         request, CUSTOMERS, lambda customers, at_least: customers.one(customer_id, at_least)
     )
-    erasure = await keys.erasure_of(CUSTOMER.stream_of(customer_id), CustomerErased.__name__)
+    erasure = await keys.erasure_of(CUSTOMER.stream_of(customer_id), CustomerErased.__name__, customer_id)
     if erasure is None:
         raise CustomerNotErased
     shown = [key_id.decode() for key_id in _KEY_IDS.findall(found.body or b"")]

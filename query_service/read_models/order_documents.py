@@ -141,6 +141,9 @@ _ORDER_EXAMPLE: dict[str, Any] = {
 }
 
 
+GONE = "null once the customer is erased, too"
+
+
 class Item(BaseModel):
     line_id: str
     product_id: str
@@ -212,7 +215,7 @@ class Refund(BaseModel):
     refund_id: str
     payment_reference: str
     amount: int = Field(description="in minor units")
-    reason: str
+    reason: str | None = Field(description=GONE)
     refunded_at: AwareDatetime
 
 
@@ -237,15 +240,20 @@ class ReturnedLine(LineQuantity):
 
 class Return(BaseModel):
     return_id: str
-    reason: str
+    reason: str | None = Field(description=GONE)
     lines: list[ReturnedLine]
     requested_at: AwareDatetime
     received_at: AwareDatetime | None = Field(description="of the last receipt")
 
 
 class Cancellation(BaseModel):
-    reason: str
+    reason: str | None = Field(description=GONE)
     at: AwareDatetime
+
+
+class OrderCustomer(BaseModel):
+    name: str
+    email: str
 
 
 class Order(OrderSummary):
@@ -255,12 +263,12 @@ class Order(OrderSummary):
     items: list[Item]
     charges: list[Charge]
     shipping_address_id: str
-    shipping_address: Address | None
+    shipping_address: Address | None = Field(description=GONE)
     tracking_number: str | None = Field(description="of the last shipment")
     payment_status: PaymentStatus
     fulfilment_status: FulfilmentStatus
     on_hold: bool
-    hold_reason: str | None
+    hold_reason: str | None = Field(description=GONE)
     amount_payable: int = Field(
         description="what the order costs: the total without what came back and what was refunded beyond what was owed;"
         " 0 of a cancelled order"
@@ -278,11 +286,14 @@ class Order(OrderSummary):
     returns: list[Return]
     cancellation: Cancellation | None
     external_reference: str | None
-    note: str | None
+    note: str | None = Field(description=GONE)
     metadata: dict[str, str] | None
     confirmed_at: AwareDatetime | None
     shipped_at: AwareDatetime | None
     delivered_at: AwareDatetime | None
+    customer: OrderCustomer | None = Field(
+        None, description="with `include=customer` alone: null where there is no such customer, or it was erased"
+    )
 
 
 class OrderPage(BaseModel):

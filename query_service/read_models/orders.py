@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlencode
@@ -33,6 +34,8 @@ from query_service.fair_queue import FairQueue, TooManyCostlyReads
 from query_service.parked_document import ProjectionParked, parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_models.order_documents import Order, OrderPage, Orders
+from query_service.read_models.order_texts import open_order, open_orders
+from query_service.read_models.order_with_customer import INCLUDE, answer_with_customer
 from query_service.read_result import AnswerTooLarge, Document, IndexPage, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.aggregates.order import ORDER, OrderStatus
@@ -44,6 +47,8 @@ from shared.http.openapi import UNREADABLE, Described, responses
 from shared.http.request_headers import header
 from shared.identity.access import allowed, conceal, limited_to_owner
 from shared.identity.caller import READERS, ForeignOwner, Role
+from shared.privacy.sealed import Unopenable
+from shared.privacy.subject_keys import SubjectKeysUnavailable
 from shared.read_models import order_indexes
 from shared.read_models.keys import Checkpoint
 
@@ -123,6 +128,10 @@ def _index(customer_id: str | None, status: OrderStatus | None) -> str:
 
 router = APIRouter(tags=["orders"], route_class=FastRoute)
 
+_SEALED: tuple[Described, ...] = (
+    (SubjectKeysUnavailable("PostgreSQL does not answer"), "The keys of personal data cannot be read."),
+    (Unopenable("bXkga2V5IGlkIDEy", "order.note"), "A stored value was not sealed as this field of this customer."),
+)
 _INVALID: Described = (422, "invalid-request", "A parameter is not acceptable.")
 _PARKED: Described = (
     ProjectionParked(1_200, "OrderShipped"),
@@ -168,13 +177,16 @@ class OrderListing(Listing):
     summary="One order, now or at an earlier time",
     description="The order as the read model shows it. With the token of a command's acknowledgement, the answer"
     " shows the events of that command.\n\n"
-    "With `as_of`, `known_at` or both: the same document as it was then, folded from the log itself.",
+    "With `as_of`, `known_at` or both: the same document as it was then, folded from the log itself.\n\n"
+    "What it says about the customer, its address, note and reasons, is null once the customer is erased, at no time"
+    " shown again.",
     response_model=Order,
     responses={
         200: {"description": "The order", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
         **responses(
             *UNAVAILABLE,
+            *_SEALED,
             _PARKED,
             _INVALID,
             TIME_IN_THE_FUTURE,
@@ -182,11 +194,14 @@ class OrderListing(Listing):
             *UNREADABLE,
         ),
     },
-    openapi_extra={"parameters": [*TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
+    openapi_extra={"parameters": [INCLUDE, *TIMES, *TOKEN_HEADERS, IF_NONE_MATCH]},
 )
 @allowed(Role.CUSTOMER, *READERS)
 async def get_order(request: Request, order_id: OrderId) -> Response:
-    return await answer_document(request, ORDER, ORDERS, order_id)
+    if request.scope["query_string"] and "include" in request.query_params:
+        return await answer_with_customer(request, ORDERS, order_id)
+    opened = partial(open_order, request.app.state.opened_documents)
+    return await answer_document(request, ORDER, ORDERS, order_id, opened)
 
 
 _LIST_PROBLEMS: tuple[Described, ...] = (*UNAVAILABLE, _INVALID, _MALFORMED_CURSOR)
@@ -208,7 +223,7 @@ _PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     responses={
         200: {"description": "A page of orders, or orders", "headers": answer_headers(ETAG_EXAMPLE) | PARKED_HEADER},
         **NOT_MODIFIED,
-        **responses(*UNAVAILABLE, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE, _TOO_MANY),
+        **responses(*UNAVAILABLE, *_SEALED, _PARKED, _INVALID, _MALFORMED_CURSOR, _TOO_LARGE, _TOO_MANY),
     },
     openapi_extra={"parameters": [*TOKEN_HEADERS, IF_NONE_MATCH]},
 )
@@ -238,7 +253,8 @@ async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response
     token = header(request.scope, b"consistency-token")
     if parked := [parked_headers(document, at, token) for document in several.parked]:
         headers |= min(parked, key=lambda one: int(one["Projection-Parked"]))
-    body = b'{"orders":%b}' % several.body
+    opened = await open_orders(request.app.state.opened_documents, several.body)
+    body = b'{"orders":%b}' % opened
     return unless_known(request, body, _etag(body), headers)
 
 

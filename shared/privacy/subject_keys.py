@@ -35,9 +35,9 @@ with erased as (
 ), sealed as (
     select found[1] as key_id, k.wrapped is not null as opens
     from erased
-    join events e on e.stream_id = $1 and e.position <= erased.position
+    join events e on e.owner = $3 and e.position <= erased.position
     cross join regexp_matches(e.data::text, 'sealed:1:([A-Za-z0-9_-]{16}):', 'g') found
-    left join subject_keys k on k.key_id = found[1]
+    join subject_keys k on k.key_id = found[1] and k.subject = $1
 )
 select position, at, (select count(*) from sealed) as sealed_values,
        (select count(*) from sealed where opens) as openable_values,
@@ -46,7 +46,8 @@ select position, at, (select count(*) from sealed) as sealed_values,
 from erased
 """
 _OWNS_STREAMS = "select exists (select from events where owner = $1)"
-_MAKE = "select make_subject_key($1, $2, $3, $4)"
+_OWNER = "select owner from events where stream_id = $1 and version = 1"
+_MAKE = "select make_subject_key($1, $2, $3, $4, $5)"
 
 _log = get_logger()
 
@@ -75,8 +76,8 @@ class Destroyed(NamedTuple):
 
 
 class Erasure(NamedTuple):
-    """The last one of a subject, by the log, and what its stream holds up to there. Nothing opens and no key exists,
-    unless a backup brought a destroyed key back."""
+    """The last one of a subject, by the log, and what the streams that belong to it hold up to there. Nothing opens and
+    no key exists, unless a backup brought a destroyed key back."""
 
     position: int
     at: datetime
@@ -103,18 +104,28 @@ class SubjectKeys:
     async def begin(self, subject: str) -> SubjectKey:
         """The key of a subject that is registered now: its own, or a new one. That of an erased subject is of the next
         generation, and opens nothing that was sealed before."""
-        if (key := await self.current(subject)) is not None:
-            return key
+        if (key := await self.current(subject)) is None:
+            await self._make(subject, anew=True)
+            if (key := await self.current(subject)) is None:  # erased meanwhile
+                raise SubjectKeysUnavailable("the subject was erased a moment ago")
+        return key
+
+    async def current_or_first(self, subject: str) -> SubjectKey | None:
+        """The key to seal with, which is made where the subject never had one; None where it was erased."""
+        if (key := await self.current(subject)) is None:
+            await self._make(subject, anew=False)
+            key = await self.current(subject)
+        return key
+
+    async def _make(self, subject: str, *, anew: bool) -> None:
+        """Unless the subject has a key; if it had one that was destroyed, only `anew`."""
         key_id = secrets.token_urlsafe(12)
         encryption = self._require()
         try:
             wrapped = encryption.wrap(secrets.token_bytes(KEY_BYTES), key_id, subject)
         except UnusableSecrets as error:
             raise SubjectKeysUnavailable("the key-encryption keys cannot be read") from error
-        await self._fetch(_MAKE, key_id, subject, *wrapped)
-        if (key := await self.current(subject)) is None:  # erased meanwhile
-            raise SubjectKeysUnavailable("the subject was erased a moment ago")
-        return key
+        await self._fetch(_MAKE, key_id, subject, *wrapped, anew)
 
     async def find(self, key_ids: Collection[str]) -> dict[str, SubjectKey]:
         """Those that still exist, by id."""
@@ -130,9 +141,14 @@ class SubjectKeys:
         rows = await self._fetch(_OWNS_STREAMS, owner_id)
         return bool(rows[0][0])
 
-    async def erasure_of(self, subject: str, event_type: str) -> Erasure | None:
-        """None where the subject was never erased, which is an event of that type."""
-        rows = await self._fetch(_ERASURE, subject, event_type)
+    async def owner_of(self, stream_id: str) -> str | None:
+        """Whose stream it is; None where there is none, or it belongs to nobody."""
+        rows = await self._fetch(_OWNER, stream_id)
+        return rows[0][0] if rows else None
+
+    async def erasure_of(self, subject: str, event_type: str, owner_id: str) -> Erasure | None:
+        """None where the subject was never erased, which is an event of that type. Its streams belong to `owner_id`."""
+        rows = await self._fetch(_ERASURE, subject, event_type, owner_id)
         return Erasure(*rows[0]) if rows else None
 
     def _unwrap(self, key_id: str, subject: str, row: asyncpg.Record) -> SubjectKey:

@@ -22,6 +22,7 @@ from cli.stack.service import Service
 from projector.projections import PROJECTIONS
 from tests.acknowledgements import Acknowledgement, assert_each_can_be_read, assert_the_log_holds_each_once
 from tests.independent_folds import assert_read_models_equal_the_log
+from tests.key_encryption import SECRET
 from tests.orders_command import REPOSITORY
 from tests.roles import Role, url_of
 from tests.running import eventually, free_ports
@@ -137,6 +138,7 @@ class Shop:
                 **self._environment,
                 "DATABASE_URL": url_of(servers.database_url, _ROLES[kind]),
                 "REDIS_URL": servers.redis_url,
+                "KEY_ENCRYPTION_KEY": SECRET,
                 f"{kind.upper()}_PORT": str(port),
                 "PYTHONPATH": str(REPOSITORY),
                 **environment,

@@ -9,11 +9,13 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from query_service import subject_key_cache
-from query_service.subject_key_cache import MAX_AGE_SECONDS, SubjectKeyCache
+from query_service import opened_documents
+from query_service.opened_documents import OpenedDocuments
 from shared.aggregates.customer import CustomerErased, CustomerRegistered, ErasureReason
 from shared.postgres import create_pool
+from shared.privacy import subject_key_cache
 from shared.privacy.key_encryption import KeyEncryption
+from shared.privacy.subject_key_cache import MAX_AGE_SECONDS, SubjectKeyCache
 from shared.privacy.subject_keys import SubjectKeys, SubjectKeysUnavailable
 from shared.settings import Settings
 from tests.recording import put_in_log
@@ -135,13 +137,13 @@ async def test_a_destroyed_key_is_dropped_within_a_second(connection: Connection
     key = await keys.begin(SUBJECT)
     cache = SubjectKeyCache(keys)
     dropping = asyncio.create_task(cache.drop_for_ever())
-    await eventually(lambda: cache.find(key.key_id))
-    await eventually(lambda: len(cache) == 1 or cache.find(key.key_id))
+    await eventually(lambda: cache.find(key.key_id, SUBJECT))
+    await eventually(lambda: len(cache) == 1 or cache.find(key.key_id, SUBJECT))
     await erase(connection)
     erased_at = asyncio.get_running_loop().time()
     await eventually(lambda: len(cache) == 0)
     assert asyncio.get_running_loop().time() - erased_at < MAX_AGE_SECONDS
-    assert await cache.find(key.key_id) is None
+    assert await cache.find(key.key_id, SUBJECT) is None
     dropping.cancel()
 
 
@@ -151,27 +153,47 @@ async def test_a_process_that_cannot_ask_for_destroyed_keys_uses_no_cached_one(
     await register(connection, keys)
     key = await keys.begin(SUBJECT)
     cache = await checked_cache(keys)
-    assert await cache.find(key.key_id)
+    assert await cache.find(key.key_id, SUBJECT)
     await erase(connection)
     monkeypatch.setattr(subject_key_cache, "MAX_AGE_SECONDS", 0.0)  # as if that time had passed
-    assert await cache.find(key.key_id) is None
-    assert len(cache) == 0
+    assert await cache.find(key.key_id, SUBJECT) is None
+    assert key.key_id not in cache
 
 
-@pytest.mark.bound("query", "cached keys of customers")
+@pytest.mark.bound("command, query", "cached keys of customers")
 async def test_the_cache_is_bounded(keys: SubjectKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject_key_cache, "MAX_KEYS", 2)
     cache = await checked_cache(keys)
     for number in range(4):
         key = await keys.begin(f"customer-{number}")
-        assert await cache.find(key.key_id)
+        assert await cache.find(key.key_id, key.subject)
     assert len(cache) == 2
+
+
+@pytest.mark.bound("query", "orders with their texts opened, cached until a key is destroyed")
+@pytest.mark.promise("privacy", "What was opened before is cached until the next key is destroyed, in 8 MiB at most")
+async def test_opened_documents_are_cached_until_a_key_is_destroyed(
+    connection: Connection, keys: SubjectKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened_documents, "MAX_BYTES", 30)
+    await register(connection, keys)
+    cache = await checked_cache(keys)
+    documents = OpenedDocuments(cache)
+    before = cache.epoch
+    for number in range(9):
+        documents.put(b"sealed %d" % number, b"opened", before)
+    assert (len(documents), documents.find(b"sealed 8"), documents.find(b"sealed 0")) == (2, b"opened", None)
+    await erase(connection)
+    await cache.drop_destroyed()
+    assert documents.find(b"sealed 8") is None
+    documents.put(b"sealed 8", b"opened", before)  # with a key that was found before the erasure
+    assert documents.find(b"sealed 8") is None
 
 
 async def test_the_cache_is_dropped_when_the_log_was_restored(connection: Connection, keys: SubjectKeys) -> None:
     key = await keys.begin(SUBJECT)
     cache = await checked_cache(keys)
-    assert await cache.find(key.key_id)
+    assert await cache.find(key.key_id, SUBJECT)
     await connection.execute("update log_head set log_id = gen_random_uuid()")
     await cache.drop_destroyed()
     assert len(cache) == 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import get_args
 
+from command_service.domain.customer import check_can_order
 from command_service.domain.decider import Decider, EventsByStream, States
 from command_service.domain.order import account_money, lines, payments, reservations, returns, shipments
 from command_service.domain.order.commands import (
@@ -89,6 +90,7 @@ from command_service.domain.order.refusals import (
 from command_service.domain.order.returns import MAX_RETURNS
 from command_service.domain.order.shipments import MAX_SHIPMENTS
 from shared.aggregates.account import ACCOUNT
+from shared.aggregates.customer import CUSTOMER
 from shared.aggregates.order import ORDER, Order, OrderEvent, State
 from shared.aggregates.payment import Payment, PaymentReferenceAssigned, payment_stream
 
@@ -182,11 +184,13 @@ def decide(command: OrderCommand, state: State) -> list[OrderEvent]:
 
 def _streams(command: OrderCommand) -> Sequence[str]:
     """A payment is decided on the stream of its reference as well, which belongs to one order, and on that of the
-    account that pays."""
+    account that pays; an order whose customer must be known, on the customer."""
     if isinstance(command, RecordPayment) and command.account_id is not None:
         return (payment_stream(command.payment_reference), ACCOUNT.stream_of(command.account_id))
     if isinstance(command, ConfirmPayment | RecordPayment):
         return (payment_stream(command.payment_reference),)
+    if isinstance(command, PlaceOrder) and command.customer_must_be_known:
+        return (CUSTOMER.stream_of(command.customer_id),)
     return ()
 
 
@@ -201,9 +205,13 @@ def _usually_absent(command: OrderCommand) -> Sequence[str]:
 
 def decide_over(command: OrderCommand, states: States, at: datetime) -> EventsByStream:
     """The events of the order, and what they change in the same append: the stock of its tracked products, a payment's
-    reference, and the account that pays or gets a refund. Raises one of the refusals, and `MoreStreams`."""
+    reference, and the account that pays or gets a refund. Raises one of the refusals, `MoreStreams`, and for a customer
+    who must be known as `check_can_order`."""
     order: State = states[ORDER.stream_of(command.order_id)]
-    decided = reservations.with_stock(command.order_id, order, decide(command, order), states)
+    events = decide(command, order)
+    if isinstance(command, PlaceOrder) and command.customer_must_be_known:
+        check_can_order(command.customer_id, states[CUSTOMER.stream_of(command.customer_id)])
+    decided = reservations.with_stock(command.order_id, order, events, states)
     if not decided or order is None:
         return decided
     if isinstance(command, RefundPayment):

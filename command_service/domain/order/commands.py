@@ -10,7 +10,7 @@ from shared.aggregates.order import Charge, LineQuantity, Metadata, OrderLine, R
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrder:
-    """A charge without an id gets its number as its id."""
+    """A charge without an id gets its number as its id. A known customer is registered and has a payment method."""
 
     order_id: str
     customer_id: str
@@ -22,6 +22,7 @@ class PlaceOrder:
     external_reference: str | None = None
     note: str | None = None
     metadata: Metadata | None = None
+    customer_must_be_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
+from command_service.domain.customer import CustomerIsErased
 from command_service.domain.order.commands import (
     AddOrderItem,
     ChangeLineQuantity,
@@ -32,6 +33,7 @@ from command_service.domain.order.refusals import (
     TooManyEntries,
     TooManyLines,
 )
+from shared.aggregates.address import Address
 from shared.aggregates.order import (
     Charge,
     Order,
@@ -51,6 +53,7 @@ from shared.aggregates.order import (
 from shared.aggregates.order.lines import lines_by_id, next_id
 from shared.currencies import exponent_of
 from shared.exact_integers import MAX_EXACT_INTEGER
+from shared.privacy.sealed import is_of_erased
 
 MAX_LINES = 2_000
 MAX_CHARGES = 2_000
@@ -64,6 +67,7 @@ _MAX_PLAIN_LINE_BYTES = 2_800
 def place(command: PlaceOrder, state: State) -> list[OrderEvent]:
     if state is not None:
         raise OrderAlreadyPlaced(command.order_id)
+    _check_customer(command.customer_id, command.shipping_address, command.note)
     charges = _with_ids(command.order_id, command.charges)
     _check(command.order_id, command.currency, command.items, charges)
     return [
@@ -149,7 +153,14 @@ def _change_address(command: ChangeShippingAddress, state: Order) -> list[OrderE
     new = command.shipping_address_id, command.shipping_address
     if new == (state.shipping_address_id, state.shipping_address):
         return []
+    _check_customer(state.customer_id, command.shipping_address)
     return [ShippingAddressChanged(command.shipping_address_id, command.reason, command.shipping_address)]
+
+
+def _check_customer(customer_id: str, address: Address | None, note: str | None = None) -> None:
+    """What an order needs from an erased person cannot be kept. Raises `CustomerIsErased`."""
+    if (note is not None and is_of_erased(note)) or (address is not None and is_of_erased(address.name)):
+        raise CustomerIsErased(customer_id)
 
 
 def require_pending(order_id: str, state: Order) -> None:
