@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import Field, StrictInt
+from pydantic import ConfigDict, Field, StrictInt
 from starlette.responses import Response
 from uuid_utils import uuid7
 
@@ -41,7 +41,18 @@ class EntryBody(CommandBody):
     reference: ShortText = Field(examples=["salary 2026-01"])
 
 
+# The reference of the query service shows this transfer.
+_TRANSFER_EXAMPLE: dict[str, Any] = {
+    "transfer_id": "rent-2026-01",
+    "from_account_id": "alice-main",
+    "to_account_id": "alice-savings",
+    "amount": 1_200,
+    "reference": "savings 2026-01",
+}
+
+
 class TransferBody(CommandBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [_TRANSFER_EXAMPLE]})
     transfer_id: Id | None = Field(
         None,
         description="yours, or we make one; both statements show it. The same transfer again, by its id, moves no"
