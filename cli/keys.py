@@ -42,8 +42,8 @@ def rotate(
     from shared.privacy.rotation import add_secret, wrap_anew
 
     given = os.environ.get("KEY_ENCRYPTION_KEY") if file is None and data_dir is None else None
-    path = None if given else _file(file, data_dir)
     url = find_database(data_dir)
+    path = None if given else _file(file, data_dir)
 
     async def rotated() -> int:
         connection = await asyncpg.connect(

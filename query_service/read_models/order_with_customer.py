@@ -77,8 +77,9 @@ async def answer_with_customer(request: Request, orders: ReadModel[Any, Any], or
 def _check(request: Request) -> None:
     """Raises `RequestValidationError` and `RoleMissing`."""
     if request.query_params.multi_items() != [("include", "customer")]:
-        message = "Give customer, and no other parameter."
-        raise RequestValidationError([{"type": "value_error", "loc": ("query", "include"), "msg": message}])
+        message = "Give customer, and neither as_of nor known_at."
+        error = {"type": "not-allowed", "loc": ("query", "include"), "msg": message, "ctx": {"allowed": ["customer"]}}
+        raise RequestValidationError([error])
     if (caller := caller_of(request.scope)) is not None:
         caller.limited_to(READERS)
 

@@ -117,9 +117,8 @@ class TestPaying:
 class TestRefunding:
     def test_asks_for_the_account_that_paid(self) -> None:
         assert ORDERS.streams(REFUND) == ()
-        assert ORDERS.decide is not None
         with pytest.raises(MoreStreams) as more:
-            ORDERS.decide(REFUND, fold(*PAID))
+            ORDERS.decide_over(REFUND, {ORDER: fold(*PAID)}, day(3))
         assert more.value.streams == [MAIN]
 
     def test_deposits_what_goes_back(self) -> None:
@@ -130,18 +129,17 @@ class TestRefunding:
         }
 
     def test_again_changes_nothing(self) -> None:
-        assert ORDERS.decide is not None
-        assert ORDERS.decide(REFUND, fold(*PAID, PaymentRefunded("r-1", "pay-1", 500, "late", 500))) == []
+        refunded = fold(*PAID, PaymentRefunded("r-1", "pay-1", 500, "late", 500))
+        assert not any(ORDERS.decide_over(REFUND, {ORDER: refunded}, day(3)).values())
 
     def test_of_money_that_came_from_elsewhere_changes_no_account(self) -> None:
-        assert ORDERS.decide is not None
         past = fold(*PAID, PaymentReceived("pay-2", 500))
-        assert len(ORDERS.decide(RefundPayment("42", "r-2", "pay-2", 500, "late"), past)) == 1
+        decided = ORDERS.decide_over(RefundPayment("42", "r-2", "pay-2", 500, "late"), {ORDER: past}, day(3))
+        assert decided.keys() == {ORDER}
 
     def test_of_more_than_was_paid_is_refused(self) -> None:
-        assert ORDERS.decide is not None
         with pytest.raises(RefundExceedsPayment):
-            ORDERS.decide(RefundPayment("42", "r-1", "pay-1", TOTAL + 1, "late"), fold(*PAID))
+            ORDERS.decide_over(RefundPayment("42", "r-1", "pay-1", TOTAL + 1, "late"), {ORDER: fold(*PAID)}, day(3))
 
     @pytest.mark.parametrize(
         ("entries", "error"),

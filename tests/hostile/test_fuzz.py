@@ -53,6 +53,9 @@ async def targets(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIte
     async with httpx.AsyncClient() as client:
         placed = await client.post(f"{shop.command.url}/orders", json=order_body(order_id=ORDER, customer_id=CUSTOMER))
         assert placed.status_code == 201
+        for process in (shop.command, shop.query, *asking):  # each makes these when it is first asked
+            for page in ("/openapi.json", "/docs/errors.md"):
+                assert (await client.get(f"{process.url}{page}")).status_code == 200
     log_id, _, position = placed.json()["consistency_token"].partition("-")
     known = Known(log_id, int(position))
     seconds = SECONDS + 3_600

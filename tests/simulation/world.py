@@ -95,16 +95,17 @@ class World:
     # --- commands --------------------------------------------------------------------------------------------------
 
     async def handle(self, command: Any, metadata: CommandMetadata) -> None:
-        """As the handler does it: load, decide, append, and again after a conflict."""
+        """As the handler does it: load, decide, append, and again after a conflict. It loads what is usually absent,
+        too."""
         decider = DECIDERS[type(command)]
-        streams = list(streams_of(decider, command))
+        streams = [*streams_of(decider, command), *decider.usually_absent(command)]
         for _ in range(MAX_ATTEMPTS):
             await pause()
             states = {stream: await self.load(stream) for stream in streams}
             try:
                 decided = decide(decider, command, replace(metadata, occurred_at=self.now), states, self.store.log_id)
             except MoreStreams as more:
-                streams += more.streams
+                streams += [*more.streams, *more.usually_absent]
                 continue
             await pause()
             (result,) = await self.store.append_group([decided.request])

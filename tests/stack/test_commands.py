@@ -62,6 +62,9 @@ WITH_DATA_DIR = {
     "projections rollback": ["orders"],
     "projections drop": ["orders"],
     "projections retry": ["orders"],
+    "erase": ["alice"],
+    "keys erasures": [],
+    "keys rotate": [],
 }
 
 
@@ -179,6 +182,8 @@ PRINT_TABLES = {
     "audit keygen",
     "log new-id",
     "projections status",
+    "erase",
+    "keys rotate",
 }
 
 
