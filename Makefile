@@ -186,7 +186,8 @@ $(OPENAPI)/.npm-installed: requirements/openapi/package-lock.json $(OPENAPI)/.py
 	@cp requirements/openapi/package.json requirements/openapi/package-lock.json $(OPENAPI)
 	@if command -v npm >/dev/null; then \
 		echo "installing the npm packages of requirements/openapi"; \
-		npm ci --prefix $(OPENAPI) --ignore-scripts --no-audit --no-fund --silent && touch $@ \
+		npm ci --prefix $(OPENAPI) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 \
+		--fetch-timeout=60000 && touch $@ \
 		|| echo "the npm packages cannot be installed here"; fi
 
 # What the benchmarks compare with.
