@@ -20,7 +20,7 @@ from tests.system.tour import Terminal, take_the_tour
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-pytestmark = [pytest.mark.openapi, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.openapi, pytest.mark.timeout(900)]
 HOW = "give it an example that exists after the tour of the README, see docs/extending.md, 'Show it in the reference'"
 NAMED = {operation.operation_id: operation for service in ("command", "query") for operation in operations_of(service)}
 NOT_IN_THE_TOUR = {"getProcess", "getProcessHistory", "followProcess"}  # it fulfils its orders by hand

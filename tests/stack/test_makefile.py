@@ -101,7 +101,6 @@ def test_ci_runs_the_checks_and_the_tests() -> None:
         "make test",
         "make test-thorough",
         "make lint-openapi",
-        "make test-openapi",
         "make test-faults",
         "make bench-check",
     ]
