@@ -19,7 +19,7 @@ def erase(
     customer_id: Annotated[str, typer.Argument(metavar="CUSTOMER_ID")],
     reason: Annotated[Reason, typer.Option(help="Kept in the event.")] = "customer-request",
     command_url: Annotated[
-        str | None, typer.Option(envvar="COMMAND_URL", help="Command service. Default: the running stack's.")
+        str | None, typer.Option(help="Command service. Default: COMMAND_URL, else the running stack's.")
     ] = None,
     token_file: TokenFile = None,
     data_dir: DataDir = None,
@@ -35,13 +35,10 @@ def erase(
     import httpx
 
     from cli.bearer_token import BearerToken
-    from cli.stack.addresses import NoAddress, find_stack
+    from cli.stack.addresses import find_command_url
     from cli.tables import print_fields
 
-    stack = find_stack(data_dir)
-    if command_url is None and stack is None:
-        raise NoAddress("no command service: set COMMAND_URL, or start a stack")
-    url = command_url or (stack.command_url if stack else "")
+    url = find_command_url(data_dir, command_url)
     path = f"{url}/customers/{quote(customer_id, safe='')}/erasure"
     try:
         answer = httpx.post(path, json={"reason": reason}, auth=BearerToken(token_file), timeout=SECONDS)

@@ -24,14 +24,13 @@ def import_orders(
     command_url: Annotated[
         str | None,
         typer.Option(
-            envvar="COMMAND_URL", help="Command service. Default: the running stack's, else " + DEFAULT_COMMAND_URL
+            help="Command service. Default: COMMAND_URL, else the running stack's, else " + DEFAULT_COMMAND_URL
         ),
     ] = None,
     query_url: Annotated[
         str | None,
         typer.Option(
-            envvar="QUERY_URL",
-            help="Query service, for orders that are there already. Default: beside the command service.",
+            help="Query service, for orders that are there. Default: QUERY_URL, else beside the command service."
         ),
     ] = None,
     rejects: Annotated[
@@ -78,9 +77,11 @@ def import_orders(
 def _services(command_url: str | None, query_url: str | None, data_dir: Path | None) -> Services:
     """A gateway has both services at one address, so that of the commands is taken for both where it alone is given."""
     from cli.importer.file_import import Services
-    from cli.stack.addresses import find_stack
+    from cli.stack.addresses import find_stack, of_environment
 
     stack = find_stack(data_dir)
+    command_url = command_url or of_environment(data_dir, "COMMAND_URL")
+    query_url = query_url or of_environment(data_dir, "QUERY_URL")
     if stack is not None and command_url in (None, stack.command_url):
         return Services(stack.command_url, query_url or stack.query_url or stack.command_url)
     if command_url in (None, DEFAULT_COMMAND_URL):

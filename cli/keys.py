@@ -38,21 +38,31 @@ def rotate(
     from cli.stack.addresses import find_database
     from cli.tables import print_fields
     from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
-    from shared.privacy.key_encryption import CannotUnwrap, KeyEncryption, UnusableSecrets, read_secrets
-    from shared.privacy.rotation import add_secret, wrap_anew
+    from shared.privacy.key_encryption import (
+        CannotUnwrap,
+        KeyEncryption,
+        UnusableSecrets,
+        read_secrets,
+        split_secrets,
+    )
+    from shared.privacy.rotation import ROTATE_ALONE, add_secret, wrap_anew
 
-    given = os.environ.get("KEY_ENCRYPTION_KEY") if file is None and data_dir is None else None
+    path = None if file is None else _checked(file)
     url = find_database(data_dir)
-    path = None if given else _file(file, data_dir)
+    named = "KEY_ENCRYPTION_KEY_FILE" in os.environ
+    given = os.environ.get("KEY_ENCRYPTION_KEY") if path is None and data_dir is None and not named else None
+    if path is None and not given:
+        path = _default_file(data_dir)
 
     async def rotated() -> int:
         connection = await asyncpg.connect(
             url, timeout=CONNECT_SECONDS, server_settings={"application_name": "orders-keys"}
         )
         try:
+            if not await connection.fetchval(ROTATE_ALONE):
+                raise CommandFailed("another `orders keys rotate` runs")
             if path is None:
-                assert given is not None
-                secrets = [secret.strip() for secret in given.split(",")]
+                secrets = split_secrets(given or "")
                 return await wrap_anew(connection, KeyEncryption(lambda: secrets))
             await add_secret(connection, path)
             return await wrap_anew(connection, KeyEncryption(lambda: read_secrets(path)))
@@ -98,12 +108,16 @@ def erasures(database_url: AuditorDatabaseUrl = None, data_dir: DataDir = None) 
         raise CommandFailed(str(error) or repr(error)) from error
 
 
-def _file(given: Path | None, data_dir: Path | None) -> Path:
+def _default_file(data_dir: Path | None) -> Path:
     """Raises BadArgument."""
     from cli.stack.descriptor import key_encryption_key_file
 
     named = os.environ.get("KEY_ENCRYPTION_KEY_FILE") if data_dir is None else None
-    path = given or (Path(named) if named else key_encryption_key_file(data_dir or DEFAULT_DATA_DIR))
+    return _checked(Path(named) if named else key_encryption_key_file(data_dir or DEFAULT_DATA_DIR))
+
+
+def _checked(path: Path) -> Path:
+    """Raises BadArgument."""
     if not path.is_file():
         raise BadArgument(f"there is no file of secrets at {path}; name it with --file")
     return path

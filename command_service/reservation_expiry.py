@@ -24,7 +24,7 @@ from shared.aggregates.order import (
     OrderReservationExpired,
     PaymentConfirmed,
 )
-from shared.errors import OrdersError
+from shared.errors import Corrupt, OrdersError
 from shared.eventstore import log as event_log
 from shared.eventstore.log import Connection
 from shared.logs import get_logger
@@ -63,7 +63,8 @@ async def run(log: Connection, handler: Handler, settings: Settings) -> None:
 
 
 async def expire_due(log: Connection, handler: Handler, after: timedelta) -> int:
-    """Expires what was reserved so long ago; returns of how many orders. Raises what the handler raises."""
+    """Expires what was reserved so long ago; returns of how many orders. An order that cannot be read is logged and
+    left out. Raises what else the handler raises."""
     head = (await event_log.read_head(log)).position
     due = await event_log.position_at(log, datetime.now(UTC) - after, head, inclusive=True)
     checkpoint: int = await log.fetchval(_CHECKPOINT)
@@ -73,7 +74,10 @@ async def expire_due(log: Connection, handler: Handler, after: timedelta) -> int
         for row in await log.fetch(_OPEN, checkpoint, up_to, OrderItemsReserved.__name__, _ENDS):
             order_id = ORDER.id_of(row["stream_id"])
             assert order_id is not None
-            await handler.handle(ExpireReservation(order_id), CommandMetadata(correlation_id=str(uuid7())))
-            expired += 1
+            try:
+                await handler.handle(ExpireReservation(order_id), CommandMetadata(correlation_id=str(uuid7())))
+                expired += 1
+            except Corrupt as error:  # the others are not kept waiting for a repair
+                _log.error("reservation not expired", order_id=order_id, error=error.detail)
         await log.execute(_FINISH, checkpoint := up_to)
     return expired

@@ -42,7 +42,7 @@ revoke all on function make_subject_key from public;
 grant execute on function make_subject_key to orders_command;
 
 -- Destroys the key of the subject in the transaction that appends the event of its erasure: there is neither without the
--- other, and no role can destroy a key in another way.
+-- other, and no service's role can destroy a key in another way.
 create function destroy_subject_key() returns trigger
 language plpgsql
 security definer

@@ -26,19 +26,20 @@ class ReadModelUnavailable(Unavailable):
 
 @dataclass
 class AnswerTooLarge(Invalid):
-    most: str
+    most: int
     errors: list[FormError]
+    _unit: str
     code = "answer-too-large"
     title = "The answer would be too large"
 
     @classmethod
-    def because(cls, pointer: str, advice: str, most: str) -> AnswerTooLarge:
-        """Of more than `most`; the parameter that `pointer` names is to be another, as the advice says."""
-        return cls(most, [FormError(pointer, cls.code, advice)])
+    def because(cls, pointer: str, advice: str, most: int, unit: str) -> AnswerTooLarge:
+        """Of more than `most` of the unit; the parameter that `pointer` names is to be another, as the advice says."""
+        return cls(most, [FormError(pointer, cls.code, advice)], unit)
 
     @property
     def detail(self) -> str:
-        return f"The answer would have more than {self.most}. {self.errors[0].detail}"
+        return f"The answer would have more than {self.most} {self._unit}. {self.errors[0].detail}"
 
 
 class ReadPosition(NamedTuple):

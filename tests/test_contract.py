@@ -212,7 +212,7 @@ TOURED: dict[str, list[tuple[str, int, int]]] = {
 }
 
 
-def take_the_tour(customer: httpx.Client) -> None:
+def place_what_the_examples_name(customer: httpx.Client) -> None:
     names = "product_id", "quantity", "unit_price"
     for order_id, lines in TOURED.items():
         items = [dict(zip(names, line, strict=True)) for line in lines]
@@ -238,7 +238,7 @@ def test_the_examples_of_commands_are_carried_out_and_those_of_queries_answered(
     stack: Settings, customer: httpx.Client
 ) -> None:
     """First in this file: schemathesis opens accounts with the ids of the examples, in other currencies."""
-    take_the_tour(customer)
+    place_what_the_examples_name(customer)
     token = ""
     for path, item in COMMANDS["paths"].items():
         for method, operation in item.items():

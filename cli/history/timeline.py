@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cli.history.log_snapshot import ReplayFailed, log_snapshot
+from cli.history.log_snapshot import ReplayFailed, log_connection, reading
 from cli.tables import output_console, print_table
 from query_service import time_travel
 from query_service.point_in_time import PointInTime, rfc3339
@@ -17,7 +17,7 @@ from shared.aggregates import parse_stream
 from shared.aggregates.aggregate import Aggregate, PastState
 from shared.errors import Corrupt
 from shared.eventstore import log as event_log
-from shared.eventstore.log import StoredEvent
+from shared.eventstore.log import Connection, StoredEvent
 
 PAGE = 200  # events of a table
 
@@ -45,15 +45,31 @@ class Timeline(NamedTuple):
 @asynccontextmanager
 async def open_timeline(url: str, streams: Sequence[str], point: PointInTime) -> AsyncIterator[Timeline | None]:
     """The timeline of the first of the streams that exists; None when none does. A stream of no registered aggregate is
-    skipped. Raises NoHistory; its entries raise NoHistory and ReplayFailed."""
-    async with log_snapshot(url) as (connection, _):
+    skipped. Raises NoHistory; its entries raise NoHistory and ReplayFailed.
+
+    In no transaction: the server ends one that waits for the reader of a terminal.
+    """
+    async with log_connection(url) as connection:
+        with reading():
+            head = await event_log.read_head(connection)
         for stream_id in streams:
             if (parsed := parse_stream(stream_id)) is not None:
-                events = event_log.read_stream(connection, stream_id)
+                events = _events(connection, stream_id, head.position)
                 if (first := await anext(events, None)) is not None:
                     yield Timeline(*parsed, point, _entries(*parsed, point, first, events))
                     return
         yield None
+
+
+async def _events(connection: Connection, stream_id: str, last: int) -> AsyncIterator[StoredEvent]:
+    """Of the stream, up to that position. Raises NoHistory."""
+    events = event_log.read_stream(connection, stream_id)
+    while True:
+        with reading():
+            event = await anext(events, None)
+        if event is None or event.position > last:
+            return
+        yield event
 
 
 async def _entries(

@@ -41,7 +41,7 @@ class Return(msgspec.Struct, frozen=True, gc=False):
         return all(line.restocked + line.written_off == line.quantity for line in self.lines)
 
 
-class Payment(msgspec.Struct, frozen=True, gc=False):
+class Payment(msgspec.Struct):
     payment_reference: str
     amount_captured: int
     amount_refunded: int

@@ -109,8 +109,9 @@ class ReturnSubmitter(Submitter[CustomerCredits]):
         await send(f"/returns/{quote(note.number, safe='')}/receipt", {"lines": received, **came_back})
         if booking.amount:
             refund = {"refund_id": note.number, "amount": booking.amount, "reason": reason}
-            reference = _refundable(purchase, booking.amount)
-            await send("/refunds", {**refund, "payment_reference": reference, **came_back})
+            payment = _refundable(purchase, booking.amount)
+            await send("/refunds", {**refund, "payment_reference": payment.payment_reference, **came_back})
+            payment.amount_refunded += booking.amount
 
     async def _send(self, client: httpx.AsyncClient, order_path: str, path: str, body: dict[str, Any]) -> None:
         """Raises `_Refused`."""
@@ -155,10 +156,10 @@ class ReturnSubmitter(Submitter[CustomerCredits]):
         raise NotSettled
 
 
-def _refundable(purchase: Purchase, amount: int) -> str:
-    """The reference of a payment that covers the refund; of the last one where none does, which is then refused."""
+def _refundable(purchase: Purchase, amount: int) -> Payment:
+    """A payment that covers the refund; the last one where none does, which is then refused."""
     left = [one for one in purchase.payments if one.amount_captured - one.amount_refunded >= amount]
-    return (left or purchase.payments)[-1].payment_reference
+    return (left or purchase.payments)[-1]
 
 
 def _reject(note: CreditNote, unmatched: list[Unmatched]) -> Reject:

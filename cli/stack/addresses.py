@@ -33,9 +33,9 @@ def find_database(data_dir: Path | None, role: Role | None = None, given: str | 
     """
     if given and data_dir is not None:
         raise BadArgument("--database-url and --data-dir name two databases: give one of them")
-    if url := given or (_of_environment(data_dir, "AUDITOR_DATABASE_URL") if role == "auditor" else None):
+    if url := given or (of_environment(data_dir, "AUDITOR_DATABASE_URL") if role == "auditor" else None):
         return url
-    if url := _of_environment(data_dir, "DATABASE_URL"):
+    if url := of_environment(data_dir, "DATABASE_URL"):
         return url if role is None else _as_role(url, role)
     stack = _running(data_dir, "database", "database_url")
     return stack.database_url if role is None else stack.database_url_of(role)
@@ -44,20 +44,31 @@ def find_database(data_dir: Path | None, role: Role | None = None, given: str | 
 def find_redis(data_dir: Path | None) -> str:
     """The URL of the stack that runs in `data_dir`; for None, REDIS_URL, else that of the stack in the default
     directory. Raises NoAddress."""
-    return _of_environment(data_dir, "REDIS_URL") or _running(data_dir, "Redis", "redis_url").redis_url
+    return of_environment(data_dir, "REDIS_URL") or _running(data_dir, "Redis", "redis_url").redis_url
+
+
+def find_command_url(data_dir: Path | None, given: str | None = None) -> str:
+    """The URL of the command service that was given, else that of the stack that runs in `data_dir`; for None,
+    COMMAND_URL, else that of the stack in the default directory. Raises NoAddress."""
+    return (
+        given
+        or of_environment(data_dir, "COMMAND_URL")
+        or _running(data_dir, "command service", "command_url").command_url
+    )
 
 
 def find_snapshot_key(data_dir: Path | None) -> bytes:
     """The key of the stack that runs in `data_dir`; for None, SNAPSHOT_KEY, else that of the stack in the default
     directory. Raises NoAddress."""
     key = (
-        _of_environment(data_dir, "SNAPSHOT_KEY") or _running(data_dir, "key of snapshots", "snapshot_key").snapshot_key
+        of_environment(data_dir, "SNAPSHOT_KEY") or _running(data_dir, "key of snapshots", "snapshot_key").snapshot_key
     )
     return key.encode()
 
 
-def _of_environment(data_dir: Path | None, variable: str) -> str | None:
-    """Nothing where a directory was named: an option counts more than a variable that was set at some other time."""
+def of_environment(data_dir: Path | None, variable: str) -> str | None:
+    """The variable's value; nothing where a directory was named: an option counts more than a variable that was set at
+    some other time."""
     return os.environ.get(variable) if data_dir is None else None
 
 

@@ -80,6 +80,7 @@ class StackRunner:
         self._data_dir = data_dir
         self._logs = data_dir / "logs"
         self._stack = stack
+        self._had_data = (data_dir / "postgres" / "PG_VERSION").exists()
         self._issuer = LocalIssuer(data_dir) if auth else None
         self._signals = StopSignals()
         self._supervisor = Supervisor(self._signals, tell=say, changed=self._save)
@@ -168,6 +169,8 @@ class StackRunner:
             return {}
         path = key_encryption_key_file(self._data_dir)
         if not path.exists():
+            if self._had_data:  # else new keys would be wrapped with another secret than those that exist
+                raise CannotStart(f"{path} is missing: restore your copy of it, or set KEY_ENCRYPTION_KEY_FILE")
             write_secrets(path, [new_secret()])
         return {"KEY_ENCRYPTION_KEY_FILE": str(path)}
 

@@ -139,7 +139,7 @@ class Supervisor:
         child.due_at = None
         child.spawned_at = time.monotonic()
         child.server.spawn()
-        with contextlib.suppress(OSError):  # as above
+        with contextlib.suppress(OSError):  # a full disk must not end the servers
             self._changed()
 
     def _note_ready(self, child: _Child) -> None:

@@ -12,6 +12,7 @@ from uuid_utils import uuid7
 
 from command_service.api.bodies import AddressBody, CommandBody, ShortText, Text
 from command_service.api.commands import ANY_CHANGE, STALE, CommandRoute, carry_out, describe
+from command_service.api.order_texts import NO_KEYS
 from command_service.domain import customer
 from command_service.domain.card_numbers import has_card_number
 from command_service.domain.customer import MAX_ADDRESSES, MAX_PAYMENT_METHODS
@@ -20,10 +21,10 @@ from shared.aggregates.customer import CUSTOMER, ErasureReason, PaymentMethod
 from shared.http.fields import Id
 from shared.http.form_errors import format_of
 from shared.http.openapi import Described
-from shared.identity.access import allowed, limited_to_owner
+from shared.identity.access import allowed, check_owner, limited_to_owner
 from shared.identity.caller import ForeignOwner, Role
 from shared.privacy.sealed import SubjectKey
-from shared.privacy.subject_keys import NO_SECRET, SubjectKeys, SubjectKeysUnavailable
+from shared.privacy.subject_keys import SubjectKeys
 
 DESCRIPTION = (
     "Profile, addresses and payment methods. What they say about a person is sealed, until the person is erased."
@@ -128,7 +129,6 @@ AddressId = Annotated[Id, Path(description="yours", examples=["home"])]
 PaymentMethodId = Annotated[Id, _WithoutCardNumber, Path(description="yours", examples=["visa"])]
 
 _TOUR = "tour"
-_KEYS: Described = (SubjectKeysUnavailable(NO_SECRET), "The keys of personal data cannot be read; nothing was done.")
 _ERASED: Described = (customer.CustomerIsErased(_TOUR), "The customer was erased.")
 _NOT_FOUND: Described = (customer.CustomerNotFound(_TOUR), "There is no such customer, or the caller is another one.")
 _ANY_CHANGE: tuple[Described, ...] = (_NOT_FOUND, _ERASED, *ANY_CHANGE)
@@ -143,7 +143,7 @@ _WRITERS = (Role.CUSTOMER, Role.STAFF, Role.SERVICE)
         (customer.CustomerIsErased(_TOUR), "The customer is being erased; try again."),
         (ForeignOwner("customer", "13047"), "The caller is another customer."),
         STALE,
-        _KEYS,
+        NO_KEYS,
         status=201,
     ),
 )
@@ -152,7 +152,7 @@ async def register_customer(request: Request, body: RegisterCustomerBody) -> Res
     """Without `customer_id` we make one; the acknowledgement names it. An id whose customer was erased may be
     registered anew: nothing of the person before is shown again."""
     customer_id = body.customer_id or limited_to_owner(request.scope) or str(uuid7())
-    _check_owner(request, customer_id)
+    check_owner(request.scope, "customer", customer_id)
     key = await _keys(request).begin(CUSTOMER.stream_of(customer_id))
     command = customer.RegisterCustomer(
         customer_id,
@@ -164,7 +164,7 @@ async def register_customer(request: Request, body: RegisterCustomerBody) -> Res
     return await carry_out(request, command, body, created_under="/customers")
 
 
-@router.patch("/customers/{customer_id}", summary="Change the profile", **describe(*_ANY_CHANGE, _KEYS))
+@router.patch("/customers/{customer_id}", summary="Change the profile", **describe(*_ANY_CHANGE, NO_KEYS))
 @allowed(*_WRITERS)
 async def change_customer_profile(
     request: Request, customer_id: CustomerId, body: ChangeCustomerProfileBody
@@ -175,7 +175,7 @@ async def change_customer_profile(
     return await carry_out(request, command, body)
 
 
-@router.put("/customers/{customer_id}/email", summary="Change the e-mail address", **describe(*_ANY_CHANGE, _KEYS))
+@router.put("/customers/{customer_id}/email", summary="Change the e-mail address", **describe(*_ANY_CHANGE, NO_KEYS))
 @allowed(*_WRITERS)
 async def change_customer_email(request: Request, customer_id: CustomerId, body: ChangeCustomerEmailBody) -> Response:
     """The address it has already changes nothing."""
@@ -189,7 +189,7 @@ async def change_customer_email(request: Request, customer_id: CustomerId, body:
     **describe(
         *_ANY_CHANGE,
         (customer.TooManyAddresses(_TOUR, MAX_ADDRESSES), f"The customer has {MAX_ADDRESSES} addresses."),
-        _KEYS,
+        NO_KEYS,
     ),
 )
 @allowed(*_WRITERS)
@@ -210,7 +210,7 @@ async def save_address(
 @allowed(*_WRITERS)
 async def remove_address(request: Request, customer_id: CustomerId, address_id: AddressId) -> Response:
     """Orders keep theirs."""
-    _check_owner(request, customer_id)
+    check_owner(request.scope, "customer", customer_id)
     return await carry_out(request, customer.RemoveAddress(customer_id, address_id), None)
 
 
@@ -223,7 +223,7 @@ async def remove_address(request: Request, customer_id: CustomerId, address_id: 
             customer.TooManyPaymentMethods(_TOUR, MAX_PAYMENT_METHODS),
             f"The customer has {MAX_PAYMENT_METHODS} payment methods.",
         ),
-        _KEYS,
+        NO_KEYS,
     ),
 )
 @allowed(*_WRITERS)
@@ -248,20 +248,22 @@ async def remove_payment_method(
     request: Request, customer_id: CustomerId, payment_method_id: PaymentMethodId
 ) -> Response:
     """Payments that were made with it stay."""
-    _check_owner(request, customer_id)
+    check_owner(request.scope, "customer", customer_id)
     return await carry_out(request, customer.RemovePaymentMethod(customer_id, payment_method_id), None)
 
 
 @router.post(
-    "/customers/{customer_id}/erasure", summary="Erase the customer", **describe(_NOT_FOUND, *ANY_CHANGE, _KEYS)
+    "/customers/{customer_id}/erasure", summary="Erase the customer", **describe(_NOT_FOUND, *ANY_CHANGE, NO_KEYS)
 )
 @allowed(Role.PRIVACY)
 async def erase_customer(request: Request, customer_id: CustomerId, body: EraseCustomerBody) -> Response:
     """For ever: the key of what is known about the person is destroyed, together with the acknowledged event. Orders
     stay, without the person. A customer who was never registered is erased, too, if there are orders or accounts of the
     id. Of an erased customer it changes nothing."""
-    owns_streams = await _keys(request).owns_streams(customer_id)
-    return await carry_out(request, customer.EraseCustomer(customer_id, body.reason, owns_streams), body)
+    keys = _keys(request)
+    owns_streams = await keys.owns_streams(customer_id)
+    key_id = await keys.id_to_destroy(CUSTOMER.stream_of(customer_id)) if owns_streams else None
+    return await carry_out(request, customer.EraseCustomer(customer_id, body.reason, owns_streams, key_id), body)
 
 
 def _keys(request: Request) -> SubjectKeys:
@@ -269,14 +271,8 @@ def _keys(request: Request) -> SubjectKeys:
     return keys
 
 
-def _check_owner(request: Request, customer_id: str) -> None:
-    """Raises `ForeignOwner`."""
-    if limited_to_owner(request.scope) not in (None, customer_id):
-        raise ForeignOwner("customer", customer_id)
-
-
 async def _key_of(request: Request, customer_id: str) -> SubjectKey:
     """Without a key, the customer was never registered or is erased, and the decider refuses the command."""
-    _check_owner(request, customer_id)
+    check_owner(request.scope, "customer", customer_id)
     subject = CUSTOMER.stream_of(customer_id)
     return await _keys(request).current(subject) or SubjectKey.throwaway(subject)

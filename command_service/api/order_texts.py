@@ -16,8 +16,6 @@ from shared.privacy.subject_key_cache import SubjectKeyCache
 from shared.privacy.subject_keys import NO_SECRET, SubjectKeysUnavailable
 
 NO_KEYS: Described = (SubjectKeysUnavailable(NO_SECRET), "The keys of personal data cannot be read; nothing was done.")
-
-
 ERASED: Described = (CustomerIsErased("tour"), "The customer was erased: nothing about the person can be kept.")
 
 

@@ -88,11 +88,13 @@ class RemovePaymentMethod:
 
 @dataclass(frozen=True, slots=True)
 class EraseCustomer:
-    """`owns_streams`: there are orders or accounts of the id, which may never have been registered."""
+    """`owns_streams`: there are orders or accounts of the id, which may never have been registered. `key_id` is that of
+    the key that is to be destroyed, if there is one."""
 
     customer_id: str
     reason: ErasureReason
     owns_streams: bool = False
+    key_id: str | None = None
 
 
 CustomerCommand = (
@@ -253,9 +255,9 @@ def _register(command: RegisterCustomer, state: State) -> list[CustomerEvent]:
 def _erase(command: EraseCustomer, state: State) -> list[CustomerEvent]:
     if state is None and not command.owns_streams:
         raise CustomerNotFound(command.customer_id)
-    if state is not None and state.erased:
+    if state is not None and state.erased and command.key_id in (None, state.key_id):
         return []
-    return [CustomerErased(command.customer_id, command.reason)]
+    return [CustomerErased(command.customer_id, command.reason, command.key_id)]
 
 
 def _change_profile(command: ChangeCustomerProfile, state: Customer) -> list[CustomerEvent]:

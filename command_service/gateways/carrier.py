@@ -11,7 +11,7 @@ from shared.aggregates.order import LineQuantity
 
 class BookParcel(msgspec.Struct, frozen=True, omit_defaults=True):
     """Packs pieces and labels them. Nothing leaves until `HandOver`. `replaces` is the number of a parcel that was
-    lost."""
+    lost; what replaces it is packed whole, or not at all."""
 
     order_id: str
     lines: tuple[LineQuantity, ...]

@@ -66,10 +66,7 @@ class Answer(NamedTuple):
 
 
 class TimerDue(NamedTuple):
-    """`early`: there is reason not to wait for the timer."""
-
     timer: str
-    early: bool = False
 
 
 class Failed(NamedTuple):
@@ -149,9 +146,9 @@ def _begin(
         case Answer(effect_id, outcome):
             name, data = type(outcome).__name__, _data(outcome)
             return (EffectAnswered(effect_id, name, data),) if effect_id in process.effects else ()
-        case TimerDue(timer, early):
+        case TimerDue(timer):
             due_at = process.timers.get(timer)
-            return () if due_at is None or (due_at > at and not early) else (TimerFired(timer),)
+            return () if due_at is None or due_at > at else (TimerFired(timer),)
         case _:
             assert_never(trigger)
 
@@ -216,9 +213,9 @@ class _Reaction:
                 self._unreacted.append(given)
 
     def run(self) -> None:
-        """Reacts until nothing more follows, or the process is stuck."""
+        """Reacts until nothing more follows, or the process is stuck or ended."""
         for _ in range(MAX_INPUTS):
-            if not self._unreacted or self._process.stuck is not None:
+            if not self._unreacted or self._process.stuck is not None or self._process.outcome is not None:
                 return
             for output in self._definition.react(self._state, self._unreacted.popleft()):
                 self._carry_out(output)

@@ -13,6 +13,7 @@ from shared.aggregates.process import (
     EffectRequested,
     ProcessEnded,
     ProcessRetried,
+    ProcessStarted,
     ProcessStuck,
     TimerCancelled,
     TimerFired,
@@ -37,6 +38,7 @@ class Cause(NamedTuple):
 
 class PendingEffect(NamedTuple):
     process_id: str
+    code_version: int  # of the process
     requested: EffectRequested
     cause: Cause
 
@@ -57,40 +59,40 @@ class Agenda:
 
     def __init__(self) -> None:
         self._effects: dict[str, PendingEffect] = {}  # by effect id
-        self._timers: dict[tuple[str, str], PendingTimer] = {}  # by process id and name
+        self._timers: dict[str, dict[str, PendingTimer]] = {}  # by process id and name
+        self._versions: dict[str, int] = {}  # by process id, of those that have not ended
         self.stuck: set[str] = set()  # process ids
 
     def effects(self) -> list[PendingEffect]:
         return [effect for effect in self._effects.values() if effect.process_id not in self.stuck]
 
     def timers(self) -> list[PendingTimer]:
-        return [timer for timer in self._timers.values() if timer.process_id not in self.stuck]
-
-    def oldest(self) -> int | None:
-        """The position of the oldest event that something is waited for since."""
-        causes = [effect.cause for effect in self._effects.values()]
-        causes += [timer.cause for timer in self._timers.values()]
-        return min([cause.position for cause in causes], default=None)
+        timers = [timer for of_process in self._timers.values() for timer in of_process.values()]
+        return [timer for timer in timers if timer.process_id not in self.stuck]
 
     def apply(self, stored: StoredEvent) -> None:
         if (process_id := PROCESS.id_of(stored.stream_id)) is None:
             return
         event = codec.decode(stored.event_type, stored.schema_version, stored.data)
         match event:
+            case ProcessStarted(code_version=code_version):
+                self._versions[process_id] = code_version
             case EffectRequested(effect_id):
-                self._effects[effect_id] = PendingEffect(process_id, event, Cause.of(stored))
+                version = self._versions[process_id]
+                self._effects[effect_id] = PendingEffect(process_id, version, event, Cause.of(stored))
             case EffectAnswered(effect_id):
                 self._effects.pop(effect_id, None)
             case TimerSet(timer, due_at):
-                self._timers[process_id, timer] = PendingTimer(process_id, timer, due_at, Cause.of(stored))
+                timers = self._timers.setdefault(process_id, {})
+                timers[timer] = PendingTimer(process_id, timer, due_at, Cause.of(stored))
             case TimerCancelled(timer) | TimerFired(timer):
-                self._timers.pop((process_id, timer), None)
+                self._timers.get(process_id, {}).pop(timer, None)
             case ProcessStuck():
                 self.stuck.add(process_id)
             case ProcessRetried():
                 self.stuck.discard(process_id)
             case ProcessEnded():
-                for key in [key for key in self._timers if key[0] == process_id]:
-                    del self._timers[key]
+                self._timers.pop(process_id, None)
+                del self._versions[process_id]
             case _:
                 pass

@@ -92,7 +92,7 @@ class CancelTimer(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """An operator has to look."""
+    """The process is stuck until an operator retries it."""
 
     reason: str
 

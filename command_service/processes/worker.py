@@ -9,6 +9,7 @@ from uuid import uuid4
 from command_service.decision import CommandMetadata
 from command_service.gateways.gateway import Gateway
 from command_service.processes.advance import (
+    DEFINITIONS,
     AdvanceProcess,
     Answer,
     Failed,
@@ -52,22 +53,18 @@ class ProcessWorker:
         """
         kind, subject_id = split_process_id(pending.process_id)
         requested = pending.requested
-        effect = current_definition(kind).message(requested.effect, requested.data)
+        definition = DEFINITIONS[kind][pending.code_version]
+        effect = definition.message(requested.effect, requested.data)
         gateway = self._gateways[type(effect)]
         outcome = None if first else await gateway.outcome_of(requested.effect_id)
         if outcome is None:
             outcome = await gateway.carry_out(requested.effect_id, effect)
         await self._advance(kind, subject_id, Answer(requested.effect_id, outcome), pending.cause)
 
-    async def give_up(self, pending: PendingEffect, reason: str) -> None:
-        """Leaves an effect to an operator. Raises what `_advance` raises."""
-        kind, subject_id = split_process_id(pending.process_id)
-        await self._advance(kind, subject_id, Failed(reason), pending.cause)
-
-    async def fire(self, pending: PendingTimer, *, early: bool = False) -> None:
+    async def fire(self, pending: PendingTimer) -> None:
         """Raises what `_advance` raises."""
         kind, subject_id = split_process_id(pending.process_id)
-        await self._advance(kind, subject_id, TimerDue(pending.timer, early), pending.cause)
+        await self._advance(kind, subject_id, TimerDue(pending.timer), pending.cause)
 
     async def _advance(self, kind: str, subject_id: str, trigger: Trigger, cause: Cause) -> None:
         """Raises `Unavailable`, `OutcomeUnknown` or `Rejected` (a conflict): try again. After any other error the

@@ -53,8 +53,8 @@ async def answer_document(
     aggregate_id: str,
     opened: Opened | None = None,
 ) -> Response:
-    """The aggregate's document now, or at the point in time that the request names, with its sealed texts `opened`. For
-    a caller who is limited to an owner, that of another one is as if absent.
+    """The aggregate's document now, or at the point in time that the request names, with its sealed texts `opened`. A
+    caller who is limited to an owner gets 404 for the document of another one.
 
     Raises what `answer`, `answer_past_state`, `parked_headers` and `opened` raise.
     """

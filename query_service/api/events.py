@@ -35,7 +35,7 @@ from shared.http.event_streams import MEDIA_TYPE
 from shared.http.fields import Id
 from shared.http.openapi import Described, responses
 from shared.http.protocol import protocol_of
-from shared.identity.access import allowed, caller_of, limited_to_owner
+from shared.identity.access import allowed, caller_of, check_owner, limited_to_owner
 from shared.identity.caller import ForeignOwner, Role
 from shared.metrics import EVENT_STREAM_EVENTS
 from shared.settings import Settings
@@ -252,8 +252,7 @@ def _add_events_of_owner(router: APIRouter, aggregate: AnyAggregate, owner: Owne
         resume: Annotated[_Resume, Query()],
         held: _Held,
     ) -> Response:
-        if limited_to_owner(request.scope) not in (None, owner_id):
-            raise ForeignOwner(owner.noun, owner_id)
+        check_owner(request.scope, owner.noun, owner_id)
         start, headers = await _resume_point(request, None, resume)
         assert start is not None, "without a stream there is none that might be missing"
         return _stream(request, StreamFilter(aggregate.category, owner_id, by_owner=True), start, held, headers)

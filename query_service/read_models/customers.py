@@ -35,8 +35,8 @@ from shared.eventstore.token import ConsistencyToken
 from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.openapi import UNREADABLE, Described, responses
-from shared.identity.access import allowed, limited_to_owner
-from shared.identity.caller import ForeignOwner, Role
+from shared.identity.access import allowed, check_owner
+from shared.identity.caller import Role
 from shared.privacy.sealed import Unopenable, key_id_of
 from shared.privacy.subject_key_cache import SubjectKeyCache
 from shared.privacy.subject_keys import SubjectKeysUnavailable
@@ -197,8 +197,7 @@ CustomerId = Annotated[Id, Path(description="as given or made at registration", 
 )
 @allowed(*READERS)
 async def get_customer(request: Request, customer_id: CustomerId) -> Response:
-    if limited_to_owner(request.scope) not in (None, customer_id):
-        raise ForeignOwner("customer", customer_id)
+    check_owner(request.scope, "customer", customer_id)
     opened = partial(open_customer, request.app.state.subject_keys)
     return await documents.answer_document(request, CUSTOMER, CUSTOMERS, customer_id, opened)
 

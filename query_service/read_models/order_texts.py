@@ -7,7 +7,7 @@ import msgspec
 from query_service.api.requests import OpenedDocument
 from query_service.opened_documents import OpenedDocuments
 from shared.aggregates.customer import CUSTOMER
-from shared.aggregates.order.personal_texts import sealed_texts, without_opened_address
+from shared.aggregates.order.personal_texts import sealed_texts, without_unopened_address
 from shared.privacy.sealed import SubjectKey, has_sealed, replace_sealed
 
 
@@ -30,7 +30,7 @@ async def open_order(documents: OpenedDocuments, document: bytes) -> OpenedDocum
         texts[value] = None if key is None else key.open(field, value)
     opened = replace_sealed(document, texts)
     if None in found.values():
-        return OpenedDocument(without_opened_address(opened), erased=True)
+        return OpenedDocument(without_unopened_address(opened), erased=True)
     documents.put(document, opened, epoch)
     return OpenedDocument(opened)
 

@@ -20,7 +20,9 @@ from query_service.read_models.customers import CUSTOMERS, READERS, open_custome
 from query_service.read_models.order_texts import open_order
 from shared.aggregates.order import ORDER
 from shared.eventstore.token import ConsistencyToken
+from shared.http.request_headers import header
 from shared.identity.access import caller_of, limited_to_owner
+from shared.identity.caller import ForeignOwner
 
 INCLUDE: dict[str, Any] = {
     "name": "include",
@@ -49,39 +51,51 @@ _decode_customer = msgspec.json.Decoder(_Customer).decode
 async def answer_with_customer(request: Request, orders: ReadModel[Any, Any], order_id: str) -> Response:
     """As of the earlier of the two positions. The customer is null where there is none, or it was erased.
 
-    Raises `RequestValidationError`, `RoleMissing`, and what `answer`, `parked_headers`, `open_order` and
-    `open_customer` raise.
+    Raises `RequestValidationError`, `RoleMissing`, `ForeignOwner`, and what `answer`, `parked_headers`, `open_order`
+    and `open_customer` raise.
     """
-    _check(request)
-    state, token = request.app.state, request.headers.get("consistency-token")
-    at, document, headers = await answer(request, orders, lambda reader, at_least: reader.one(order_id, at_least))
-    owner = limited_to_owner(request.scope)
-    reachable = owner is None or belongs_to(document, ORDER, owner)
-    if reachable:
-        headers |= parked_headers(document, at, token)
-    if document.body is None or not reachable:
+    own = _check(request)
+    state, token = request.app.state, header(request.scope, b"consistency-token")
+    document, headers = await _read(request, orders, order_id)
+    if document is None:
         return not_found(request, ORDER, f"There is no order {order_id!r}.", headers)
-    customer_id = _decode_owned(document.body).customer_id
+    customer_id = _decode_owned(document).customer_id
+    if own not in (None, customer_id):
+        raise ForeignOwner("customer", customer_id)
+    del document  # it may be large, and the next read may wait
     customer_at, found, others = await answer(
         request, CUSTOMERS, lambda reader, at_least: reader.one(customer_id, at_least)
     )
     parked_headers(found, customer_at, token)
     shown = None if found.body is None else _decode_customer((await open_customer(state.subject_keys, found.body)).body)
     customer = None if shown is None or shown.name is None else shown
-    order = (await open_order(state.opened_documents, document.body)).body
+    document, headers = await _read(request, orders, order_id)
+    assert document is not None, "an order stays"
+    order = (await open_order(state.opened_documents, document)).body
     body = b'%b,"customer":%b}' % (order[:-1], msgspec.json.encode(customer))
     headers["Consistency-Token"] = min(headers["Consistency-Token"], others["Consistency-Token"], key=_position)
     return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
 
 
-def _check(request: Request) -> None:
-    """Raises `RequestValidationError` and `RoleMissing`."""
+async def _read(request: Request, orders: ReadModel[Any, Any], order_id: str) -> tuple[bytes | None, dict[str, str]]:
+    """(the order as it is stored, None where the caller reaches none; headers of the answer)."""
+    at, document, headers = await answer(request, orders, lambda reader, at_least: reader.one(order_id, at_least))
+    owner = limited_to_owner(request.scope)
+    if owner is not None and not belongs_to(document, ORDER, owner):
+        return None, headers
+    token = header(request.scope, b"consistency-token")
+    return document.body, headers | parked_headers(document, at, token)
+
+
+def _check(request: Request) -> str | None:
+    """The owner whose customers the caller may read; None: of every owner. Raises `RequestValidationError` and
+    `RoleMissing`."""
     if request.query_params.multi_items() != [("include", "customer")]:
         message = "Give customer, and neither as_of nor known_at."
         error = {"type": "not-allowed", "loc": ("query", "include"), "msg": message, "ctx": {"allowed": ["customer"]}}
         raise RequestValidationError([error])
-    if (caller := caller_of(request.scope)) is not None:
-        caller.limited_to(READERS)
+    caller = caller_of(request.scope)
+    return None if caller is None else caller.limited_to(READERS)
 
 
 def _position(token: str) -> int:

@@ -31,6 +31,7 @@ from query_service.api.requests import (
 )
 from query_service.coalescing_reader import CoalescingReader
 from query_service.fair_queue import FairQueue, TooManyCostlyReads
+from query_service.opened_documents import OpenedDocuments
 from query_service.parked_document import ProjectionParked, parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_models.order_documents import Order, OrderPage, Orders
@@ -45,7 +46,7 @@ from shared.http.fast_route import FastRoute
 from shared.http.fields import Id
 from shared.http.openapi import UNREADABLE, Described, responses
 from shared.http.request_headers import header
-from shared.identity.access import allowed, conceal, limited_to_owner
+from shared.identity.access import allowed, check_owner, conceal, limited_to_owner
 from shared.identity.caller import READERS, ForeignOwner, Role
 from shared.privacy.sealed import Unopenable
 from shared.privacy.subject_keys import SubjectKeysUnavailable
@@ -59,7 +60,7 @@ _ANSWERS_AT_ONCE = 2  # of several orders
 
 
 def _too_large() -> AnswerTooLarge:
-    return AnswerTooLarge.because("query/ids", "Ask for fewer orders.", f"{MAX_ANSWER_BYTES} bytes")
+    return AnswerTooLarge.because("query/ids", "Ask for fewer orders.", MAX_ANSWER_BYTES, "bytes")
 
 
 # --- reader --------------------------------------------------------------------------------------------------------
@@ -69,11 +70,6 @@ class SeveralOrders(NamedTuple):
     body: bytes  # a JSON array
     found: int
     parked: list[Document]
-
-    @staticmethod
-    def of(documents: list[Document]) -> SeveralOrders:
-        body = b"[%b]" % b",".join([document.body for document in documents if document.body is not None])
-        return SeveralOrders(body, len(documents), [one for one in documents if one.parked is not None])
 
 
 class OrdersReader:
@@ -85,10 +81,15 @@ class OrdersReader:
         return self._reader.document(order_id, at_least)
 
     async def several(
-        self, order_ids: Sequence[str], customer_id: str | None, client: str, at_least: ConsistencyToken | None
+        self,
+        order_ids: Sequence[str],
+        customer_id: str | None,
+        client: str,
+        opened: OpenedDocuments,
+        at_least: ConsistencyToken | None,
     ) -> ReadResult[SeveralOrders]:
         """Those of the customer (None: of any), as of the earliest position at which one of the ids was read. Raises
-        `AnswerTooLarge` and `TooManyCostlyReads`."""
+        `AnswerTooLarge`, `TooManyCostlyReads` and what `open_orders` raises."""
         ends: list[tuple[ReadPosition | None, int]] = []
         documents: list[Document] = []
         async with self._answers.slot(client):
@@ -102,7 +103,11 @@ class OrdersReader:
                         documents.append(found)
                 if sum([len(document.body or b"") for document in documents]) > MAX_ANSWER_BYTES:
                     raise _too_large()
-            several = SeveralOrders.of(documents)
+            parked = [document for document in documents if document.parked is not None]
+            bodies = [document.body for document in documents if document.body is not None]
+            count = len(documents)
+            documents = []  # their bytes are held once
+            several = SeveralOrders(await open_orders(opened, b"[%b]" % b",".join(bodies)), count, parked)
         checkpoints = [None if at is None else at.checkpoint for at, _ in ends]
         if (slowest := Checkpoint.slowest(checkpoints)) is None:
             return ReadResult(None, several)
@@ -191,6 +196,7 @@ class OrderListing(Listing):
             _INVALID,
             TIME_IN_THE_FUTURE,
             (404, "order-not-found", "There is no such order, or was none then; Consistency-Token says as of when."),
+            (ForeignOwner("customer", "13047"), "With `include`: the caller may not read this customer."),
             *UNREADABLE,
         ),
     },
@@ -245,16 +251,16 @@ def _read_ids(given: str) -> list[str]:
 
 async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response:
     owner, client = limited_to_owner(request.scope), client_of(request.scope)
+    documents: OpenedDocuments = request.app.state.opened_documents
     at, several, headers = await answer(
-        request, ORDERS, lambda orders, at_least: orders.several(order_ids, owner, client, at_least)
+        request, ORDERS, lambda orders, at_least: orders.several(order_ids, owner, client, documents, at_least)
     )
     if owner is not None and several.found < len(order_ids):
         await conceal(request.scope)
     token = header(request.scope, b"consistency-token")
     if parked := [parked_headers(document, at, token) for document in several.parked]:
         headers |= min(parked, key=lambda one: int(one["Projection-Parked"]))
-    opened = await open_orders(request.app.state.opened_documents, several.body)
-    body = b'{"orders":%b}' % opened
+    body = b'{"orders":%b}' % several.body
     return unless_known(request, body, _etag(body), headers)
 
 
@@ -276,8 +282,7 @@ async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response
 async def list_customer_orders(
     request: Request, customer_id: CustomerId, listing: Annotated[Listing, Query()]
 ) -> Response:
-    if limited_to_owner(request.scope) not in (None, customer_id):
-        raise ForeignOwner("customer", customer_id)
+    check_owner(request.scope, "customer", customer_id)
     return await _list(request, customer_id, listing)
 
 

@@ -73,7 +73,7 @@ class RevenueReader:
 
 
 def _too_large() -> AnswerTooLarge:
-    return AnswerTooLarge.because("query/currency", "Ask for one currency, or for fewer days.", f"{MAX_LINES} lines")
+    return AnswerTooLarge.because("query/currency", "Ask for one currency, or for fewer days.", MAX_LINES, "lines")
 
 
 def _line(columns: tuple[Any, ...]) -> Line:

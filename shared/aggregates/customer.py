@@ -94,12 +94,14 @@ class PaymentMethodRemoved(msgspec.Struct, frozen=True):
     payment_method_id: str
 
 
-class CustomerErased(msgspec.Struct, frozen=True):
+class CustomerErased(msgspec.Struct, frozen=True, omit_defaults=True):
     """The database destroys the customer's key when it appends this event (migrations/0011_subject_keys.sql). The first
-    event of a customer who was never registered, but has orders."""
+    event of a customer who was never registered, but has orders. `key_id` is that of the key: a registration that was
+    sealed with it and comes later is refused."""
 
     customer_id: str
     reason: ErasureReason
+    key_id: str | None = None
 
 
 CustomerEvent = (
@@ -119,7 +121,7 @@ class Customer:
     """Of an erased customer, the id and the key's are left."""
 
     customer_id: str
-    key_id: str  # that its values are sealed with; empty where it was never registered
+    key_id: str  # that its values are sealed with, or were before the erasure
     name: str | None
     email: str | None
     phone: str | None = None
@@ -138,7 +140,8 @@ def evolve(state: State, event: CustomerEvent) -> Customer:
         key_id = key_id_of(event.name) or ""
         return Customer(event.customer_id, key_id, event.name, event.email, event.phone, event.locale)
     if isinstance(event, CustomerErased):
-        return Customer(event.customer_id, "" if state is None else state.key_id, None, None, erased=True)
+        key_id = event.key_id or ("" if state is None else state.key_id)
+        return Customer(event.customer_id, key_id, None, None, erased=True)
     assert state is not None, "a customer's stream begins with CustomerRegistered or CustomerErased"
     match event:
         case CustomerProfileChanged(name, phone, locale):
@@ -203,6 +206,9 @@ def fold(
             document.payment_methods,
         )
     after = evolve(before, event)
+    registered_at = None if document is None else document.registered_at
+    if isinstance(event, CustomerRegistered):
+        registered_at = at
     return CustomerDocument(
         customer_id=customer_id,
         status=CustomerStatus.ERASED if after.erased else CustomerStatus.REGISTERED,
@@ -212,11 +218,7 @@ def fold(
         locale=after.locale,
         addresses=after.addresses,
         payment_methods=after.payment_methods,
-        registered_at=at
-        if isinstance(event, CustomerRegistered)
-        else None
-        if document is None
-        else document.registered_at,
+        registered_at=registered_at,
         erased_at=at if isinstance(event, CustomerErased) else None,
         last_event_at=at,
         version=version,

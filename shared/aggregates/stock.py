@@ -29,44 +29,34 @@ class StockAdjusted(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class _PiecesOfOrder(msgspec.Struct, frozen=True, gc=False):
+    order_id: str
+    quantity: int
+
+
 @final
-class StockReserved(msgspec.Struct, frozen=True, gc=False):
+class StockReserved(_PiecesOfOrder, frozen=True, gc=False):
     """For that order, so many pieces more."""
 
-    order_id: str
-    quantity: int
-
 
 @final
-class StockReleased(msgspec.Struct, frozen=True, gc=False):
+class StockReleased(_PiecesOfOrder, frozen=True, gc=False):
     """That order was cancelled, or has so many pieces less."""
 
-    order_id: str
-    quantity: int
-
 
 @final
-class StockReservationExpired(msgspec.Struct, frozen=True, gc=False):
+class StockReservationExpired(_PiecesOfOrder, frozen=True, gc=False):
     """That order was not confirmed in time."""
 
-    order_id: str
-    quantity: int
-
 
 @final
-class StockShipped(msgspec.Struct, frozen=True, gc=False):
+class StockShipped(_PiecesOfOrder, frozen=True, gc=False):
     """Reserved pieces left with that order."""
 
-    order_id: str
-    quantity: int
-
 
 @final
-class StockReturned(msgspec.Struct, frozen=True, gc=False):
+class StockReturned(_PiecesOfOrder, frozen=True, gc=False):
     """Pieces of that order came back and are sold again."""
-
-    order_id: str
-    quantity: int
 
 
 StockEvent = (

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from copy import copy
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -137,10 +137,16 @@ def _shell(
         redirect_slashes=False,
     )
     hosts = _hosts(settings)
+    app.router.add_api_route = app.router.add_route = app.router.include_router = _refuse_route  # type: ignore[method-assign]
     app.wrap = lambda inner: allow_origins(RequestMiddleware(inner, response_headers, hosts), settings.cors_origins)
     app.fixed_headers = as_lines((*PRIVATE, *fixed_headers(settings.cors_origins)))
     problems.install(app)
     return app
+
+
+def _refuse_route(*_args: Any, **_options: Any) -> NoReturn:
+    """FastAPI would add the route without `prepare`, and without the check of its callers."""
+    raise TypeError("Add routes with `add_routes`, which checks their callers.")
 
 
 def _hosts(settings: Settings) -> frozenset[bytes] | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
-from shared.http.limits import SMALL_BYTES
-
+_COPIED_BYTES = 4 * 1024  # of a body; to copy more costs more than a second write
 _LEFT_TO_UVICORN = {b"connection", b"transfer-encoding"}
 
 
@@ -15,12 +14,23 @@ class JoinedAnswer(RequestResponseCycle):
 
     _head: bytes | None = None
 
+    async def receive(self) -> ASGIReceiveEvent:
+        """As in uvicorn, but that it does not resume reading: the protocol knows what else it is paused for, and an
+        answer begins once its whole body is there."""
+        if not (self.disconnected or self.response_complete):
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
     async def send(self, message: ASGISendEvent) -> None:
         """Raises `RuntimeError` for a header that HTTP does not allow."""
         if self._head is not None and message["type"] == "http.response.body":
             head, self._head = self._head, None
             body = message.get("body", b"")
-            if len(body) > SMALL_BYTES:  # which would be copied
+            if len(body) > _COPIED_BYTES:
                 self.transport.write(head)
             else:
                 self.expected_content_length += len(head)

@@ -96,7 +96,8 @@ class ServerProtocol(ServerConnection):
         target = read_target(method, self.url, host)
         if isinstance(target, Refusal):
             self._stop(target)
-        if self._head_bytes > SMALL_BYTES and not self._held.grow_head(self._head_bytes):
+        head_bytes = len(self.url) + self._head_bytes
+        if head_bytes > SMALL_BYTES and not self._held.grow_head(head_bytes):
             self._stop(refusals.TOO_MANY_LARGE_REQUESTS)
         self._in_head = False
         self._since = 0.0
@@ -134,7 +135,8 @@ class ServerProtocol(ServerConnection):
         else:  # it was sent ahead
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
-            if not self._held.add(SENT_AHEAD_BYTES + self._head_bytes):
+            # Its path is held twice, the second time as text.
+            if not self._held.add(SENT_AHEAD_BYTES + 2 * len(self.url) + self._head_bytes):
                 self._stop(refusals.TOO_MANY_LARGE_REQUESTS)
 
     def _ask_for_body(self) -> None:
@@ -193,6 +195,9 @@ class ServerProtocol(ServerConnection):
         following: RequestResponseCycle | None = None
         if self.pipeline:
             cycle, _ = self.pipeline.pop()
+            if not self.pipeline:  # only this request is held still
+                self._held.release()
+                self._held.add(len(cycle.body))
             if cycle.more_body:
                 self._ask_for_body()
             else:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import Unauthenticated
 from shared.http.request_headers import headers_of
-from shared.identity.caller import Caller, Role
+from shared.identity.caller import Caller, ForeignOwner, Role
 from shared.identity.key_set import KeySet
 from shared.identity.token_verifier import TokenVerifier
 from shared.settings import Settings
@@ -95,6 +95,12 @@ def limited_to_owner(scope: Scope) -> str | None:
     """The owner whose data the request may reach; None: that of every owner."""
     owner: str | None = scope.get("limited_to_owner")
     return owner
+
+
+def check_owner(scope: Scope, noun: str, owner_id: str) -> None:
+    """Raises `ForeignOwner` where the request may not reach the data of that owner, a `noun`."""
+    if limited_to_owner(scope) not in (None, owner_id):
+        raise ForeignOwner(noun, owner_id)
 
 
 async def conceal(scope: Scope) -> None:

@@ -67,7 +67,7 @@ class KeyEncryption:
             return cls(lambda: read_secrets(path))
         if settings.key_encryption_key is None:
             return None
-        given = [secret.strip() for secret in settings.key_encryption_key.get_secret_value().split(",")]
+        given = split_secrets(settings.key_encryption_key.get_secret_value())
         return cls(lambda: given)
 
     @property
@@ -104,6 +104,11 @@ class KeyEncryption:
 def id_of_secret(secret: str) -> str:
     """The id under which wrapped keys name the secret."""
     return _KeyEncryptionKey(secret).id
+
+
+def split_secrets(setting: str) -> list[str]:
+    """Of KEY_ENCRYPTION_KEY, the newest first."""
+    return [secret.strip() for secret in setting.split(",")]
 
 
 def read_secrets(path: Path) -> list[str]:

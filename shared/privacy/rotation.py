@@ -13,6 +13,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 BATCH = 500  # keys wrapped anew in one transaction
 
+# Two rotations would each write a file without the other's secret. Held until the connection closes.
+ROTATE_ALONE = "select pg_try_advisory_lock(hashtextextended('rotate keys', 0))"
 _IN_USE = "select distinct wrapped_by from subject_keys where wrapped is not null"
 _NEXT = """
 select key_id, subject, wrapped, wrapped_by from subject_keys

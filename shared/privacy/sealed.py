@@ -22,7 +22,7 @@ KEY_BYTES = 64  # AES-256-SIV uses half of it for the tag
 _SEALED = re.compile(r"sealed:1:([A-Za-z0-9_-]{16}):([A-Za-z0-9_-]{22,})")
 _BEGIN_IN_JSON = b'"sealed:1:'
 _IN_JSON = re.compile(rb'"(sealed:1:[A-Za-z0-9_-]{16}:[A-Za-z0-9_-]{22,})"')
-_OF_NOBODY, _OF_ERASED = "-" * 16, "_" * 16  # ids of keys that are kept nowhere
+_THROWAWAY, _OF_ERASED = "-" * 16, "_" * 16  # ids of keys that are kept nowhere
 
 
 @dataclass
@@ -79,7 +79,7 @@ class SubjectKey:
     @classmethod
     def throwaway(cls, subject: str) -> SubjectKey:
         """A key that is kept nowhere, for a subject that has none: what it seals is never stored."""
-        return cls(_OF_NOBODY, subject, AESSIV.generate_key(KEY_BYTES * 8))
+        return cls(_THROWAWAY, subject, AESSIV.generate_key(KEY_BYTES * 8))
 
     @classmethod
     def of_erased(cls, subject: str) -> SubjectKey:

@@ -1,6 +1,6 @@
 """The keys of subjects that a process seals and opens values with, cached for a moment.
 
-While a process has any, it asks twice a second which keys were destroyed, and drops those. Without an answer for a
+While a process has any, it asks every 0.4 s which keys were destroyed, and drops those. Without an answer for a
 second it uses no cached key: a destroyed one opens nothing any more after that second.
 """
 
@@ -80,10 +80,10 @@ class SubjectKeyCache:
     async def drop_destroyed(self) -> None:
         """Drops what was destroyed since the last call."""
         asked_at = asyncio.get_running_loop().time()
-        log_id, destroyed = await self._keys.destroyed_since(self._erasure)
-        if log_id != self._log_id:  # the log was restored: positions are given again
+        log_id, position, destroyed = await self._keys.destroyed_since(self._erasure)
+        if log_id != self._log_id:  # the first answer, or the log was restored: positions are given again
             self._clear()
-            self._log_id, self._erasure = log_id, 0
+            self._log_id, self._erasure, self._checked_at = log_id, position, asked_at
             return
         for key_id, erasure in destroyed:
             self._drop(key_id)

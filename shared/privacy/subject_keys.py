@@ -24,7 +24,7 @@ select key_id, wrapped, wrapped_by from subject_keys where subject = $1 order by
 """
 _OF_IDS = "select key_id, subject, wrapped, wrapped_by from subject_keys where key_id = any($1) and wrapped is not null"
 _DESTROYED = """
-select h.log_id, k.key_id, k.erasure
+select h.log_id, h.position, k.key_id, k.erasure
 from log_head h
 left join lateral (select key_id, erasure from subject_keys where erasure > $1 order by erasure limit $2) k on true
 """
@@ -45,6 +45,9 @@ select position, at, (select count(*) from sealed) as sealed_values,
        array(select distinct key_id from sealed where opens) as existing_key_ids
 from erased
 """
+_LATEST_ID = """
+select key_id, wrapped is not null as exists from subject_keys where subject = $1 order by generation desc limit 1
+"""
 _OWNS_STREAMS = "select exists (select from events where owner = $1)"
 _OWNER = "select owner from events where stream_id = $1 and version = 1"
 _MAKE = "select make_subject_key($1, $2, $3, $4, $5)"
@@ -54,9 +57,7 @@ _log = get_logger()
 
 @dataclass
 class SubjectKeysUnavailable(Unavailable):
-    """`reason` is for operators."""
-
-    reason: str
+    reason: str  # which clients are told as well
     code = "subject-keys-unavailable"
     title = "The keys of personal data cannot be read"
 
@@ -72,6 +73,7 @@ class Destroyed(NamedTuple):
     """The next keys that were destroyed, at most `MAX_DESTROYED`: (id, position of the event) in their order."""
 
     log_id: UUID  # of which the positions are
+    position: int  # of the log's head
     keys: list[tuple[str, int]]
 
 
@@ -117,6 +119,14 @@ class SubjectKeys:
             key = await self.current(subject)
         return key
 
+    async def id_to_destroy(self, subject: str) -> str | None:
+        """Of the subject's key, which is made where it never had one: a registration that begins now gets no other.
+        None where it was destroyed."""
+        if not (rows := await self._fetch(_LATEST_ID, subject)):
+            await self._make(subject, anew=False)
+            rows = await self._fetch(_LATEST_ID, subject)
+        return rows[0]["key_id"] if rows[0]["exists"] else None
+
     async def _make(self, subject: str, *, anew: bool) -> None:
         """Unless the subject has a key; if it had one that was destroyed, only `anew`."""
         key_id = secrets.token_urlsafe(12)
@@ -134,7 +144,8 @@ class SubjectKeys:
 
     async def destroyed_since(self, erasure: int) -> Destroyed:
         rows = await self._fetch(_DESTROYED, erasure, MAX_DESTROYED)
-        return Destroyed(rows[0]["log_id"], [(row["key_id"], row["erasure"]) for row in rows if row["key_id"]])
+        keys = [(row["key_id"], row["erasure"]) for row in rows if row["key_id"]]
+        return Destroyed(rows[0]["log_id"], rows[0]["position"], keys)
 
     async def owns_streams(self, owner_id: str) -> bool:
         """Whether the log has anything that belongs to the id."""
@@ -142,7 +153,7 @@ class SubjectKeys:
         return bool(rows[0][0])
 
     async def owner_of(self, stream_id: str) -> str | None:
-        """Whose stream it is; None where there is none, or it belongs to nobody."""
+        """Whose stream it is; None where there is none, or it has no owner."""
         rows = await self._fetch(_OWNER, stream_id)
         return rows[0][0] if rows else None
 

@@ -20,7 +20,7 @@ from tests.system.tour import Terminal, take_the_tour
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-pytestmark = [pytest.mark.openapi, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 HOW = "give it an example that exists after the tour of the README, see docs/extending.md, 'Show it in the reference'"
 NAMED = {operation.operation_id: operation for service in ("command", "query") for operation in operations_of(service)}
 NOT_IN_THE_TOUR = {"getProcess", "getProcessHistory", "followProcess"}  # it fulfils its orders by hand
@@ -43,7 +43,8 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OrdersUp,
         stack.stop()
 
 
-@pytest.mark.promise("browsers", "Every operation of the reference pages works as the page fills it in")
+@pytest.mark.openapi
+@pytest.mark.promise("browsers", "Every operation but of processes and streams works as its reference page fills it in")
 @pytest.mark.parametrize("service", ["command", "query"])
 async def test_every_operation_works_as_filled_in(service: str, toured: tuple[OrdersUp, Terminal], page: Page) -> None:
     stack, _ = toured
@@ -67,6 +68,7 @@ def parameters_of(operation: Operation) -> dict[str, str]:
     }
 
 
+@pytest.mark.openapi
 @pytest.mark.promise("browsers", "The reference page shows how to follow a stream, and does not load it for ever")
 async def test_a_stream_is_followed_on_the_command_line(toured: tuple[OrdersUp, Terminal], page: Page) -> None:
     stack, terminal = toured

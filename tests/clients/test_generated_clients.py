@@ -16,7 +16,7 @@ from tests.identity.issuer import AUDIENCE, ISSUER, Issuer
 from tests.openapi import path_of
 from tests.running import running_stack
 
-pytestmark = [pytest.mark.subprocess, pytest.mark.openapi, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.subprocess, pytest.mark.timeout(120)]
 
 # `make openapi` installs them, in an environment of their own.
 TOOLS = Path(sys.prefix) / "openapi"

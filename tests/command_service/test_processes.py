@@ -11,7 +11,7 @@ import pytest
 
 from command_service import processes
 from command_service.domain.decider import MoreStreams
-from command_service.gateways.carrier import BookParcel, ParcelBooked
+from command_service.gateways.carrier import BookParcel, HandedOver, Lost, ParcelBooked
 from command_service.gateways.payment import Authorise, Authorised, Declined
 from command_service.processes.advance import (
     DEFINITIONS,
@@ -33,8 +33,11 @@ from shared.aggregates.order import (
     OrderCancelled,
     OrderConfirmed,
     OrderHeld,
+    OrderHoldReleased,
+    OrderItemsReserved,
     OrderLine,
     OrderPlaced,
+    OrderReservationExpired,
     OrderShipped,
     PaymentAuthorised,
     PaymentCaptured,
@@ -52,10 +55,12 @@ from shared.aggregates.process import (
     ProcessRetried,
     ProcessStarted,
     ProcessStuck,
+    TimerCancelled,
     TimerFired,
     TimerSet,
     document,
 )
+from shared.aggregates.stock import Stock
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
 PLACED = OrderPlaced("ann", "GBP", (OrderLine("MUG", 2, 500),), "home")
@@ -151,7 +156,8 @@ def test_what_was_reacted_to_is_not_reacted_to_again() -> None:
     log.when(Answer(AUTHORISE, Authorised()))
 
     assert log.when(Answer(AUTHORISE, Authorised())) == {}
-    assert log.when(TimerDue("payment", early=True)) != {}
+    log.now = NOW + timedelta(hours=1)
+    assert log.when(TimerDue("payment")) != {}
     assert log.when(TimerDue("payment")) == {}
 
 
@@ -221,6 +227,45 @@ def test_a_parcel_leaves_after_the_order_records_it() -> None:
 
     assert appended[ORDER_42] == [OrderShipped("track-1", "Royal Mail", BOOK)]
     assert appended[PROCESS_42][-1].effect == "HandOver"
+
+
+def booked_without_stock() -> dict[str, list[Any]]:
+    """The carrier has packed what the stock of the shop does not have: its reservation expired before the payment."""
+    log = captured()
+    log.append(OrderItemsReserved(("MUG",)), OrderReservationExpired())
+    log.states["stock-MUG"] = Stock(on_hand=1)
+    return log.when(Answer(BOOK, ParcelBooked("track-1", "Royal Mail", (LineQuantity("1", 2),))))
+
+
+def test_a_parcel_that_the_stock_cannot_give_is_unpacked_and_asked_for_again_later() -> None:
+    appended = booked_without_stock()
+
+    assert appended.keys() == {PROCESS_42}
+    assert names(appended[PROCESS_42])[2:] == ["CommandRefused", "TimerSet", "EffectRequested"]
+    refused, timer, requested = appended[PROCESS_42][2:]
+    assert (refused.command, refused.code) == ("ShipItems", "insufficient-stock")
+    assert (timer.timer, requested.effect) == ("restock", "CancelParcel")
+
+
+def test_a_review_that_ended_leaves_no_timer() -> None:
+    log = placed()
+    log.when(Answer(AUTHORISE, Authorised(in_review=True)))
+    log.append(OrderHoldReleased())
+
+    assert TimerCancelled("review") in log.see(OrderHoldReleased)[PROCESS_42]
+
+
+def test_a_replacement_in_part_needs_an_operator() -> None:
+    log = captured()
+    log.when(Answer(BOOK, ParcelBooked("track-1", "Royal Mail", (LineQuantity("1", 2),))))
+    log.when(Answer(HAND_OVER, HandedOver()))
+    log.now = NOW + timedelta(days=1)
+    log.when(TimerDue("track"))
+    [lost] = log.when(Answer("fulfilment-42-5", Lost()))[PROCESS_42][1:]
+    assert (lost.effect, lost.data["replaces"]) == ("BookParcel", "track-1")
+
+    with pytest.raises(TypeError, match="ParcelBooked"):
+        log.when(Answer(lost.effect_id, ParcelBooked("track-2", "Royal Mail", (LineQuantity("1", 1),))))
 
 
 @pytest.mark.promise("processes", "A process that fails is stuck alone until an operator retries it")

@@ -1,4 +1,4 @@
-"""Twice as long an input takes at most twice the time to parse, whatever it holds."""
+"""The time to parse an input grows with its length and no faster, whatever it holds."""
 
 from __future__ import annotations
 

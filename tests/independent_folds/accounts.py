@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any
-from zlib import crc32
 
 from tests.independent_folds.event_rows import Log, id_of, time_of
-from tests.independent_folds.orders import DIGITS, Document, catch_up, client_at
+from tests.independent_folds.orders import DIGITS, Document, read_documents
 
 SIGNS = {
     "MoneyDeposited": 1,
@@ -22,19 +21,6 @@ SIGNS = {
 async def assert_equals(log: Log, redis_url: str, seconds: float) -> None:
     """The live generation holds the fold of the log, within the time."""
     assert await read_documents(log, redis_url, "accounts", seconds) == fold(log.rows)
-
-
-async def read_documents(log: Log, redis_url: str, read_model: str, seconds: float) -> dict[str, Document]:
-    """By id, each from the partition that it belongs to, once all of the log is there."""
-    found: dict[str, Document] = {}
-    async with client_at(redis_url) as redis:
-        prefixes = await catch_up(redis, read_model, [log.log_id.hex, str(log.position)], seconds)
-        for number, prefix in enumerate(prefixes):
-            async for key in redis.scan_iter(match=f"{prefix}doc:*", count=1_000):
-                document_id = key.removeprefix(f"{prefix}doc:")
-                assert crc32(document_id.encode()) % len(prefixes) == number
-                found[document_id] = json.loads(await redis.hget(key, "document") or "null")
-    return found
 
 
 def fold(rows: list[Any]) -> dict[str, Document]:

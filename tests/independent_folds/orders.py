@@ -336,6 +336,19 @@ def client_at(url: str) -> Redis:
     return Redis.from_url(url, decode_responses=True)
 
 
+async def read_documents(log: Log, redis_url: str, read_model: str, seconds: float) -> dict[str, Document]:
+    """By id, each from the partition that it belongs to, once all of the log is there."""
+    found: dict[str, Document] = {}
+    async with client_at(redis_url) as redis:
+        prefixes = await catch_up(redis, read_model, [log.log_id.hex, str(log.position)], seconds)
+        for number, prefix in enumerate(prefixes):
+            async for key in redis.scan_iter(match=f"{prefix}doc:*", count=1_000):
+                document_id = key.removeprefix(f"{prefix}doc:")
+                assert crc32(document_id.encode()) % len(prefixes) == number
+                found[document_id] = json.loads(await redis.hget(key, "document") or "null")
+    return found
+
+
 async def catch_up(redis: Redis, read_model: str, head: list[str], seconds: float) -> list[str]:
     """The prefixes of the keys of the live generation's partitions, once all are there."""
     deadline, generations = monotonic() + seconds, f"{{{read_model}.0}}.generations"

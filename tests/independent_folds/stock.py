@@ -6,9 +6,8 @@ import json
 from datetime import datetime
 from typing import Any
 
-from tests.independent_folds.accounts import read_documents
 from tests.independent_folds.event_rows import Log, id_of, time_of
-from tests.independent_folds.orders import Document
+from tests.independent_folds.orders import Document, read_documents
 
 # What a piece adds to `on_hand`, `reserved` and `sold`.
 EFFECTS = {

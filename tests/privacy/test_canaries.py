@@ -161,10 +161,10 @@ async def test_a_second_registration_opens_nothing_of_the_first(shop: Shop) -> N
     token = {"Consistency-Token": placed.json()["consistency_token"]}
     second = await order(queries, "second", headers=token)
     assert (second["shipping_address"], second["note"]) == (ADDRESS, note)
-    await eventually(lambda: _shows_nobody(queries, token))
+    await eventually(lambda: _shows_no_texts(queries, token))
 
 
-async def _shows_nobody(queries: httpx.AsyncClient, token: dict[str, str]) -> bool:
+async def _shows_no_texts(queries: httpx.AsyncClient, token: dict[str, str]) -> bool:
     first = await order(queries, "first", headers=token)
     return (first["shipping_address"], first["note"]) == (None, None)
 

@@ -37,7 +37,7 @@ def test_documents_begin_with_their_id_and_their_owner(
 def test_a_document_belongs_to_its_owner(
     aggregate: Aggregate[Any, Any], _: type[msgspec.Struct], owner_id: str, aggregate_id: str
 ) -> None:
-    expected = "," not in aggregate_id  # no id has one; a document that had would belong to nobody
+    expected = "," not in aggregate_id  # no id has one; a document that had one would have no owner
     assert belongs_to(_document(aggregate, owner_id, aggregate_id), aggregate, owner_id) is expected
 
 

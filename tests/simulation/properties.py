@@ -41,7 +41,7 @@ def _check_order(world: World, order_id: str) -> None:
 
 
 def _check_effects(world: World) -> None:
-    """Each was recorded before it was made, and its outcome is what the provider says."""
+    """Each was recorded and made, and its outcome is what the provider says."""
     ledgers = {**world.payments.outcomes, **world.carrier.outcomes}
     requested, answered = set(), {}
     for stored in world.log:

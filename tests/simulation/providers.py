@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from random import Random
 from types import coroutine
@@ -33,11 +33,12 @@ class Chances(NamedTuple):
 
 
 class Provider:
-    """Carries out an effect of one id once. `outcomes` is its ledger."""
+    """Carries out an effect of one id once, after `check` of it. `outcomes` is its ledger."""
 
-    def __init__(self, random: Random, chances: Chances) -> None:
+    def __init__(self, random: Random, chances: Chances, check: Callable[[str, Any], None]) -> None:
         self.random = random
         self.chances = chances
+        self.check = check
         self.outcomes: dict[str, Any] = {}
 
     async def carry_out(self, effect_id: str, effect: Any) -> Any:
@@ -45,6 +46,7 @@ class Provider:
         self._fail(GatewayUnavailable(), self.chances.unavailable)
         self._fail(GatewayOutcomeUnknown(), self.chances.unknown / 2)
         if effect_id not in self.outcomes:
+            self.check(effect_id, effect)
             self.outcomes[effect_id] = self.do(effect_id, effect)
         await pause()
         self._fail(GatewayOutcomeUnknown(), self.chances.unknown)
@@ -81,8 +83,8 @@ def order_of(effect_id: str) -> str:
 
 
 class PaymentProvider(Provider):
-    def __init__(self, random: Random, chances: Chances) -> None:
-        super().__init__(random, chances)
+    def __init__(self, random: Random, chances: Chances, check: Callable[[str, Any], None]) -> None:
+        super().__init__(random, chances, check)
         self.charges: dict[str, Charge] = {}
 
     def kept(self, order_id: str) -> int:
@@ -126,8 +128,8 @@ class Parcel:
 
 
 class Carrier(Provider):
-    def __init__(self, random: Random, chances: Chances) -> None:
-        super().__init__(random, chances)
+    def __init__(self, random: Random, chances: Chances, check: Callable[[str, Any], None]) -> None:
+        super().__init__(random, chances, check)
         self.parcels: dict[str, Parcel] = {}
 
     def of(self, order_id: str, *states: str) -> list[Parcel]:

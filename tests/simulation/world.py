@@ -26,7 +26,7 @@ from command_service.domain.order import (
     ReleaseHold,
     VoidPayment,
 )
-from command_service.gateways.carrier import CarrierEffect
+from command_service.gateways.carrier import CarrierEffect, HandOver
 from command_service.gateways.payment import PaymentEffect
 from command_service.processes import FULFILMENTS
 from command_service.processes.agenda import Agenda, PendingEffect, PendingTimer
@@ -76,8 +76,8 @@ class World:
         self.random = Random(seed)
         self.now = BEGIN
         self.store = InMemoryEventStore(UUID(int=1), lambda: self.now)
-        self.payments = PaymentProvider(self.random, chances)
-        self.carrier = Carrier(self.random, chances)
+        self.payments = PaymentProvider(self.random, chances, self._check)
+        self.carrier = Carrier(self.random, chances, self._check)
         self.agenda = Agenda()
         self.log: list[StoredEvent] = []
         self._states: dict[str, LoadedState] = {}
@@ -134,6 +134,19 @@ class World:
             await self.handle(command, CommandMetadata("client"))
         except OrdersError as error:
             self.trace.append(f"     {command} refused: {error.code}")
+
+    def _check(self, effect_id: str, effect: Any) -> None:
+        """Before a provider carries it out: the log says that it was asked for, and what leaves is paid."""
+        assert effect_id in {one.requested.effect_id for one in self.agenda.effects()}, f"{effect_id} was not recorded"
+        if isinstance(effect, HandOver):
+            leaves = self.carrier.parcels[effect.tracking_number]
+            order = self.order(leaves.order_id)
+            assert order is not None
+            lines = [*leaves.lines]
+            for parcel in self.carrier.of(leaves.order_id, "on the way", "delivered"):
+                lines += parcel.lines
+            price = sum([order.lines[line.line_id].unit_price * line.quantity for line in lines])
+            assert self.payments.kept(leaves.order_id) >= price, f"{effect.tracking_number} leaves without payment"
 
     # --- the scheduler ---------------------------------------------------------------------------------------------
 

@@ -79,10 +79,10 @@ def test_keys_are_rotated_while_the_stack_runs(running: OrdersUp) -> None:
 
 
 def test_what_cannot_be_erased_is_said(running: OrdersUp) -> None:
-    refused = invoke_orders("erase", "nobody", "--data-dir", str(running.data_dir))
+    refused = invoke_orders("erase", "unknown", "--data-dir", str(running.data_dir))
     assert (refused.returncode, refused.stderr) == (
         1,
-        "orders: customer-not-found: There is no such customer: 'nobody'.\n",
+        "orders: customer-not-found: There is no such customer: 'unknown'.\n",
     )
 
 

@@ -143,9 +143,9 @@ async def test_a_customer_with_orders_who_was_never_registered_is_erased(shop: S
 
 
 async def test_what_is_neither_registered_nor_has_orders_cannot_be_erased(commands: httpx.AsyncClient) -> None:
-    answer = await commands.post("/customers/nobody/erasure", json={"reason": "other"})
+    answer = await commands.post("/customers/unknown/erasure", json={"reason": "other"})
     problem(answer, 404, "customer-not-found")
-    problem(await commands.patch("/customers/nobody", json={"name": "Ada"}), 404, "customer-not-found")
+    problem(await commands.patch("/customers/unknown", json={"name": "Ada"}), 404, "customer-not-found")
 
 
 async def test_without_a_key_encryption_key_nothing_is_registered(settings: Settings) -> None:

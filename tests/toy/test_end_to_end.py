@@ -267,6 +267,10 @@ async def test_lag_and_status_are_reported(wallets: Wallets) -> None:
             return (await wallets.queries.get(f"/{name}/ann")).headers["projection-lag"] == "0"
 
         await eventually(is_current)
+
+        async def is_active(name: str = name) -> bool:
+            return bool((await wallets.status(name))["projector_state"] == "active")
+
+        await eventually(is_active)
         status = await wallets.status(name)
         assert (status["checkpoint"], status["position_lag"], status["level"]) == (1, 0, "normal")
-        assert status["projector_state"] == "active"

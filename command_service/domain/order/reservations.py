@@ -6,7 +6,7 @@ the stock of a product knows sums only, so that a product in many orders is deci
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
 from command_service.domain.decider import EventsByStream, MoreStreams, States
@@ -61,7 +61,7 @@ _MOVES_STOCK = frozenset(
 
 def stock_streams(lines: Sequence[OrderLine]) -> list[str]:
     """Of their products, each once."""
-    return [*dict.fromkeys([f"{STOCK.category}-{line.product_id}" for line in lines])]
+    return [*dict.fromkeys([STOCK.stream_of(line.product_id) for line in lines])]
 
 
 def with_stock(order_id: str, before: State, events: list[OrderEvent], states: States) -> EventsByStream:
@@ -83,14 +83,14 @@ def with_stock(order_id: str, before: State, events: list[OrderEvent], states: S
 def _to_reserve(before: State, events: Sequence[OrderEvent], states: States) -> tuple[str, ...]:
     """The tracked products of which the order gets pieces, and has none reserved yet. Once it is confirmed, also those
     whose reservation expired, as far as they are available: money is not refused."""
-    known = () if before is None else before.reserved_products
+    known = frozenset(() if before is None else before.reserved_products)
     products = [product_id for product_id in _growing(events) if product_id not in known]
     streams = {product_id: STOCK.stream_of(product_id) for product_id in products}
     if unknown := [stream for stream in streams.values() if stream not in states]:
         raise MoreStreams((), usually_absent=unknown)
     tracked = [product_id for product_id, stream in streams.items() if states[stream] is not None]
     if before is not None and before.expired_products and _confirms(events):
-        tracked += _still_available(before, states)
+        tracked += _still_available(before, events, states)
     return tuple(dict.fromkeys(tracked))
 
 
@@ -111,14 +111,14 @@ def _confirms(events: Sequence[OrderEvent]) -> bool:
     return any(isinstance(event, OrderConfirmed | PaymentConfirmed) for event in events)
 
 
-def _still_available(before: Order, states: States) -> list[str]:
+def _still_available(before: Order, events: Sequence[OrderEvent], states: States) -> list[str]:
+    """The products whose reservation expired, and of which the order after the events can have what it needs."""
+    wanted = reduce(evolve, [*events, OrderItemsReserved(before.expired_products)], before).reserved()
     streams = {product_id: STOCK.stream_of(product_id) for product_id in before.expired_products}
+    streams = {product_id: stream for product_id, stream in streams.items() if product_id in wanted}
     if missing := [stream for stream in streams.values() if stream not in states]:
         raise MoreStreams(missing)
-    wanted = evolve(before, OrderItemsReserved(before.expired_products)).reserved()
-    return [
-        product_id for product_id, stream in streams.items() if states[stream].available >= wanted.get(product_id, 0)
-    ]
+    return [product_id for product_id, stream in streams.items() if states[stream].available >= wanted[product_id]]
 
 
 def _movements(order_id: str, before: State, events: Sequence[OrderEvent]) -> dict[str, list[StockEvent]]:
@@ -150,22 +150,22 @@ def _movements(order_id: str, before: State, events: Sequence[OrderEvent]) -> di
 
 def _shipped(before: Order, events: Sequence[OrderEvent]) -> dict[str, int]:
     """Pieces by product. Those whose reservation expired are taken from what is available."""
-    pieces: Iterator[tuple[str, int]] = iter(())
+    pieces: Iterable[tuple[str, int]] = ()
     for event in events:
         if isinstance(event, ItemsShipped):
-            pieces = iter([(line.line_id, line.quantity) for line in event.lines])
+            pieces = [(line.line_id, line.quantity) for line in event.lines]
         elif isinstance(event, OrderShipped):
-            pieces = iter(before.left_to_ship().items())
+            pieces = before.left_to_ship().items()
     return _by_product(before, pieces)
 
 
 def _restocked(before: Order, events: Sequence[OrderEvent]) -> dict[str, int]:
     """Pieces by product."""
     lines = [line for event in events if isinstance(event, ReturnReceived) for line in event.lines if line.restock]
-    return _by_product(before, iter([(line.line_id, line.quantity) for line in lines]))
+    return _by_product(before, [(line.line_id, line.quantity) for line in lines])
 
 
-def _by_product(order: Order, pieces: Iterator[tuple[str, int]]) -> dict[str, int]:
+def _by_product(order: Order, pieces: Iterable[tuple[str, int]]) -> dict[str, int]:
     found: dict[str, int] = {}
     lines = order.lines
     for line_id, count in pieces:

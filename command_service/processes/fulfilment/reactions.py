@@ -20,6 +20,7 @@ from command_service.domain.order import (
     ShipItems,
     VoidPayment,
 )
+from command_service.domain.stock import InsufficientStock
 from command_service.gateways.carrier import (
     BookParcel,
     CancelParcel,
@@ -46,6 +47,7 @@ from command_service.processes.definition import (
     End,
     Input,
     Output,
+    Refused,
     Request,
     SetTimer,
     Stop,
@@ -93,6 +95,10 @@ def reacting(
                 return [*_timers(state, given), *(commands or following(state))]
             case TimerFired(timer) if timer == Timer.TRACK:
                 return [Request(TrackParcel(one.tracking_number)) for one in state.parcels_in(ParcelState.ON_THE_WAY)]
+            case Refused(ShipItems.__name__, InsufficientStock.code):
+                return [_set(Timer.RESTOCK), *following(state)]
+            case _ if not state.order.on_hold:  # the review ended, or there is none
+                return [CancelTimer(Timer.REVIEW), *following(state)]
             case _:
                 return following(state)
 
@@ -110,10 +116,14 @@ def _timers(state: Fulfilment, given: Answered) -> Iterator[Output]:
             yield CancelTimer(Timer.PARCEL)
             if isinstance(outcome, OutOfStock):
                 yield _set(Timer.RESTOCK)
-        case HandOver() | TrackParcel(), _ if not state.pending and state.parcels_in(ParcelState.ON_THE_WAY):
+        case HandOver() | TrackParcel(), _ if state.parcels_in(ParcelState.ON_THE_WAY) and not _is_tracking(state):
             yield _set(Timer.TRACK)
         case _:
             pass
+
+
+def _is_tracking(state: Fulfilment) -> bool:
+    return any(isinstance(effect, TrackParcel) for effect in state.pending.values())
 
 
 def _commands(state: Fulfilment, given: Answered) -> Iterator[OrderCommand]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, assert_never
 
@@ -12,7 +13,9 @@ from command_service.domain.order import (
     ReceiveReturn,
     RecordPayment,
     RequestReturn,
+    ShipItems,
 )
+from command_service.domain.stock import InsufficientStock
 from command_service.gateways.carrier import (
     BookParcel,
     CancelParcel,
@@ -56,7 +59,7 @@ MAX_REPLACEMENTS = 1  # of a parcel that was lost, before its pieces are refunde
 
 class Timer(StrEnum):
     PAYMENT = "payment"  # the payment gateway has not answered
-    REVIEW = "review"  # nobody has decided on a suspected fraud
+    REVIEW = "review"  # staff have not decided on a suspected fraud yet
     PARCEL = "parcel"  # the carrier has not answered
     RESTOCK = "restock"  # time to ask for pieces again
     TRACK = "track"  # time to ask where the parcels are
@@ -116,7 +119,7 @@ class Payment(msgspec.Struct, frozen=True):
     amount: int
     captured: int = 0
     refunded: int = 0
-    closed: bool = False  # voided, or refused when it was to be captured
+    closed: bool = False  # voided
 
     @property
     def open(self) -> int:
@@ -140,7 +143,6 @@ class Parcel(msgspec.Struct, frozen=True):
 
     shipment_id: str
     tracking_number: str
-    carrier: str
     lines: tuple[LineQuantity, ...]
     replacement: int = 0  # the first, the second, …
     state: ParcelState = ParcelState.BOOKED
@@ -149,13 +151,13 @@ class Parcel(msgspec.Struct, frozen=True):
 
 class Fulfilment(msgspec.Struct, frozen=True):
     order: OrderView
-    pending: frozenset[str] = frozenset()  # ids of effects
+    pending: Mapping[str, Any] = {}  # effects without an answer, by their ids
     payments: tuple[Payment, ...] = ()
     parcels: tuple[Parcel, ...] = ()
     restock_waits: int = 0  # in a row
     waits: bool = False  # for pieces
     failure: str | None = None  # why the order is to be cancelled
-    refused: str | None = None  # what an operator has to look at
+    refused: str | None = None  # why the process is stuck until an operator retries it
 
     def parcels_in(self, state: ParcelState) -> list[Parcel]:
         return [parcel for parcel in self.parcels if parcel.state is state]
@@ -174,26 +176,42 @@ def evolve(state: Fulfilment | None, given: Input[OrderView]) -> Fulfilment:
         assert isinstance(given, Received), "a process begins with an event of its subject"
         return Fulfilment(given.subject)
     match given:
-        case Received(order) | Dispatched(_, order):
+        case Received(order):
             return replace(state, order=order)
+        case Dispatched(command, order):
+            waits = 0 if command == ShipItems.__name__ else state.restock_waits
+            return replace(state, order=order, restock_waits=waits)
         case Refused(command, code, order):
-            refused = f"{command} refused: {code}" if command in _INDISPENSABLE else state.refused
-            return replace(state, order=order, refused=refused)
+            return _after_refusal(replace(state, order=order), command, code)
         case Retried(order):
             return replace(state, order=order, refused=None)
-        case Requested(effect_id):
-            return replace(state, pending=state.pending | {effect_id})
-        case Answered(effect_id, effect, outcome):
-            after = replace(state, pending=state.pending - {effect_id})
-            if isinstance(effect, Authorise | Capture | Void | Refund):
-                return _after_payment(after, effect_id, effect, outcome)
-            return _after_parcel(after, effect_id, effect, outcome)
+        case Requested(effect_id, effect):
+            return replace(state, pending={**state.pending, effect_id: effect})
+        case Answered():
+            return _after_answer(state, *given)
         case TimerFired(timer):
             return _after_timer(state, Timer(timer))
         case ProcessStuck():
             return state
         case _:
             assert_never(given)
+
+
+def _after_answer(state: Fulfilment, effect_id: str, effect: Any, outcome: Any) -> Fulfilment:
+    pending = {name: other for name, other in state.pending.items() if name != effect_id}
+    after = replace(state, pending=pending)
+    if isinstance(effect, Authorise | Capture | Void | Refund):
+        return _after_payment(after, effect_id, effect, outcome)
+    return _after_parcel(after, effect_id, effect, outcome)
+
+
+def _after_refusal(state: Fulfilment, command: str, code: str) -> Fulfilment:
+    if command == ShipItems.__name__:
+        if code == InsufficientStock.code:  # the warehouse has pieces that the stock does not know
+            return _out_of_stock(state)
+        if state.order.to_ship and not state.order.on_hold:  # else the order changed meanwhile
+            return replace(state, refused=f"{command} refused: {code}")
+    return replace(state, refused=f"{command} refused: {code}") if command in _INDISPENSABLE else state
 
 
 def _after_payment(
@@ -232,12 +250,11 @@ def _with_payment(
 
 def _after_parcel(state: Fulfilment, effect_id: str, effect: Any, outcome: Any) -> Fulfilment:
     match effect, outcome:
-        case BookParcel(replaces=None), ParcelBooked(number, carrier, lines):
-            parcel = Parcel(effect_id, number, carrier, lines)
-            return replace(state, parcels=(*state.parcels, parcel), restock_waits=0)
-        case BookParcel(replaces=str(lost)), ParcelBooked(number, carrier, lines):
+        case BookParcel(replaces=None), ParcelBooked(number, _, lines):
+            return replace(state, parcels=(*state.parcels, Parcel(effect_id, number, lines)))
+        case BookParcel(_, lines, replaces=str(lost)), ParcelBooked(number, lines=booked) if booked == lines:
             before = next(one for one in state.parcels if one.tracking_number == lost)
-            parcel = Parcel(before.shipment_id, number, carrier, lines, before.replacement + 1)
+            parcel = Parcel(before.shipment_id, number, lines, before.replacement + 1)
             return _with_parcel(replace(state, parcels=(*state.parcels, parcel)), lost, ParcelState.CLOSED)
         case BookParcel(replaces=None), OutOfStock():
             return _out_of_stock(state)

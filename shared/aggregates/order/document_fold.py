@@ -120,8 +120,9 @@ def _priced(
     items: Sequence[OrderItem], charges: Sequence[Charge | OrderCharge]
 ) -> tuple[tuple[OrderItem, ...], tuple[OrderCharge, ...]]:
     """Each with what it is charged."""
-    if not charges:
-        return tuple(items), ()
+    if not charges:  # the last one may have gone with its line
+        uncharged = [item if item.charged_amount is None else replace(item, charged_amount=None) for item in items]
+        return tuple(uncharged), ()
     amounts = charged_amounts({item.line_id: item.line_total for item in items}, charges)
     return (
         tuple([replace(item, charged_amount=amounts.lines[item.line_id]) for item in items]),

@@ -68,7 +68,7 @@ def _reasons(texts: _Texts) -> Iterator[str]:
             yield entry.reason
 
 
-def without_opened_address(document: bytes) -> bytes:
+def without_unopened_address(document: bytes) -> bytes:
     """Without an address whose texts are null, because they do not open any more."""
     fields = msgspec.json.decode(document)
     if fields["shipping_address"] is not None and fields["shipping_address"]["name"] is None:

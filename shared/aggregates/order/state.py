@@ -155,10 +155,10 @@ class Order:
         if not self.reserved_products or self.cancellation is not None:
             return {}
         pieces: dict[str, int] = {}
-        lines = self.lines
+        lines, reserved = self.lines, frozenset(self.reserved_products)
         for line_id, left in self.left_to_ship().items():
             product_id = lines[line_id].product_id
-            if product_id in self.reserved_products:
+            if product_id in reserved:
                 pieces[product_id] = pieces.get(product_id, 0) + left
         return pieces
 
@@ -204,8 +204,9 @@ def _evolve_items(state: Order, event: ItemEvent) -> Order:
         case OrderHoldReleased():
             return replace(state, hold=None)
         case OrderItemsReserved(products):
-            others = [product for product in state.reserved_products if product not in products]
-            expired = tuple([product for product in state.expired_products if product not in products])
+            again = frozenset(products)
+            others = [product for product in state.reserved_products if product not in again]
+            expired = tuple([product for product in state.expired_products if product not in again])
             return replace(state, reserved_products=(*others, *products), expired_products=expired)
         case OrderReservationExpired():
             expired = (*state.expired_products, *state.reserved_products)
