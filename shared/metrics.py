@@ -98,3 +98,8 @@ EVENT_STREAMS_REFUSED = Counter(
     "orders_event_streams_refused_total", "Event streams that a browser is to open again later", ["code"]
 )
 EVENT_STREAM_EVENTS = Counter("orders_event_stream_events_total", "Events sent on event streams")
+
+GATEWAY_CALLS = Counter(
+    "orders_gateway_calls_total", "Calls of a gateway by what became of them", ("gateway", "result")
+)
+GATEWAY_CIRCUIT_OPEN = Gauge("orders_gateway_circuit_open", "1 while no call of a gateway is made", ("gateway",))

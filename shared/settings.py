@@ -161,6 +161,22 @@ class Settings(BaseSettings):
         300.0, ge=0, description="time between background compactions in the command service; 0: none"
     )
 
+    payment_gateway_url: SecretStr | None = Field(
+        None, description="the payment service; a user and a password in it are sent as Basic authentication"
+    )
+    payment_gateway_secret: SecretStr | None = Field(
+        None, description="secrets (`whsec_…`) that sign its callbacks, with commas; empty: all are refused"
+    )
+    carrier_gateway_url: SecretStr | None = Field(None, description="the carrier, likewise")
+    carrier_gateway_secret: SecretStr | None = Field(None, description="secrets that sign its callbacks, likewise")
+    gateway_timeout_seconds: float = Field(
+        10.0, gt=0, description="longest call of a gateway; what came of it is then unknown, and asked for"
+    )
+    gateway_failures: int = Field(
+        5, ge=1, description="failed calls of a gateway in a row that open its circuit breaker"
+    )
+    gateway_pause_seconds: float = Field(10.0, gt=0, description="how long an open circuit breaker refuses all calls")
+
     projector_batch_size: int = Field(2_000, ge=1, description="most events folded into one atomic apply")
     projector_on_poison: OnPoison = Field(
         "stop", description="an event that cannot be applied stops its projection, or parks its stream"

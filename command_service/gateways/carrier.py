@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from shared.aggregates.order import LineQuantity
@@ -71,3 +74,11 @@ class Lost(msgspec.Struct, frozen=True):
 
 CarrierEffect = BookParcel | HandOver | CancelParcel | TrackParcel
 CarrierOutcome = ParcelBooked | OutOfStock | HandedOver | ParcelCancelled | OnTheWay | Delivered | Lost
+
+# What may answer each effect.
+ANSWERS: Mapping[type[Any], tuple[type[Any], ...]] = {
+    BookParcel: (ParcelBooked, OutOfStock),
+    HandOver: (HandedOver,),
+    CancelParcel: (ParcelCancelled,),
+    TrackParcel: (OnTheWay, Delivered, Lost),
+}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 # --- effects -------------------------------------------------------------------------------------------------------
@@ -57,3 +60,11 @@ class Declined(msgspec.Struct, frozen=True):
 
 PaymentEffect = Authorise | Capture | Void | Refund
 PaymentOutcome = Authorised | Captured | Voided | Refunded | Declined
+
+# What may answer each effect.
+ANSWERS: Mapping[type[Any], tuple[type[Any], ...]] = {
+    Authorise: (Authorised, Declined),
+    Capture: (Captured, Declined),
+    Void: (Voided, Declined),
+    Refund: (Refunded, Declined),
+}
