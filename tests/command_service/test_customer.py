@@ -189,8 +189,21 @@ def test_a_customer_with_orders_who_was_never_registered_is_erased() -> None:
     erased = CustomerErased("1", ErasureReason.OTHER)
     state = given().when(EraseCustomer("1", ErasureReason.OTHER, owns_streams=True)).then(erased)
     assert state == Customer("1", "", None, None, erased=True)
-    given(erased).when(register()).then(registered())
+    given(erased).when(register(EVE)).then(registered(EVE))
     given(erased).when(ChangeCustomerEmail("1", ADA.seal("email", "ada@example.org"))).then_refused(CustomerIsErased)
+
+
+def test_a_first_registration_that_was_sealed_before_the_erasure_is_refused() -> None:
+    erased = CustomerErased("1", ErasureReason.OTHER, ADA.key_id)
+    erase = EraseCustomer("1", ErasureReason.OTHER, owns_streams=True, key_id=ADA.key_id)
+    given().when(erase).then(erased)
+    given(erased).when(register(ADA)).then_refused(CustomerIsErased)
+    given(erased).when(register(EVE)).then(registered(EVE))
+
+
+def test_an_erasure_again_destroys_a_key_that_came_after_the_first() -> None:
+    again = EraseCustomer("1", ErasureReason.OTHER, key_id="of-a-later-key-1")
+    given(*ERASED).when(again).then(CustomerErased("1", ErasureReason.OTHER, "of-a-later-key-1"))
 
 
 def test_of_an_erased_customer_the_ids_are_left() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from fastapi import FastAPI
+from collections.abc import Callable
 
+import pytest
+from fastapi import APIRouter, FastAPI
+
+from command_service.app import create_app as create_command_app
+from projector.__main__ import create_app as create_projector_app
+from query_service.app import create_app as create_query_app
 from shared.identity.access import InsecureSettings, UndeclaredAccess, access_of, check_settings, secure
 from shared.settings import Settings
 from tests.access_table import PAGE, all_access, page
@@ -37,6 +42,15 @@ def test_a_route_that_does_not_say_who_may_use_it_keeps_the_service_from_startin
         secure(app, settings())
     with pytest.raises(UndeclaredAccess, match="/forgotten"):
         [*access_of(app.router.routes)]
+
+
+@pytest.mark.parametrize("create_app", [create_command_app, create_query_app, create_projector_app])
+def test_no_route_is_added_past_the_check_of_callers(create_app: Callable[[Settings], FastAPI]) -> None:
+    app = create_app(NOWHERE)
+    with pytest.raises(TypeError, match="add_routes"):
+        app.get("/forgotten")(lambda: None)
+    with pytest.raises(TypeError, match="add_routes"):
+        app.include_router(APIRouter())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])

@@ -100,6 +100,14 @@ async def test_another_customer_is_as_if_it_did_not_exist(shop: Shop, method: st
     assert problem(answer, 404, "customer-not-found")["detail"] == f"There is no such customer: '{OWNER}'."
 
 
+async def test_who_reads_every_order_and_only_its_own_customer_gets_no_other_customer_with_an_order(shop: Shop) -> None:
+    await shop.until_shown()
+    bookkeeper = shop.issuer.token("customer", "finance", customer_id=OTHER, subject="mallory")
+    assert (await shop.ask("GET", "/orders/{order_id}", bookkeeper)).status_code == 200
+    answer = await shop.ask("GET", "/orders/{order_id}", bookkeeper, params={"include": "customer"})
+    problem(answer, 404, "customer-not-found")
+
+
 @pytest.mark.promise("security", "A customer reads what is theirs on every route that reads orders")
 @pytest.mark.parametrize(
     "path", ["/orders/{order_id}", "/orders/{order_id}/history", "/customers/{customer_id}/orders"]

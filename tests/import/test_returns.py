@@ -173,6 +173,27 @@ async def test_a_credit_note_is_a_return_and_a_refund_of_the_latest_purchases(st
     assert second["refund_due"] == 400 + 50, "what was not given back of what the pieces cost"
 
 
+async def test_what_several_payments_paid_is_given_back_from_each(stack: Settings, tmp_path: Path) -> None:
+    december = csv_file(tmp_path, [row("1", "MUG", 4, 1)])
+    services = command_url(stack), "--query-url", query_url(stack)
+    assert (await orders_import(tmp_path, december, *services)).summary == (1, 0, 0)
+    async with clients_of(stack) as (commands, queries):
+        for reference in ("first", "second"):
+            body = {"payment_reference": reference, "amount": 400, "occurred_at": "2010-12-01T10:00:00Z"}
+            assert (await commands.post("/orders/1/payments", json=body)).is_success
+        back = csv_file(tmp_path, [row("C2", "MUG", -2, 5), row("C3", "MUG", -2, 6)], "credits.csv")
+
+        run = await orders_import(tmp_path, back, *services, "--returns")
+
+        assert (run.exit_code, run.summary) == (0, (0, 0, 0)), run.stderr
+
+        async def refunded() -> bool:
+            payments = (await queries.get("/orders/1")).json()["payments"]
+            return [one["amount_refunded"] for one in payments] == [400, 400]
+
+        await eventually(refunded)
+
+
 async def test_an_interrupted_import_of_returns_is_continued_by_the_next(
     stack: Settings, connection: asyncpg.Connection[asyncpg.Record], tmp_path: Path
 ) -> None:

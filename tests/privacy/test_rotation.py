@@ -14,9 +14,10 @@ from shared.aggregates.customer import CustomerErased, ErasureReason
 from shared.postgres import create_pool
 from shared.privacy import rotation
 from shared.privacy.key_encryption import CannotUnwrap, KeyEncryption, new_secret, read_secrets, write_secrets
-from shared.privacy.rotation import add_secret, wrap_anew
+from shared.privacy.rotation import ROTATE_ALONE, add_secret, wrap_anew
 from shared.privacy.subject_keys import SubjectKeys, SubjectKeysUnavailable
 from shared.settings import Settings
+from tests.orders_command import invoke_orders
 from tests.recording import put_in_log
 from tests.roles import settings_of
 
@@ -83,6 +84,19 @@ async def test_the_secret_before_the_newest_stays_and_older_ones_without_keys_go
     await rotate(connection, file)
     assert read_secrets(file)[1:] == [second]
     assert await keys.current("customer-1") is not None
+
+
+async def test_one_rotation_runs_at_a_time(file: Path, database_url: str) -> None:
+    other = await asyncpg.connect(database_url)
+    assert await other.fetchval(ROTATE_ALONE)
+
+    def rotated() -> tuple[int, str]:
+        done = invoke_orders("keys", "rotate", "--file", str(file), env={"DATABASE_URL": database_url})
+        return done.returncode, done.stderr
+
+    assert await asyncio.to_thread(rotated) == (1, "orders: another `orders keys rotate` runs\n")
+    await other.close()
+    assert await asyncio.to_thread(rotated) == (0, "")
 
 
 async def test_a_key_that_was_destroyed_is_not_wrapped_anew(

@@ -13,8 +13,9 @@ from query_service import opened_documents
 from query_service.opened_documents import OpenedDocuments
 from shared.aggregates.customer import CustomerErased, CustomerRegistered, ErasureReason
 from shared.postgres import create_pool
-from shared.privacy import subject_key_cache
+from shared.privacy import subject_key_cache, subject_keys
 from shared.privacy.key_encryption import KeyEncryption
+from shared.privacy.sealed import SubjectKey
 from shared.privacy.subject_key_cache import MAX_AGE_SECONDS, SubjectKeyCache
 from shared.privacy.subject_keys import SubjectKeys, SubjectKeysUnavailable
 from shared.settings import Settings
@@ -124,7 +125,6 @@ async def checked_cache(keys: SubjectKeys) -> SubjectKeyCache:
     """One that knows the log and what was destroyed."""
     cache = SubjectKeyCache(keys)
     await cache.drop_destroyed()
-    await cache.drop_destroyed()
     return cache
 
 
@@ -188,6 +188,42 @@ async def test_opened_documents_are_cached_until_a_key_is_destroyed(
     assert documents.find(b"sealed 8") is None
     documents.put(b"sealed 8", b"opened", before)  # with a key that was found before the erasure
     assert documents.find(b"sealed 8") is None
+
+
+async def test_a_key_that_was_destroyed_while_it_was_read_is_not_cached(
+    connection: Connection, keys: SubjectKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(connection, keys)
+    key = await keys.begin(SUBJECT)
+    cache = await checked_cache(keys)
+
+    async def read_before_the_erasure(_: object) -> dict[str, SubjectKey]:
+        await erase(connection)
+        await cache.drop_destroyed()
+        return {key.key_id: key}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keys, "find", read_before_the_erasure)
+        await cache.find(key.key_id, SUBJECT)
+    assert key.key_id not in cache
+    assert await cache.find(key.key_id, SUBJECT) is None
+
+
+async def test_destroyed_keys_are_read_page_by_page(
+    connection: Connection, keys: SubjectKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject_keys, "MAX_DESTROYED", 2)
+    monkeypatch.setattr(subject_key_cache, "MAX_DESTROYED", 2)
+    cache = await checked_cache(keys)
+    found = [await keys.begin(f"customer-{number}") for number in range(5)]
+    for key in found:
+        assert await cache.find(key.key_id, key.subject)
+        await put_in_log(connection, key.subject, CustomerErased(key.subject, ErasureReason.OTHER))
+    left = []
+    for _ in range(3):
+        await cache.drop_destroyed()
+        left.append(sum(key.key_id in cache for key in found))
+    assert left == [3, 1, 0]
 
 
 async def test_the_cache_is_dropped_when_the_log_was_restored(connection: Connection, keys: SubjectKeys) -> None:

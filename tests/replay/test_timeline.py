@@ -22,7 +22,7 @@ from shared.aggregates import AGGREGATES, EVENT_TYPES, register
 from shared.aggregates.aggregate import Aggregate
 from shared.aggregates.order import OrderItemAdded, OrderItemRemoved, OrderLine, ShippingAddressChanged
 from tests.orders import LAMP, MUG, cancelled, paid, placed, shipped
-from tests.orders_command import shown_on_a_terminal
+from tests.orders_command import shown_on_a_terminal, start_orders
 from tests.recording import Recorder, put_in_log
 from tests.replay.conftest import Replay
 from tests.roles import PASSWORDS, url_of
@@ -138,6 +138,20 @@ async def test_a_long_life_is_shown_in_several_tables(replay: Replay, recorder: 
     shown = re.findall(r"→ (address-[0-9]+)", table.stdout)
     assert shown == [f"address-{nr}" for nr in range(2 * PAGE)]
     assert [event["version"] for event in document["events"]] == list(range(1, 2 * PAGE + 2))
+
+
+@pytest.mark.subprocess
+async def test_a_reader_that_has_seen_enough_closes_the_pipe(replay: Replay, recorder: Recorder) -> None:
+    await recorder.record("42", placed(), *[ShippingAddressChanged("elsewhere")] * (5 * PAGE))
+    env = {"DATABASE_URL": replay.database_url}
+    process = start_orders("replay", "42", "--json", cwd=replay.directory, env=env)
+    assert process.stdout is not None
+    assert await asyncio.to_thread(process.stdout.readline) != ""
+    process.stdout.close()
+    assert process.stderr is not None
+    assert await asyncio.to_thread(process.stderr.read) == ""
+    assert await asyncio.to_thread(process.wait, 20) != 0
+    process.stderr.close()
 
 
 async def test_equal_lines_are_added_and_removed_one_by_one(replay: Replay, recorder: Recorder) -> None:

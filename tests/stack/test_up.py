@@ -153,6 +153,21 @@ def test_ctrl_c_stops_everything_in_good_order_and_the_next_start_has_the_data(r
     assert "automatic recovery in progress" not in log.read_text()[before:]
 
 
+def test_the_key_encryption_keys_of_existing_data_are_not_made_anew(running: OrdersUp) -> None:
+    assert running.stop() == 0
+    secrets, elsewhere = key_encryption_key_file(running.data_dir), running.data_dir / "elsewhere"
+    secrets.rename(elsewhere)
+    try:
+        running.start_again()
+        assert running.process.wait(20) == 1
+        assert f"{secrets} is missing: restore your copy of it" in running.terminal
+        assert not secrets.exists()
+    finally:
+        elsewhere.rename(secrets)
+        running.start_again()
+    running.until_ready()
+
+
 def test_ctrl_c_during_the_start_leaves_nothing_behind(tmp_path: Path, start_up: StartUp) -> None:
     stack = start_up(tmp_path / "data")
     log = tmp_path / "data" / "logs" / "postgres.log"

@@ -10,7 +10,7 @@ import pytest
 
 from shared.privacy.subject_key_cache import MAX_AGE_SECONDS
 from shared.settings import Settings
-from tests.customers import ADDRESS, METHOD, PERSON, erase, found, register, shown, texts
+from tests.customers import ADDRESS, METHOD, NOTE, PERSON, erase, found, register, shown, texts
 from tests.given_when_then import problem
 from tests.orders import order_body
 from tests.running import eventually, running_command_service
@@ -140,6 +140,32 @@ async def test_a_customer_with_orders_who_was_never_registered_is_erased(shop: S
     report = (await queries.get("/customers/guest/erasure", headers={"Consistency-Token": token})).json()
     assert [store["found"] for store in report["stores"]] == [0, 0, 0, 0]
     assert (await shown(queries, "guest", await register(commands, "guest")))["name"] == PERSON["name"]
+
+
+async def test_an_erasure_again_destroys_a_key_that_came_after_the_first(shop: Shop) -> None:
+    commands, queries = shop
+    registration: Any = {"json": {"customer_id": "ada", **PERSON}, "headers": {"Idempotency-Key": "registration"}}
+    assert (await commands.post("/customers", **registration)).status_code == 201
+    await erase(commands, "ada")
+    repeated = await commands.post("/customers", **registration)  # it makes a key, and nothing is registered
+    assert repeated.json()["version"] == 1
+    order = order_body(customer_id="ada", order_id="noted", note=NOTE)
+    token = (await commands.post("/orders", json=order)).json()["consistency_token"]
+    assert (await _order(queries, "noted", token))["note"] == NOTE
+    token = await erase(commands, "ada")
+    await eventually(lambda: _has_no_note(queries, token))
+    assert await erase(commands, "ada") == token, "nothing was left to destroy"
+
+
+async def _order(queries: httpx.AsyncClient, order_id: str, token: str) -> Any:
+    headers = {"Consistency-Token": token, "Prefer": "wait=20"}
+    answer = await queries.get(f"/orders/{order_id}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def _has_no_note(queries: httpx.AsyncClient, token: str) -> bool:
+    return bool((await _order(queries, "noted", token))["note"] is None)
 
 
 async def test_what_is_neither_registered_nor_has_orders_cannot_be_erased(commands: httpx.AsyncClient) -> None:
