@@ -24,7 +24,7 @@ from shared.eventstore import log as event_log
 from shared.eventstore.blockers import SlowCallMonitor
 from shared.eventstore.log import Connection
 from shared.eventstore.snapshots import SnapshotPolicy, Snapshots
-from shared.eventstore.store import PostgresAppendSession, PostgresEventStore
+from shared.eventstore.store import EventStore, PostgresAppendSession, PostgresEventStore
 from shared.http.application import add_routes, create_api
 from shared.http.operations import NotReady
 from shared.logs import get_logger
@@ -83,6 +83,19 @@ def create_group_commit(settings: Settings) -> tuple[SlowCallMonitor, GroupCommi
     return monitor, group_commit
 
 
+def create_handler(settings: Settings, store: EventStore, snapshots: Snapshots, group_commit: GroupCommit) -> Handler:
+    """A handler, to be closed."""
+    return Handler(
+        store,
+        snapshots,
+        group_commit,
+        SnapshotPolicy.of(settings),
+        conflict_retries=settings.conflict_retries,
+        cache_bytes=settings.state_cache_bytes,
+        lock_timeout=settings.append_wait_seconds,
+    )
+
+
 def _lifespan(
     settings: Settings, encryption: KeyEncryption | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -97,15 +110,7 @@ def _lifespan(
         snapshots = Snapshots.of(store, settings)
         if settings.snapshot_key is None:
             _log.warning("snapshots are off: SNAPSHOT_KEY is not set")
-        handler = app.state.handler = Handler(
-            store,
-            snapshots,
-            group_commit,
-            SnapshotPolicy.of(settings),
-            conflict_retries=settings.conflict_retries,
-            cache_bytes=settings.state_cache_bytes,
-            lock_timeout=settings.append_wait_seconds,
-        )
+        handler = app.state.handler = create_handler(settings, store, snapshots, group_commit)
         if encryption is None:
             _log.warning("personal data cannot be sealed", reason=NO_SECRET)
         keys = app.state.subject_keys = SubjectKeys(pool, encryption)

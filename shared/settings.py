@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     command_port: int = Field(8001, ge=1, le=65535, description="the command service")
     query_port: int = Field(8002, ge=1, le=65535, description="the query service")
     projector_port: int = Field(8003, ge=1, le=65535, description="the projector's health and metrics")
+    processes_port: int = Field(8004, ge=1, le=65535, description="the process runner's health and metrics")
     operations_port: int | None = Field(
         None,
         ge=1,
@@ -127,6 +128,10 @@ class Settings(BaseSettings):
         ge=0,
         le=525_600,
         description="how long an order that is not confirmed keeps its reserved stock; 0: for ever",
+    )
+
+    fulfilment: Literal["off", "orchestrated", "choreographed"] = Field(
+        "off", description="what fulfils orders: clients by the routes alone; one process an order; one for each part"
     )
 
     throttle_for: str = Field(

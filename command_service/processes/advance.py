@@ -19,6 +19,7 @@ from command_service.processes.definition import (
     End,
     Output,
     ProcessDefinition,
+    Received,
     Request,
     Requested,
     SetTimer,
@@ -70,9 +71,10 @@ class TimerDue(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A trigger could not be reacted to."""
+    """A trigger could not be reacted to, or an effect, which is then named, gets no answer."""
 
     reason: str
+    effect_id: str | None = None
 
 
 class Retry(NamedTuple):
@@ -107,9 +109,8 @@ def decide_over(command: AdvanceProcess, states: States, at: datetime) -> Events
     """Nothing for a trigger that the process has reacted to, or does not wait for."""
     own = PROCESS.stream_of(command.process_id)
     process: Process | None = states[own]
-    if isinstance(command.trigger, Failed):  # its inputs or its version may be what fails
-        running = process is not None and process.outcome is None and process.stuck is None
-        return {own: [ProcessStuck(command.trigger.reason[:MAX_REASON])]} if running else {}
+    if isinstance(command.trigger, Failed):  # its subject, its inputs or its version may be what fails
+        return _fail(command, own, process, command.trigger)
     definition = current_definition(command.kind) if process is None else _definition_of(process)
     if states[definition.subject.stream_of(command.subject_id)] is None:
         return {}
@@ -118,6 +119,16 @@ def decide_over(command: AdvanceProcess, states: States, at: datetime) -> Events
         reaction.record(event)
     reaction.run()
     return reaction.events
+
+
+def _fail(command: AdvanceProcess, own: str, process: Process | None, failed: Failed) -> EventsByStream:
+    stuck = ProcessStuck(failed.reason[:MAX_REASON])
+    if process is None:  # it could not even begin
+        return {
+            own: [ProcessStarted(command.kind, command.subject_id, current_definition(command.kind).version), stuck]
+        }
+    fails = process.outcome is None and process.stuck is None
+    return {own: [stuck]} if fails and (failed.effect_id is None or failed.effect_id in process.effects) else {}
 
 
 def _definition_of(process: Process) -> ProcessDefinition[Any, Any]:
@@ -138,6 +149,8 @@ def _begin(
     if process.outcome is not None or (process.stuck is None) is isinstance(trigger, Retry):
         return ()
     match trigger:
+        case Retry() if not process.position:  # it could not begin: it received nothing
+            return (ProcessRetried(view), EventReceived(0, min(definition.begin_types), view))
         case Retry():
             return (ProcessRetried(view),)
         case SubjectChanged(position, event_type):
@@ -155,8 +168,7 @@ def _begin(
 
 def _start(command: AdvanceProcess, definition: ProcessDefinition[Any, Any], view: Data) -> Sequence[ProcessEvent]:
     trigger = command.trigger
-    begins = {event.__name__ for event in definition.begins}
-    if not isinstance(trigger, SubjectChanged) or trigger.event_type not in begins:
+    if not isinstance(trigger, SubjectChanged) or trigger.event_type not in definition.begin_types:
         return ()
     started = ProcessStarted(command.kind, command.subject_id, definition.version)
     return (started, EventReceived(trigger.position, trigger.event_type, view))
@@ -189,9 +201,9 @@ class _Reaction:
         process: Process | None = states[self._own]
         self._effects: dict[str, Any] = {}  # by id, of all inputs
         self._state: Any = None  # of the definition
-        for stored in () if process is None else process.inputs:
-            self._state = definition.evolve(self._state, definition.read(stored.event, self._effects))
         self._unreacted: deque[Any] = deque()
+        for stored in () if process is None else process.inputs:
+            self._evolve(definition.read(stored.event, self._effects))
 
     @property
     def _process(self) -> Process:
@@ -208,9 +220,13 @@ class _Reaction:
         self._append(self._own, event)
         if isinstance(event, InputEvent):
             given = self._definition.read(event, self._effects)
-            self._state = self._definition.evolve(self._state, given)
-            if not isinstance(given, Requested | ProcessStuck):
+            self._evolve(given)
+            if self._state is not None and not isinstance(given, Requested | ProcessStuck):
                 self._unreacted.append(given)
+
+    def _evolve(self, given: Any) -> None:
+        if self._state is not None or isinstance(given, Received):  # before that, the process could not begin
+            self._state = self._definition.evolve(self._state, given)
 
     def run(self) -> None:
         """Reacts until nothing more follows, or the process is stuck or ended."""
@@ -266,6 +282,8 @@ class _Reaction:
 
 
 def _streams(command: AdvanceProcess) -> Sequence[str]:
+    if isinstance(command.trigger, Failed):
+        return ()
     return (current_definition(command.kind).subject.stream_of(command.subject_id),)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -11,7 +12,9 @@ from shared.aggregates.process import (
     PROCESS,
     EffectAnswered,
     EffectRequested,
+    EventReceived,
     ProcessEnded,
+    ProcessEvent,
     ProcessRetried,
     ProcessStarted,
     ProcessStuck,
@@ -42,6 +45,10 @@ class PendingEffect(NamedTuple):
     requested: EffectRequested
     cause: Cause
 
+    @property
+    def name(self) -> str:
+        return self.requested.effect_id
+
 
 class PendingTimer(NamedTuple):
     process_id: str
@@ -54,45 +61,88 @@ class PendingTimer(NamedTuple):
         return f"{self.process_id} {self.timer}"
 
 
-class Agenda:
-    """Apply every event of the log, in order. What a stuck process waits for is left out until it is retried."""
+Pending: TypeAlias = PendingEffect | PendingTimer
 
-    def __init__(self) -> None:
-        self._effects: dict[str, PendingEffect] = {}  # by effect id
-        self._timers: dict[str, dict[str, PendingTimer]] = {}  # by process id and name
-        self._versions: dict[str, int] = {}  # by process id, of those that have not ended
-        self.stuck: set[str] = set()  # process ids
+
+class Waiting(msgspec.Struct):
+    """A process that has not ended, and what it waits for."""
+
+    process_id: str
+    code_version: int
+    begun_by: int = 0  # the position of the event that began it
+    effects: dict[str, PendingEffect] = {}  # by effect id
+    timers: dict[str, PendingTimer] = {}  # by name
+    stuck: bool = False
+
+    def pending(self) -> Sequence[Pending]:
+        return [] if self.stuck else [*self.effects.values(), *self.timers.values()]
+
+
+class Agenda:
+    """Apply the events of the log, in order. What a stuck process waits for is left out until it is retried."""
+
+    def __init__(self, waiting: Iterable[Waiting] = ()) -> None:
+        self.processes = {one.process_id: one for one in waiting}  # that have not ended
+        self.changed: set[str] = set()  # process ids
+
+    @property
+    def stuck(self) -> list[str]:
+        return [process_id for process_id, one in self.processes.items() if one.stuck]
+
+    def pending(self) -> list[Pending]:
+        return [pending for one in self.processes.values() for pending in one.pending()]
 
     def effects(self) -> list[PendingEffect]:
-        return [effect for effect in self._effects.values() if effect.process_id not in self.stuck]
+        return [pending for pending in self.pending() if isinstance(pending, PendingEffect)]
 
     def timers(self) -> list[PendingTimer]:
-        timers = [timer for of_process in self._timers.values() for timer in of_process.values()]
-        return [timer for timer in timers if timer.process_id not in self.stuck]
+        return [pending for pending in self.pending() if isinstance(pending, PendingTimer)]
 
-    def apply(self, stored: StoredEvent) -> None:
+    def has(self, pending: Pending) -> bool:
+        """Whether it is still waited for."""
+        process = self.processes.get(pending.process_id)
+        if process is None or process.stuck:
+            return False
+        if isinstance(pending, PendingEffect):
+            return pending.name in process.effects
+        return process.timers.get(pending.timer) == pending
+
+    def apply(self, stored: StoredEvent) -> Sequence[Pending]:
+        """What is waited for from now on."""
         if (process_id := PROCESS.id_of(stored.stream_id)) is None:
-            return
+            return ()
         event = codec.decode(stored.event_type, stored.schema_version, stored.data)
-        match event:
-            case ProcessStarted(code_version=code_version):
-                self._versions[process_id] = code_version
-            case EffectRequested(effect_id):
-                version = self._versions[process_id]
-                self._effects[effect_id] = PendingEffect(process_id, version, event, Cause.of(stored))
-            case EffectAnswered(effect_id):
-                self._effects.pop(effect_id, None)
-            case TimerSet(timer, due_at):
-                timers = self._timers.setdefault(process_id, {})
-                timers[timer] = PendingTimer(process_id, timer, due_at, Cause.of(stored))
-            case TimerCancelled(timer) | TimerFired(timer):
-                self._timers.get(process_id, {}).pop(timer, None)
-            case ProcessStuck():
-                self.stuck.add(process_id)
-            case ProcessRetried():
-                self.stuck.discard(process_id)
-            case ProcessEnded():
-                self._timers.pop(process_id, None)
-                del self._versions[process_id]
-            case _:
-                pass
+        if isinstance(event, ProcessStarted):
+            self.processes[process_id] = Waiting(process_id, event.code_version)
+        if (process := self.processes.get(process_id)) is None:
+            return ()
+        self.changed.add(process_id)
+        if isinstance(event, ProcessEnded):
+            del self.processes[process_id]
+            return ()
+        return _apply(process, event, stored)
+
+
+def _apply(process: Waiting, event: ProcessEvent, stored: StoredEvent) -> Sequence[Pending]:
+    match event:
+        case EventReceived(position):
+            process.begun_by = process.begun_by or position
+        case EffectRequested(effect_id):
+            requested = PendingEffect(process.process_id, process.code_version, event, Cause.of(stored))
+            process.effects[effect_id] = requested
+            return (requested,)
+        case EffectAnswered(effect_id):
+            process.effects.pop(effect_id, None)
+        case TimerSet(timer, due_at):
+            process.timers[timer] = PendingTimer(process.process_id, timer, due_at, Cause.of(stored))
+            return (process.timers[timer],)
+        case TimerCancelled(timer) | TimerFired(timer):
+            process.timers.pop(timer, None)
+        case ProcessStuck():
+            process.stuck = True
+        case ProcessRetried():
+            process.stuck = False
+            return process.pending()
+        case _:
+            pass
+    return ()

@@ -121,12 +121,18 @@ class ProcessDefinition(Generic[S, V]):
     version: int = 1  # raise it with a change of `evolve` or `react`, and keep the version before registered
 
     @cached_property
-    def _messages(self) -> Mapping[str, type[Any]]:
+    def begin_types(self) -> frozenset[str]:
+        """The names of the events that begin it."""
+        return frozenset(event.__name__ for event in self.begins)
+
+    @cached_property
+    def message_types(self) -> Mapping[str, type[Any]]:
+        """By name."""
         return {message.__name__: message for message in self.messages}
 
     def message(self, name: str, data: Mapping[str, Any]) -> Any:
         """The effect or outcome of that name."""
-        return msgspec.convert(data, self._messages[name])
+        return msgspec.convert(data, self.message_types[name])
 
     def read(self, event: InputEvent, effects: dict[str, Any]) -> Input[V]:
         """The input. `effects` holds those that were requested, by their ids."""

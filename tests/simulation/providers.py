@@ -43,7 +43,7 @@ class Provider:
 
     async def carry_out(self, effect_id: str, effect: Any) -> Any:
         await pause()
-        self._fail(GatewayUnavailable(), self.chances.unavailable)
+        self._fail(GatewayUnavailable(retry_after=0), self.chances.unavailable)
         self._fail(GatewayOutcomeUnknown(), self.chances.unknown / 2)
         if effect_id not in self.outcomes:
             self.check(effect_id, effect)
@@ -54,7 +54,7 @@ class Provider:
 
     async def outcome_of(self, effect_id: str) -> Any | None:
         await pause()
-        self._fail(GatewayUnavailable(), self.chances.unavailable)
+        self._fail(GatewayUnavailable(retry_after=0), self.chances.unavailable)
         return self.outcomes.get(effect_id)
 
     def do(self, effect_id: str, effect: Any) -> Any:

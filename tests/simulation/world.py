@@ -206,8 +206,11 @@ class World:
             worker.receives = False
             worker.at = max(worker.at, stored.position)
 
-        task = Task(f"receive {stored.position}", self.processes.receive(stored), done)
-        worker.tasks.append(task)
+        async def receive() -> None:
+            for process_id in self.processes.concerned(stored, self.agenda.processes):
+                await self.processes.receive(process_id, stored)
+
+        worker.tasks.append(Task(f"receive {stored.position}", receive(), done))
 
     def _carry_out(self, worker: Worker, effect: PendingEffect) -> None:
         effect_id = effect.requested.effect_id
