@@ -14,11 +14,11 @@ from cli.failure import CommandFailed
 if TYPE_CHECKING:
     from shared.settings import Settings
 
-ProcessName = Literal["command", "projector", "query"]
+ProcessName = Literal["command", "projector", "query", "sandbox"]
 
 
 def run(name: Annotated[ProcessName, typer.Argument(metavar="NAME")]) -> None:
-    """Run one process, NAME being command, projector or query, with its settings from the environment."""
+    """Run one process, NAME being command, projector, query or sandbox, with its settings from the environment."""
     import uvloop
 
     from cli.failure import BadArgument
@@ -36,7 +36,8 @@ def run(name: Annotated[ProcessName, typer.Argument(metavar="NAME")]) -> None:
     # The server stops in good order at SIGTERM and then raises the signal again, when nothing is left to end.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(_refuse_pooler(settings))
+        if name != "sandbox":  # it uses no database
+            uvloop.run(_refuse_pooler(settings))
         uvloop.run(process)
 
 
@@ -73,5 +74,10 @@ def _process(name: ProcessName, settings: Settings) -> Coroutine[Any, Any, None]
             from projector.__main__ import run as run_projector
 
             return run_projector(settings)
+        case "sandbox":
+            from command_service.gateways.sandbox.app import create_app as create_sandbox_app
+            from shared.http.server import serve
+
+            return serve(create_sandbox_app(settings), settings.sandbox_port, settings)
         case _:
             assert_never(name)

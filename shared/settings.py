@@ -6,11 +6,12 @@ One flat namespace, so that docker-compose, the embedded stack and a shell set t
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from ipaddress import ip_address
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
 OnPoison: TypeAlias = Literal["stop", "park"]
@@ -20,7 +21,21 @@ _PARTITIONS = rf"^({_COUNT}(,{_COUNT})*)?$"
 _ORIGIN = r"https?://[A-Za-z0-9.-]+(:([0-9]{1,5}|\*))?"
 _ORIGINS = rf"^(\*|{_ORIGIN}(,{_ORIGIN})*)?$"
 _HOST = r"([A-Za-z0-9._-]+|\[[0-9a-f:]+\])"
+_WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
 _HOSTS = rf"^(\*|{_HOST}(,{_HOST})*)?$"
+
+EMPTY_IS_NONE = BeforeValidator(lambda given: None if given == "" else given)
+
+
+def _check_webhook_secrets(given: SecretStr | None) -> SecretStr | None:
+    secrets = [] if given is None else given.get_secret_value().split(",")
+    if not all(_WEBHOOK_SECRET.fullmatch(secret) for secret in secrets):
+        raise ValueError("give secrets of Standard Webhooks, with commas: `whsec_` and 24 to 64 bytes in base64")
+    return given
+
+
+OptionalSecret: TypeAlias = Annotated[SecretStr | None, EMPTY_IS_NONE]
+WebhookSecrets: TypeAlias = Annotated[SecretStr | None, EMPTY_IS_NONE, AfterValidator(_check_webhook_secrets)]
 
 
 class Settings(BaseSettings):
@@ -96,7 +111,7 @@ class Settings(BaseSettings):
         False, description="`yes`: with AUTH=off the service may listen on more than a loopback address"
     )
 
-    rate_limit: Annotated[int | None, BeforeValidator(lambda given: None if given == "" else given)] = Field(
+    rate_limit: Annotated[int | None, EMPTY_IS_NONE] = Field(
         None,
         ge=0,
         le=1_000_000,
@@ -166,14 +181,14 @@ class Settings(BaseSettings):
         300.0, ge=0, description="time between background compactions in the command service; 0: none"
     )
 
-    payment_gateway_url: SecretStr | None = Field(
+    payment_gateway_url: OptionalSecret = Field(
         None, description="the payment service; a user and a password in it are sent as Basic authentication"
     )
-    payment_gateway_secret: SecretStr | None = Field(
+    payment_gateway_secret: WebhookSecrets = Field(
         None, description="secrets (`whsec_…`) that sign its callbacks, with commas; empty: all are refused"
     )
-    carrier_gateway_url: SecretStr | None = Field(None, description="the carrier, likewise")
-    carrier_gateway_secret: SecretStr | None = Field(None, description="secrets that sign its callbacks, likewise")
+    carrier_gateway_url: OptionalSecret = Field(None, description="the carrier, likewise")
+    carrier_gateway_secret: WebhookSecrets = Field(None, description="secrets that sign its callbacks, likewise")
     gateway_timeout_seconds: float = Field(
         10.0, gt=0, description="longest call of a gateway; what came of it is then unknown, and asked for"
     )
@@ -181,6 +196,13 @@ class Settings(BaseSettings):
         5, ge=1, description="failed calls of a gateway in a row that open its circuit breaker"
     )
     gateway_pause_seconds: float = Field(10.0, gt=0, description="how long an open circuit breaker refuses all calls")
+
+    sandbox_port: int = Field(8005, ge=1, le=65535, description="the sandbox: a payment service and a carrier")
+    sandbox_ledger: str = Field("", description="SQLite file of what the sandbox did; empty: in memory")
+    sandbox_callback_url: str = Field(
+        "",
+        description="where the sandbox sends callbacks, such as http://127.0.0.1:8001/gateways; empty: it sends none",
+    )
 
     projector_batch_size: int = Field(2_000, ge=1, description="most events folded into one atomic apply")
     projector_on_poison: OnPoison = Field(

@@ -27,6 +27,7 @@ CONCRETE = [
     "command_service/api",
     "command_service/gateways/carrier.py",
     "command_service/gateways/payment.py",
+    "command_service/gateways/sandbox",
     "command_service/processes/fulfilment",
     "command_service/reservation_expiry.py",
     "projector/projections",
