@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from command_service.api import accounts, customers, order_parcels, order_payments, orders, stock
+from command_service.api import accounts, customers, order_parcels, order_payments, orders, processes, stock
 
 ROUTERS: dict[str, tuple[APIRouter, str]] = {}  # by tag; each with the description of its tag
 
@@ -21,3 +21,4 @@ register(order_parcels.router, order_parcels.DESCRIPTION)
 register(accounts.router, accounts.DESCRIPTION)
 register(customers.router, customers.DESCRIPTION)
 register(stock.router, stock.DESCRIPTION)
+register(processes.router, processes.DESCRIPTION)

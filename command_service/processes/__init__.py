@@ -8,6 +8,7 @@ from command_service import domain
 from command_service.processes.advance import DEFINITIONS, PROCESSES
 from command_service.processes.definition import ProcessDefinition
 from command_service.processes.fulfilment import FULFILMENT, ORDER_PAYMENT, ORDER_SHIPPING
+from command_service.processes.interventions import INTERVENTIONS
 from shared.aggregates import AGGREGATES, RegistrationError
 
 
@@ -23,6 +24,7 @@ def register(definition: ProcessDefinition[Any, Any]) -> None:
 
 
 domain.register(PROCESSES)
+domain.register(INTERVENTIONS)
 register(FULFILMENT)
 register(ORDER_PAYMENT)
 register(ORDER_SHIPPING)

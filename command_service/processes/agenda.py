@@ -10,6 +10,7 @@ import msgspec
 
 from shared.aggregates.process import (
     PROCESS,
+    CompensationRequested,
     EffectAnswered,
     EffectRequested,
     EventReceived,
@@ -18,6 +19,7 @@ from shared.aggregates.process import (
     ProcessRetried,
     ProcessStarted,
     ProcessStuck,
+    StepSkipped,
     TimerCancelled,
     TimerFired,
     TimerSet,
@@ -131,7 +133,7 @@ def _apply(process: Waiting, event: ProcessEvent, stored: StoredEvent) -> Sequen
             requested = PendingEffect(process.process_id, process.code_version, event, Cause.of(stored))
             process.effects[effect_id] = requested
             return (requested,)
-        case EffectAnswered(effect_id):
+        case EffectAnswered(effect_id) | StepSkipped(effect_id):
             process.effects.pop(effect_id, None)
         case TimerSet(timer, due_at):
             process.timers[timer] = PendingTimer(process.process_id, timer, due_at, Cause.of(stored))
@@ -140,7 +142,7 @@ def _apply(process: Waiting, event: ProcessEvent, stored: StoredEvent) -> Sequen
             process.timers.pop(timer, None)
         case ProcessStuck():
             process.stuck = True
-        case ProcessRetried():
+        case ProcessRetried() | CompensationRequested():
             process.stuck = False
             return process.pending()
         case _:

@@ -14,12 +14,14 @@ from shared.aggregates.aggregate import Aggregate
 from shared.aggregates.process import (
     CommandDispatched,
     CommandRefused,
+    CompensationRequested,
     EffectAnswered,
     EffectRequested,
     EventReceived,
     InputEvent,
     ProcessRetried,
     ProcessStuck,
+    StepSkipped,
     TimerFired,
 )
 
@@ -52,6 +54,12 @@ class Retried(NamedTuple, Generic[V]):
     subject: V
 
 
+class Compensate(NamedTuple, Generic[V]):
+    """Give back what was taken, and end: an operator says so."""
+
+    subject: V
+
+
 class Requested(NamedTuple):
     effect_id: str
     effect: Any
@@ -64,7 +72,15 @@ class Answered(NamedTuple):
 
 
 Input: TypeAlias = (
-    Received[V] | Dispatched[V] | Refused[V] | Retried[V] | Requested | Answered | TimerFired | ProcessStuck
+    Received[V]
+    | Dispatched[V]
+    | Refused[V]
+    | Retried[V]
+    | Compensate[V]
+    | Requested
+    | Answered
+    | TimerFired
+    | ProcessStuck
 )
 
 # --- outputs -------------------------------------------------------------------------------------------------------
@@ -115,9 +131,11 @@ class ProcessDefinition(Generic[S, V]):
     begins: frozenset[type[Any]]  # events of the subject
     view: Callable[[str, Any], V]  # of the subject (its id, its state): what the process sees of it
     view_type: type[V]
-    messages: tuple[type[Any], ...]  # msgspec Structs: its effects and their outcomes
+    effects: Mapping[type[Any], tuple[type[Any], ...]]  # msgspec Structs, each with the outcomes that may answer it
     evolve: Callable[[S | None, Input[V]], S]
     react: Callable[[S, Input[V]], Iterable[Output]]
+    # Whether a process in this state can give back what it took: then it reacts to `Compensate` so that it ends.
+    compensable: Callable[[S], bool] = lambda _: False
     version: int = 1  # raise it with a change of `evolve` or `react`, and keep the version before registered
 
     @cached_property
@@ -127,8 +145,8 @@ class ProcessDefinition(Generic[S, V]):
 
     @cached_property
     def message_types(self) -> Mapping[str, type[Any]]:
-        """By name."""
-        return {message.__name__: message for message in self.messages}
+        """Effects and outcomes by name."""
+        return {one.__name__: one for effect, outcomes in self.effects.items() for one in (effect, *outcomes)}
 
     def message(self, name: str, data: Mapping[str, Any]) -> Any:
         """The effect or outcome of that name."""
@@ -148,6 +166,11 @@ class ProcessDefinition(Generic[S, V]):
                 return Requested(effect_id, effects[effect_id])
             case EffectAnswered(effect_id, name, data):
                 return Answered(effect_id, effects[effect_id], self.message(name, data))
+            case StepSkipped(effect_id, name, data, outcome, outcome_data):
+                effects[effect_id] = self.message(name, data)
+                return Answered(effect_id, effects[effect_id], self.message(outcome, outcome_data))
+            case CompensationRequested(subject):
+                return Compensate(msgspec.convert(subject, self.view_type))
             case ProcessRetried(subject):
                 return Retried(msgspec.convert(subject, self.view_type))
             case TimerFired() | ProcessStuck():

@@ -99,6 +99,24 @@ class ProcessRetried(msgspec.Struct, frozen=True):
 
 
 @final
+class StepSkipped(msgspec.Struct, frozen=True):
+    """An operator answered the effect: it was asked for before, or is not asked for at all."""
+
+    effect_id: str
+    effect: str
+    data: Data
+    outcome: str
+    outcome_data: Data
+
+
+@final
+class CompensationRequested(msgspec.Struct, frozen=True):
+    """By an operator: the process gives back what it took, and ends."""
+
+    subject: Data
+
+
+@final
 class ProcessEnded(msgspec.Struct, frozen=True, gc=False):
     outcome: str
 
@@ -113,6 +131,8 @@ InputEvent = (
     | TimerFired
     | ProcessStuck
     | ProcessRetried
+    | StepSkipped
+    | CompensationRequested
 )
 ProcessEvent = ProcessStarted | InputEvent | TimerSet | TimerCancelled | ProcessEnded
 
@@ -175,7 +195,10 @@ def _evolve_input(state: Process, event: InputEvent) -> Process:
             return replace(state, timers=_without(state.timers, timer))
         case ProcessStuck(reason):
             return replace(state, stuck=reason)
-        case ProcessRetried():
+        case StepSkipped(effect_id):
+            requests = state.requests + (effect_id not in state.effects)
+            return replace(state, requests=requests, effects=_without(state.effects, effect_id))
+        case ProcessRetried() | CompensationRequested():
             return replace(state, stuck=None)
         case CommandDispatched() | CommandRefused():
             return state

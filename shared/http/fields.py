@@ -19,6 +19,8 @@ ID_PATTERN = format_of(
 )
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=64)]
+# `<kind>-<id of its subject>`, and with a number behind it the id of an effect.
+ProcessId = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=128)]
 
 PRODUCT_ID_PATTERN = format_of(
     r"^(?:[A-Za-z0-9._-][A-Za-z0-9._ -]*)?[A-Za-z0-9_-](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$",

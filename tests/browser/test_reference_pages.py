@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(900)
 HOW = "give it an example that exists after the tour of the README, see docs/extending.md, 'Show it in the reference'"
 NAMED = {operation.operation_id: operation for service in ("command", "query") for operation in operations_of(service)}
-NOT_IN_THE_TOUR = {"getProcess", "getProcessHistory", "followProcess"}  # it fulfils its orders by hand
+NOT_IN_THE_TOUR = {  # it fulfils its orders by hand
+    *("getProcess", "getProcessHistory", "followProcess"),
+    *("retryProcess", "skipStep", "compensateProcess"),
+}
 STREAMS = [
     operation
     for name, operation in NAMED.items()

@@ -25,9 +25,9 @@ from command_service.gateways.payment import PaymentEffect
 from command_service.handler import Handler
 from command_service.processes import app as process_app
 from command_service.processes import dispatcher
-from command_service.processes.advance import AdvanceProcess, Retry
 from command_service.processes.fulfilment import FULFILMENT, reactions
 from command_service.processes.fulfilment.state import Timer
+from command_service.processes.interventions import RetryProcess
 from command_service.processes.runner import ProcessRunner
 from shared.aggregates.order import OrderLine
 from shared.aggregates.process import PROCESS, Process
@@ -280,7 +280,7 @@ async def test_a_gateway_with_a_defect_leaves_the_process_stuck_until_it_is_retr
 
     fulfilments.payments = PaymentProvider(Random(1), WELL, _anything)
     async with fulfilments.running():
-        await fulfilments.give(AdvanceProcess("fulfilment", "unlucky", Retry()))
+        await fulfilments.give(RetryProcess("fulfilment-unlucky"))
         await fulfilments.ends("delivered", "unlucky")
 
 
@@ -298,7 +298,7 @@ async def test_a_process_that_cannot_even_begin_is_stuck_until_it_is_retried(ful
     assert "KeyError('address')" in reason
 
     async with fulfilments.running():
-        await fulfilments.give(AdvanceProcess("fulfilment", "unlucky", Retry()))
+        await fulfilments.give(RetryProcess("fulfilment-unlucky"))
         await fulfilments.ends("delivered", "unlucky")
 
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from command_service import processes
-from command_service.domain.decider import MoreStreams
 from command_service.gateways.carrier import BookParcel, HandedOver, Lost, ParcelBooked
 from command_service.gateways.payment import Authorise, Authorised, Declined
 from command_service.processes.advance import (
     DEFINITIONS,
-    PROCESSES,
-    AdvanceProcess,
     Answer,
     Failed,
-    Retry,
     SubjectChanged,
     TimerDue,
-    Trigger,
 )
 from command_service.processes.fulfilment import FULFILMENT
-from shared.aggregates import RegistrationError, aggregate_of
+from command_service.processes.interventions import ProcessNotStuck, RetryProcess
+from shared.aggregates import RegistrationError
 from shared.aggregates.aggregate import PastState
 from shared.aggregates.order import (
     ORDER,
@@ -35,7 +30,6 @@ from shared.aggregates.order import (
     OrderHeld,
     OrderHoldReleased,
     OrderItemsReserved,
-    OrderLine,
     OrderPlaced,
     OrderReservationExpired,
     OrderShipped,
@@ -61,65 +55,19 @@ from shared.aggregates.process import (
     document,
 )
 from shared.aggregates.stock import Stock
-
-NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
-PLACED = OrderPlaced("ann", "GBP", (OrderLine("MUG", 2, 500),), "home")
-ORDER_42, PROCESS_42 = "order-42", "process-fulfilment-42"
-AUTHORISE, CAPTURE, BOOK, HAND_OVER = (f"fulfilment-42-{number}" for number in range(1, 5))
-
-
-class Log:
-    """The streams of order 42 and of its process."""
-
-    def __init__(self, *events: Any) -> None:
-        self.now = NOW
-        self.position = 0
-        self.states: dict[str, Any] = {ORDER_42: None, PROCESS_42: None}
-        self.append(*events)
-
-    def append(self, *events: Any) -> None:
-        """To the order, by its routes."""
-        self._apply({ORDER_42: events})
-
-    def _apply(self, events: Mapping[str, Any]) -> None:
-        for stream, some in events.items():
-            for event in some:
-                self.states[stream] = aggregate_of(stream).after(self.states.get(stream), event, self.now)
-                self.position += 1
-
-    def when(self, trigger: Trigger) -> dict[str, list[Any]]:
-        """What is appended, to each stream."""
-        command = AdvanceProcess("fulfilment", "42", trigger)
-        while True:
-            try:
-                decided = PROCESSES.decide_over(command, self.states, self.now)
-            except MoreStreams as more:
-                self.states.update(dict.fromkeys(more.streams))
-                continue
-            self._apply(decided)
-            return {stream: [*events] for stream, events in decided.items()}
-
-    def see(self, event_type: type[Any]) -> dict[str, list[Any]]:
-        """Tells the process of the event that was appended last."""
-        return self.when(SubjectChanged(self.position, event_type.__name__))
-
-
-def names(events: list[Any]) -> list[str]:
-    return [type(event).__name__ for event in events]
-
-
-def placed() -> Log:
-    log = Log(PLACED)
-    log.see(OrderPlaced)
-    return log
-
-
-def captured() -> Log:
-    """The order is paid; a parcel is being booked."""
-    log = placed()
-    log.when(Answer(AUTHORISE, Authorised()))
-    log.when(Answer(CAPTURE, FULFILMENT.message("Captured", {})))
-    return log
+from tests.command_service.fulfilments import (
+    AUTHORISE,
+    BOOK,
+    HAND_OVER,
+    NOW,
+    ORDER_42,
+    PLACED,
+    PROCESS_42,
+    Log,
+    captured,
+    names,
+    placed,
+)
 
 
 def test_a_process_begins_with_the_event_that_its_definition_names() -> None:
@@ -277,13 +225,14 @@ def test_a_process_that_failed_waits_for_a_retry() -> None:
     log.append(OrderCancelled("changed my mind", 0))
     assert log.see(OrderCancelled) == {}
 
-    retried = log.when(Retry())
+    retried = log.give(RetryProcess("fulfilment-42"))
 
     assert names(retried[PROCESS_42]) == ["ProcessRetried"]
     assert retried[PROCESS_42][0].subject["status"] == "CANCELLED"
     appended = log.when(Answer(AUTHORISE, Authorised()))
     assert (appended[ORDER_42][0], appended[PROCESS_42][-1].effect) == (PaymentAuthorised(AUTHORISE, 1000), "Void")
-    assert log.when(Retry()) == {}
+    with pytest.raises(ProcessNotStuck):
+        log.give(RetryProcess("fulfilment-42"))
 
 
 def test_a_refund_that_is_declined_needs_an_operator() -> None:
@@ -297,7 +246,7 @@ def test_a_refund_that_is_declined_needs_an_operator() -> None:
     appended = log.when(Answer(HAND_OVER, Declined("account closed")))
 
     assert appended[PROCESS_42][-1] == ProcessStuck("Refund declined: account closed")
-    assert log.when(Retry())[PROCESS_42][-1].effect == "Refund"
+    assert log.give(RetryProcess("fulfilment-42"))[PROCESS_42][-1].effect == "Refund"
 
 
 def test_a_process_ends_under_the_version_that_it_began_with() -> None:

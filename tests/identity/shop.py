@@ -55,6 +55,9 @@ BODIES: dict[tuple[str, str], Any] = {
         "amount": 1,
         "reference": "savings",
     },
+    ("POST", "/processes/{process_id}/retry"): {},
+    ("POST", "/processes/{process_id}/skip"): {"outcome": "Refunded"},
+    ("POST", "/processes/{process_id}/compensate"): {},
     ("POST", "/products/{product_id}/stock/receipts"): {"quantity": 1_000},
     ("POST", "/products/{product_id}/stock/adjustments"): {"delta": 1, "reason": "found"},
 }

@@ -9,6 +9,7 @@ from functools import partial
 from multiprocessing import Pool
 
 from command_service.processes import FULFILMENTS
+from shared.logs import configure_logs
 from tests.simulation.properties import check
 from tests.simulation.world import World
 
@@ -39,6 +40,7 @@ def main() -> None:
         finally:
             sys.stdout.write(world.story() + "\n")
         return
+    configure_logs("simulation", "CRITICAL")  # processes fail on purpose
     failed = 0
     with Pool(os.cpu_count()) as pool:
         seeds = range(given.first, given.first + given.runs)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
-from typing import Any, get_args
+from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from command_service.decision import CommandMetadata, decide, streams_of
 from command_service.domain import DECIDERS
@@ -26,14 +28,17 @@ from command_service.domain.order import (
     ReleaseHold,
     VoidPayment,
 )
-from command_service.gateways.carrier import CarrierEffect, HandOver
-from command_service.gateways.payment import PaymentEffect
+from command_service.gateways import carrier, payment
+from command_service.gateways.carrier import HandOver
 from command_service.processes import FULFILMENTS
+from command_service.processes.advance import AdvanceProcess, Failed
 from command_service.processes.agenda import Agenda, PendingEffect, PendingTimer
+from command_service.processes.fulfilment import FULFILMENT as DEFINITION
+from command_service.processes.interventions import CompensateProcess, RetryProcess, SkipStep
 from command_service.processes.worker import ProcessWorker
 from shared.aggregates import aggregate_of
 from shared.aggregates.order import ORDER, Order, OrderLine
-from shared.aggregates.process import PROCESS, Process, process_id_of
+from shared.aggregates.process import PROCESS, EffectRequested, Process, StepSkipped, process_id_of
 from shared.errors import OrdersError, OutcomeUnknown, Unavailable
 from shared.eventstore.append_request import AppendStatus
 from shared.eventstore.log import StoredEvent
@@ -80,14 +85,16 @@ class World:
         self.carrier = Carrier(self.random, chances, self._check)
         self.agenda = Agenda()
         self.log: list[StoredEvent] = []
+        self.requested: set[str] = set()  # ids of effects
         self._states: dict[str, LoadedState] = {}
-        gateways: dict[type[Any], Provider] = dict.fromkeys(get_args(PaymentEffect), self.payments)
-        gateways.update(dict.fromkeys(get_args(CarrierEffect), self.carrier))
-        self.processes = ProcessWorker(self.handle, gateways, self.kinds)
+        self.gateways: dict[type[Any], Provider] = dict.fromkeys(payment.ANSWERS, self.payments)
+        self.gateways.update(dict.fromkeys(carrier.ANSWERS, self.carrier))
+        self.processes = ProcessWorker(self.handle, self.gateways, self.kinds)
         self.workers = [Worker(), Worker()]
         self.crashes = self.random.randint(0, 4)
         self.redeliveries = self.random.randint(0, 4)
         self.jumps = self.random.randint(0, 4)
+        self.defects = self.random.randint(0, 3)  # of processes, each of which is stuck then
         self.whims = self.random.choice([0, 0, 1, 2, 4])  # of clients and staff
         self.orders = [f"order-{number}" for number in range(self.random.choice([1, 1, 2, 3]))]
         self.trace: list[str | StoredEvent] = []
@@ -97,6 +104,7 @@ class World:
     async def handle(self, command: Any, metadata: CommandMetadata) -> None:
         """As the handler does it: load, decide, append, and again after a conflict. It loads what is usually absent,
         too."""
+        self._fail(command)
         decider = DECIDERS[type(command)]
         streams = [*streams_of(decider, command), *decider.usually_absent(command)]
         for _ in range(MAX_ATTEMPTS):
@@ -115,6 +123,13 @@ class World:
                 return
         raise NotSettled(f"{command} conflicts without end")
 
+    def _fail(self, command: Any) -> None:
+        """Some reactions of processes fail."""
+        advances = isinstance(command, AdvanceProcess) and not isinstance(command.trigger, Failed)
+        if advances and self.defects and self.random.random() < 0.1:
+            self.defects -= 1
+            raise RuntimeError("simulated")
+
     async def load(self, stream: str) -> LoadedState:
         loaded = self._states.get(stream, LoadedState())
         for stored in await self.store.read_stream_page(stream, loaded.version, 10_000):
@@ -127,6 +142,11 @@ class World:
             self.log.append(stored)
             self.agenda.apply(stored)
             self.trace.append(stored)
+            if stored.event_type == EffectRequested.__name__:
+                self.requested.add(msgspec.json.decode(stored.data, type=EffectRequested).effect_id)
+            if stored.event_type == StepSkipped.__name__:
+                skipped = msgspec.json.decode(stored.data, type=StepSkipped)
+                self._see_to(skipped.effect_id, DEFINITION.message(skipped.effect, skipped.data))
 
     async def give(self, command: Any) -> None:
         """A command of a client or of staff, which may be refused."""
@@ -137,7 +157,10 @@ class World:
 
     def _check(self, effect_id: str, effect: Any) -> None:
         """Before a provider carries it out: the log says that it was asked for, and what leaves is paid."""
-        assert effect_id in {one.requested.effect_id for one in self.agenda.effects()}, f"{effect_id} was not recorded"
+        assert effect_id in self.requested, f"{effect_id} was not recorded"
+        self._check_paid(effect)
+
+    def _check_paid(self, effect: Any) -> None:
         if isinstance(effect, HandOver):
             leaves = self.carrier.parcels[effect.tracking_number]
             order = self.order(leaves.order_id)
@@ -172,6 +195,8 @@ class World:
             choices += [partial(self._step, worker, task) for task in worker.tasks]
             if choices:
                 return choices + self._disturbances()
+        if self.agenda.stuck:
+            return self._interventions()
         waiting = [timer.due_at for timer in self.agenda.timers()]
         if waiting:
             return [lambda: self._move_clock(min(waiting))]
@@ -243,6 +268,7 @@ class World:
             disturbances.append(self._jump)
         if self.whims:
             disturbances.append(self._whim)
+        disturbances += self._interventions()
         return disturbances
 
     def _crash(self, worker: Worker) -> None:
@@ -280,6 +306,29 @@ class World:
             VoidPayment(order_id, f"{self.kinds[0]}-{order_id}-1"),  # on the order alone, not at the provider
         ]
         self._give(self.random.choice(commands))
+
+    def _interventions(self) -> list[Callable[[], None]]:
+        """Of operators, in processes that are stuck."""
+        return [partial(self._intervene, process_id) for process_id in sorted(self.agenda.stuck)]
+
+    def _intervene(self, process_id: str) -> None:
+        interventions = [RetryProcess(process_id), CompensateProcess(process_id), self._skip(process_id)]
+        self._give(self.random.choice(interventions))
+
+    def _skip(self, process_id: str) -> SkipStep:
+        """The step that waits for its answer, which an operator sees to; else that which was declined."""
+        process: Process = _result(self.load(PROCESS.stream_of(process_id))).state
+        for effect_id, requested in process.effects.items():
+            outcome = self._see_to(effect_id, DEFINITION.message(requested.effect, requested.data))
+            data = msgspec.json.decode(msgspec.json.encode(outcome))
+            return SkipStep(process_id, type(outcome).__name__, data, effect_id)
+        return SkipStep(process_id, "Voided" if (process.stuck or "").startswith("Void") else "Refunded")
+
+    def _see_to(self, effect_id: str, effect: Any) -> Any:
+        provider = self.gateways[type(effect)]
+        if effect_id not in provider.outcomes:
+            self._check_paid(effect)
+        return provider.by_hand(effect_id, effect)
 
     def _ends_of_holds(self) -> list[Callable[[], None]]:
         """Staff decides on what is on hold once nothing else is left to do."""

@@ -13,13 +13,11 @@ and released by the commands on the order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import get_args
 
-from command_service.gateways.carrier import CarrierEffect, CarrierOutcome
-from command_service.gateways.payment import PaymentEffect, PaymentOutcome
+from command_service.gateways import carrier, payment
 from command_service.processes.definition import Output, ProcessDefinition
 from command_service.processes.fulfilment.reactions import orchestrate, pay, reacting, ship
-from command_service.processes.fulfilment.state import Fulfilment, OrderView, evolve, view
+from command_service.processes.fulfilment.state import Fulfilment, OrderView, compensable, evolve, view
 from shared.aggregates.order import ORDER, OrderPlaced
 
 
@@ -30,9 +28,10 @@ def _definition(kind: str, step: Callable[[Fulfilment], Sequence[Output]]) -> Pr
         begins=frozenset({OrderPlaced}),
         view=view,
         view_type=OrderView,
-        messages=(*get_args(PaymentEffect | PaymentOutcome), *get_args(CarrierEffect | CarrierOutcome)),
+        effects={**payment.ANSWERS, **carrier.ANSWERS},
         evolve=evolve,
         react=reacting(step),
+        compensable=compensable,
     )
 
 

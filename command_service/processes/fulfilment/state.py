@@ -42,6 +42,7 @@ from command_service.gateways.payment import (
 )
 from command_service.processes.definition import (
     Answered,
+    Compensate,
     Dispatched,
     Input,
     Received,
@@ -183,8 +184,9 @@ def evolve(state: Fulfilment | None, given: Input[OrderView]) -> Fulfilment:
             return replace(state, order=order, restock_waits=waits)
         case Refused(command, code, order):
             return _after_refusal(replace(state, order=order), command, code)
-        case Retried(order):
-            return replace(state, order=order, refused=None)
+        case Retried(order) | Compensate(order):
+            failure = "given up by an operator" if isinstance(given, Compensate) else state.failure
+            return replace(state, order=order, refused=None, failure=failure)
         case Requested(effect_id, effect):
             return replace(state, pending={**state.pending, effect_id: effect})
         case Answered():
@@ -195,6 +197,12 @@ def evolve(state: Fulfilment | None, given: Input[OrderView]) -> Fulfilment:
             return state
         case _:
             assert_never(given)
+
+
+def compensable(state: Fulfilment) -> bool:
+    """Whether the order can be cancelled, or is."""
+    order = state.order
+    return order.status is OrderStatus.CANCELLED or (order.status in CANCELLABLE and not order.shipment_ids)
 
 
 def _after_answer(state: Fulfilment, effect_id: str, effect: Any, outcome: Any) -> Fulfilment:
