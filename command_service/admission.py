@@ -63,22 +63,21 @@ class Limit:
     def is_lowered(self) -> bool:
         return self.commands < self._most
 
-    def admits(self, in_progress: int, client: str | None = None) -> bool:
-        """Whether one more command is admitted."""
-        if self.refuses(in_progress, client):
+    def admits(self, client: str) -> bool:
+        """Whether one more command of this client is admitted."""
+        if self.refuses(client):
             return False
         self._admitted += 1
         return True
 
-    def refuses(self, in_progress: int, client: str | None = None) -> bool:
-        """Whether a command, of this client, is refused; `admits` has to follow where it is not and arrives."""
+    def refuses(self, client: str) -> bool:
+        """Whether a command of this client is refused; `admits` has to follow where it is not and arrives."""
         in_append = self.in_append()
-        refused = in_progress - in_append >= self.commands
-        if client is not None:
-            own = self.in_progress_of.get(client, 0)
-            if refused:  # but a client gets up to an equal part
-                refused = (own + 1) * (len(self.in_progress_of) + (own == 0)) > self.commands
-            refused = refused or own - in_append >= self._most / 2  # the others get the other half
+        own = self.in_progress_of.get(client, 0)
+        refused = self.in_progress - in_append >= self.commands
+        if refused:  # but a client gets up to an equal part
+            refused = (own + 1) * (len(self.in_progress_of) + (own == 0)) > self.commands
+        refused = refused or own - in_append >= self._most / 2  # the others get the other half
         if refused:
             self._refused += 1
         return refused
@@ -160,11 +159,7 @@ class _Admission(ServerProtocol):
     def begin_request(self, *, expects_continue: bool, keep_alive: bool) -> None:
         before: RequestResponseCycle | None = self.cycle
         is_first = before is None or before.response_complete  # one that was sent ahead waits for those before it
-        if (
-            is_first
-            and self.scope["method"] not in _NO_COMMANDS
-            and self._limit.refuses(self._limit.in_progress, self._client(self.scope))
-        ):
+        if is_first and self.scope["method"] not in _NO_COMMANDS and self._limit.refuses(self._client(self.scope)):
             self.cycle = _ANSWERED
             # A client that waits for 100 Continue need not send its body any more; that it does not would go unnoticed.
             self._refuse(self.scope, keep_alive=keep_alive and not expects_continue)
@@ -176,7 +171,7 @@ class _Admission(ServerProtocol):
             super().run_request(cycle, app)
             return
         client = self._client(cycle.scope)
-        if self._limit.admits(self._limit.in_progress, client):
+        if self._limit.admits(client):
             self._limit.begin(client)
             super().run_request(cycle, partial(self._count, client))
         else:

@@ -56,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     add_routes(app, settings, *(router for router, _ in ROUTERS.values()))
     app.state.query_url = settings.query_url or settings.root_path
+    app.state.hint_for_reads = f" Reads are for the query service{settings.query_url and f', {settings.query_url}'}."
     app.state.refuses_unknown_customers = settings.unknown_customers == "refuse"
     app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from sys import getsizeof
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -14,9 +15,9 @@ from uuid import UUID
 from shared.errors import Unavailable
 from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus
 
-# Of data and metadata. The request that reaches it is the last of its group; none is queued behind one that reaches it.
-_GROUP_CHARACTERS = 4 * 2**20
-_QUEUE_CHARACTERS = 16 * 2**20
+# Of memory. The request that reaches it is the last of its group; none is queued behind one that reaches it.
+_GROUP_BYTES = 4 * 2**20
+_QUEUE_BYTES = 16 * 2**20
 
 
 @dataclass
@@ -37,17 +38,18 @@ class Pending:
     refused the group with.
     """
 
-    __slots__ = ("_result", "appended", "built_on", "request", "since", "size")
+    __slots__ = ("_result", "appended", "built_on", "bytes", "request", "since", "size")
 
     def __init__(self, request: AppendRequest, built_on: Sequence[Pending]) -> None:
         self.request = request
         self.built_on = built_on
         self.since = monotonic()
-        size = 0
+        size = memory = 0
         for _, _, events, _ in request.streams:
             for _, _, _, data, metadata, _ in events:
                 size += len(data) + len(metadata)
-        self.size = size  # in characters
+                memory += getsizeof(data) + getsizeof(metadata)  # of other texts than ASCII, two or four a character
+        self.size, self.bytes = size, memory  # of its events as JSON: in characters, and in bytes of memory
         self.appended: bool | None = None  # None until it is known
         self._result: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
 
@@ -86,17 +88,17 @@ class AppendQueue:
         self._most = most
         self._group_size = group_size
         self._waiting: deque[Pending] = deque()
-        self._characters = 0
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, pending: Pending) -> None:
         """Raises `AppendQueueFull`."""
-        if len(self._waiting) >= self._most or self._characters >= _QUEUE_CHARACTERS:
+        if len(self._waiting) >= self._most or self._bytes >= _QUEUE_BYTES:
             raise AppendQueueFull(len(self._waiting))
         self._waiting.append(pending)
-        self._characters += pending.size
+        self._bytes += pending.bytes
 
     def next_group(self, log_id: UUID) -> list[Pending]:
         """The requests that have waited longest, in their order, each key once.
@@ -110,7 +112,7 @@ class AppendQueue:
         held: set[str] = set()  # the streams of those in `later`
         size = 0
         for _ in range(min(len(self._waiting), 4 * self._group_size)):  # bounded, however many come with one key
-            if len(group) == self._group_size or size >= _GROUP_CHARACTERS:
+            if len(group) == self._group_size or size >= _GROUP_BYTES:
                 break
             pending = self._take()
             request = pending.request
@@ -126,9 +128,9 @@ class AppendQueue:
             if key is not None:
                 keys.add(key)
             group.append(pending)
-            size += pending.size
+            size += pending.bytes
         self._waiting.extendleft(reversed(later))
-        self._characters += sum([pending.size for pending in later])
+        self._bytes += sum([pending.bytes for pending in later])
         return group
 
     def refuse(self, refusal: Callable[[], Exception], queued_by: float | None = None) -> None:
@@ -141,5 +143,5 @@ class AppendQueue:
 
     def _take(self) -> Pending:
         pending = self._waiting.popleft()
-        self._characters -= pending.size
+        self._bytes -= pending.bytes
         return pending

@@ -13,7 +13,7 @@ from shared.eventstore.snapshots import LoadedState, SnapshotPolicy, Snapshots
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 
-MAX_SAVING = 16  # snapshots that are saved at the same time; of the others, a later command makes one due again
+MAX_SAVING = 4  # snapshots that are saved at the same time; of the others, a later command makes one due again
 
 _log = get_logger()
 

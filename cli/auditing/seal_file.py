@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cli.auditing.errors import CannotAudit
 from cli.auditing.seals import Seal
+from shared.files import sync_directory
 
 
 class SealFile:
@@ -46,16 +47,7 @@ def open_seal_file(path: Path) -> Iterator[SealFile]:
         raise CannotAudit(f"{path}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _sync_directory(path.absolute().parent)
+        sync_directory(path.parent)
         yield SealFile(path, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a new file survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

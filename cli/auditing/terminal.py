@@ -26,6 +26,7 @@ from cli.auditing.seals import Seal
 from cli.auditing.times import rfc3339
 from cli.auditing.verification import AuditResult, verify
 from cli.tables import print_json
+from shared.files import replacing
 
 
 class Verification(NamedTuple):
@@ -113,10 +114,8 @@ async def export_to(path: Path | None, url: str, first: int, last: int | None) -
 @contextmanager
 def _whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that replaces `path` atomically when the block ends. Raises CannotAudit."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             yield file
-        partial.replace(path)
     except OSError as error:
         raise CannotAudit(f"cannot write {path}: {error.strerror}") from error

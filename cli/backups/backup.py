@@ -29,6 +29,7 @@ from cli.backups.manifest import (
     FileSum,
     Manifest,
 )
+from shared.files import sync_directory
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -60,8 +61,9 @@ async def back_up(url: str, directory: Path, files: Mapping[str, Path], progress
         manifest = await _write_log(url, partial, sums, progress)
         with _new_file(partial / MANIFEST) as file:
             file.write_now(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-        _flush(partial)
+        sync_directory(partial)
         partial.replace(directory)
+        sync_directory(directory.parent)
     except OSError as error:
         raise BackupFailed(f"cannot write {directory}: {error.strerror}") from error
     finally:
@@ -175,11 +177,3 @@ def _new_file(path: Path) -> Iterator[_NewFile]:
         yield _NewFile(file)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ Only its owner can read it. It is replaced atomically.
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cli.stack.processes import identity
+from shared.files import replacing
 
 Role = Literal["command", "projector", "query", "auditor"]
 
@@ -62,13 +62,8 @@ class Stack(msgspec.Struct, kw_only=True):
 
     def save(self, data_dir: Path) -> None:
         """Replace the descriptor in `data_dir`."""
-        partial = data_dir / "stack.json.partial"
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with replacing(data_dir / "stack.json", 0o600) as file:
             file.write(msgspec.json.format(msgspec.json.encode(self)))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(data_dir / "stack.json")
 
 
 def key_encryption_key_file(data_dir: Path) -> Path:

@@ -19,7 +19,7 @@ from command_service.decision import StaleVersion
 from command_service.domain.business_time import OccurredBeforePreviousEvent, OccurredInTheFuture
 from command_service.group_commit import AppendOutcomeUnknown, LogUnavailable, ShuttingDown
 from command_service.handler import Handler, KeyReused, VersionConflict
-from command_service.throttle import Throttled
+from command_service.throttle import Throttle, Throttled
 from shared.http.fast_route import FastRoute
 from shared.http.openapi import REFUSED, UNREADABLE, Described, responses
 from shared.http.request_headers import headers_of
@@ -69,8 +69,6 @@ async def carry_out(
 ) -> Response:
     """The acknowledgement of the command. `created_under` is the path of what the command makes, such as `/orders`."""
     state = request.app.state
-    if state.throttle.active:
-        state.throttle.admit()
     handler: Handler = state.handler
     metadata = read_metadata(request, body, creates=created_under is not None)
     try:
@@ -81,13 +79,17 @@ async def carry_out(
 
 
 class CommandRoute(FastRoute):
-    """Refuses a body that is not JSON before FastAPI takes it for text and calls it invalid."""
+    """Refuses a body that is not JSON before FastAPI takes it for text and calls it invalid, and a command that is
+    throttled before anything is done for it, such as a key made to seal it with."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
             _require_json(headers_of(request.scope))
+            throttle: Throttle = request.app.state.throttle
+            if throttle.active:
+                throttle.admit()
             return await handle(request)
 
         return handle_json

@@ -108,6 +108,7 @@ def create_api(
     app.state.settings = settings
     app.state.stopping = False
     app.state.token_verifier = None
+    app.state.hint_for_reads = ""  # follows what is said of a GET that no route answers
     _append(
         app,
         docs.install(app),

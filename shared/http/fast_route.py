@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, get_type_hints
 
 from fastapi import Request
@@ -27,12 +28,19 @@ from shared.http.request_head import BODILESS
 class FastRoute(APIRoute):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.is_fast = _parameters_of(self) is not None
         if self.is_fast:
             self.app = _answering(self.get_route_handler())
 
+    @property
+    def is_fast(self) -> bool:
+        return self._parameters is not None
+
+    @cached_property
+    def _parameters(self) -> _Parameters | None:
+        return _parameters_of(self)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        if (parameters := _parameters_of(self)) is None:
+        if (parameters := self._parameters) is None:
             return super().get_route_handler()
         endpoint: Callable[..., Awaitable[Response]] = self.endpoint  # all of ours are coroutine functions
 

@@ -25,6 +25,7 @@ class _Text(NamedTuple):
     code: str
     detail: str  # names parameters in braces
     params: Mapping[str, str] = {}  # name here -> name in Pydantic
+    detail_of_one: str | None = None  # where the parameter is 1
 
 
 _NUMBER = _Text("not-an-integer", "Give a whole number.")
@@ -43,8 +44,12 @@ _OF_PYDANTIC = {
     "dict_type": _OBJECT,
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
-    "string_too_short": _Text("too-short", "Give at least {minimum} characters.", {"minimum": "min_length"}),
-    "string_too_long": _Text("too-long", "Give at most {maximum} characters.", {"maximum": "max_length"}),
+    "string_too_short": _Text(
+        "too-short", "Give at least {minimum} characters.", {"minimum": "min_length"}, "Give at least 1 character."
+    ),
+    "string_too_long": _Text(
+        "too-long", "Give at most {maximum} characters.", {"maximum": "max_length"}, "Give at most 1 character."
+    ),
     "too_short": _Text("too-few", "Give at least {minimum}.", {"minimum": "min_length"}),
     "too_long": _Text("too-many", "Give at most {maximum}.", {"maximum": "max_length"}),
     "greater_than_equal": _Text("too-small", "Give at least {minimum}.", {"minimum": "ge"}),
@@ -81,7 +86,8 @@ def form_error(error: Mapping[str, Any]) -> FormError:
     else:
         text = _OF_PYDANTIC.get(kind, _OTHER)
     params = {name: context[theirs] for name, theirs in text.params.items()}
-    return FormError(pointer, text.code, text.detail.format(**params), params)
+    detail = text.detail_of_one if text.detail_of_one and 1 in params.values() else text.detail
+    return FormError(pointer, text.code, detail.format(**params), params)
 
 
 def _listed(expected: str) -> list[str]:

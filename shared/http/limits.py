@@ -14,8 +14,8 @@ MAX_HEAD_BYTES = 16 * 1024  # all headers, and trailers
 MAX_HEADER_LINES = 100
 SENT_AHEAD_BYTES = 4 * 1024  # that a request takes, beside head and body, which waits for the answer before it
 SMALL_BYTES = 4 * 1024  # heads and bodies up to this size are bounded by the number of connections alone
-MAX_LARGE_BODIES_BYTES = 32 * 1024 * 1024  # larger ones, and requests sent ahead, that have no answer yet
-MAX_LARGE_BODIES_BYTES_PER_CLIENT = 8 * 1024 * 1024
+MAX_HELD_BYTES = 32 * 1024 * 1024  # larger ones, and requests sent ahead, that have no answer yet
+MAX_HELD_BYTES_PER_CLIENT = 8 * 1024 * 1024
 
 # Bytes per second, after the first `Deadlines.body`.
 MIN_BODY_RATE = 1024

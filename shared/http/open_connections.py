@@ -11,8 +11,8 @@ from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from shared.http.client import client_at
 from shared.http.limits import (
-    MAX_LARGE_BODIES_BYTES,
-    MAX_LARGE_BODIES_BYTES_PER_CLIENT,
+    MAX_HELD_BYTES,
+    MAX_HELD_BYTES_PER_CLIENT,
     ConnectionLimits,
 )
 from shared.http.unsent import Unsent
@@ -36,8 +36,8 @@ class OpenConnections:
         self._trusted = _TrustedHosts(limits.trusted_proxies)
         self._clients: dict[Connection, str | None] = {}
         self._connections_of: Counter[str] = Counter()
-        self._body_bytes = 0
-        self._body_bytes_of: Counter[str] = Counter()
+        self._held_bytes = 0
+        self._held_bytes_of: Counter[str] = Counter()
         self._sweep_is_due = False
 
     def add(self, connection: Connection, address: str) -> bool:
@@ -79,19 +79,19 @@ class OpenConnections:
 
     def take(self, client: str | None, size: int) -> bool:
         """Whether a connection of the client may hold so many more bytes. If so, `give_back` has to follow."""
-        if self._body_bytes + size > MAX_LARGE_BODIES_BYTES:
+        if self._held_bytes + size > MAX_HELD_BYTES:
             return False
         if client is not None:
-            if self._body_bytes_of[client] + size > MAX_LARGE_BODIES_BYTES_PER_CLIENT:
+            if self._held_bytes_of[client] + size > MAX_HELD_BYTES_PER_CLIENT:
                 return False
-            self._body_bytes_of[client] += size
-        self._body_bytes += size
+            self._held_bytes_of[client] += size
+        self._held_bytes += size
         return True
 
     def give_back(self, client: str | None, size: int) -> None:
-        self._body_bytes -= size
+        self._held_bytes -= size
         if client is not None:
-            _subtract(self._body_bytes_of, client, size)
+            _subtract(self._held_bytes_of, client, size)
 
     def _sweep(self) -> None:
         now = self._loop.time()

@@ -169,6 +169,8 @@ async def _http(request: Request, error: Exception) -> Response:
     elif error.status_code == 405:
         detail = f"{request.method} is not offered at {request.url.path}."
         headers = {"Allow": _with_head((error.headers or {}).get("Allow", ""))}
+    if error.status_code in {404, 405} and request.method == "GET":
+        detail += request.app.state.hint_for_reads
     return _answer(request, error.status_code, code, title, detail, headers)
 
 

@@ -6,7 +6,6 @@ older ones unwrap until `orders keys rotate` has wrapped everything anew.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from shared.files import replacing
 from shared.settings import Settings
 
 MIN_SECRET = 16  # characters
@@ -122,13 +122,8 @@ def read_secrets(path: Path) -> list[str]:
 
 def write_secrets(path: Path, given: Sequence[str]) -> None:
     """Replaces the file, which only its owner can read."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write("".join([f"{secret}\n" for secret in given]))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with replacing(path, 0o600) as file:
+        file.write("".join([f"{secret}\n" for secret in given]).encode("ascii"))
 
 
 def new_secret() -> str:

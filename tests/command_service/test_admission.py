@@ -24,6 +24,12 @@ MOST = 1_000
 ON_TIME, LATE = 0.001, 0.3  # seconds the event loop was late
 
 
+def admits_beside(limit: Limit, in_progress: int) -> bool:
+    """Whether a command of one more client is admitted beside those of so many, one each."""
+    limit.in_progress, limit.in_progress_of = in_progress, dict.fromkeys(map(str, range(in_progress)), 1)
+    return limit.admits("another")
+
+
 class Process:
     """A limit and the time. Each second, `rate` commands want in while `in_progress` are."""
 
@@ -34,10 +40,11 @@ class Process:
 
     def observe(self, late: float, seconds: float, rate: int = 1_000, in_progress: float = 50) -> None:
         turn = max(late, 0.02)
+        admits_beside(self.limit, round(in_progress))
         for _ in range(round(seconds / turn)):
             self._now += turn
             for _ in range(round(rate * turn)):
-                self.limit.admits(round(in_progress))
+                self.limit.admits("another")
             self.limit.observe(late, self._now)
 
 
@@ -49,8 +56,8 @@ class TestTheLimit:
             process.observe(0.5, 0.5)
             process.observe(ON_TIME, 0.1)
         assert not process.limit.is_lowered
-        assert process.limit.admits(MOST - 1)
-        assert not process.limit.admits(MOST)
+        assert admits_beside(process.limit, MOST - 1)
+        assert not admits_beside(process.limit, MOST)
 
     def test_is_not_lowered_by_one_long_stop(self) -> None:
         process = Process()
@@ -72,7 +79,7 @@ class TestTheLimit:
         process.observe(LATE, 2)
         assert process.limit.commands < before
         process.observe(LATE, 200)
-        assert process.limit.admits(7)
+        assert admits_beside(process.limit, 7)
 
     def test_goes_up_while_it_refuses_without_a_delay(self) -> None:
         process = Process()
@@ -90,19 +97,19 @@ class TestTheLimit:
     def test_does_not_count_what_waits_for_the_log(self) -> None:
         limit = Limit(DELAY, MOST)
         limit.in_append = lambda: 30
-        assert limit.admits(MOST + 29)
-        assert not limit.admits(MOST + 30)
+        assert admits_beside(limit, MOST + 29)
+        assert not admits_beside(limit, MOST + 30)
 
     def test_of_no_delay_is_none(self) -> None:
-        assert Limit(0, MOST).admits(1_000_000)
+        assert admits_beside(Limit(0, MOST), 100_000)
 
     @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 2_000)), max_size=100))
     def test_stays_within_its_bounds_whatever_happens(self, life: Iterable[tuple[float, int]]) -> None:
         process = Process()
         for late, in_progress in life:
             process.observe(late, max(late, 0.02), rate=100, in_progress=in_progress)
-            assert process.limit.admits(7)
-            assert not process.limit.admits(MOST)
+            assert admits_beside(process.limit, 7)
+            assert not admits_beside(process.limit, MOST)
 
 
 async def _application(scope: Scope, receive: Receive, send: Send) -> None:

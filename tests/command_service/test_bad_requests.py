@@ -306,6 +306,11 @@ class TestRoutes:
         answer = await orders.client.request(method, path)
         assert problem(answer, 404, "no-such-route")["instance"].startswith("/")
 
+    async def test_that_are_reads_are_pointed_to_the_query_service(self, orders: Orders) -> None:
+        for path in ("/orders/1", "/orders"):
+            assert (await orders.client.get(path)).json()["detail"].endswith("Reads are for the query service.")
+        assert "query service" not in (await orders.client.post("/nowhere")).json()["detail"]
+
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [

@@ -60,6 +60,7 @@ async def test_an_error_has_a_code_and_parameters(
     assert (error["pointer"], error["code"], error["params"]) == (pointer, code, params)
     assert not {*"^[](){}\\$"} & {*error["detail"]}
     assert all(str(value) in error["detail"] for value in params.values())
+    assert " 1 characters" not in error["detail"]
 
 
 @pytest.mark.asyncio(loop_scope="module")

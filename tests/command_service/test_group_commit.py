@@ -137,8 +137,8 @@ class TestTheQueue:
     @pytest.mark.bound("command", "append queue")
     @pytest.mark.bound("command", "one group commit")
     async def test_is_bounded_in_bytes_as_well(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(append_queue, "_QUEUE_CHARACTERS", 20_000)
-        monkeypatch.setattr(append_queue, "_GROUP_CHARACTERS", 5_000)
+        monkeypatch.setattr(append_queue, "_QUEUE_BYTES", 20_000)
+        monkeypatch.setattr(append_queue, "_GROUP_BYTES", 5_000)
         body = order_body(items=[{"product_id": "P", "product_name": "N" * 190, "quantity": 1, "unit_price": 1}] * 5)
         async with running_shop(database, admission_delay_seconds=0.0) as shop:
             before = samples((await shop.client.get("/metrics")).text)

@@ -128,6 +128,17 @@ async def test_a_share_is_admitted_and_the_others_are_told_when_to_come_again(th
     assert 0.5 < after["orders_throttled_share"] < 0.7
 
 
+@pytest.mark.promise("overload", "A command that is throttled has no effect, and no key is made to seal it with")
+async def test_nothing_is_made_for_a_command_that_is_throttled(
+    throttled: httpx.AsyncClient, minute_old_event: Connection
+) -> None:
+    bodies = [order_body(customer_id=f"c{number}", note="A note about a person") for number in range(20)]
+    answers = [await throttled.post("/orders", json=body) for body in bodies]
+    placed_by = {f"customer-c{number}" for number, answer in enumerate(answers) if answer.status_code == 201}
+    assert 0 < len(placed_by) < len(answers)
+    assert {row["subject"] for row in await minute_old_event.fetch("select subject from subject_keys")} == placed_by
+
+
 async def test_only_commands_are_throttled(throttled: httpx.AsyncClient) -> None:
     for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
         for _ in range(3):

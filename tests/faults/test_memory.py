@@ -55,9 +55,15 @@ def new(event: Any) -> NewEvent:
 
 async def record(connection: asyncpg.Connection[asyncpg.Record], orders: int, changes: int) -> None:
     """Large orders, and then changes of each of them in turn: a page of those concerns every order."""
+    for number in range(orders):
+        stream = ORDER.stream_of(str(number))
+        await append(connection, [AppendRequest.of_stream(stream, 0, uuid7(), [new(large_order())])])
+    await change(connection, orders, changes)
+
+
+async def change(connection: asyncpg.Connection[asyncpg.Record], orders: int, changes: int) -> None:
+    """Changes of each order in turn."""
     names = [ORDER.stream_of(str(number)) for number in range(orders)]
-    for name in names:
-        await append(connection, [AppendRequest.of_stream(name, 0, uuid7(), [new(large_order())])])
     for version in range(1, changes + 1):
         moved = new(ShippingAddressChanged(f"home {version}"))
         await append(

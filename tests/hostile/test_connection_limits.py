@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from fastapi import FastAPI
 
-from shared.http.limits import MAX_LARGE_BODIES_BYTES, MAX_LARGE_BODIES_BYTES_PER_CLIENT
+from shared.http.limits import MAX_HELD_BYTES, MAX_HELD_BYTES_PER_CLIENT
 from shared.http.protocol import ServerProtocol
 from shared.http.server import serve
 from shared.settings import Settings
@@ -86,13 +86,13 @@ async def test_large_bodies_are_bounded_for_each_client() -> None:
             return client
 
         async def fill(address: str) -> list[Client]:
-            clients = [await half_sent(address) for _ in range(MAX_LARGE_BODIES_BYTES_PER_CLIENT // size)]
+            clients = [await half_sent(address) for _ in range(MAX_HELD_BYTES_PER_CLIENT // size)]
             refused = await half_sent(address)
             answer = await refused.answer()
             assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "overloaded", "1")
             return clients
 
-        clients = MAX_LARGE_BODIES_BYTES // MAX_LARGE_BODIES_BYTES_PER_CLIENT
+        clients = MAX_HELD_BYTES // MAX_HELD_BYTES_PER_CLIENT
         filled = [await fill(f"127.0.0.{number}") for number in range(1, 1 + clients)]
 
         async with connected(port, "127.0.0.99") as other:
@@ -116,7 +116,7 @@ async def test_large_bodies_are_bounded_for_each_client() -> None:
 @pytest.mark.parametrize("rest", [b"", b"\r\nContent-Length: 2\r\n\r\n{"], ids=["incomplete", "complete"])
 async def test_large_heads_are_bounded_for_each_client(rest: bytes) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * 8_000 + b"\r\nX-B: " + b"b" * 7_000 + rest
-    fit = MAX_LARGE_BODIES_BYTES_PER_CLIENT // len(head)
+    fit = MAX_HELD_BYTES_PER_CLIENT // len(head)
     async with server() as port, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connected(port)) for _ in range(fit + 20)]
         for client in clients:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from cli.stack.embedded_server import free_port
 from command_service.admission import Limit, protocol
-from shared.http.limits import MAX_LARGE_BODIES_BYTES_PER_CLIENT, SENT_AHEAD_BYTES
+from shared.http.limits import MAX_HELD_BYTES_PER_CLIENT, SENT_AHEAD_BYTES
 from shared.http.protocol import ServerProtocol
 from tests.hostile.connections import connected, lifespan, limited, server
 from tests.running import running_app
@@ -70,7 +70,7 @@ async def test_requests_sent_ahead_are_bounded_for_each_client() -> None:
         for client in (one, two, three):
             client.send(many)
         assert await three.is_closed()
-        assert app.waiting <= MAX_LARGE_BODIES_BYTES_PER_CLIENT // SENT_AHEAD_BYTES
+        assert app.waiting <= MAX_HELD_BYTES_PER_CLIENT // SENT_AHEAD_BYTES
         async with connected(port, "127.0.0.2") as other:
             other.send(many)
             app.answer(20_000)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Collection
+from typing import Any, TypeAlias
 
 import asyncpg
+import msgspec
 import pytest
 
 from query_service import opened_documents
 from query_service.opened_documents import OpenedDocuments
+from query_service.read_models.order_texts import open_orders
 from shared.aggregates.customer import CustomerErased, CustomerRegistered, ErasureReason
+from shared.aggregates.order.personal_texts import NOTE
 from shared.postgres import create_pool
 from shared.privacy import subject_key_cache, subject_keys
 from shared.privacy.key_encryption import KeyEncryption
@@ -224,6 +227,29 @@ async def test_destroyed_keys_are_read_page_by_page(
         await cache.drop_destroyed()
         left.append(sum(key.key_id in cache for key in found))
     assert left == [3, 1, 0]
+
+
+async def test_several_orders_are_opened_with_one_read_of_their_keys(
+    keys: SubjectKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: dict[str, Any] = dict.fromkeys(("shipping_address", "hold_reason", "cancellation"))
+    others |= {"refunds": [], "returns": []}
+    orders = []
+    for number in range(20):
+        key = await keys.begin(f"customer-{number}")
+        orders.append({"customer_id": f"{number}", "note": key.seal(NOTE, "a"), **others})
+    reads = []
+    find = keys.find
+
+    async def counted(key_ids: Collection[str]) -> dict[str, SubjectKey]:
+        reads.append(len(key_ids))
+        return await find(key_ids)
+
+    monkeypatch.setattr(keys, "find", counted)
+    documents = OpenedDocuments(SubjectKeyCache(keys))
+    opened = msgspec.json.decode(await open_orders(documents, msgspec.json.encode(orders)))
+    assert [order["note"] for order in opened] == ["a"] * 20
+    assert reads == [20]
 
 
 async def test_the_cache_is_dropped_when_the_log_was_restored(connection: Connection, keys: SubjectKeys) -> None:
