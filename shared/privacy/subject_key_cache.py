@@ -56,8 +56,8 @@ class SubjectKeyCache:
         return None if key is None or key.subject != subject else key
 
     async def find_all(self, key_ids: Collection[str]) -> dict[str, SubjectKey | None]:
-        """Each, by its id; None where it was destroyed. Where one is not cached, all are read: at one moment, and with one
-        round trip."""
+        """Each, by its id; None where it was destroyed. Where one is not cached, all are read, with one round
+        trip."""
         self._clear_if_old()
         if all(key_id in self._cached for key_id in key_ids):
             for key_id in key_ids:
