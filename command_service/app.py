@@ -15,6 +15,7 @@ from command_service import reservation_expiry
 from command_service.admission import Limit, watch
 from command_service.api import ROUTERS
 from command_service.compactor import compact_for_ever
+from command_service.gateways.registry import KINDS
 from command_service.group_commit import GroupCommit
 from command_service.handler import Handler
 from command_service.throttle import Throttle
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.query_url = settings.query_url or settings.root_path
     app.state.hint_for_reads = f" Reads are for the query service{settings.query_url and f', {settings.query_url}'}."
     app.state.refuses_unknown_customers = settings.unknown_customers == "refuse"
+    app.state.signatures = {name: kind.signatures(settings) for name, kind in KINDS.items()}
     app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app
 

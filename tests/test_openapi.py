@@ -228,7 +228,8 @@ NEVER_ANSWERED = {
     "command": {
         # It gives tokens and reads none; it seals and opens nothing.
         *("malformed-token", "unknown-log", "token-beyond-log", "unopenable-value"),
-        *("gateway-unavailable", "gateway-outcome-unknown"),  # processes call gateways, after the request
+        # Processes call gateways, after the request; the sandbox is a service of its own.
+        *("gateway-unavailable", "gateway-outcome-unknown", "gateway-refused", "effect-refused"),
     },
     "query": {"no-longer-followed"},  # ends a stream that has begun
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from command_service.api import accounts, customers, order_parcels, order_payments, orders, processes, stock
+from command_service.api import accounts, customers, gateways, order_parcels, order_payments, orders, processes, stock
 
 ROUTERS: dict[str, tuple[APIRouter, str]] = {}  # by tag; each with the description of its tag
 
@@ -22,3 +22,4 @@ register(accounts.router, accounts.DESCRIPTION)
 register(customers.router, customers.DESCRIPTION)
 register(stock.router, stock.DESCRIPTION)
 register(processes.router, processes.DESCRIPTION)
+register(gateways.router, gateways.DESCRIPTION)

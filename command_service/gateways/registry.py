@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from command_service.gateways import carrier, payment
 from command_service.gateways.gateway import Gateway
 from command_service.gateways.http_client import circuit_breakers, open_http_gateway
+from command_service.gateways.signatures import Signatures
 from shared.settings import Settings
 
 
@@ -25,6 +26,10 @@ class GatewayKind(NamedTuple):
         if (url := getattr(settings, f"{self.name}_gateway_url")) is None:
             raise GatewayMissing(f"{self.name.upper()}_GATEWAY_URL is not set")
         return str(url.get_secret_value())
+
+    def signatures(self, settings: Settings) -> Signatures:
+        """Of its callbacks."""
+        return Signatures(getattr(settings, f"{self.name}_gateway_secret"))
 
 
 KINDS = {kind.name: kind for kind in (GatewayKind("payment", payment.ANSWERS), GatewayKind("carrier", carrier.ANSWERS))}

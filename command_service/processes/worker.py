@@ -78,7 +78,7 @@ class ProcessWorker:
 
         Raises what the gateway raises, and what `_advance` raises.
         """
-        kind, subject_id = split_process_id(pending.process_id)
+        kind, _ = split_process_id(pending.process_id)
         requested = pending.requested
         definition = DEFINITIONS[kind][pending.code_version]
         effect = definition.message(requested.effect, requested.data)
@@ -86,7 +86,12 @@ class ProcessWorker:
         outcome = None if first else await gateway.outcome_of(requested.effect_id)
         if outcome is None:
             outcome = await gateway.carry_out(requested.effect_id, effect)
-        await self._advance(kind, subject_id, Answer(requested.effect_id, outcome), pending.cause)
+        await self.record(pending, outcome)
+
+    async def record(self, pending: PendingEffect, outcome: Any) -> None:
+        """Records what came of an effect, unless it has its answer. Raises what `_advance` raises."""
+        kind, subject_id = split_process_id(pending.process_id)
+        await self._advance(kind, subject_id, Answer(pending.name, outcome), pending.cause)
 
     async def fire(self, pending: PendingTimer) -> None:
         """Raises what `_advance` raises."""

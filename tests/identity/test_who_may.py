@@ -90,6 +90,7 @@ MAY = {
     ("GET", "/customers/{customer_id}/events"): "customer staff finance auditor service",
     ("POST", "/products/{product_id}/stock/receipts"): "staff service",
     ("POST", "/products/{product_id}/stock/adjustments"): "staff service",
+    ("POST", "/gateways/{gateway}/events"): "",
     ("GET", "/products/{product_id}/stock"): "staff finance auditor service",
     ("GET", "/stock/{stock_id}"): "staff finance auditor service",
     ("GET", "/stock/{stock_id}/history"): "staff finance auditor service",
@@ -107,7 +108,10 @@ async def test_every_route_says_who_may_use_it() -> None:
     }
 
 
-ROUTES = pytest.mark.parametrize(("method", "path"), MAY, ids=lambda part: part)
+# Without callbacks of gateways, which are signed: tests/command_service/test_gateway_callbacks.py.
+ROUTES = pytest.mark.parametrize(
+    ("method", "path"), [route for route in MAY if "{gateway}" not in route[1]], ids=lambda part: part
+)
 
 
 @ROUTES

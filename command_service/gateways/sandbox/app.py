@@ -26,7 +26,6 @@ from command_service.gateways.sandbox.carrier import CarrierService
 from command_service.gateways.sandbox.errors import EffectRefused
 from command_service.gateways.sandbox.ledger import Ledger
 from command_service.gateways.sandbox.payment import PaymentService
-from command_service.gateways.signatures import Signatures
 from shared.aio import cancel
 from shared.http.application import add_routes, create_api
 from shared.identity.access import public
@@ -49,7 +48,7 @@ class Service(Protocol):
 
 def create_app(settings: Settings) -> FastAPI:
     ledger = Ledger(settings.sandbox_ledger)
-    signatures = {name: Signatures(getattr(settings, f"{name}_gateway_secret")) for name in KINDS}
+    signatures = {name: kind.signatures(settings) for name, kind in KINDS.items()}
     callbacks = CallbackSender(ledger, settings.sandbox_callback_url, signatures)
     payment, carrier = PaymentService(ledger.database), CarrierService(ledger.database)
     providers = [
