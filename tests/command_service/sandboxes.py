@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -18,6 +19,10 @@ from command_service.gateways.sandbox.app import create_app
 from command_service.gateways.sandbox.ledger import Entry
 from shared.settings import Settings
 from tests.running import running_app
+
+SECRET, OLD_SECRET, CARRIER_SECRET, FOREIGN_SECRET = (
+    f"whsec_{b64encode(letter * 32).decode()}" for letter in (b"a", b"b", b"c", b"d")
+)
 
 
 class Sandbox(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from time import time
@@ -22,12 +21,10 @@ from shared.aggregates.process import PROCESS, Process
 from shared.eventstore.snapshots import Snapshots
 from shared.eventstore.store import PostgresEventStore
 from shared.settings import Settings
+from tests.command_service.sandboxes import CARRIER_SECRET, FOREIGN_SECRET, OLD_SECRET, SECRET
 from tests.orders import order_body
 from tests.running import running_command_service, settings_for
 
-SECRET, OLD_SECRET, CARRIER_SECRET, FOREIGN_SECRET = (
-    f"whsec_{base64.b64encode(letter * 32).decode()}" for letter in (b"a", b"b", b"c", b"d")
-)
 PAYMENT, CARRIER = "/gateways/payment/events", "/gateways/carrier/events"
 
 
