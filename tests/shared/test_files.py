@@ -16,9 +16,7 @@ def on_disk(descriptor: int) -> str:
     return Path(f"/proc/self/fd/{descriptor}").resolve().name
 
 
-@pytest.mark.promise(
-    "privacy", "A new key-encryption key is on disk, with the name of its file, before it wraps a key"
-)
+@pytest.mark.promise("privacy", "A new key-encryption key is on disk, with the name of its file, before it wraps a key")
 def test_a_replaced_file_is_on_disk_before_it_has_its_name_and_its_name_is_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
