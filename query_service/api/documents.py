@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -80,7 +81,12 @@ def belongs_to(document: Document, aggregate: Aggregate[Any, Any], owner_id: str
     body = document.body
     if body is None:
         return owner_of_parked(document) == owner_id
-    # A document begins with its id and its owner's, so it need not be decoded. No text within it has a bare quote.
-    owned = b'"%b":%b' % (aggregate.owner.field.encode(), msgspec.json.encode(owner_id))
-    own_owner = aggregate.owner.field == aggregate.id_field
-    return body.startswith(owned, 1 if own_owner else body.find(b",") + 1)
+    # A document begins with its id and its owner's, or is its own owner, so it need not be decoded. No text within it
+    # has a bare quote.
+    owned = _member(aggregate.owner.field, owner_id)
+    return body.startswith(owned, body.find(b",") + 1) or body.startswith(owned, 1)
+
+
+@lru_cache(maxsize=1_000)
+def _member(name: str, value: str) -> bytes:
+    return b'"%b":%b' % (name.encode(), msgspec.json.encode(value))

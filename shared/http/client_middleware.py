@@ -12,8 +12,8 @@ from shared.http.client import client_of
 from shared.http.problems import answer_error
 from shared.http.protocol import protocol_of
 from shared.http.rate_limit import RateLimit, TooManyRequests
-from shared.identity.access import bearer_token
-from shared.identity.token_verifier import TokenVerifier
+from shared.http.request_headers import headers_of
+from shared.identity.token_verifier import TokenVerifier, is_bearer
 from shared.logs import get_logger
 from shared.metrics import RATE_LIMITED
 
@@ -40,20 +40,22 @@ class ClientMiddleware:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
         try:
-            if self._verifier is not None and (token := bearer_token(scope)) is not None:
-                if (caller := self._verifier.known(token)) is None:
+            if self._verifier is not None and (given := headers_of(scope).get(b"authorization")) is not None:
+                if (caller := self._verifier.known(given)) is not None:
+                    scope["caller"] = caller
+                elif is_bearer(given):
                     # A token that may be forged costs a signature, so its request counts for the address until then.
                     self._count(scope, always=True)
-                    return self._verify(self._verifier, token, scope, receive, send)
-                scope["caller"] = caller
-            self._count(scope)
+                    return self._verify(self._verifier, given, scope, receive, send)
+            if self._limit is not None:
+                self._count(scope)
         except TooManyRequests as error:
             return self._refuse(error, scope, receive, send)
         return self._app(scope, receive, send)
 
-    async def _verify(self, verifier: TokenVerifier, token: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _verify(self, verifier: TokenVerifier, given: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await verifier.verify(token)
+            caller = await verifier.verify(given)
             if self._limit is not None:
                 self._limit.give_back(client_of(scope))
             scope["caller"] = caller

@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 from shared.http.problems import FRAMEWORK, problem
 from shared.http.request_headers import headers_of
 from shared.http.response_headers import PRIVATE, SECURITY, ResponseHeaders
-from shared.identity.access import ABSENT, conceal
+from shared.identity.access import ABSENT, conceal, limited_to_owner
 from shared.logs import get_logger
 from shared.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
@@ -41,7 +41,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = perf_counter()
+        scope["came_at"] = started = perf_counter()
         headers = headers_of(scope)
         identified = _correlation_id(headers)
         scope["correlation_id"] = identified
@@ -55,7 +55,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status in ABSENT and "came_at" in scope:
+                if status in ABSENT and limited_to_owner(scope) is not None:
                     await conceal(scope)
                 fixed = SECURITY if "cacheable" in scope else PRIVATE
                 message["headers"] = [*message["headers"], echo, *fixed, *self._response_headers(scope)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import FastAPI
@@ -14,7 +15,6 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import Unauthenticated
-from shared.http.request_headers import headers_of
 from shared.identity.caller import Caller, ForeignOwner, Role
 from shared.identity.key_set import KeySet
 from shared.identity.token_verifier import TokenVerifier
@@ -106,7 +106,7 @@ def check_owner(scope: Scope, noun: str, owner_id: str) -> None:
 async def conceal(scope: Scope) -> None:
     """Waits until the request is `CONCEAL_SECONDS` old. For a request that `limited_to_owner` limits, before an answer
     that leaves out what is absent or another owner's; `shared.http.middleware` does it before those of `ABSENT`."""
-    await asyncio.sleep(scope["came_at"] + CONCEAL_SECONDS - asyncio.get_running_loop().time())
+    await asyncio.sleep(scope["came_at"] + CONCEAL_SECONDS - perf_counter())
 
 
 def check_settings(settings: Settings) -> None:
@@ -142,19 +142,10 @@ def _secured(app: ASGIApp, roles: frozenset[Role]) -> ASGIApp:
     """A route behind the check of its caller."""
 
     def refuse_or_answer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if (caller := caller_of(scope)) is None:
+        caller: Caller | None = scope.get("caller")
+        if caller is None:
             raise scope.get("token_error") or TokenMissing()
-        scope["limited_to_owner"] = owner = caller.limited_to(roles)
-        if owner is not None:
-            scope["came_at"] = asyncio.get_running_loop().time()
+        scope["limited_to_owner"] = caller.limited_to(roles)
         return app(scope, receive, send)
 
     return refuse_or_answer
-
-
-def bearer_token(scope: Scope) -> str | None:
-    given = headers_of(scope).get(b"authorization")
-    if given is None:
-        return None
-    scheme, _, token = given.partition(b" ")
-    return str(token.strip(), "latin-1") if token and scheme.lower() == b"bearer" else None

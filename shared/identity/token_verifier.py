@@ -18,8 +18,9 @@ CLOCK_TOLERANCE_SECONDS = 30
 MAX_NAME = 200  # characters of a subject or a customer id
 LAST_EXPIRY = 253_402_300_799  # the end of the year 9999, as Unix time; JSON knows integers that no float holds
 CACHE_BYTES = 4 * 2**20  # of tokens that were verified; a signature costs up to 0.2 ms
-_ENTRY_BYTES = 500  # of a cache entry without its token
+_ENTRY_BYTES = 500  # of a cache entry without its key
 
+_SCHEME = b"bearer "
 _ROLES = {role.value: role for role in Role}
 # Without control characters and lone surrogates, which JSON can spell and the database cannot store.
 _NAME = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{MAX_NAME}}}")
@@ -43,28 +44,33 @@ class _Verified(NamedTuple):
     generation: int  # of the keys
 
 
+def is_bearer(authorization: bytes) -> bool:
+    """Whether this value of the header has a bearer token."""
+    return len(authorization) > len(_SCHEME) and authorization[: len(_SCHEME)].lower() == _SCHEME
+
+
 class TokenVerifier:
     def __init__(self, keys: KeySet, *, issuer: str, audience: str) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
-        self._cache: OrderedDict[str, _Verified] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Verified] = OrderedDict()
         self._cached_bytes = 0
 
-    def known(self, token: str) -> Caller | None:
-        """The caller, if the token was verified before and counts still."""
-        if (known := self._cache.get(token)) is not None:
+    def known(self, authorization: bytes) -> Caller | None:
+        """The caller, if this value of the header was verified before and its token counts still."""
+        if (known := self._cache.get(authorization)) is not None:
             if known.caller.expires_at > time() and known.generation == self._keys.generation():
                 return known.caller
-            self._evict(token)
+            self._evict(authorization)
         return None
 
-    async def verify(self, token: str) -> Caller:
-        """Raises `TokenRefused` and `KeysUnavailable`."""
-        if (known := self.known(token)) is not None:
+    async def verify(self, authorization: bytes) -> Caller:
+        """The caller whom a value of the header names that `is_bearer`. Raises `TokenRefused` and `KeysUnavailable`."""
+        if (known := self.known(authorization)) is not None:
             return known
-        caller = await self._verify(token)
-        self._store(token, _Verified(caller, self._keys.generation()))
+        caller = await self._verify(authorization[len(_SCHEME) :].strip().decode("latin-1"))
+        self._store(authorization, _Verified(caller, self._keys.generation()))
         return caller
 
     async def close(self) -> None:
@@ -89,16 +95,16 @@ class TokenVerifier:
             raise TokenRefused(_reason(error)) from error
         return _caller_of(claims)
 
-    def _store(self, token: str, verified: _Verified) -> None:
-        self._evict(token)  # two requests may have verified it at the same time
-        self._cache[token] = verified
-        self._cached_bytes += len(token) + _ENTRY_BYTES
+    def _store(self, authorization: bytes, verified: _Verified) -> None:
+        self._evict(authorization)  # two requests may have verified it at the same time
+        self._cache[authorization] = verified
+        self._cached_bytes += len(authorization) + _ENTRY_BYTES
         while self._cached_bytes > CACHE_BYTES:
             self._evict(next(iter(self._cache)))
 
-    def _evict(self, token: str) -> None:
-        if self._cache.pop(token, None) is not None:
-            self._cached_bytes -= len(token) + _ENTRY_BYTES
+    def _evict(self, authorization: bytes) -> None:
+        if self._cache.pop(authorization, None) is not None:
+            self._cached_bytes -= len(authorization) + _ENTRY_BYTES
 
 
 _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (

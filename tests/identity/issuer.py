@@ -61,5 +61,10 @@ class Issuer:
         return jwt.encode(content, key or self._keys[key_id], "ES256", {"kid": key_id})
 
 
+def authorization(token: str) -> bytes:
+    """The value of the header, as a server reads it."""
+    return f"Bearer {token}".encode()
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}

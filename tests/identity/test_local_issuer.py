@@ -11,6 +11,7 @@ from cli.stack.local_issuer import LocalIssuer, NoKey
 from shared.identity.caller import Role
 from shared.identity.key_set import KeySet
 from shared.identity.token_verifier import TokenVerifier
+from tests.identity.issuer import authorization
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ async def test_a_stack_accepts_the_tokens_of_its_key_also_after_a_restart(issuer
     verifier = TokenVerifier(
         KeySet(settings["AUTH_JWKS"]), issuer=settings["AUTH_ISSUER"], audience=settings["AUTH_AUDIENCE"]
     )
-    assert (await verifier.verify(token))[:3] == ("bob", frozenset({Role.CUSTOMER}), "17850")
+    assert (await verifier.verify(authorization(token)))[:3] == ("bob", frozenset({Role.CUSTOMER}), "17850")
     await verifier.close()
 
 

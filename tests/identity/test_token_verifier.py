@@ -17,7 +17,7 @@ from shared.identity import key_set, token_verifier
 from shared.identity.caller import Caller, CustomerMissing, Role, RoleMissing
 from shared.identity.key_set import KeySet, KeysUnavailable
 from shared.identity.token_verifier import LAST_EXPIRY, TokenRefused, TokenVerifier
-from tests.identity.issuer import AUDIENCE, ISSUER, Issuer
+from tests.identity.issuer import AUDIENCE, ISSUER, Issuer, authorization
 from tests.running import eventually
 
 
@@ -36,7 +36,7 @@ async def verifier(issuer: Issuer) -> AsyncIterator[TokenVerifier]:
 async def test_a_token_names_its_caller(issuer: Issuer, verifier: TokenVerifier) -> None:
     token = issuer.token("customer", "a-role-of-another-program", subject="bob", customer_id="17850")
     for _ in range(2):  # verified, then from the cache
-        caller = await verifier.verify(token)
+        caller = await verifier.verify(authorization(token))
         assert caller == Caller("bob", frozenset({Role.CUSTOMER}), "17850", caller.expires_at)
         assert caller.expires_at == pytest.approx(time() + 300 + 30, abs=2)
 
@@ -60,7 +60,7 @@ REFUSED: dict[str, Callable[[Issuer], str]] = {
 @pytest.mark.parametrize("reason", REFUSED)
 async def test_a_token_is_refused_with_its_reason(issuer: Issuer, verifier: TokenVerifier, reason: str) -> None:
     with pytest.raises(TokenRefused) as refused:
-        await verifier.verify(REFUSED[reason](issuer))
+        await verifier.verify(authorization(REFUSED[reason](issuer)))
     assert refused.value.reason == reason
 
 
@@ -71,7 +71,7 @@ async def test_no_claim_names_a_caller_that_events_cannot_name(
 ) -> None:
     claims: dict[str, Any] = {name: value}
     with pytest.raises(TokenRefused, match=f"claim {name} "):
-        await verifier.verify(issuer.token(**claims))
+        await verifier.verify(authorization(issuer.token(**claims)))
 
 
 @pytest.mark.parametrize("expiry", [LAST_EXPIRY + 1, int("9" * 400), "9" * 400])
@@ -79,8 +79,8 @@ async def test_a_token_expires_before_the_end_of_the_calendar(
     issuer: Issuer, verifier: TokenVerifier, expiry: object
 ) -> None:
     with pytest.raises(TokenRefused, match="year 9999"):
-        await verifier.verify(issuer.token(exp=expiry))
-    assert (await verifier.verify(issuer.token(exp=LAST_EXPIRY))).subject == "alice"
+        await verifier.verify(authorization(issuer.token(exp=expiry)))
+    assert (await verifier.verify(authorization(issuer.token(exp=LAST_EXPIRY)))).subject == "alice"
 
 
 async def test_nobody_signs_with_what_is_public(issuer: Issuer, verifier: TokenVerifier) -> None:
@@ -93,7 +93,7 @@ async def test_nobody_signs_with_what_is_public(issuer: Issuer, verifier: TokenV
     with_public_key = (signed + b"." + base64.urlsafe_b64encode(mac).rstrip(b"=")).decode()
     for forged in (unsigned, with_public_key):
         with pytest.raises(TokenRefused) as refused:
-            await verifier.verify(forged)
+            await verifier.verify(authorization(forged))
         assert refused.value.reason == "its algorithm is not that of its key"
 
 
@@ -101,16 +101,16 @@ async def test_a_new_key_is_found_and_a_withdrawn_one_is_forgotten(
     issuer: Issuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = issuer.token("staff")
-    await verifier.verify(old)
+    await verifier.verify(authorization(old))
     issuer.add_key("second")
     monkeypatch.setattr(key_set, "UNKNOWN_KEY_SECONDS", 0.0)
-    assert (await verifier.verify(issuer.token("staff", key_id="second"))).roles == {Role.STAFF}
+    assert (await verifier.verify(authorization(issuer.token("staff", key_id="second")))).roles == {Role.STAFF}
     issuer.withdraw_key("first")
     monkeypatch.setattr(key_set, "REFRESH_SECONDS", 0.0)
 
     async def is_refused() -> bool:
         try:
-            await verifier.verify(old)
+            await verifier.verify(authorization(old))
         except TokenRefused as refused:
             return refused.reason == "its key is not known"
         return False
@@ -132,7 +132,9 @@ async def test_unknown_keys_are_looked_for_seldom(
     monkeypatch.setattr(key_set, "_content_of", counted)
     for number in range(50):
         with pytest.raises(TokenRefused):
-            await verifier.verify(issuer.token(key=generate_private_key(SECP256R1()), key_id=f"unknown-{number}"))
+            await verifier.verify(
+                authorization(issuer.token(key=generate_private_key(SECP256R1()), key_id=f"unknown-{number}"))
+            )
     assert reads == 1
 
 
@@ -140,7 +142,7 @@ async def test_without_keys_the_service_is_unavailable(issuer: Issuer, verifier:
     token = issuer.token("staff")
     issuer.file.unlink()
     with pytest.raises(KeysUnavailable):
-        await verifier.verify(token)
+        await verifier.verify(authorization(token))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"keys": 7}', b'{"keys": [7, {"kty": "oct", "k": "c2VjcmV0"}]}'])
@@ -148,12 +150,12 @@ async def test_what_is_no_set_of_public_keys_changes_nothing(
     issuer: Issuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     token = issuer.token("staff")
-    await verifier.verify(token)
+    await verifier.verify(authorization(token))
     issuer.file.write_bytes(content)
     monkeypatch.setattr(key_set, "UNKNOWN_KEY_SECONDS", 0.0)
     with pytest.raises(TokenRefused):
-        await verifier.verify(issuer.token(key=generate_private_key(SECP256R1()), key_id="another"))
-    assert (await verifier.verify(token)).roles == {Role.STAFF}
+        await verifier.verify(authorization(issuer.token(key=generate_private_key(SECP256R1()), key_id="another")))
+    assert (await verifier.verify(authorization(token))).roles == {Role.STAFF}
 
 
 @pytest.mark.bound("all", "verified bearer tokens, with `AUTH=jwt`")
@@ -162,8 +164,8 @@ async def test_the_cache_of_tokens_is_bounded_in_bytes(
 ) -> None:
     monkeypatch.setattr(token_verifier, "CACHE_BYTES", 5_000)
     for number in range(20):
-        await verifier.verify(issuer.token(subject=f"subject-{number}"))
-    assert sum(len(token) + 500 for token in verifier._cache) == verifier._cached_bytes <= 5_000
+        await verifier.verify(authorization(issuer.token(subject=f"subject-{number}")))
+    assert sum(len(value) + 500 for value in verifier._cache) == verifier._cached_bytes <= 5_000
 
 
 def test_a_customer_reaches_what_is_theirs_and_every_other_role_everything() -> None:
