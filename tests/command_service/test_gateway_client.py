@@ -154,6 +154,7 @@ async def test_nothing_was_done_where_the_service_cannot_be_reached_or_says_so(s
     assert waits == [7, 300, 1]
 
 
+@pytest.mark.bound("processes", "one answer of a gateway; its connections")
 @pytest.mark.promise("processes", "A call without a readable answer has an unknown outcome, within its time-out")
 @pytest.mark.parametrize(
     "answer",

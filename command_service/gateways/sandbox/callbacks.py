@@ -18,7 +18,7 @@ from shared.aio import wait_for
 from shared.logs import get_logger
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 60.0
-MAX_ATTEMPTS = 20  # about a quarter of an hour
+MAX_ATTEMPTS = 20  # twelve minutes
 TIMEOUT_SECONDS = 5.0
 
 _log = get_logger()
