@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from command_service.gateways import carrier, payment
 from command_service.gateways.gateway import Gateway
-from command_service.gateways.http_client import circuit_breakers, open_http_gateway
 from command_service.gateways.signatures import Signatures
 from shared.settings import Settings
 
@@ -38,6 +37,9 @@ KINDS = {kind.name: kind for kind in (GatewayKind("payment", payment.ANSWERS), G
 @asynccontextmanager
 async def open_gateways(settings: Settings) -> AsyncIterator[Mapping[type[Any], Gateway]]:
     """The gateways of all kinds, by type of effect. Raises `GatewayMissing`."""
+    # 8 MiB that the command service, which takes callbacks, does without.
+    from command_service.gateways.http_client import circuit_breakers, open_http_gateway
+
     urls = {name: kind.url(settings) for name, kind in KINDS.items()}
     breakers = circuit_breakers(settings)
     gateways: dict[type[Any], Gateway] = {}
