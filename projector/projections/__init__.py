@@ -11,6 +11,7 @@ from projector.projection import Projection
 from projector.projections.accounts import ACCOUNTS
 from projector.projections.customers import CUSTOMERS
 from projector.projections.orders import ORDERS
+from projector.projections.processes import PROCESSES
 from projector.projections.revenue_by_day import REVENUE_BY_DAY
 from projector.projections.stock import STOCKS
 
@@ -39,3 +40,4 @@ register(REVENUE_BY_DAY, "postgresql")
 register(ACCOUNTS, "redis")
 register(CUSTOMERS, "redis")
 register(STOCKS, "redis")
+register(PROCESSES, "redis")

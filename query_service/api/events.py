@@ -32,7 +32,7 @@ from shared.errors import Malformed
 from shared.eventstore.token import ConsistencyToken
 from shared.http.client import client_of
 from shared.http.event_streams import MEDIA_TYPE
-from shared.http.fields import Id
+from shared.http.fields import AnyId, Id
 from shared.http.openapi import Described, responses
 from shared.http.protocol import protocol_of
 from shared.identity.access import allowed, caller_of, check_owner, limited_to_owner
@@ -220,7 +220,13 @@ def _add_events(router: APIRouter, aggregate: AnyAggregate) -> None:
     async def follow(
         request: Request,
         aggregate_id: Annotated[
-            Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=[aggregate.example_id])
+            AnyId,
+            Path(
+                alias=aggregate.id_field,
+                description=f"of the {noun}",
+                examples=[aggregate.example_id],
+                max_length=aggregate.max_id_length,
+            ),
         ],
         resume: Annotated[_Resume, Query()],
         held: _Held,

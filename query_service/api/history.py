@@ -37,7 +37,7 @@ from query_service.api.requests import (
 from shared.aggregates.aggregate import Aggregate
 from shared.eventstore.log import StoredEvent
 from shared.http.etags import etag_of
-from shared.http.fields import Id
+from shared.http.fields import AnyId
 from shared.http.openapi import UNREADABLE, responses
 from shared.identity.access import allowed, limited_to_owner
 
@@ -135,7 +135,13 @@ def _add_history(router: APIRouter, aggregate: AnyAggregate) -> None:
     async def get_history(
         request: Request,
         aggregate_id: Annotated[
-            Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=[aggregate.example_id])
+            AnyId,
+            Path(
+                alias=aggregate.id_field,
+                description=f"of the {noun}",
+                examples=[aggregate.example_id],
+                max_length=aggregate.max_id_length,
+            ),
         ],
         paging: Annotated[_Paging, Query()],
     ) -> Response:
@@ -186,7 +192,13 @@ def _add_time_travel(router: APIRouter, aggregate: AnyAggregate, path: str) -> N
     async def get_past_state(
         request: Request,
         aggregate_id: Annotated[
-            Id, Path(alias=aggregate.id_field, description=f"of the {noun}", examples=[aggregate.example_id])
+            AnyId,
+            Path(
+                alias=aggregate.id_field,
+                description=f"of the {noun}",
+                examples=[aggregate.example_id],
+                max_length=aggregate.max_id_length,
+            ),
         ],
     ) -> Response:
         return await answer_past_state(request, aggregate, aggregate_id)

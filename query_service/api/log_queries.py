@@ -163,7 +163,8 @@ async def ask_log(
 
 def readers_of(aggregate: Aggregate[S, E]) -> tuple[Role, ...]:
     """The roles that read one aggregate of the kind: a customer reads its own, where each has an owner."""
-    return READERS if aggregate.owner is None else (Role.CUSTOMER, *READERS)
+    readers = READERS if aggregate.owner is None else (Role.CUSTOMER, *READERS)
+    return (Role.OPERATOR, *readers) if aggregate.for_operators else readers
 
 
 def not_found(request: Request, aggregate: Aggregate[S, E], detail: str, headers: dict[str, str]) -> Response:

@@ -8,6 +8,7 @@ from query_service.read_model import ReadModel
 from query_service.read_models.accounts import ACCOUNTS
 from query_service.read_models.customers import CUSTOMERS
 from query_service.read_models.orders import ORDERS
+from query_service.read_models.processes import PROCESSES
 from query_service.read_models.revenue_by_day import REVENUE_BY_DAY
 from query_service.read_models.stock import STOCKS
 
@@ -26,3 +27,4 @@ register(REVENUE_BY_DAY)
 register(ACCOUNTS)
 register(CUSTOMERS)
 register(STOCKS)
+register(PROCESSES)

@@ -75,6 +75,8 @@ class Aggregate(Generic[S, E]):
     document_fold: DocumentFold | None = None
     # Raise it when the document changes its shape or meaning: entity tags name it.
     document_version: int = 1
+    max_id_length: int = 64
+    for_operators: bool = False  # the role `operator` reads it as well
     # For the documentation of the HTTP API: its first event, and an id that exists after the tour of the README.
     example: E | None = None
     example_id: str = "1"

@@ -36,6 +36,7 @@ PAYMENT: Aggregate[Payment, PaymentReferenceAssigned] = Aggregate(
     state=Payment,
     events=(PaymentReferenceAssigned,),
     evolve=evolve,
+    max_id_length=128,  # a fulfilment's is the id of an effect
     example=PaymentReferenceAssigned("pay-1", "tour"),
     example_id="pay-1",
 )

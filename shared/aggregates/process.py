@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, assert_never, final, get_args
 
 import msgspec
 
-from shared.aggregates.aggregate import Aggregate, PastState
+from shared.aggregates.aggregate import Aggregate, DocumentFold
 
 Data: TypeAlias = dict[str, Any]  # the JSON object of a value that the kind of process defines
 
@@ -220,6 +220,11 @@ def split_process_id(process_id: str) -> tuple[str, str]:
     return kind, subject_id
 
 
+class RequestedEffect(msgspec.Struct, frozen=True):
+    effect: str
+    since: datetime
+
+
 class ProcessDocument(msgspec.Struct, frozen=True):
     """What `GET /processes/{process_id}` answers. `state` is running, stuck or ended."""
 
@@ -229,31 +234,45 @@ class ProcessDocument(msgspec.Struct, frozen=True):
     code_version: int
     state: str
     outcome: str | None
-    stuck: str | None
-    effects: dict[str, str]  # that have no answer yet, by their ids
+    stuck: str | None  # why
+    stuck_since: datetime | None
+    effects: dict[str, RequestedEffect]  # that have no answer yet, by their ids
     timers: dict[str, datetime]  # when each is due
     started_at: datetime
     last_event_at: datetime
     version: int
 
 
-def document(process_id: str, past: PastState[Process]) -> ProcessDocument:
-    process = past.state
-    running = "stuck" if process.stuck is not None else "running"
-    return ProcessDocument(
-        process_id=process_id,
-        kind=process.kind,
-        subject_id=process.subject_id,
-        code_version=process.code_version,
-        state=running if process.outcome is None else "ended",
-        outcome=process.outcome,
-        stuck=process.stuck,
-        effects={effect_id: requested.effect for effect_id, requested in process.effects.items()},
-        timers=dict(process.timers),
-        started_at=past.began_at,
-        last_event_at=past.last_event_at,
-        version=past.version,
-    )
+def fold(
+    process_id: str, document: ProcessDocument | None, event: ProcessEvent, version: int, at: datetime
+) -> ProcessDocument:
+    """The document after the event."""
+    if document is None:
+        assert isinstance(event, ProcessStarted), "the stream of a process begins with ProcessStarted"
+        started = process_id, event.kind, event.subject_id, event.code_version, "running", None, None, None
+        return ProcessDocument(*started, {}, {}, at, at, version)
+    changes = _changes(document, event, at)
+    return msgspec.structs.replace(document, **changes, last_event_at=max(document.last_event_at, at), version=version)
+
+
+def _changes(document: ProcessDocument, event: ProcessEvent, at: datetime) -> dict[str, Any]:
+    match event:
+        case EffectRequested(effect_id, effect):
+            return {"effects": {**document.effects, effect_id: RequestedEffect(effect, at)}}
+        case EffectAnswered(effect_id) | StepSkipped(effect_id):
+            return {"effects": _without(document.effects, effect_id)}
+        case TimerSet(timer, due_at):
+            return {"timers": {**document.timers, timer: due_at}}
+        case TimerCancelled(timer) | TimerFired(timer):
+            return {"timers": _without(document.timers, timer)}
+        case ProcessStuck(reason):
+            return {"state": "stuck", "stuck": reason, "stuck_since": at}
+        case ProcessRetried() | CompensationRequested():
+            return {"state": "running", "stuck": None, "stuck_since": None}
+        case ProcessEnded(outcome):
+            return {"state": "ended", "outcome": outcome, "effects": {}, "timers": {}}
+        case _:
+            return {}
 
 
 PROCESS: Aggregate[Process, ProcessEvent] = Aggregate(
@@ -262,7 +281,9 @@ PROCESS: Aggregate[Process, ProcessEvent] = Aggregate(
     events=get_args(ProcessEvent),
     evolve=evolve,
     plural="processes",
-    document=document,
+    document_fold=DocumentFold(ProcessDocument, fold),
+    max_id_length=128,  # of its kind and its subject
+    for_operators=True,
     example=ProcessStarted("fulfilment", "536365", 1),
     example_id="fulfilment-536365",
 )

@@ -19,6 +19,7 @@ ID_PATTERN = format_of(
 )
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=64)]
+AnyId = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1)]  # the aggregate says how long it may be
 # `<kind>-<id of its subject>`, and with a number behind it the id of an effect.
 ProcessId = Annotated[str, StringConstraints(pattern=ID_PATTERN, min_length=1, max_length=128)]
 

@@ -21,7 +21,6 @@ from command_service.processes.advance import (
 from command_service.processes.fulfilment import FULFILMENT
 from command_service.processes.interventions import ProcessNotStuck, RetryProcess
 from shared.aggregates import RegistrationError
-from shared.aggregates.aggregate import PastState
 from shared.aggregates.order import (
     ORDER,
     LineQuantity,
@@ -49,10 +48,11 @@ from shared.aggregates.process import (
     ProcessRetried,
     ProcessStarted,
     ProcessStuck,
+    RequestedEffect,
     TimerCancelled,
     TimerFired,
     TimerSet,
-    document,
+    fold,
 )
 from shared.aggregates.stock import Stock
 from tests.command_service.fulfilments import (
@@ -272,8 +272,16 @@ def test_a_definition_is_registered_once() -> None:
 
 def test_the_document_says_what_a_process_waits_for() -> None:
     log = placed()
-    shown = document("fulfilment-42", PastState(log.states[PROCESS_42], NOW, NOW, 4))
-    assert (shown.state, shown.effects) == ("running", {AUTHORISE: Authorise.__name__})
+    events: list[Any] = [
+        ProcessStarted("fulfilment", "42", 1),
+        EffectRequested(AUTHORISE, Authorise.__name__, {}),
+        TimerSet("payment", log.states[PROCESS_42].timers["payment"]),
+    ]
+    shown = None
+    for version, event in enumerate(events, 1):
+        shown = fold("fulfilment-42", shown, event, version, NOW)
+    assert shown is not None
+    assert (shown.state, shown.effects) == ("running", {AUTHORISE: RequestedEffect(Authorise.__name__, NOW)})
     assert shown.timers == {"payment": NOW + timedelta(hours=1)}
 
 

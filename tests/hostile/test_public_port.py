@@ -58,6 +58,7 @@ class TestOperationsPort:
             "accounts",
             "customers",
             "stock",
+            "processes",
         ]
         assert shown.headers["projection-lag"]
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.independent_folds import accounts, customers, orders, revenue_by_day, stock
+from tests.independent_folds import accounts, customers, orders, processes, revenue_by_day, stock
 from tests.independent_folds.event_rows import read_log
 
-READ_MODELS = ("orders", "revenue_by_day", "accounts", "customers", "stock")
+READ_MODELS = ("orders", "revenue_by_day", "accounts", "customers", "stock", "processes")
 
 
 async def assert_read_models_equal_the_log(
@@ -31,3 +31,5 @@ async def assert_read_models_equal_the_log(
         await customers.assert_equals(log, redis_url, seconds)
     if "stock" in read_models:
         await stock.assert_equals(log, redis_url, seconds)
+    if "processes" in read_models:
+        await processes.assert_equals(log, redis_url, seconds)

@@ -51,6 +51,7 @@ PINNED = {
     ("accounts", 1): "5cdbda0dd9653bef31d1b94373e1499eacfab47e632bc734b5c4423fa929823e",
     ("customers", 1): "ac4644fc986f12576f089ea1f4df2997a80920cdad82da6e1aa60c95743e937f",
     ("stock", 1): "cc36009c265ff1b9b42ac5ce5e0b32226c7ae6e252cc65c168b1ce0d90840117",
+    ("processes", 1): "e91597d5e7605511afd049df73ca0cbbcf748905c221d8546e1defa04cb04a45",
 }
 MESSAGE = """
 Version {version} of the projection {name!r} makes something else of events than it did:
@@ -207,10 +208,21 @@ def stock_history() -> list[StoredEvent]:
     return [stored("stock-85123A", nr, nr, written(f"Stock{name}")) for nr, name in enumerate(names, 1)]
 
 
+def process_history() -> list[StoredEvent]:
+    """A process, in all that can happen to it."""
+    life = [
+        *("ProcessStarted", "EventReceived", "EffectRequested", "TimerSet", "EffectAnswered", "CommandDispatched"),
+        *("TimerFired", "TimerSet", "CommandRefused", "ProcessStuck", "ProcessRetried", "TimerCancelled"),
+        *("EffectRequested", "StepSkipped", "CompensationRequested", "ProcessEnded"),
+    ]
+    return [stored("process-fulfilment-536365", nr, nr, written(name)) for nr, name in enumerate(life, 1)]
+
+
 HISTORIES = {  # of the other projections: `history`
     "accounts": account_history,
     "customers": customer_history,
     "stock": stock_history,
+    "processes": process_history,
 }
 
 

@@ -146,6 +146,7 @@ async def test_a_read_model_that_is_stuck_is_seen_to_fall_behind_wherever_it_is_
         "accounts": "normal",  # it does not read the event
         "customers": "normal",
         "stock": "normal",
+        "processes": "normal",
     }
     metrics = (await queries.get("/metrics")).text
     for name in ("orders", "revenue_by_day"):
