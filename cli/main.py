@@ -18,6 +18,7 @@ from cli.import_orders import import_orders
 from cli.keys import keys
 from cli.migrate import migrate
 from cli.new_log_id import log
+from cli.processes import processes
 from cli.projections import projections
 from cli.replay import replay
 from cli.run import run
@@ -78,6 +79,7 @@ app.command()(backup)
 app.command()(restore)
 app.command()(erase)
 app.add_typer(projections, name="projections")
+app.add_typer(processes, name="processes")
 app.add_typer(audit, name="audit")
 app.add_typer(log, name="log")
 app.add_typer(snapshots, name="snapshots")

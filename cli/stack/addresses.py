@@ -57,6 +57,12 @@ def find_command_url(data_dir: Path | None, given: str | None = None) -> str:
     )
 
 
+def find_query_url(data_dir: Path | None, given: str | None = None) -> str:
+    """The URL of the query service that was given, else that of the stack that runs in `data_dir`; for None, QUERY_URL,
+    else that of the stack in the default directory. Raises NoAddress."""
+    return given or of_environment(data_dir, "QUERY_URL") or _running(data_dir, "query service", "query_url").query_url
+
+
 def find_snapshot_key(data_dir: Path | None) -> bytes:
     """The key of the stack that runs in `data_dir`; for None, SNAPSHOT_KEY, else that of the stack in the default
     directory. Raises NoAddress."""
