@@ -103,3 +103,17 @@ GATEWAY_CALLS = Counter(
     "orders_gateway_calls_total", "Calls of a gateway by what became of them", ("gateway", "result")
 )
 GATEWAY_CIRCUIT_OPEN = Gauge("orders_gateway_circuit_open", "1 while no call of a gateway is made", ("gateway",))
+
+PROCESSES_RUNNING = Gauge(
+    "orders_processes_running", "Processes that have not ended, those that are stuck included", ("kind",)
+)
+PROCESSES_STUCK = Gauge("orders_processes_stuck", "Processes that wait for an operator", ("kind",))
+PROCESS_STEP_SECONDS = Histogram(
+    "orders_process_step_seconds",
+    "From an event in the log, the request of an effect, or the time when a timer is due, until the process took it in",
+    ("kind", "trigger"),
+    buckets=(*_FAST, 60, 300, 3600),
+)
+PROCESS_TIMERS_LATE_SECONDS = Gauge(
+    "orders_process_timers_late_seconds", "How long ago the most overdue timer of a running process was due"
+)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
 from command_service.processes import progress
 from command_service.processes.agenda import Agenda
 from command_service.processes.dispatcher import Dispatcher, persist
+from command_service.processes.measures import forget, measure, step_taken
 from command_service.processes.progress import Progress
 from command_service.processes.worker import ProcessWorker
 from shared.aggregates.process import PROCESS
@@ -75,6 +77,7 @@ class ActiveRunner:
                     task.result()
         finally:
             await cancel(following, *others)
+            forget()
         await self._save()
 
     async def _read(self, after: int, up_to: int) -> list[StoredEvent]:
@@ -110,6 +113,7 @@ class ActiveRunner:
         async def receive(process_id: str, stored: StoredEvent) -> None:
             async with slots:
                 await persist(lambda: self._worker.receive(process_id, stored))
+                step_taken(process_id, "event", stored.recorded_at, datetime.now(UTC))
 
         await asyncio.gather(*(receive(*one) for one in self._chosen(events)))
 
@@ -135,6 +139,7 @@ class ActiveRunner:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             await self._save()
+            measure(self._agenda, datetime.now(UTC))
 
     async def _save(self) -> None:
         async with self._session.exclusive() as connection:

@@ -46,6 +46,7 @@ class PendingEffect(NamedTuple):
     code_version: int  # of the process
     requested: EffectRequested
     cause: Cause
+    requested_at: datetime
 
     @property
     def name(self) -> str:
@@ -130,7 +131,9 @@ def _apply(process: Waiting, event: ProcessEvent, stored: StoredEvent) -> Sequen
         case EventReceived(position):
             process.begun_by = process.begun_by or position
         case EffectRequested(effect_id):
-            requested = PendingEffect(process.process_id, process.code_version, event, Cause.of(stored))
+            requested = PendingEffect(
+                process.process_id, process.code_version, event, Cause.of(stored), stored.recorded_at
+            )
             process.effects[effect_id] = requested
             return (requested,)
         case EffectAnswered(effect_id) | StepSkipped(effect_id):

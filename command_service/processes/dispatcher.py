@@ -11,6 +11,7 @@ from random import uniform
 from command_service.gateways.gateway import Gateway, GatewayUnavailable
 from command_service.processes.agenda import Agenda, Pending, PendingEffect, PendingTimer
 from command_service.processes.lanes import Lane, Schedule
+from command_service.processes.measures import step_taken
 from command_service.processes.worker import TRANSIENT, ProcessWorker
 from shared.aio import cancel, wait_for
 from shared.logs import get_logger
@@ -95,6 +96,7 @@ class Dispatcher:
             await self._retry_or_give_up(effect, error)
         else:
             self._attempts.pop(effect.name, None)
+            step_taken(effect.process_id, "answer", effect.requested_at, datetime.now(UTC))
 
     async def _retry_or_give_up(self, effect: PendingEffect, error: Exception) -> None:
         attempts = self._attempts[effect.name] = self._attempts[effect.name] + 1
@@ -110,6 +112,7 @@ class Dispatcher:
         late = datetime.now(UTC) - timer.due_at
         _log.info("timer due", process_id=timer.process_id, timer=timer.timer, late_seconds=late.total_seconds())
         await persist(lambda: self._worker.fire(timer))
+        step_taken(timer.process_id, "timer", timer.due_at, datetime.now(UTC))
 
     def _pause(self) -> float:
         due_at = self._schedule.next_due

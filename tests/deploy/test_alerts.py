@@ -221,6 +221,12 @@ TROUBLES = {
     "OrdersQueueFull": Trouble(counting("throttled"), counting("overloaded"), "overloaded"),
     "OrdersOverloaded": Trouble(counting("overloaded"), metrics.ADMISSION_REFUSED.inc),
     "OrdersThrottled": Trouble(measuring(metrics.THROTTLED_SHARE, 0), measuring(metrics.THROTTLED_SHARE, 0.01)),
+    "OrdersProcessesStuck": Trouble(
+        measuring(metrics.PROCESSES_STUCK, 0, "alerting"), measuring(metrics.PROCESSES_STUCK, 1, "alerting"), "alerting"
+    ),
+    "OrdersProcessTimersLate": Trouble(
+        measuring(metrics.PROCESS_TIMERS_LATE_SECONDS, 10), measuring(metrics.PROCESS_TIMERS_LATE_SECONDS, 10.1)
+    ),
     "OrdersStalled": Trouble(
         measuring(metrics.STALLS, 0, "alerting"), measuring(metrics.STALLS, 1, "alerting"), "alerting"
     ),
@@ -238,9 +244,10 @@ def exporting() -> Iterator[None]:
     metrics.STALLED.labels("alerting")
     yield
     metrics.THROTTLED_SHARE.set(0)
+    metrics.PROCESS_TIMERS_LATE_SECONDS.set(0)
     for metric in (
         *(metrics.QUERY_LAG_SECONDS, metrics.HEARTBEAT_AGE_SECONDS, metrics.PROJECTION_PARKED),
-        *(metrics.COMMANDS, metrics.STALLS, metrics.STALLED),
+        *(metrics.COMMANDS, metrics.STALLS, metrics.STALLED, metrics.PROCESSES_STUCK),
     ):
         for sample in next(iter(metric.collect())).samples:
             if "alerting" in sample.labels.values():
