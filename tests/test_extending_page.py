@@ -1,4 +1,4 @@
-"""The excerpts of docs/extending.md are parts of the files that they name."""
+"""The excerpts of docs/extending.md and docs/processes.md are parts of the files that they name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXCERPTS = re.findall(
     r"```(?:python|sql)\n(?:#|--) (tests/toy/\S+)\n(.*?)```",
-    (ROOT / "docs" / "extending.md").read_text("utf-8"),
+    "".join([(ROOT / "docs" / name).read_text("utf-8") for name in ("extending.md", "processes.md")]),
     re.DOTALL,
 )
 
@@ -27,6 +27,16 @@ def test_an_excerpt_is_part_of_its_file(file: str, excerpt: str) -> None:
         assert lines_of(part) in text
 
 
-def test_the_page_shows_a_file_of_each_kind() -> None:
+def test_the_pages_show_a_file_of_each_kind() -> None:
     folders = {Path(file).parent.name for file, _ in EXCERPTS}
-    assert folders == {"toy", "aggregates", "domain", "api", "projections", "read_models", "migrations"}
+    assert folders == {
+        "toy",
+        "aggregates",
+        "domain",
+        "api",
+        "projections",
+        "read_models",
+        "migrations",
+        "gateways",
+        "processes",
+    }

@@ -121,15 +121,19 @@ def walk(roots: Sequence[Step]) -> Iterator[tuple[int, Step]]:
 
 
 def lines(roots: Sequence[Step]) -> Iterator[str]:
-    stack = [("", "", step) for step in reversed(roots)]
-    previous = timedelta(0)
+    """With the time of each step that came later than what led to it."""
+    stack: list[tuple[str, str, Step, timedelta | None]] = [("", "", step, None) for step in reversed(roots)]
     while stack:
-        branch, indent, step = stack.pop()
-        time = f"+{duration(step.after)} " if step.after != previous or not branch else ""
-        previous = step.after
+        branch, indent, step, led_at = stack.pop()
+        time = "" if step.after == led_at else f"+{duration(step.after)} "
         yield f"{branch}{time}{step.text}"
         last = len(step.children) - 1
         stack += [
-            (f"{indent}{'└─ ' if number == last else '├─ '}", f"{indent}{'   ' if number == last else '│  '}", child)
+            (
+                f"{indent}{'└─ ' if number == last else '├─ '}",
+                f"{indent}{'   ' if number == last else '│  '}",
+                child,
+                step.after,
+            )
             for number, child in reversed([*enumerate(step.children)])
         ]

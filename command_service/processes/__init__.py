@@ -31,3 +31,9 @@ register(ORDER_SHIPPING)
 
 # By the ways in which orders can be fulfilled: kinds of processes.
 FULFILMENTS = {"orchestrated": (FULFILMENT.kind,), "choreographed": (ORDER_PAYMENT.kind, ORDER_SHIPPING.kind)}
+
+
+def begun_kinds(fulfilment: str) -> frozenset[str]:
+    """Of the processes that begin: those of this way in which orders are fulfilled, and all that fulfil none."""
+    of_orders = {kind for kinds in FULFILMENTS.values() for kind in kinds}
+    return frozenset(FULFILMENTS[fulfilment]) | (DEFINITIONS.keys() - of_orders)

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from command_service.app import create_group_commit, create_handler
 from command_service.gateways.gateway import Gateway
-from command_service.processes import FULFILMENTS
+from command_service.processes import begun_kinds
 from command_service.processes.runner import ProcessRunner
 from command_service.processes.worker import ProcessWorker
 from shared.eventstore.snapshots import Snapshots
@@ -58,7 +58,7 @@ async def running(settings: Settings, gateways: Mapping[type[Any], Gateway]) -> 
     monitor, group_commit = create_group_commit(settings)
     store = PostgresEventStore(pool)
     handler = create_handler(settings, store, Snapshots.of(store, settings), group_commit)
-    runner = ProcessRunner(settings, ProcessWorker(handler.handle, gateways, FULFILMENTS[settings.fulfilment]))
+    runner = ProcessRunner(settings, ProcessWorker(handler.handle, gateways, begun_kinds(settings.fulfilment)))
     group_commit.start()
     task = asyncio.create_task(runner.run(), name="process-runner")
     try:
