@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 import typer
@@ -89,8 +90,9 @@ def skip(
     from cli.process_admin.services import parse_data
 
     given = {"outcome": outcome, "effect_id": effect_id, "timer": timer}
-    body = {name: value for name, value in given.items() if value is not None}
-    body |= {"data": parse_data(outcome_data)} if timer is None else {}
+    body: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if timer is None:
+        body["data"] = parse_data(outcome_data)
     _intervene(process_id, "skip", body, command_url, token_file, data_dir, json=json)
 
 
@@ -126,7 +128,7 @@ def trace(
 def _intervene(
     process_id: str,
     intervention: str,
-    body: dict[str, object],
+    body: Mapping[str, object],
     command_url: CommandUrl,
     token_file: TokenFile,
     data_dir: DataDir,

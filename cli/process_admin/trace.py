@@ -68,10 +68,10 @@ def journey(events: Sequence[Event]) -> list[Step]:
     known = {event["event_id"] for event in events}
     appended: defaultdict[str, list[Event]] = defaultdict(list)  # by command
     for event in events:
-        appended[event["metadata"]["command_id"]].append(event)
+        appended[event["metadata"].get("command_id", event["event_id"])].append(event)
     caused: defaultdict[str | None, list[list[Event]]] = defaultdict(list)  # by the event that led to the command
     for some in appended.values():
-        cause = some[0]["metadata"]["causation_id"]
+        cause = some[0]["metadata"].get("causation_id")
         caused[cause if cause in known else None].append(some)
     began = datetime.fromisoformat(events[0]["recorded_at"]) if events else None
 
@@ -82,10 +82,11 @@ def journey(events: Sequence[Event]) -> list[Step]:
     def step_of(some: list[Event]) -> Step:
         first, *rest = some
         metadata = first["metadata"]
-        if metadata["command"] != ADVANCE:
+        command = metadata.get("command", "unknown command")
+        if command != ADVANCE:
             actor = metadata.get("actor")
             by = f" by {actor['sub']} ({', '.join(actor['roles'])})" if actor else ""
-            return Step(printable(f"{metadata['command']}{by}"), after(first), [child_of(event) for event in some])
+            return Step(printable(f"{command}{by}"), after(first), [child_of(event) for event in some])
         step = child_of(first)
         step.text = f"{first['stream']}: {step.text}"
         step.children += [child_of(event) for event in rest]
