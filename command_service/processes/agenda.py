@@ -34,11 +34,12 @@ class Cause(NamedTuple):
     position: int
     event_id: str
     correlation_id: str | None
+    recorded_at: datetime
 
     @classmethod
     def of(cls, stored: StoredEvent) -> Cause:
         metadata = msgspec.json.decode(stored.metadata)
-        return cls(stored.position, str(stored.event_id), metadata.get("correlation_id"))
+        return cls(stored.position, str(stored.event_id), metadata.get("correlation_id"), stored.recorded_at)
 
 
 class PendingEffect(NamedTuple):
@@ -46,7 +47,6 @@ class PendingEffect(NamedTuple):
     code_version: int  # of the process
     requested: EffectRequested
     cause: Cause
-    requested_at: datetime
 
     @property
     def name(self) -> str:
@@ -131,9 +131,7 @@ def _apply(process: Waiting, event: ProcessEvent, stored: StoredEvent) -> Sequen
         case EventReceived(position):
             process.begun_by = process.begun_by or position
         case EffectRequested(effect_id):
-            requested = PendingEffect(
-                process.process_id, process.code_version, event, Cause.of(stored), stored.recorded_at
-            )
+            requested = PendingEffect(process.process_id, process.code_version, event, Cause.of(stored))
             process.effects[effect_id] = requested
             return (requested,)
         case EffectAnswered(effect_id) | StepSkipped(effect_id):

@@ -96,7 +96,7 @@ class Dispatcher:
             await self._retry_or_give_up(effect, error)
         else:
             self._attempts.pop(effect.name, None)
-            step_taken(effect.process_id, "answer", effect.requested_at, datetime.now(UTC))
+            step_taken(effect.process_id, "answer", effect.cause.recorded_at, datetime.now(UTC))
 
     async def _retry_or_give_up(self, effect: PendingEffect, error: Exception) -> None:
         attempts = self._attempts[effect.name] = self._attempts[effect.name] + 1

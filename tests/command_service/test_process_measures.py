@@ -17,7 +17,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 def waiting(process_id: str, late: timedelta, *, stuck: bool = False) -> Waiting:
-    timer = PendingTimer(process_id, "payment", NOW - late, Cause(1, "e-1", None))
+    timer = PendingTimer(process_id, "payment", NOW - late, Cause(1, "e-1", None, NOW))
     return Waiting(process_id, 1, timers={"payment": timer}, stuck=stuck)
 
 
