@@ -36,7 +36,7 @@ async def test_the_code_of_the_page_works(settings: Settings, page: Page) -> Non
     allowing = settings.model_copy(update={"cors_origins": "http://localhost:*"})
     async with running_stack(allowing), other_origin(allowing, {"code.js": code}) as origin:
         await page.goto(origin)
-        [order], *calls = await page.evaluate(RUN, 12)
+        [order], *calls = await page.evaluate(RUN, 14)
     assert (order["status"], order["total_amount"]) == ("PENDING", 1_530)
     events = [call for call in calls if order["order_id"] in call]
     assert [(kind, version) for kind, _, version in events] == [
@@ -50,6 +50,8 @@ async def test_the_code_of_the_page_works(settings: Settings, page: Page) -> Non
         ["PENDING"],
         ["stale-version"],
         [1],
+        ["Alice Liddell"],
+        ["alice@example.org"],
         ["£2.55", "£9,007,199,254,740,993.12"],
         ["#/currency", "not-a-currency", {}],
         ["#/items", "too-few", {"minimum": 1}],

@@ -214,13 +214,13 @@ def test_the_page_has_words_for_codes_that_exist() -> None:
 
 @pytest.mark.skipif("PICTURE" not in os.environ, reason="`make picture` takes it")
 async def test_the_picture_of_the_page(services: Services, browser: Browser) -> None:
-    paid: Command = "payment", {"payment_reference": "pay-1", "amount": TOTAL}
+    paid: list[Command] = [("payment", {"payment_reference": f"pay-{n}", "amount": TOTAL}) for n in range(3)]
     shipped: Command = "shipment", {"tracking_number": "RM123456789GB"}
     lives: list[list[Command]] = [
-        [paid, shipped, ("delivery", {})],
-        [paid, shipped],
+        [paid[0], shipped, ("delivery", {})],
+        [paid[1], shipped],
         [("cancellation", {"reason": "twice"})],
-        [paid],
+        [paid[2]],
     ]
     for order_id, life in enumerate(lives, 536_365):
         await place(services.commands, order_id=str(order_id))

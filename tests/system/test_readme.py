@@ -30,6 +30,7 @@ def _expected(output: str) -> str:
 
 
 @pytest.mark.subprocess
+@pytest.mark.timeout(240)  # each command is a program of its own
 @pytest.mark.parametrize("document", ["README.md", "docs/time-travel.md"])
 def test_the_tour(document: str, up: OrdersUp, tmp_path: Path) -> None:
     terminal, typed = Terminal(up, tmp_path), [*steps(document)]
