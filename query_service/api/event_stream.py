@@ -97,6 +97,7 @@ class EventStream(Response):
                         taken = await _send(protocol, send, block, self._send_seconds)
                     if not taken:
                         return
+                    del block
             except SubscriptionClosed:
                 return  # the client reconnects with its last id
 

@@ -318,13 +318,15 @@ async def _blocks(
     sent_at = monotonic()
     async with aclosing(batches):
         async for events, position in batches:
-            for event in events:
-                yield event_stream.event(event.position, event_json(start.log_id, event))
+            count = len(events)
+            for number in range(count):  # no name for an event: it would stay in memory while the stream waits
+                yield event_stream.event(events[number].position, event_json(start.log_id, events[number]))
                 EVENT_STREAM_EVENTS.inc()
+            del events
             # A stream that waits to read the past yields empty batches all the time; only some become heartbeats.
-            if not events and monotonic() - sent_at > quiet_seconds / 2:
+            if not count and monotonic() - sent_at > quiet_seconds / 2:
                 yield event_stream.heartbeat(position)
-            elif not events:
+            elif not count:
                 continue
             sent_at = monotonic()
 

@@ -81,6 +81,7 @@ class Subscriptions:
             yield batch
             held.release(batch.events)
             position = batch.position
+            del batch  # what is not held any more must not stay in memory while the stream waits
         with self._tail.subscribe(of, log_id, position, held) as subscription:
             # The events between the last page and the subscription.
             async for batch in self._past(of, log_id, position, subscription.since, client):
@@ -88,12 +89,14 @@ class Subscriptions:
                 yield batch
                 held.release(batch.events)
                 position = batch.position
+                del batch
             while True:
                 events, reached = await subscription.next(pause)
                 new = [event for event in events if event.position > position]
                 position = max(position, reached)
                 yield EventBatch(new, position)
                 held.release(events)
+                del events, new
 
     async def _past(
         self, of: StreamFilter, log_id: UUID, after: int, until: int | None, client: str
@@ -111,6 +114,7 @@ class Subscriptions:
                 raise SubscriptionClosed(OTHER_LOG)
             yield batch
             position = batch.position
+            del batch
             if until is None and position >= head.position:
                 return
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple
@@ -13,11 +14,12 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
+from tests.documented import read_document
 from tests.orders import order_body
 
 HANG_SECONDS = 0.5
 UNFINISHED_SECONDS = 0.05  # how long an answer is awaited that need not come
-ORDER, CUSTOMER = "fuzzed", "alice"  # an order that is there, and its customer
+ORDER, CUSTOMER = "fuzzed", "alice"  # an order that is there, as are an account and stock of its id, and its customer
 
 
 class Answer(NamedTuple):
@@ -167,83 +169,71 @@ _PARAMETERS: dict[str, st.SearchStrategy[str]] = {
     "currency": st.sampled_from(["GBP", "gbp"]) | anything,
     "after": _numbers,
     "after_version": _numbers,
+    "include": st.sampled_from(["customer", "customer,products"]) | anything,
     "ids": st.lists(_numbers | st.just(ORDER), max_size=4).map(",".join),
 }
-_ids = st.sampled_from([ORDER, CUSTOMER]) | anything.map(lambda text: quote(text, safe="%"))
+_ids = st.sampled_from([ORDER, CUSTOMER, "1"]) | anything.map(lambda text: quote(text, safe="%"))
 
 
 class Route(NamedTuple):
     method: str
-    path: str
+    path: str  # with {} in the place of an id
     parameters: Sequence[str] = ()
+    example: Mapping[str, Any] | None = None  # of its body
+    fields: Sequence[str] = ()  # that a body may have
 
 
-_COMMANDS = ["items", "payment", "shipment", "delivery", "cancellation"]
-_PAGES = ["cursor", "limit", "status"]
+def documented(service: str) -> list[Route]:
+    """Every operation of the service's OpenAPI document."""
+    document = read_document(service)
+    return [
+        _route(method.upper(), path, operation, document["components"]["schemas"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+
+
+def _route(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Route:
+    parameters = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
+    path = re.sub(r"\{\w+\}", "{}", path)
+    if "requestBody" not in operation:
+        return Route(method, path, parameters)
+    content = operation["requestBody"]["content"]["application/json"]
+    references = re.findall("#/components/schemas/(\\w+)", json.dumps(content["schema"]))
+    fields = sorted({field for name in references for field in schemas[name].get("properties", ())})
+    return Route(method, path, parameters, content["example"], fields)
+
+
 ROUTES = {
-    "query": [
-        Route("GET", "/orders/{}", ["as_of", "known_at"]),
-        Route("GET", "/orders/{}/history", ["after_version", "limit"]),
-        Route("GET", "/orders/{}/events", ["after"]),
-        Route("GET", "/orders/{}/events", ["after"]),
-        Route("GET", "/events", ["after", "limit"]),
-        Route("GET", "/customers/{}/orders", _PAGES),
-        Route("GET", "/customers/{}/orders/events", ["after"]),
-        Route("GET", "/orders", [*_PAGES, "ids"]),
-        Route("GET", "/reports/revenue", ["from", "to", "currency"]),
-        *(Route("GET", path) for path in ("/projections", "/metrics", "/livez", "/openapi.json", "*", "//")),
-    ],
+    "query": [*documented("query"), *(Route("GET", path) for path in ("/openapi.json", "*", "//"))],
     "command": [
-        Route("POST", "/orders"),
-        Route("POST", "/orders"),
-        Route("DELETE", "/orders/{}/items/MUG"),
-        Route("PUT", "/orders/{}/shipping-address"),
-        *(
-            Route("POST", f"/orders/{{}}/{what}")
-            for what in (*_COMMANDS, "payments", "payments/p/capture", "payments/p/void", "refunds")
-        ),
-        *(
-            Route("POST", f"/orders/{{}}/{what}")
-            for what in ("shipments", "shipments/1/delivery", "returns", "returns/r/receipt", "hold")
-        ),
-        Route("PUT", "/orders/{}/lines/1"),
-        Route("DELETE", "/orders/{}/hold"),
+        *documented("command"),
         Route("GET", "/docs/swagger/{}"),
-        *(Route("GET", path) for path in ("/readyz", "/docs", "/docs/swagger/favicon.png", "/docs/errors.md")),
+        *(Route("GET", path) for path in ("/docs", "/docs/swagger/favicon.png", "/docs/errors.md")),
     ],
 }
 _METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"]
 
 
+_RICH_ORDER = order_body(charges=[{"kind": "discount", "amount": -1}], metadata={"a": "b"}, note="n")
+
+
 @st.composite
-def bodies(draw: st.DrawFn) -> bytes:
+def bodies(draw: st.DrawFn, route: Route) -> bytes:
     """A valid body, with a value replaced, or cut, or of other bytes."""
-    kind = draw(st.sampled_from(["valid", "replaced", "json", "cut", "bytes", "empty"]))
+    kind = draw(st.sampled_from(["valid", "replaced", "replaced", "json", "cut", "bytes", "empty"]))
     if kind == "empty":
         return b""
     if kind == "bytes":
         return draw(st.binary(max_size=200))
     if kind == "json":
         return _encoded(draw(json_values))
-    body: dict[str, Any] = draw(
-        st.sampled_from(
-            [
-                order_body(),
-                {"product_id": "p", "quantity": 1, "unit_price": 1},
-                {"shipping_address_id": "home", "reason": "moved"},
-                {"payment_reference": "p", "amount": 1},
-                order_body(charges=[{"kind": "discount", "amount": -1}], metadata={"a": "b"}, note="n"),
-                {"payment_reference": "p", "amount": 1, "reason": "r", "captured": False},
-                {"tracking_number": "t", "lines": [{"line_id": "1", "quantity": 1}], "reason": "r"},
-                {"tracking_number": "t", "carrier": "c"},
-                {"reason": "r"},
-            ]
-        )
-    )
-    body = json.loads(json.dumps(body))
+    own = [route.example] if route.example else []
+    body: dict[str, Any] = json.loads(json.dumps(draw(st.sampled_from([*own * 3, _RICH_ORDER]))))
     if kind == "replaced":
-        place = body["items"][0] if "items" in body and draw(st.booleans()) else body
-        place[draw(st.sampled_from(sorted(place)) | anything)] = draw(json_values)
+        inner = [one for value in body.values() if isinstance(value, list) for one in value if isinstance(one, dict)]
+        place = draw(st.sampled_from([body, *inner]))
+        place[draw(st.sampled_from(sorted({*place, *route.fields})) | anything)] = draw(json_values)
     encoded = _encoded(body)
     return encoded[: draw(st.integers(0, len(encoded)))] if kind == "cut" else encoded
 
@@ -261,7 +251,7 @@ def requests(draw: st.DrawFn, service: str, known: Known) -> Sent:
     values = {**_PARAMETERS, "after": known.positions}
     names = sorted(values) if is_odd else route.parameters
     parameters = draw(st.lists(st.sampled_from(names), max_size=3, unique=not is_odd)) if names else []
-    query = "&".join(f"{name}={quote(draw(values[name]), safe='%')}" for name in parameters)
+    query = "&".join(f"{name}={quote(draw(values.get(name, anything)), safe='%')}" for name in parameters)
     strategies = known.headers
     names = draw(st.lists(st.sampled_from(sorted(strategies)), max_size=4, unique=not is_odd))
     headers = [(name, draw(strategies[name])) for name in names]
@@ -269,8 +259,8 @@ def requests(draw: st.DrawFn, service: str, known: Known) -> Sent:
         headers.append(("Authorization", draw(known.authorization)))
     if not is_odd:
         headers = [(name, "".join(filter(_VISIBLE.__contains__, value))) for name, value in headers]
-    path = route.path.format(draw(_ids))
-    body = draw(bodies()) if service == "command" else b""
+    path = route.path.format(*(draw(_ids) for _ in range(route.path.count("{}"))))
+    body = draw(bodies(route)) if service == "command" else b""
     lines = [f"{method} {path}{'?' if query else ''}{query} HTTP/1.1", "Host: a"]
     lines += [f"{name}: {value}" for name, value in headers]
     if body or is_odd:

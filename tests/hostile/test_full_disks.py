@@ -18,9 +18,11 @@ from cli.failure import CommandFailed
 from cli.projection_admin.admin import ProjectionAdmin, administer
 from cli.stack.server import Server
 from cli.stack.supervisor import StopRequested, StopSignals, Supervisor
+from shared.settings import Settings
 from tests.faults.shop import Servers, Shop
 from tests.given_when_then import problem
 from tests.orders import order_body
+from tests.running import running_command_service
 
 
 @pytest.fixture
@@ -48,6 +50,40 @@ async def test_processes_whose_logs_cannot_be_written_do_their_work(
         assert placed.status_code == 201
         token = {"Consistency-Token": placed.headers["consistency-token"], "Prefer": "wait=20"}
         assert (await client.get(f"{shop.query.url}/orders/42", headers=token)).status_code == 200
+
+
+_FULL = """
+create function no_space() returns trigger language plpgsql as $$
+begin raise disk_full using message = 'could not extend file "base/1/2": No space left on device'; end $$;
+grant execute on function no_space() to public;
+create trigger no_space before insert on events execute function no_space()
+"""
+
+
+@pytest.mark.promise(
+    "failures", "While the disk of the log is full a command is refused with 503; with its key it is carried out later"
+)
+async def test_a_command_that_found_the_disk_of_the_log_full_is_carried_out_once_there_is_space(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    key = {"Idempotency-Key": "a-full-disk"}
+    async with running_command_service(settings) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
+        before = await client.post("/orders", json=order_body())
+        assert before.status_code == 201
+        await connection.execute(_FULL)
+        for _ in range(3):
+            refused = await client.post("/orders", json=order_body(order_id="42"), headers=key)
+            problem(refused, 503, "log-unavailable")
+            assert refused.headers["retry-after"]
+        assert (await client.get("/livez")).status_code == 200
+        await connection.execute("drop trigger no_space on events")
+        first = await client.post("/orders", json=order_body(order_id="42"), headers=key)
+        again = await client.post("/orders", json=order_body(order_id="42"), headers=key)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert first.json() == again.json()
+    assert await connection.fetchval("select count(*) from events") == 2
 
 
 async def test_a_verification_without_space_says_so(

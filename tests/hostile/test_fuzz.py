@@ -50,7 +50,13 @@ async def targets(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIte
         for kind in ("command", "query")
     ]
     await shop.start(shop.command, shop.projector, shop.query, *asking)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:  # a page takes seconds to make on a busy machine
+        for path, body in {
+            "customers": {"customer_id": CUSTOMER, "name": "Alice", "email": "alice@example.org"},
+            "accounts": {"account_id": ORDER, "owner_id": CUSTOMER, "currency": "GBP"},
+            f"products/{ORDER}/stock/receipts": {"quantity": 1},
+        }.items():
+            assert (await client.post(f"{shop.command.url}/{path}", json=body)).is_success
         placed = await client.post(f"{shop.command.url}/orders", json=order_body(order_id=ORDER, customer_id=CUSTOMER))
         assert placed.status_code == 201
         for process in (shop.command, shop.query, *asking):  # each makes these when it is first asked
