@@ -4,7 +4,7 @@ set local role orders_owner;
 -- log from the start; what was reacted to is in the streams of the processes.
 
 -- `followed`: what was waited for at this position is in process_waiting. `received`: the events up to here were brought to
--- the processes. There is no row before the first start of a runner.
+-- the processes. There is no row before the first start of a runner, and after a restore: it reads the log from the start.
 create table process_progress (
     only_row boolean primary key default true check (only_row),
     followed bigint  not null,

@@ -52,11 +52,15 @@ class ActiveRunner:
         async with self._session.exclusive() as connection:
             self._saved = await progress.read_progress(connection)
             self._agenda = await progress.read_agenda(connection)
-        # Before the first start of all no process was begun, and those that were placed before begin none.
-        self._followed, self._backlog = self._saved or (self._began_at, self._began_at)
-        _log.info("process runner active", events=self._began_at - self._backlog, processes=len(self._agenda.processes))
+        # Without a saved progress, at the first start or after a restore, the log says where processes began.
+        self._followed, self._backlog = self._saved or (0, self._began_at)
         while self._followed < self._began_at:  # what was waited for may have been done since
-            self._apply(await self._read(self._followed, self._began_at))
+            events = await self._read(self._followed, self._began_at)
+            if self._saved is None:
+                begun = (event.position - 1 for event in events if PROCESS.id_of(event.stream_id) is not None)
+                self._backlog = min(self._backlog, next(begun, self._backlog))
+            self._apply(events)
+        _log.info("process runner active", events=self._began_at - self._backlog, processes=len(self._agenda.processes))
         await self._save()
 
     async def run(self) -> None:

@@ -47,7 +47,7 @@ async def read_foreign_holder(connection: Connection) -> ForeignHolder | None:
 
 
 async def read_progress(connection: Connection) -> Progress | None:
-    """None before the first start of a runner."""
+    """None before the first start of a runner, and after a restore."""
     row = await connection.fetchrow(_READ)
     return None if row is None else Progress(*row)
 

@@ -168,6 +168,23 @@ async def test_orders_that_were_placed_before_the_first_runner_are_left_alone(fu
     assert await fulfilments.process("by hand") is None
 
 
+async def test_after_a_restore_the_log_says_what_processes_wait_for(fulfilments: Fulfilments) -> None:
+    await fulfilments.place("by hand")
+    fulfilments.payments.chances = AWAY
+    async with fulfilments.running():
+        await fulfilments.place("begun")
+        await eventually(lambda: fulfilments.process("begun"))
+    await fulfilments.place("placed since")
+    await fulfilments.pool.execute("delete from process_progress")  # a backup does not have them
+    await fulfilments.pool.execute("delete from process_waiting")
+    fulfilments.payments.chances = WELL
+
+    async with fulfilments.running():
+        await fulfilments.ends("delivered", "begun", "placed since")
+
+    assert await fulfilments.process("by hand") is None
+
+
 async def test_two_runners_do_everything_once(fulfilments: Fulfilments) -> None:
     async with fulfilments.running() as one, fulfilments.running() as other:
         orders = [f"order-{number}" for number in range(5)]
@@ -364,4 +381,4 @@ async def test_a_backlog_does_not_keep_new_orders_waiting(fulfilments: Fulfilmen
         ended = await fulfilments.count("ProcessEnded")
         await fulfilments.ends("delivered", *backlog, seconds=50)
 
-    assert ended < len(backlog) / 2
+    assert ended < 90, "one that waits for its turn behind the backlog would be the last to end"

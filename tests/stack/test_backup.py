@@ -38,6 +38,8 @@ DERIVED = {
     "snapshots",
     "snapshot_compaction",
     "reservation_expiry",
+    "process_progress",
+    "process_waiting",
     "read_models",
     "read_model_generations",
     "read_model_documents",
