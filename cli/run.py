@@ -14,15 +14,20 @@ from cli.failure import CommandFailed
 if TYPE_CHECKING:
     from shared.settings import Settings
 
-ProcessName = Literal["command", "projector", "query", "sandbox"]
+ProcessName = Literal["command", "processes", "projector", "query", "sandbox"]
 
 
-def run(name: Annotated[ProcessName, typer.Argument(metavar="NAME")]) -> None:
-    """Run one process, NAME being command, projector, query or sandbox, with its settings from the environment."""
+def run(
+    name: Annotated[
+        ProcessName, typer.Argument(metavar="NAME", help="command, processes, projector, query or sandbox")
+    ],
+) -> None:
+    """Run one process, with its settings from the environment."""
     import uvloop
 
     from cli.failure import BadArgument
     from cli.settings import load_settings
+    from command_service.gateways.gateway import GatewayMissing
     from shared.identity.access import InsecureSettings
     from shared.logs import configure_logs
     from shared.privacy.key_encryption import UnusableSecrets
@@ -31,7 +36,7 @@ def run(name: Annotated[ProcessName, typer.Argument(metavar="NAME")]) -> None:
     configure_logs(name, settings.log_level)
     try:
         process = _process(name, settings)
-    except (InsecureSettings, UnusableSecrets) as error:
+    except (GatewayMissing, InsecureSettings, UnusableSecrets) as error:
         raise BadArgument(str(error)) from error
     # The server stops in good order at SIGTERM and then raises the signal again, when nothing is left to end.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -70,6 +75,10 @@ def _process(name: ProcessName, settings: Settings) -> Coroutine[Any, Any, None]
             from shared.http.server import serve
 
             return serve(create_query_app(settings), settings.query_port, settings)
+        case "processes":
+            from command_service.processes.app import run as run_processes
+
+            return run_processes(settings)
         case "projector":
             from projector.__main__ import run as run_projector
 

@@ -87,7 +87,7 @@ async def _begin_another_log(url: str) -> None:
 
 def settings_for(database_url: str, redis_url: str, **changes: object) -> Settings:
     """Settings of a stack on free ports."""
-    command, query, projector = free_ports(3)
+    command, query, projector, processes = free_ports(4)
     return Settings.model_validate(
         {
             "database_url": database_url,
@@ -95,6 +95,7 @@ def settings_for(database_url: str, redis_url: str, **changes: object) -> Settin
             "command_port": command,
             "query_port": query,
             "projector_port": projector,
+            "processes_port": processes,
             "projector_poll_seconds": 0.05,
             "heartbeat_seconds": 0.1,
             "allowed_hosts": "*",  # tests that write their requests themselves name any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import secrets
@@ -32,10 +33,16 @@ from shared.privacy.key_encryption import new_secret, write_secrets
 
 SURVIVOR_SECONDS = 30.0
 # Processes that take requests first, the servers that they need last.
-STOP_ORDER = ("query", "command", "projector", "valkey", "postgres")
+STOP_ORDER = ("query", "processes", "command", "projector", "sandbox", "valkey", "postgres")
 
 # Each process with no more rights in the database than it needs (migrations/0001_roles.sql).
-CONNECTS_AS: dict[str, Role] = {"command": "command", "projector": "projector", "query": "query"}
+CONNECTS_AS: dict[str, Role] = {
+    "command": "command",
+    "processes": "command",
+    "projector": "projector",
+    "query": "query",
+    "sandbox": "auditor",  # it connects to no database
+}
 ROLES: tuple[Role, ...] = ("command", "projector", "query", "auditor")
 
 
@@ -47,9 +54,12 @@ class CannotStart(CommandFailed):
     """The stack cannot be started; the message says why and what to do."""
 
 
-def run_stack(data_dir: Path, command_port: int, query_port: int, projector_port: int | None, *, auth: bool) -> None:
-    """Run the stack until Ctrl-C or SIGTERM; for None, the projector gets any free port. With `auth`, its services ask
-    for tokens of `orders token`.
+def run_stack(
+    data_dir: Path, command_port: int, query_port: int, projector_port: int | None, *, fulfilment: str, auth: bool
+) -> None:
+    """Run the stack until Ctrl-C or SIGTERM; for None, the projector gets any free port. Unless `fulfilment` is off,
+    the process runner is part of it, and a sandbox where no gateway is set. With `auth`, its services ask for tokens of
+    `orders token`.
 
     Raises CannotStart, BinaryMissing, with nothing left running.
     """
@@ -66,7 +76,11 @@ def run_stack(data_dir: Path, command_port: int, query_port: int, projector_port
             stack.command_url = f"http://{HOST}:{command_port}"
             stack.query_url = f"http://{HOST}:{query_port}"
             stack.projector_url = f"http://{HOST}:{projector_port}"
-            StackRunner(data_dir, stack, auth=auth).run()
+            runs_processes = fulfilment != "off"
+            runs_sandbox = runs_processes and not os.environ.get("PAYMENT_GATEWAY_URL")
+            stack.processes_url = f"http://{HOST}:{free_port()}" if runs_processes else ""
+            stack.sandbox_url = f"http://{HOST}:{free_port()}" if runs_sandbox else ""
+            StackRunner(data_dir, stack, fulfilment=fulfilment, auth=auth).run()
     except AlreadyRunning as error:
         raise CannotStart(_describe_holder(data_dir)) from error
     except OSError as error:
@@ -76,11 +90,12 @@ def run_stack(data_dir: Path, command_port: int, query_port: int, projector_port
 class StackRunner:
     """One run of the stack."""
 
-    def __init__(self, data_dir: Path, stack: Stack, *, auth: bool) -> None:
+    def __init__(self, data_dir: Path, stack: Stack, *, fulfilment: str, auth: bool) -> None:
         self._data_dir = data_dir
         self._logs = data_dir / "logs"
         self._stack = stack
         self._had_data = (data_dir / "postgres" / "PG_VERSION").exists()
+        self._fulfilment = fulfilment
         self._issuer = LocalIssuer(data_dir) if auth else None
         self._signals = StopSignals()
         self._supervisor = Supervisor(self._signals, tell=say, changed=self._save)
@@ -139,17 +154,33 @@ class StackRunner:
 
     def _services(self) -> list[Service]:
         stack = self._stack
-        urls = {"command": stack.command_url, "projector": stack.projector_url, "query": stack.query_url}
-        ports = {name: int(url.rpartition(":")[2]) for name, url in urls.items()}
-        secrets_file = self._key_encryption()
-        keys = {"command": {"SNAPSHOT_KEY": stack.snapshot_key, **secrets_file}, "query": secrets_file}
+        urls = {
+            "sandbox": stack.sandbox_url,
+            "command": stack.command_url,
+            "processes": stack.processes_url,
+            "projector": stack.projector_url,
+            "query": stack.query_url,
+        }
+        ports = {name: int(url.rpartition(":")[2]) for name, url in urls.items() if url}
+        secrets_file, snapshots = self._key_encryption(), {"SNAPSHOT_KEY": stack.snapshot_key}
+        keys = {"command": snapshots | secrets_file, "processes": snapshots, "query": secrets_file}
         common = {
             "REDIS_URL": stack.redis_url,
             "HOST": HOST,
             "QUERY_URL": self._stack.query_url,
             "CORS_ORIGINS": os.environ.get("CORS_ORIGINS", LOCAL_ORIGINS),
+            "FULFILMENT": self._fulfilment,
             **{f"{name.upper()}_PORT": str(port) for name, port in ports.items()},
         }
+        if stack.sandbox_url:
+            common |= {
+                "PAYMENT_GATEWAY_URL": f"{stack.sandbox_url}/payment",
+                "CARRIER_GATEWAY_URL": f"{stack.sandbox_url}/carrier",
+                "SANDBOX_LEDGER": str(self._data_dir / "sandbox.sqlite"),
+                "SANDBOX_CALLBACK_URL": f"{stack.command_url}/gateways",
+                "PAYMENT_GATEWAY_SECRET": _webhook_secret(),
+                "CARRIER_GATEWAY_SECRET": _webhook_secret(),
+            }
         if self._issuer is not None:
             self._issuer.create()
             common |= self._issuer.environment
@@ -183,6 +214,11 @@ class StackRunner:
         self._supervisor.stop(sorted(self._supervisor.servers, key=lambda server: STOP_ORDER.index(server.name)))
         self._stack.supervisor = None
         self._save()
+
+
+def _webhook_secret() -> str:
+    """One that signs the callbacks of the sandbox, in the form of Standard Webhooks."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
 def say(text: str) -> None:

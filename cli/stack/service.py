@@ -23,14 +23,14 @@ def orders_command(*arguments: str) -> list[str]:
 
 
 class Service(Server):
-    """The command service, the query service or the projector."""
+    """One of our processes."""
 
     def __init__(self, name: str, port: int, log: Path, environment: Mapping[str, str]) -> None:
         """`environment` is added to that of this process; it names the databases and the ports."""
         self.name = name
         self.port = port
         self.log = log
-        inherited = {name: value for name, value in os.environ.items() if name != "OPERATIONS_PORT"}  # one for three
+        inherited = {name: value for name, value in os.environ.items() if name != "OPERATIONS_PORT"}  # one for all
         self._environment = {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
         self._state = "starting"
 

@@ -31,6 +31,7 @@ ready
   commands    {stack.command_url}  (reference: {stack.command_url}/docs)
   queries     {stack.query_url}  (reference: {stack.query_url}/docs)
   projector   {stack.projector_url}  (health: {stack.projector_url}/readyz)
+{_optional("processes", stack.processes_url)}{_optional("sandbox", stack.sandbox_url)}\
   PostgreSQL  {_without_secrets(stack.database_url)}
   Redis       {_without_secrets(stack.redis_url)}
   passwords   {data_dir / "stack.json"}
@@ -47,6 +48,10 @@ curl -sS -w '\\n' {stack.query_url}/orders/{order_id} -H "Consistency-Token: {to
 
 Ctrl-C stops everything; the data stays in {data_dir}
 """
+
+
+def _optional(name: str, url: str) -> str:
+    return f"  {name:11} {url}  (health: {url}/readyz)\n" if url else ""
 
 
 def _without_secrets(url: str) -> str:

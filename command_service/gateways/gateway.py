@@ -44,6 +44,10 @@ class GatewayRefused(OrdersError):
         return f"The gateway does not accept what it was asked for: {self.reason}."
 
 
+class GatewayMissing(ValueError):
+    """The settings do not say where a gateway is."""
+
+
 class Gateway(Protocol):
     """The effect's id is the idempotency key: the service carries out an effect of that id once and then repeats its
     answer. Both methods raise `GatewayUnavailable`, `GatewayOutcomeUnknown` and `GatewayRefused`."""

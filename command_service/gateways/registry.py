@@ -7,13 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 from command_service.gateways import carrier, payment
-from command_service.gateways.gateway import Gateway
+from command_service.gateways.gateway import Gateway, GatewayMissing
 from command_service.gateways.signatures import Signatures
 from shared.settings import Settings
-
-
-class GatewayMissing(ValueError):
-    """The settings do not say where a gateway is."""
 
 
 class GatewayKind(NamedTuple):

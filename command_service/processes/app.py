@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 
 from command_service.app import create_group_commit, create_handler
 from command_service.gateways.gateway import Gateway
+from command_service.gateways.registry import KINDS, open_gateways
 from command_service.processes import begun_kinds
 from command_service.processes.runner import ProcessRunner
 from command_service.processes.worker import ProcessWorker
@@ -21,11 +22,12 @@ from shared.http.server import serve
 from shared.postgres import create_pool
 from shared.settings import Settings
 
-OpenGateways = Callable[[Settings], AbstractAsyncContextManager[Mapping[type[Any], Gateway]]]
 
-
-def create_app(settings: Settings, open_gateways: OpenGateways) -> FastAPI:
-    """`open_gateways` yields a gateway for each type of effect. With FULFILMENT=off, nothing runs."""
+def create_app(settings: Settings) -> FastAPI:
+    """With FULFILMENT=off, it starts no runner. Raises `GatewayMissing`."""
+    if settings.fulfilment != "off":
+        for kind in KINDS.values():
+            kind.url(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,6 +74,6 @@ async def running(settings: Settings, gateways: Mapping[type[Any], Gateway]) -> 
         pool.terminate()
 
 
-async def run(settings: Settings, open_gateways: OpenGateways) -> None:
-    """Until SIGTERM or SIGINT."""
-    await serve(create_app(settings, open_gateways), settings.processes_port, settings)
+def run(settings: Settings) -> Coroutine[Any, Any, None]:
+    """Until SIGTERM or SIGINT. Raises `GatewayMissing` at once."""
+    return serve(create_app(settings), settings.processes_port, settings)

@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import count
+from typing import TypeAlias
 
 from command_service.processes.agenda import Pending
 
 _CLEAN_UP_FROM = 1_000  # entries
+
+_Key: TypeAlias = tuple[str, int]
 
 
 class Schedule:
@@ -52,13 +55,13 @@ class Lane:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._queues: tuple[deque[Pending], deque[Pending]] = (deque(), deque())  # of the backlog, of newer processes
-        self._queued: set[str] = set()
-        self._running: set[str] = set()
+        self._queued: set[_Key] = set()
+        self._running: set[_Key] = set()
         self._newer_next = True
 
     def put(self, pending: Pending, *, newer: bool) -> None:
-        if pending.name not in self._queued:
-            self._queued.add(pending.name)
+        if _key(pending) not in self._queued:
+            self._queued.add(_key(pending))
             self._queues[newer].append(pending)
 
     def start(self) -> Pending | None:
@@ -69,11 +72,16 @@ class Lane:
             queue = self._queues[self._newer_next] or self._queues[not self._newer_next]
             self._newer_next = not self._newer_next
             pending = queue.popleft()
-            self._queued.discard(pending.name)
-            if pending.name not in self._running:
-                self._running.add(pending.name)
+            self._queued.discard(_key(pending))
+            if _key(pending) not in self._running:
+                self._running.add(_key(pending))
                 return pending
         return None
 
     def finish(self, pending: Pending) -> None:
-        self._running.discard(pending.name)
+        self._running.discard(_key(pending))
+
+
+def _key(pending: Pending) -> _Key:
+    """A timer that is set anew is another one, also while it fires."""
+    return pending.name, pending.cause.position

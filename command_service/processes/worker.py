@@ -26,6 +26,7 @@ from command_service.processes.agenda import Cause, PendingEffect, PendingTimer
 from shared.aggregates.process import process_id_of, split_process_id
 from shared.errors import OutcomeUnknown, Rejected, Unavailable
 from shared.eventstore.log import StoredEvent
+from shared.failpoints import failpoint
 from shared.logs import get_logger
 from shared.postgres import CONNECTION_LOST
 
@@ -86,6 +87,7 @@ class ProcessWorker:
         outcome = None if first else await gateway.outcome_of(requested.effect_id)
         if outcome is None:
             outcome = await gateway.carry_out(requested.effect_id, effect)
+        failpoint("effect.carried_out", requested.effect)
         await self.record(pending, outcome)
 
     async def record(self, pending: PendingEffect, outcome: Any) -> None:
@@ -103,8 +105,10 @@ class ProcessWorker:
         on."""
         correlation_id = cause.correlation_id or str(uuid4())
         metadata = CommandMetadata(correlation_id, cause.event_id)
+        failpoint("process.advancing", type(trigger).__name__)
         try:
             await self._handle(AdvanceProcess(kind, subject_id, trigger), metadata)
+            failpoint("process.advanced", type(trigger).__name__)
         except TRANSIENT:
             raise
         except Exception as error:  # noqa: BLE001 - a defect of one process

@@ -16,13 +16,14 @@ from cli.stack.embedded_server import free_port
 from command_service.gateways.carrier import HandedOver, HandOver
 from command_service.gateways.gateway import (
     Gateway,
+    GatewayMissing,
     GatewayOutcomeUnknown,
     GatewayRefused,
     GatewayUnavailable,
 )
 from command_service.gateways.http_client import MAX_ANSWER_BYTES
 from command_service.gateways.payment import Authorise, Authorised, Declined
-from command_service.gateways.registry import GatewayMissing, open_gateways
+from command_service.gateways.registry import open_gateways
 from shared.settings import Settings
 from tests.running import eventually
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from command_service.gateways.carrier import BookParcel, HandedOver, ParcelBooked
+from command_service.gateways.carrier import BookParcel, HandedOver, OnTheWay, ParcelBooked
 from command_service.gateways.payment import Authorised, Declined
 from command_service.processes.advance import DEFINITIONS, Answer, Failed, TimerDue
 from command_service.processes.fulfilment import FULFILMENT
@@ -78,6 +78,7 @@ def on_the_way() -> Log:
     log = captured()
     log.when(Answer(BOOK, ParcelBooked("track-1", "Royal Mail", (LineQuantity("1", 2),))))
     log.when(Answer(HAND_OVER, HandedOver()))
+    log.when(Answer("fulfilment-42-5", OnTheWay()))
     return log
 
 

@@ -207,8 +207,6 @@ def test_a_replacement_in_part_needs_an_operator() -> None:
     log = captured()
     log.when(Answer(BOOK, ParcelBooked("track-1", "Royal Mail", (LineQuantity("1", 2),))))
     log.when(Answer(HAND_OVER, HandedOver()))
-    log.now = NOW + timedelta(days=1)
-    log.when(TimerDue("track"))
     [lost] = log.when(Answer("fulfilment-42-5", Lost()))[PROCESS_42][1:]
     assert (lost.effect, lost.data["replaces"]) == ("BookParcel", "track-1")
 

@@ -30,6 +30,8 @@ from tests.system.customers import Customers
 
 _ROLES: dict[str, Role] = {
     "command": "orders_command",
+    "processes": "orders_command",
+    "sandbox": "orders_auditor",  # it connects to no database
     "projector": "orders_projector",
     "query": "orders_query",
 }

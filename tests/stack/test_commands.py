@@ -23,7 +23,7 @@ from tests.orders_command import environment, invoke_orders, run_orders
 pytestmark = pytest.mark.subprocess
 
 
-@pytest.mark.parametrize("process", ["command", "projector", "query"])
+@pytest.mark.parametrize("process", ["command", "processes", "projector", "query"])
 def test_run_names_every_setting_that_is_missing(process: str) -> None:
     refused = invoke_orders("run", process)
     assert (refused.returncode, refused.stderr) == (2, "orders: DATABASE_URL is not set; REDIS_URL is not set\n")

@@ -25,6 +25,7 @@ from command_service.gateways.carrier import (
     BookParcel,
     CancelParcel,
     Delivered,
+    HandedOver,
     HandOver,
     OutOfStock,
     ParcelBooked,
@@ -92,9 +93,10 @@ def reacting(
             case Answered():
                 commands = [Dispatch(command) for command in _commands(state, given)]
                 # What a command changes is reacted to once it is dispatched.
-                return [*_timers(state, given), *(commands or following(state))]
+                return [*_timers(state, given), *_tracking(given), *(commands or following(state))]
             case TimerFired(timer) if timer == Timer.TRACK:
-                return [Request(TrackParcel(one.tracking_number)) for one in state.parcels_in(ParcelState.ON_THE_WAY)]
+                asked = [TrackParcel(one.tracking_number) for one in state.parcels_in(ParcelState.ON_THE_WAY)]
+                return [Request(effect) for effect in asked if effect not in state.pending.values()]
             case Refused(ShipItems.__name__, InsufficientStock.code):
                 return [_set(Timer.RESTOCK), *following(state)]
             case _ if not state.order.on_hold:  # the review ended, or there is none
@@ -116,10 +118,16 @@ def _timers(state: Fulfilment, given: Answered) -> Iterator[Output]:
             yield CancelTimer(Timer.PARCEL)
             if isinstance(outcome, OutOfStock):
                 yield _set(Timer.RESTOCK)
-        case HandOver() | TrackParcel(), _ if state.parcels_in(ParcelState.ON_THE_WAY) and not _is_tracking(state):
+        case TrackParcel(), _ if state.parcels_in(ParcelState.ON_THE_WAY) and not _is_tracking(state):
             yield _set(Timer.TRACK)
         case _:
             pass
+
+
+def _tracking(given: Answered) -> Iterator[Output]:
+    """A parcel is asked for as soon as it has left, and then at intervals."""
+    if isinstance(given.effect, HandOver) and isinstance(given.outcome, HandedOver):
+        yield Request(TrackParcel(given.effect.tracking_number))
 
 
 def _is_tracking(state: Fulfilment) -> bool:
