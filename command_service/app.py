@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from command_service import reservation_expiry
 from command_service.admission import Limit, watch
 from command_service.api import ROUTERS
+from command_service.catalogue import CONNECTIONS, Catalogue
 from command_service.compactor import compact_for_ever
 from command_service.gateways.registry import KINDS
 from command_service.group_commit import GroupCommit
@@ -117,6 +118,10 @@ def _lifespan(
         if encryption is None:
             _log.warning("personal data cannot be sealed", reason=NO_SECRET)
         keys = app.state.subject_keys = SubjectKeys(pool, encryption)
+        catalogue_pool = await create_pool(settings, "catalogue", max_size=CONNECTIONS)
+        app.state.catalogue = Catalogue(
+            catalogue_pool, retries=settings.conflict_retries, seconds=settings.append_wait_seconds
+        )
         throttle = app.state.throttle = Throttle(partial(read_behind, pool, settings.throttle_for.split(",")))
         group_commit.start()
         if settings.throttle_for:
@@ -134,6 +139,7 @@ def _lifespan(
             await group_commit.stop()  # what was accepted is appended first
             await monitor.close()
             await handler.close()
+            catalogue_pool.terminate()
             pool.terminate()
 
     return lifespan

@@ -108,7 +108,7 @@ def decide(
     at = business_time.occurred_at(metadata.occurred_at, now, _last_occurred_at(states))
     decided = _decide(decider, command, own, states, at)
     _check_time(metadata.occurred_at, now, own, states, decided)
-    metadata_text = _encode_metadata(command, metadata)
+    metadata_text = encode_metadata(command, metadata)
     appends, after = [], {}
     for name, loaded in states.items():
         stored: list[NewEvent] = []
@@ -180,7 +180,8 @@ def _check_time(
             business_time.check(given, now, loaded.last_occurred_at, aggregate_of(name).backdating)
 
 
-def _encode_metadata(command: Any, metadata: CommandMetadata) -> str:
+def encode_metadata(command: Any, metadata: CommandMetadata) -> str:
+    """As the events of the command carry it."""
     fields: dict[str, Any] = {
         "command_id": metadata.command_id,
         "command": type(command).__name__,

@@ -28,7 +28,7 @@ from shared.postgres import CONNECTION_LOST, was_refused
 _log = get_logger()
 _LONGEST_PAUSE = 1.0  # seconds between attempts to connect
 # Refusals that will pass: disk or memory full, cancelled, locked, a standby. Any other refusal is a defect of ours.
-_TRANSIENT = (
+TRANSIENT = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.LockNotAvailableError,
@@ -183,7 +183,7 @@ class GroupCommit:
             # The whole group: it was rolled back, if it was sent at all, and the session is sound.
             _log.error("append refused", commands=len(group), error=repr(error))
             for pending in group:
-                pending.finish(LogUnavailable() if isinstance(error, _TRANSIENT) else error)
+                pending.finish(LogUnavailable() if isinstance(error, TRANSIENT) else error)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 self._disconnect()  # another session may reach the server that takes writes
         else:

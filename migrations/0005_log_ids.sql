@@ -39,6 +39,8 @@ begin
     insert into public.log_ids
     select count(*) + 1, new_id, old_id, head.position, clock_timestamp(), give_new_log_id.reason from public.log_ids;
     update public.log_head set log_id = new_id where only_row;
+    -- The catalogue was restored with the log.
+    update public.catalogue_head set log_id = gen_random_uuid() where only_row;
     return next;
 end
 $$;

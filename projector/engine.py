@@ -162,7 +162,7 @@ class Engine(Generic[D]):
 
     async def _read(self, after: int) -> Page:
         failpoint("projection.reading", self._projection.name)
-        events = await self._lease.session.read(after, self._batch_size)
+        events = await self._lease.session.read(after, self._batch_size, feed=self._projection.feed)
         failpoint("projection.read", self._projection.name)
         return events
 
@@ -240,7 +240,7 @@ class Engine(Generic[D]):
         name is not."""
         if monotonic() < self._next_log_check:
             return
-        head = await self._lease.session.read_head()
+        head = await self._lease.session.read_head(self._projection.feed)
         if head.log_id != checkpoint.log_id:
             raise CheckpointMismatch
         self._next_log_check = monotonic() + LOG_SECONDS
@@ -259,8 +259,8 @@ class Engine(Generic[D]):
         claimed = await self._claim()
         failpoint("projection.claimed", self._projection.name)
         self._lease.session.invalidate()
-        head = await self._lease.session.read_head()
-        reason = await rebuild_reason(self._lease.session, claimed, head)
+        head = await self._lease.session.read_head(self._projection.feed)
+        reason = await rebuild_reason(self._lease.session, self._projection.feed, claimed, head)
         if reason is None:
             assert claimed is not None
             checkpoint, self._hash = claimed

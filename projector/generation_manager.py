@@ -123,7 +123,7 @@ class GenerationManager:
             checkpoints = [engine.checkpoint for engine in engines]
             position = min(0 if checkpoint is None else checkpoint.position for checkpoint in checkpoints)
             if position >= head:
-                head = (await session.read_head()).position
+                head = (await session.read_head(self._projection.feed)).position
             report(position, head)
 
     async def _switch(self, engines: Sequence[Engine[Any]], leases: Sequence[Lease], number: int) -> None:

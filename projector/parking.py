@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from projector.folding import Changes, Folded, changes, fold
 from projector.projection import D, Projection
 from projector.routing import PoisonEvent, route
+from shared.eventstore.feed import Feed
 from shared.eventstore.log import StoredEvent
 from shared.eventstore.subscription import LogSession
 from shared.logs import get_logger
@@ -89,7 +90,7 @@ async def fold_on(
     document = dict(stored)
     parked: dict[str, Poison] = {}
     raised: PoisonEvent | None = None
-    async for events in _pages(log, poison, position, page):
+    async for events in _pages(log, projection.feed, poison, position, page):
         folded = fold(projection, route(projection, events), document, parked, may_park=1, rendering=True)
         document |= folded.documents
         raised = raised or next(iter(folded.parked.values()), None)
@@ -98,14 +99,16 @@ async def fold_on(
     return RetryResult(changes(projection, stored, written), parked.get(poison.document_id), raised)
 
 
-async def _pages(log: LogSession, poison: Poison, position: int, page: int) -> AsyncIterator[list[StoredEvent]]:
+async def _pages(
+    log: LogSession, feed: Feed, poison: Poison, position: int, page: int
+) -> AsyncIterator[list[StoredEvent]]:
     """The events that may wait: of one stream where no other has any, else all since the poison."""
     version, after = poison.version - 1, poison.position - 1
     while after < position:
         if poison.several_streams:
-            found = (await log.read(after, page)).events
+            found = (await log.read(after, page, feed=feed)).events
         else:
-            found = await log.read_stream_page(poison.stream_id, version)
+            found = await log.read_stream_page(poison.stream_id, version, feed)
         events = [event for event in found if event.position <= position]
         if events:
             yield events

@@ -23,6 +23,7 @@ from projector.stores.store import UNAVAILABLE, Store
 from projector.worker_status import WorkerState, WorkerStatus
 from shared.aio import wait_for
 from shared.eventstore.blockers import SlowCallMonitor
+from shared.eventstore.feed import Feed
 from shared.eventstore.lease import Lease
 from shared.eventstore.subscription import LogSession
 from shared.logs import get_logger
@@ -82,6 +83,10 @@ class PartitionWorker(Generic[D]):
     @property
     def projection(self) -> str:
         return self._projection.name
+
+    @property
+    def feed(self) -> Feed:
+        return self._projection.feed
 
     @property
     def idle(self) -> bool:

@@ -19,6 +19,7 @@ from projector.stores.store import UNAVAILABLE
 from projector.worker_status import WorkerState
 from shared.aio import wait_for
 from shared.eventstore import log as event_log
+from shared.eventstore.feed import EVENT_LOG
 from shared.logs import get_logger
 from shared.metrics import (
     PROJECTION_CHECKPOINT,
@@ -99,14 +100,15 @@ class ProgressReporter:
     async def _report_lag(self) -> None:
         at = self._at
         try:
-            lag = await event_log.read_lag(self._log, None if at is None else at.token)
+            lag = await event_log.read_lag(self._log, None if at is None else at.token, self._worker.feed)
             if self._known and self._worker.status.reports:
                 await progress.report(self._log, self._name, at, self.partition, self._worker.live.partitions)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             _log.warning("lag not measured", projection=self._name, error=str(error))
             self._remove(PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS)
             return
-        PROJECTION_HEAD.set(lag.head)
+        if self._worker.feed is EVENT_LOG:
+            PROJECTION_HEAD.set(lag.head)
         PROJECTION_CHECKPOINT.labels(*self._labels).set(lag.position)
         PROJECTION_LAG_EVENTS.labels(*self._labels).set(lag.events)
         now = monotonic()

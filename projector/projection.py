@@ -15,13 +15,14 @@ import msgspec
 
 from shared.errors import Corrupt
 from shared.eventstore import codec
+from shared.eventstore.feed import EVENT_LOG, Feed
 from shared.read_models.keys import partition_of
 
 E = TypeVar("E")
 
 
 class RecordedEvent(msgspec.Struct, Generic[E], gc=False):
-    """A row of the log with the name of its stream parsed: `category` of the aggregate, and its id.
+    """A row of the feed with the name of its stream parsed: `category` of the aggregate, and its id.
 
     `event` is decoded when it is first asked for, so that events of no interest cost little.
     """
@@ -118,6 +119,7 @@ class Projection(Generic[D]):
     version: int = 1  # of this code: a change of what it makes of events is a new version, and a rebuild
     summary: Callable[[D], msgspec.Struct] | None = None  # what lists show of it
     rollups: tuple[Rollup, ...] = ()  # that its entries count in
+    feed: Feed = EVENT_LOG  # that it is folded from
 
     def encode(self, document: D) -> str:
         """The document as JSON, as stores keep it."""

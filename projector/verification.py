@@ -139,7 +139,9 @@ class _Partition(Generic[D]):
         while (at := self.refold.position) < position:
             if reported:
                 self._report("folding", at - start, position - start)
-            events = await event_log.read_batch(self._log, at, min(event_log.PAGE, position - at))
+            events = await event_log.read_batch(
+                self._log, at, min(event_log.PAGE, position - at), feed=self._projection.feed
+            )
             if not events:
                 raise CheckpointMovedBack
             some = self.refold.apply(events)

@@ -16,6 +16,7 @@ from query_service.api.event_documents import event_schemas
 from query_service.api.lag_header import lag_header
 from query_service.client_limit import WAITING, ClientLimit
 from query_service.consistency_gate import ConsistencyGate
+from query_service.feeds import Feeds
 from query_service.live.subscriptions import open_subscriptions
 from query_service.log_reader import LogReader
 from query_service.opened_documents import OpenedDocuments
@@ -27,6 +28,7 @@ from shared.aggregates import AGGREGATES
 from shared.aio import cancel
 from shared.errors import Unavailable
 from shared.eventstore.blockers import monitor_blockers
+from shared.eventstore.feed import EVENT_LOG
 from shared.http import application
 from shared.http.operations import NotReady
 from shared.logs import get_logger
@@ -101,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         for_operators=[projections.router],
     )
     app.state.log_lag = log_lag
+    app.state.lags = lags
     application.add_routes(app, settings, *(router for router, _ in routers))
     return app
 
@@ -130,7 +133,7 @@ async def _open_queries(
         # One connection for requests, one for the monitor: neither waits for the other.
         monitor_pool = await create_pool(settings, "blockers", max_size=2, target="primary")
         stack.callback(monitor_pool.terminate)
-        log = LogReader(pool, monitor_pool)
+        logs = {feed: LogReader(pool, monitor_pool, feed) for feed in (EVENT_LOG, *(one.feed for one in read_models))}
         waiting = ClientLimit(WAITING, settings.token_waits_per_client)
         opened: dict[str, OpenReadModel] = {}
         for read_model in read_models:
@@ -138,13 +141,17 @@ async def _open_queries(
             stack.push_async_callback(stored.close)
             stored.signal.start()
             stack.push_async_callback(stored.signal.close)
-            gate = ConsistencyGate(stored.signal, log, lags[read_model.name], waiting)
-            opened[read_model.name] = OpenReadModel(read_model.reader(stored.source), gate, stored.status, stored.queue)
+            gate = ConsistencyGate(stored.signal, logs[read_model.feed], lags[read_model.name], waiting)
+            opened[read_model.name] = OpenReadModel(
+                read_model.reader(stored.source), gate, stored.status, stored.queue, logs[read_model.feed]
+            )
         monitoring = asyncio.create_task(
             monitor_blockers(monitor_pool, settings.long_transaction_seconds), name="blockers"
         )
         stack.push_async_callback(cancel, monitoring)
-        yield Queries(log, opened, settings.token_wait_seconds, settings.long_transaction_seconds)
+        yield Queries(
+            logs[EVENT_LOG], Feeds(logs), opened, settings.token_wait_seconds, settings.long_transaction_seconds
+        )
 
 
 def _lag_sources(
@@ -152,7 +159,7 @@ def _lag_sources(
 ) -> list[LagSource]:
     log = queries.log
     return [
-        *(ProjectionLag(name, lags[name], opened.status, log) for name, opened in queries.read_models.items()),
+        *(ProjectionLag(name, lags[name], opened.status, opened.log) for name, opened in queries.read_models.items()),
         ReplicaLag(log_lag, stream_history.reached, log) if settings.history_database_url else LogLag(log_lag, log),
     ]
 

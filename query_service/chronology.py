@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from shared.eventstore import log as event_log
+from shared.eventstore.feed import bounded_page
 from shared.eventstore.log import Connection, Page
 
 _VERSION_AT = """
@@ -21,7 +22,7 @@ stream_id = $1 and version between 2 and $2
 and ($3::timestamptz is null or occurred_at >= $3) and ($4::timestamptz is null or occurred_at < $4)
 and ($5::timestamptz is null or (occurred_at, version) > ($5, $6::integer))
 """
-_READ_PAGE = event_log.bounded_page(_PERIOD, "occurred_at, version", "$7", "$8")
+_READ_PAGE = bounded_page(_PERIOD, "occurred_at, version", "$7", "$8")
 
 
 class After(NamedTuple):

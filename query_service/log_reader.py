@@ -1,4 +1,4 @@
-"""Questions that queries ask the log itself: its id, its head, and how far a read model is behind its head."""
+"""Questions that queries ask the log, or another feed, itself: its id, its head, and how far a read model is behind."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import asyncpg
 from shared.errors import Unavailable
 from shared.eventstore import log as event_log
 from shared.eventstore.blockers import Blocker, read_blockers
+from shared.eventstore.feed import EVENT_LOG, Feed
 from shared.eventstore.lease import ForeignHolder, read_foreign_holders
 from shared.eventstore.token import ConsistencyToken, TokenBeyondLog
 from shared.postgres import CONNECTION_LOST
@@ -42,10 +43,14 @@ class LogReader:
     """Every method raises `LogUnavailable`, unless it says what it does instead."""
 
     def __init__(
-        self, pool: asyncpg.Pool[asyncpg.Record], monitor_pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        monitor_pool: asyncpg.Pool[asyncpg.Record] | None = None,
+        feed: Feed = EVENT_LOG,
     ) -> None:
         """`monitor_pool` reads the blocking sessions: all connections of `pool` may be waiting for them."""
         self._pool = pool
+        self._feed = feed
         self._monitor_pool = pool if monitor_pool is None else monitor_pool
         self._heads = HeadHistory()
         self._reading: asyncio.Task[event_log.Head] | None = None
@@ -72,11 +77,11 @@ class LogReader:
         return await self.head()
 
     async def head(self) -> event_log.Head:
-        return await _bounded(lambda: event_log.read_head(self._pool))
+        return await _bounded(lambda: event_log.read_head(self._pool, self._feed))
 
     async def lag(self, shown: Shown) -> event_log.Lag:
         """The lag of a read model that shows the log up to there; in time not less than this process knows it to be."""
-        lag = await _bounded(lambda: event_log.read_lag(self._pool, shown))
+        lag = await _bounded(lambda: event_log.read_lag(self._pool, shown, self._feed))
         now = monotonic()
         self._heads.add(lag.head, now)
         if lag.seconds is None:

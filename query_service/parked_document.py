@@ -39,7 +39,11 @@ def parked_headers(document: Document, at: ReadPosition, token: str | None) -> d
     if document.parked is None:
         return {}
     poison = poisons.decode(document.parked)
-    if document.body is None or (token is not None and ConsistencyToken.newest_of(token).position >= poison.position):
+    log_id = at.checkpoint.log_id
+    asked = 0
+    if token is not None:
+        asked = max([one.position for one in ConsistencyToken.newest_of_each(token) if one.log_id == log_id], default=0)
+    if document.body is None or asked >= poison.position:
         raise ProjectionParked(poison.position, poison.event_type)
-    shown = at.checkpoint.token.log_id, poison.position - 1
+    shown = log_id, poison.position - 1
     return {"Projection-Parked": str(poison.position), "Consistency-Token": ConsistencyToken(*shown).encode()}

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from query_service.consistency_gate import CheckpointSignal
 from query_service.fair_queue import FairQueue
 from query_service.projection_status import StatusQuery
+from shared.eventstore.feed import EVENT_LOG, Feed
 from shared.settings import Settings
 
 S = TypeVar("S")  # what a store reads with
@@ -52,3 +53,4 @@ class ReadModel(Generic[S, R]):
     tag: str  # of its routes in the OpenAPI document
     tag_description: str
     required: bool = False  # the service is not ready without it
+    feed: Feed = EVENT_LOG  # that its projection is folded from

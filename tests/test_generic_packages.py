@@ -25,6 +25,7 @@ GENERIC = [
 CONCRETE = [
     "command_service/domain",
     "command_service/api",
+    "command_service/catalogue.py",
     "command_service/gateways/carrier.py",
     "command_service/gateways/payment.py",
     "command_service/gateways/sandbox",

@@ -222,6 +222,7 @@ NOT_RAISED = {
         (404, "process-not-found"),
         (404, "transfer-not-found"),
         (404, "stock-not-found"),
+        (404, "product-not-found"),
     },
 }
 NEVER_ANSWERED = {

@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from projector.projection import Projection
 from projector.projections.accounts import ACCOUNTS
+from projector.projections.categories import CATEGORIES
 from projector.projections.customers import CUSTOMERS
 from projector.projections.orders import ORDERS
 from projector.projections.processes import PROCESSES
+from projector.projections.products import PRODUCTS
 from projector.projections.revenue_by_day import REVENUE_BY_DAY
 from projector.projections.stock import STOCKS
 
@@ -41,3 +43,5 @@ register(ACCOUNTS, "redis")
 register(CUSTOMERS, "redis")
 register(STOCKS, "redis")
 register(PROCESSES, "redis")
+register(PRODUCTS, "redis")
+register(CATEGORIES, "redis")

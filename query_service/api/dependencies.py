@@ -10,6 +10,7 @@ from fastapi import Request
 from query_service.api.requests import preferred_wait
 from query_service.consistency_gate import ConsistencyGate
 from query_service.fair_queue import FairQueue
+from query_service.feeds import Feeds
 from query_service.log_reader import LogReader
 from query_service.projection_status import StatusQuery
 from query_service.read_model import ReadModel
@@ -29,10 +30,12 @@ class OpenReadModel(NamedTuple):
     gate: ConsistencyGate
     status: StatusQuery
     queue: FairQueue | None
+    log: LogReader  # of its feed
 
 
 class Queries(NamedTuple):
     log: LogReader
+    feeds: Feeds
     read_models: Mapping[str, OpenReadModel]  # by name, in the order of the registry
     token_wait_seconds: float
     long_transaction_seconds: float
@@ -58,10 +61,10 @@ async def answer(
 ) -> tuple[ReadPosition, T, dict[str, str]]:
     """(position that the result shows, result of `read`, headers of the answer).
 
-    Raises what `ConsistencyGate` and `read` raise, `MalformedToken` and `TooManyCostlyReads`.
+    Raises what `ConsistencyGate`, `Feeds.read` and `read` raise, and `TooManyCostlyReads`.
     """
     queries = queries_of(request)
-    reader, gate, _, queue = queries.read_models[read_model.name]
+    reader, gate, _, queue, _ = queries.read_models[read_model.name]
     if queue is not None:
         read = _in_turn(queue, client_of(request.scope), read)
     token = header(request.scope, b"consistency-token")
@@ -71,9 +74,14 @@ async def answer(
         return at, value, {"Consistency-Token": at.token}
     preferred = preferred_wait(header(request.scope, b"prefer"))
     wait = queries.token_wait_seconds if preferred is None else preferred
-    wanted = ConsistencyToken.newest_of(token)
     client = client_of(request.scope)
-    at, value, _ = await gate.read_at_least(wanted, wait, client, lambda at_least: read(reader, at_least))
+
+    def read_at_least(wanted: ConsistencyToken | None) -> Awaitable[ReadResult[T]]:
+        if wanted is None:
+            return gate.read(lambda at_least: read(reader, at_least))
+        return gate.read_at_least(wanted, wait, client, lambda at_least: read(reader, at_least))
+
+    at, value, _ = await queries.feeds.read(read_model.feed, token, read_at_least)
     assert at is not None
     headers = {"Consistency-Token": at.token}
     if preferred is not None:

@@ -54,6 +54,12 @@ def lag_header(*routers: tuple[APIRouter, LagEstimate | MaxLag], otherwise: LagE
     return ResponseHeaders(headers, _DESCRIBED)
 
 
+def answer_from(request: Request, *read_models: str) -> None:
+    """Call where a route answers from several read models: `Projection-Lag` is then the largest of theirs."""
+    lags = request.app.state.lags
+    request.scope["lag"] = MaxLag(*[lags[name] for name in read_models])
+
+
 def answer_from_log(request: Request) -> None:
     """Call where a route of a read model answers from the log instead: `Projection-Lag` is then the log's."""
     request.scope["lag"] = request.app.state.log_lag

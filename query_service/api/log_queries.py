@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from query_service.point_in_time import CLOCK_TOLERANCE, PointInTime, rfc3339
 from query_service.stream_history import LogLagging, StreamHistory
 from shared.aggregates.aggregate import Aggregate
 from shared.errors import Invalid
+from shared.eventstore.feed import EVENT_LOG
 from shared.eventstore.log import Head
 from shared.eventstore.token import ConsistencyToken
 from shared.http import problems
@@ -150,11 +152,15 @@ async def ask_log(
 ) -> tuple[T, dict[str, str]]:
     """(result of `ask` once the log has reached the request's token, headers of the answer). `ask` gets the client, the
     token and the time to wait for it."""
-    given = header(request.scope, b"consistency-token")
-    token = None if given is None else ConsistencyToken.newest_of(given)
+    token = header(request.scope, b"consistency-token")
     preferred = preferred_wait(header(request.scope, b"prefer"))
-    wait = queries_of(request).token_wait_seconds if preferred is None else preferred
-    head, value = await ask(request.app.state.history, client_of(request.scope), token, wait)
+    queries, stream_history, client = queries_of(request), request.app.state.history, client_of(request.scope)
+    wait = queries.token_wait_seconds if preferred is None else preferred
+    if token is None:
+        head, value = await ask(stream_history, client, None, wait)
+    else:
+        asked = partial(ask, stream_history, client)
+        head, value = await queries.feeds.read(EVENT_LOG, token, lambda wanted: asked(wanted, wait))
     headers = {"Consistency-Token": head.token.encode()}
     if token is not None and preferred is not None:
         headers["Preference-Applied"] = f"wait={preferred}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -68,7 +69,7 @@ async def get_projections(request: Request) -> Response:
         # A session that blocks this very measurement shows as blocking only while the measurement waits.
         await asyncio.wait([measuring], timeout=BLOCKED_SECONDS)
         stalls = [as_json(blocker) for blocker in await queries.log.blockers(queries.long_transaction_seconds)]
-        statuses, head, lag_of = await measuring
+        measured = await measuring
     except ReadModelUnavailable as error:
         raise StatusUnavailable(error.server, stalls) from error
     finally:
@@ -77,19 +78,26 @@ async def get_projections(request: Request) -> Response:
     holders = await queries.log.foreign_holders(
         [
             lease_name(name, status.generations.live, partition)
-            for name, status in statuses.items()
+            for name, (status, *_) in measured.items()
             for partition in range(len(status.partitions))
         ]
     )
     body = Projections(
-        projections=[_report(name, status, head, lag_of) for name, status in statuses.items()],
+        projections=[_report(name, one) for name, one in measured.items()],
         stalls=[StallStatus.model_validate(stall) for stall in stalls],
         foreign_leases=[ForeignLease.model_validate(holder._asdict()) for holder in holders],
     )
-    tokens = [status.checkpoint.token for status in statuses.values() if status.checkpoint is not None]
-    # The lowest: every read model has reached it.
-    headers = {"Consistency-Token": min(tokens, key=lambda token: token.position).encode()} if tokens else {}
+    tokens = _lowest([one.status.checkpoint.token for one in measured.values() if one.status.checkpoint is not None])
+    headers = {"Consistency-Token": tokens} if tokens else {}
     return Response(body.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def _lowest(tokens: Iterable[ConsistencyToken]) -> str:
+    """Of each feed: every read model has reached it."""
+    lowest: dict[UUID, ConsistencyToken] = {}
+    for token in sorted(tokens, key=lambda token: token.position):
+        lowest.setdefault(token.log_id, token)
+    return ", ".join(token.encode() for token in lowest.values())
 
 
 class _Figures(NamedTuple):
@@ -118,19 +126,25 @@ class _Figures(NamedTuple):
 
 
 class _Measured(NamedTuple):
-    statuses: dict[str, ProjectionStatus]
+    """One read model; `head` is that of its feed."""
+
+    status: ProjectionStatus
     head: Head | None
-    lag_of: dict[Checkpoint | None, _Figures]
+    lag_of: Mapping[Checkpoint | None, _Figures]
 
 
-async def _measure(queries: Queries) -> _Measured:
+async def _measure(queries: Queries) -> dict[str, _Measured]:
     """Raises `ReadModelUnavailable`."""
     statuses = {name: await opened.status() for name, opened in queries.read_models.items()}
-    every = [status.checkpoint for status in statuses.values()]
-    every += [partition.checkpoint for status in statuses.values() for partition in status.partitions]
-    head, lags = await queries.log.lags(_token(checkpoint) for checkpoint in every)
-    lag_of = {checkpoint: _lag(checkpoint, head, lags.get(_token(checkpoint))) for checkpoint in every}
-    return _Measured(statuses, head, lag_of)
+    measured: dict[str, _Measured] = {}
+    for log in queries.feeds.readers.values():
+        of_feed = {name: status for name, status in statuses.items() if queries.read_models[name].log is log}
+        every = [status.checkpoint for status in of_feed.values()]
+        every += [partition.checkpoint for status in of_feed.values() for partition in status.partitions]
+        head, lags = await log.lags(_token(checkpoint) for checkpoint in every)
+        lag_of = {checkpoint: _lag(checkpoint, head, lags.get(_token(checkpoint))) for checkpoint in every}
+        measured |= {name: _Measured(status, head, lag_of) for name, status in of_feed.items()}
+    return {name: measured[name] for name in statuses}
 
 
 def _token(checkpoint: Checkpoint | None) -> ConsistencyToken | None:
@@ -148,9 +162,8 @@ def _lag(checkpoint: Checkpoint | None, head: Head | None, lag: Lag | None) -> _
     return _Figures(position, head.position - position, 0.0 if position == head.position else None)
 
 
-def _report(
-    name: str, status: ProjectionStatus, head: Head | None, lag_of: Mapping[Checkpoint | None, _Figures]
-) -> ProjectionReport:
+def _report(name: str, measured: _Measured) -> ProjectionReport:
+    status, head, lag_of = measured
     checkpoint, heartbeat, generations, parked, _ = status
     lag = lag_of[checkpoint]
     of_another_log = checkpoint is not None and head is not None and checkpoint.log_id != head.log_id

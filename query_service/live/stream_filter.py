@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 from shared.aggregates import AGGREGATES, parse_stream
 from shared.eventstore import log as event_log
+from shared.eventstore.feed import bounded_page
 from shared.eventstore.log import Connection, Head, Page, StoredEvent
 
 EVENTS = 100  # on a page of the past
 PAGE_BYTES = 64 * 1024  # of the events' JSON, and one event more
 
 # `+ 0`: never by the index on positions, which spans the events of all other streams of that time.
-_READ_STREAM = event_log.bounded_page("stream_id = $1 and position + 0 > $2", "version", "$3", "$4")
-_READ_OWNER = event_log.bounded_page("owner = $1 and position > $2", "position", "$3", "$4")
+_READ_STREAM = bounded_page("stream_id = $1 and position + 0 > $2", "version", "$3", "$4")
+_READ_OWNER = bounded_page("owner = $1 and position > $2", "position", "$3", "$4")
 
 
 class StreamFilter(NamedTuple):

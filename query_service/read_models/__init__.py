@@ -6,9 +6,11 @@ from typing import Any
 
 from query_service.read_model import ReadModel
 from query_service.read_models.accounts import ACCOUNTS
+from query_service.read_models.categories import CATEGORIES
 from query_service.read_models.customers import CUSTOMERS
 from query_service.read_models.orders import ORDERS
 from query_service.read_models.processes import PROCESSES
+from query_service.read_models.products import PRODUCTS
 from query_service.read_models.revenue_by_day import REVENUE_BY_DAY
 from query_service.read_models.stock import STOCKS
 
@@ -28,3 +30,5 @@ register(ACCOUNTS)
 register(CUSTOMERS)
 register(STOCKS)
 register(PROCESSES)
+register(PRODUCTS)
+register(CATEGORIES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from query_service.api.dependencies import answer
 from query_service.api.documents import belongs_to
 from query_service.api.log_queries import not_found
+from query_service.api.pages import etag_of_body
 from query_service.api.requests import unless_known
 from query_service.parked_document import parked_headers
 from query_service.read_model import ReadModel
@@ -74,7 +74,7 @@ async def answer_with_customer(request: Request, orders: ReadModel[Any, Any], or
     order = (await open_order(state.opened_documents, document)).body
     body = b'%b,"customer":%b}' % (order[:-1], msgspec.json.encode(customer))
     headers["Consistency-Token"] = min(headers["Consistency-Token"], others["Consistency-Token"], key=_position)
-    return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
+    return unless_known(request, body, etag_of_body(body), headers)
 
 
 async def _read(request: Request, orders: ReadModel[Any, Any], order_id: str) -> tuple[bytes | None, dict[str, str]]:

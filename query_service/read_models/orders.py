@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +15,7 @@ from starlette.responses import Response
 from query_service.api.dependencies import answer
 from query_service.api.documents import UNAVAILABLE, answer_document, belongs_to
 from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES
+from query_service.api.pages import answer_page, etag_of_body
 from query_service.api.requests import (
     ETAG_EXAMPLE,
     IF_NONE_MATCH,
@@ -26,7 +25,6 @@ from query_service.api.requests import (
     MalformedCursor,
     answer_headers,
     decode_cursor,
-    encode_cursor,
     unless_known,
 )
 from query_service.coalescing_reader import CoalescingReader
@@ -261,7 +259,7 @@ async def _answer_orders(request: Request, order_ids: Sequence[str]) -> Response
     if parked := [parked_headers(document, at, token) for document in several.parked]:
         headers |= min(parked, key=lambda one: int(one["Projection-Parked"]))
     body = b'{"orders":%b}' % several.body
-    return unless_known(request, body, _etag(body), headers)
+    return unless_known(request, body, etag_of_body(body), headers)
 
 
 @router.get(
@@ -291,25 +289,7 @@ async def _list(request: Request, customer_id: str | None, listing: Listing) -> 
     _, page, headers = await answer(
         request, ORDERS, lambda orders, _: orders.newest(customer_id, listing.status, after, listing.limit)
     )
-    cursor = None if page.next_entry is None else encode_cursor(page.next_entry.decode())
-    if cursor is not None:
-        headers["Link"] = f'<{_next_page(request, cursor)}>; rel="next"'
-    body = _render(page, cursor)
-    return unless_known(request, body, _etag(body), headers)
-
-
-def _etag(body: bytes) -> str:
-    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
-
-
-def _render(page: IndexPage, cursor: str | None) -> bytes:
-    next_cursor = b"null" if cursor is None else b'"%b"' % cursor.encode()
-    return b'{"orders":[%b],"next_cursor":%b}' % (b",".join(page.summaries), next_cursor)
-
-
-def _next_page(request: Request, cursor: str) -> str:
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f"{request.url.path}?{urlencode([*kept, ('cursor', cursor)])}"
+    return answer_page(request, "orders", page, headers)
 
 
 ORDERS = ReadModel(

@@ -1,4 +1,4 @@
-"""The event log: every SQL statement on events.
+"""The event log: every SQL statement on events. What reads pages, a head or a lag reads those of any feed.
 
 Positions are dense and visible in commit order (the append function locks the log's head row), so a reader's cursor
 is one number, and "checkpoint = head" is an exact statement.
@@ -17,6 +17,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from shared.eventstore.append_request import AppendRequest, AppendResult, AppendStatus, NewEvent, StreamAppend
 from shared.eventstore.asyncpg_arrays import array_or_null
+from shared.eventstore.feed import EVENT_LOG, Feed
 from shared.eventstore.token import ConsistencyToken
 
 PAGE = 1_000  # events read at a time
@@ -74,12 +75,7 @@ class Lag(NamedTuple):
         return self.head - self.position
 
 
-COLUMNS = (
-    "position, stream_id, version, event_id, event_type, schema_version, data, metadata,"
-    " occurred_at, recorded_at, hash, owner"
-)
 _APPEND = "select * from append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
-_READ_STREAM = f"select {COLUMNS} from stream_after($1, $2, $3, $4)"  # noqa: S608 - constants only
 _EXISTING = (
     "select stream_id from unnest($1::text[]) as named (stream_id)"
     " where (select version from events e where e.stream_id = named.stream_id order by version limit 1) = 1"
@@ -88,37 +84,8 @@ _READ_VERSION = (
     "select case when $2::text is null or owner = $2 then version else 0 end"
     " from events where stream_id = $1 order by version desc limit 1"
 )
-
-
-def bounded_page(where: str, order: str, limit: str, max_bytes: str) -> str:
-    """A statement that reads at most `limit` events in an order, none after those whose JSON reaches `max_bytes`."""
-    # Sums the sizes of events before each: the page ends with the event that reaches the bound.
-    return f"""
-        select {COLUMNS} from (
-            select {COLUMNS}, sum(octet_length(data::text) + octet_length(metadata::text))
-                over (order by {order} rows between unbounded preceding and 1 preceding) as bytes_before
-            from (select {COLUMNS} from events where {where} order by {order} limit {limit}) page
-        ) sized
-        where coalesce(bytes_before, 0) < {max_bytes} order by {order}
-    """  # noqa: S608 - constants only
-
-
-_READ_ALL = f"select {COLUMNS} from events_after($1, $2, $3)"  # noqa: S608 - constants only
 _TAKES_WRITES = "select not current_setting('transaction_read_only')::boolean from log_head where only_row"
-_HEAD = "select log_id, position, nullif(recorded_at, '-infinity') from log_head where only_row"
 _RECORDED_BY = "select recorded_at < $2 or ($3 and recorded_at = $2) from events where position = $1"
-# A token of another log, or of events that a restore lost, counts as position 0. A time in the future says nothing of
-# an age: the clock was ahead when the event was recorded.
-_LAG = """
-select h.position, h.shown, case
-    when h.shown = h.position then 0
-    when e.recorded_at <= clock_timestamp() then extract(epoch from clock_timestamp() - e.recorded_at)
-end::float8
-from (
-    select position, case when log_id = $1 and position >= $2 then $2 else 0 end as shown from log_head where only_row
-) h
-left join events e on e.position = h.shown + 1
-"""
 
 Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -229,11 +196,17 @@ async def read_stream(connection: Connection, stream_id: str, after_version: int
 
 
 async def read_stream_page(
-    connection: Connection, stream_id: str, after_version: int, limit: int, max_bytes: int = PAGE_BYTES
+    connection: Connection,
+    stream_id: str,
+    after_version: int,
+    limit: int,
+    max_bytes: int = PAGE_BYTES,
+    *,
+    feed: Feed = EVENT_LOG,
 ) -> list[StoredEvent]:
     """At most `limit` events of one stream after a version, in order; none after those whose JSON reaches
     `max_bytes`."""
-    rows = await connection.fetch(_READ_STREAM, stream_id, after_version, limit, max_bytes)
+    rows = await connection.fetch(feed.stream_page, stream_id, after_version, limit, max_bytes)
     return [StoredEvent._make(row) for row in rows]
 
 
@@ -267,14 +240,18 @@ async def read_all(connection: Connection, after: int = 0, page: int = PAGE) -> 
         after = batch[-1].position
 
 
-async def read_batch(connection: Connection, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> list[StoredEvent]:
+async def read_batch(
+    connection: Connection, after: int, limit: int, max_bytes: int = PAGE_BYTES, *, feed: Feed = EVENT_LOG
+) -> list[StoredEvent]:
     """At most `limit` events after a position, in order; none after those whose JSON reaches `max_bytes`."""
-    return (await read_page(connection, after, limit, max_bytes)).events
+    return (await read_page(connection, after, limit, max_bytes, feed=feed)).events
 
 
-async def read_page(connection: Connection, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+async def read_page(
+    connection: Connection, after: int, limit: int, max_bytes: int = PAGE_BYTES, *, feed: Feed = EVENT_LOG
+) -> Page:
     """As `read_batch`, and whether there may be more."""
-    return as_page(await connection.fetch(_READ_ALL, after, limit, max_bytes), limit, max_bytes)
+    return as_page(await connection.fetch(feed.page, after, limit, max_bytes), limit, max_bytes)
 
 
 def as_page(rows: Iterable[asyncpg.Record], limit: int, max_bytes: int) -> Page:
@@ -303,16 +280,16 @@ async def takes_writes(connection: Connection) -> bool:
     return bool(await connection.fetchval(_TAKES_WRITES))
 
 
-async def read_head(connection: Connection) -> Head:
-    row = await connection.fetchrow(_HEAD)
-    assert row is not None, "log_head has exactly one row"
+async def read_head(connection: Connection, feed: Feed = EVENT_LOG) -> Head:
+    row = await connection.fetchrow(feed.read_head)
+    assert row is not None, f"{feed.head} has exactly one row"
     return Head._make(row)
 
 
-async def read_lag(connection: Connection, shown: ConsistencyToken | None) -> Lag:
-    """How far a read model that shows the log up to `shown` is behind the log's head."""
+async def read_lag(connection: Connection, shown: ConsistencyToken | None, feed: Feed = EVENT_LOG) -> Lag:
+    """How far a read model that shows the feed up to `shown` is behind the feed's head."""
     row = await connection.fetchrow(
-        _LAG, None if shown is None else shown.log_id, 0 if shown is None else shown.position
+        feed.read_lag, None if shown is None else shown.log_id, 0 if shown is None else shown.position
     )
-    assert row is not None, "log_head has exactly one row"
+    assert row is not None, f"{feed.head} has exactly one row"
     return Lag._make(row)

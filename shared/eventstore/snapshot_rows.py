@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from shared.eventstore.log import COLUMNS, PAGE, PAGE_BYTES, Connection, StoredEvent
+from shared.eventstore.feed import COLUMNS
+from shared.eventstore.log import PAGE, PAGE_BYTES, Connection, StoredEvent
 
 _LOAD = f"""
 with snapshot as materialized (

@@ -1,8 +1,8 @@
 """A subscription to the event log: one connection that holds leases, reads pages of events and listens for new ones.
 
-The projector and live updates follow the log with it. A consumer supplies its own checkpoint and reads the pages after
-it; one that must be the only one takes a lease (`shared.eventstore.lease`). NOTIFY is a hint that may be lost: a
-consumer polls as well, always.
+The projector and live updates follow the log with it, and the projector every other feed (`shared.eventstore.feed`). A
+consumer supplies its own checkpoint and reads the pages after it; one that must be the only one takes a lease
+(`shared.eventstore.lease`). NOTIFY is a hint that may be lost: a consumer polls as well, always.
 
 Each event is read once, however many consumers follow the log in a process: the last pages are cached. The end of the
 log is never cached, so no consumer learns of an event later than by asking the log itself.
@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from shared import postgres
 from shared.eventstore import log as event_log
+from shared.eventstore.feed import EVENT_LOG, Feed
 from shared.eventstore.log import Head, Page, StoredEvent
 from shared.postgres import ServerDemoted, Target
 from shared.settings import Settings
@@ -39,6 +40,7 @@ ROLE = "projector"  # the application's name ends with it; `foreign_lease_holder
 
 
 class _CachedPage(NamedTuple):
+    feed: Feed
     page: Page
     hints: int  # when it was read
     size: int  # of the JSON texts, in bytes of memory
@@ -79,57 +81,61 @@ class LogSession:
                 self._connection.terminate()  # so that the callers that wait for the lock learn it at once
                 raise
 
-    async def read(self, after: int, limit: int, max_bytes: int | None = None) -> Page:
+    async def read(self, after: int, limit: int, max_bytes: int | None = None, *, feed: Feed = EVENT_LOG) -> Page:
         """At most `limit` events after a position, of at most `max_bytes` (`MAX_PAGE_BYTES`) and one event more."""
-        if (known := self._cached(after, limit)) is not None:
+        if (known := self._cached(feed, after, limit)) is not None:
             return known
         async with self.exclusive() as connection:
-            if (known := self._cached(after, limit)) is not None:  # another consumer has read it meanwhile
+            if (known := self._cached(feed, after, limit)) is not None:  # another consumer has read it meanwhile
                 return known
             hints = self._hints
-            page = await event_log.read_page(connection, after, limit, max_bytes or MAX_PAGE_BYTES)
+            page = await event_log.read_page(connection, after, limit, max_bytes or MAX_PAGE_BYTES, feed=feed)
         if page.events:
-            self._cache(page, hints)
+            self._cache(feed, page, hints)
         return page
 
-    def _cache(self, page: Page, hints: int) -> None:
+    def _cache(self, feed: Feed, page: Page, hints: int) -> None:
         """Evicts the oldest pages."""
         size = sum([getsizeof(event.data) + getsizeof(event.metadata) for event in page.events])
-        self._pages.append(_CachedPage(page, hints, size))
+        self._pages.append(_CachedPage(feed, page, hints, size))
         while len(self._pages) > self._max_pages or (
             len(self._pages) > 1 and sum(cached.size for cached in self._pages) > CACHED_BYTES
         ):
             self._pages.popleft()
 
-    def _cached(self, after: int, limit: int) -> Page | None:
-        for nr, ((events, more), hints, _) in enumerate(reversed(self._pages)):
+    def _cached(self, feed: Feed, after: int, limit: int) -> Page | None:
+        later = False  # a page of the feed was read after this one
+        for of_feed, (events, more), hints, _ in reversed(self._pages):
+            if of_feed is not feed:
+                continue
             if events[0].position <= after + 1 <= events[-1].position:
                 start = after + 1 - events[0].position
                 some = events[start : start + limit]
-                return Page(some, more or nr > 0 or hints != self._hints or len(some) < len(events) - start)
+                return Page(some, more or later or hints != self._hints or len(some) < len(events) - start)
+            later = True
         return None
 
     def notify(self) -> None:
-        """The log may have grown since the last read."""
+        """A feed may have grown since the last read."""
         self._hints += 1
 
     def invalidate(self) -> None:
         """Drops the cached pages: they may be of another log, or of another past of this one."""
         self._pages.clear()
 
-    async def read_one(self, position: int) -> StoredEvent:
-        """What the log has there now."""
+    async def read_one(self, position: int, feed: Feed = EVENT_LOG) -> StoredEvent:
+        """What the feed has there now."""
         async with self.exclusive() as connection:
-            return (await event_log.read_batch(connection, position - 1, 1))[0]
+            return (await event_log.read_batch(connection, position - 1, 1, feed=feed))[0]
 
-    async def read_head(self) -> Head:
+    async def read_head(self, feed: Feed = EVENT_LOG) -> Head:
         async with self.exclusive() as connection:
-            return await event_log.read_head(connection)
+            return await event_log.read_head(connection, feed)
 
-    async def read_stream_page(self, stream_id: str, after_version: int) -> list[StoredEvent]:
+    async def read_stream_page(self, stream_id: str, after_version: int, feed: Feed = EVENT_LOG) -> list[StoredEvent]:
         """At most `event_log.PAGE` events of one stream after a version."""
         async with self.exclusive() as connection:
-            return await event_log.read_stream_page(connection, stream_id, after_version, event_log.PAGE)
+            return await event_log.read_stream_page(connection, stream_id, after_version, event_log.PAGE, feed=feed)
 
 
 @asynccontextmanager

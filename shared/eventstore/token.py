@@ -75,16 +75,17 @@ class ConsistencyToken:
         return cls(UUID(match[1]), int(match[2]))
 
     @classmethod
-    def newest_of(cls, header: str) -> ConsistencyToken:
-        """The newest of the tokens that the header lists, separated by commas.
-
-        Raises `MalformedToken`, and `UnknownLog` where they are of several logs: one of these is not served.
-        """
+    def newest_of_each(cls, header: str) -> tuple[ConsistencyToken, ...]:
+        """Of the tokens that the header lists, separated by commas, the newest of each log. Raises `MalformedToken`."""
         if "," not in header:
-            return cls.decode(header)
-        tokens = [cls.decode(each.strip(" \t")) for each in header.split(",")]
-        log_id = tokens[-1].log_id
-        return cls(log_id, max(token.position_in(log_id) for token in tokens))
+            return (cls.decode(header),)
+        newest: dict[UUID, ConsistencyToken] = {}
+        for each in header.split(","):
+            token = cls.decode(each.strip(" \t"))
+            known = newest.setdefault(token.log_id, token)
+            if token.position > known.position:
+                newest[token.log_id] = token
+        return tuple(newest.values())
 
     def position_in(self, log_id: UUID) -> int:
         """The position to wait for in the log `log_id`. Raises `UnknownLog` when the token is of another log."""

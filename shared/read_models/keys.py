@@ -173,7 +173,7 @@ PARTITIONS_FIELD = "partitions:"  # of the hash `generations`, and a generation'
 # page starts exactly after its cursor however many documents share an instant or arrive meanwhile. Neither offsets nor
 # scores (doubles, with ties) can promise that.
 SORT_KEY_TIME_DIGITS = 15
-_INDEX_ENTRY = re.compile(rf"[0-9a-f]{{{SORT_KEY_TIME_DIGITS}}}[A-Za-z0-9._-]{{1,128}}", re.ASCII)
+_INDEX_ENTRY = re.compile(rf"[0-9a-f]{{{SORT_KEY_TIME_DIGITS}}}[A-Za-z0-9._ -]{{1,128}}", re.ASCII)
 _YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
 
 

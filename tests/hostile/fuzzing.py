@@ -161,6 +161,8 @@ _HEADERS: dict[str, st.SearchStrategy[str]] = {
 _PARAMETERS: dict[str, st.SearchStrategy[str]] = {
     "cursor": cursors | mutated(cursors),
     "limit": _numbers,
+    "category": st.sampled_from(["Home", "Home/Lighting", "/"]) | anything,
+    "tag": st.sampled_from(["white", ","]) | anything,
     "status": st.sampled_from(["PENDING", "pending", "x"]) | anything,
     "as_of": times,
     "known_at": times,

@@ -52,7 +52,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "Prefer": preferred_wait,
     "cursor": decode_cursor,
     "index entry": is_index_entry,
-    "Consistency-Token": ConsistencyToken.newest_of,
+    "Consistency-Token": ConsistencyToken.newest_of_each,
     "id": TypeAdapter(Id).validate_python,
     "time": TypeAdapter(Rfc3339).validate_python,
     **{name: header(name.lower()) for name in ("Idempotency-Key", "If-Match", "X-Causation-ID", "traceparent")},

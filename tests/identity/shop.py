@@ -58,6 +58,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/processes/{process_id}/retry"): {},
     ("POST", "/processes/{process_id}/skip"): {"outcome": "Refunded"},
     ("POST", "/processes/{process_id}/compensate"): {},
+    ("PUT", "/products/{product_id}"): {"name": "LAMP", "unit_price": 1, "currency": "GBP"},
+    ("POST", "/products/{product_id}/reviews"): {"customer_id": OWNER, "stars": 5},
     ("POST", "/products/{product_id}/stock/receipts"): {"quantity": 1_000},
     ("POST", "/products/{product_id}/stock/adjustments"): {"delta": 1, "reason": "found"},
 }

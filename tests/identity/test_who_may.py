@@ -89,6 +89,12 @@ MAY = {
     ("GET", "/customers/{customer_id}/erasure"): "auditor privacy",
     ("GET", "/customers/{customer_id}/history"): "customer staff finance auditor service",
     ("GET", "/customers/{customer_id}/events"): "customer staff finance auditor service",
+    ("PUT", "/products/{product_id}"): "staff service",
+    ("POST", "/products/{product_id}/reviews"): "customer staff service",
+    ("DELETE", "/products/{product_id}"): "staff service",
+    ("GET", "/products/{product_id}"): "customer staff finance auditor service",
+    ("GET", "/products"): "customer staff finance auditor service",
+    ("GET", "/categories"): "customer staff finance auditor service",
     ("POST", "/products/{product_id}/stock/receipts"): "staff service",
     ("POST", "/products/{product_id}/stock/adjustments"): "staff service",
     ("POST", "/gateways/{gateway}/events"): "",
@@ -124,9 +130,17 @@ async def test_a_role_may_use_its_routes_and_no_other(shop: Shop, method: str, p
         assert problem(answer, 403, "forbidden")["allowed"] == sorted(allowed)
     else:
         assert answer.status_code not in {401, 403}, answer.text
-        # The order and the customer are there; they may have no such payment, shipment, return or address, and their
-        # products no stock.
-        of_it = ("/{order_id}/", "payment_id", "transfer_id", "process_id", "/customers/{customer_id}/", "stock")
+        # The order and the customer are there; they may have no such payment, shipment, return or address. Their
+        # products may not be in the catalogue, and have no stock.
+        of_it = (
+            "/{order_id}/",
+            "payment_id",
+            "transfer_id",
+            "process_id",
+            "/customers/{customer_id}/",
+            "product",
+            "stock",
+        )
         assert answer.status_code != 404 or any(part in path for part in of_it), answer.text
         gone = {"order-not-found", "customer-not-found"}
         assert answer.status_code != 404 or answer.json()["code"] not in gone, answer.text

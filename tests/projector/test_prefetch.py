@@ -71,9 +71,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     answered: list[int] = []
     read = LogSession.read
 
-    async def watched(self: LogSession, after: int, limit: int) -> Page:
+    async def watched(self: LogSession, after: int, limit: int, **options: Any) -> Page:
         try:
-            return await read(self, after, limit)
+            return await read(self, after, limit, **options)
         finally:
             answered.append(after)
 

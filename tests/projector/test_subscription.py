@@ -57,10 +57,10 @@ async def test_many_followers_cost_one_statement(
     statements = 0
     read_page = event_log.read_page
 
-    async def counted(*arguments: Any) -> Any:
+    async def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal statements
         statements += 1
-        return await read_page(*arguments)
+        return await read_page(*arguments, **options)
 
     monkeypatch.setattr(event_log, "read_page", counted)
     for _ in range(5):

@@ -84,14 +84,14 @@ def test_any_text_is_a_token_that_encodes_to_itself_or_is_refused(text: str) -> 
 @for_all(st.lists(POSITIONS, min_size=1), st.sampled_from([",", ", ", " ,\t"]))
 def test_of_several_tokens_the_newest_counts(positions: list[int], comma: str) -> None:
     header = comma.join(ConsistencyToken(LOG, position).encode() for position in positions)
-    assert ConsistencyToken.newest_of(header) == ConsistencyToken(LOG, max(positions))
+    assert ConsistencyToken.newest_of_each(header) == (ConsistencyToken(LOG, max(positions)),)
 
 
-def test_tokens_of_several_logs_are_refused() -> None:
-    restored = UUID(int=1)
-    with pytest.raises(UnknownLog) as refusal:
-        ConsistencyToken.newest_of(f"{ConsistencyToken(LOG, 7).encode()}, {ConsistencyToken(restored, 2).encode()}")
-    assert refusal.value.log_id == LOG
+def test_of_tokens_of_several_feeds_the_newest_of_each_counts() -> None:
+    other = UUID(int=1)
+    tokens = [ConsistencyToken(LOG, 7), ConsistencyToken(other, 2), ConsistencyToken(LOG, 9), ConsistencyToken(LOG, 8)]
+    header = ", ".join(token.encode() for token in tokens)
+    assert ConsistencyToken.newest_of_each(header) == (ConsistencyToken(LOG, 9), ConsistencyToken(other, 2))
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,4 @@ def test_tokens_of_several_logs_are_refused() -> None:
 )
 def test_a_list_with_what_is_not_a_token_is_refused(header: str) -> None:
     with pytest.raises(MalformedToken):
-        ConsistencyToken.newest_of(header)
+        ConsistencyToken.newest_of_each(header)
