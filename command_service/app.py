@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.hint_for_reads = f" Reads are for the query service{settings.query_url and f', {settings.query_url}'}."
     app.state.refuses_unknown_customers = settings.unknown_customers == "refuse"
     app.state.signatures = {name: kind.signatures(settings) for name, kind in KINDS.items()}
+    app.state.refuses_unknown_products = settings.unknown_products == "refuse"
     app.state.limit = Limit(settings.admission_delay_seconds, settings.append_queue_size)
     return app
 

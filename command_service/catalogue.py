@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -14,11 +14,12 @@ from asyncpg.pool import PoolConnectionProxy
 
 from command_service.decision import CommandMetadata, OtherLog, StaleVersion, encode_metadata
 from command_service.domain import business_time
+from command_service.domain.product import CatalogueProduct, ProductNotFound
 from command_service.group_commit import TRANSIENT, AppendOutcomeUnknown, LogUnavailable
 from command_service.handler import KeyReused, VersionConflict
 from shared import metrics
 from shared.catalogue import MAX_CATEGORIES, product_stream, with_ancestors
-from shared.errors import NotFound, OrdersError, Rejected
+from shared.errors import OrdersError, Rejected
 from shared.eventstore.append_request import AppendResult, AppendStatus
 from shared.postgres import CONNECTION_LOST
 
@@ -59,17 +60,6 @@ Change: TypeAlias = SaveProduct | RetireProduct | AddReview
 
 
 @dataclass
-class ProductNotFound(NotFound):
-    product_id: str
-    code = "product-not-found"
-    title = "There is no such product"
-
-    @property
-    def detail(self) -> str:
-        return f"There is no product {self.product_id!r} in the catalogue, or it was retired."
-
-
-@dataclass
 class ReviewAlreadyAdded(Rejected):
     review_id: str
     code = "review-already-added"
@@ -95,6 +85,7 @@ _FIND_KEY = """
 select k.fingerprint, k.command_id, k.stream_id, k.version, k.position, h.log_id
 from idempotency_keys k cross join catalogue_head h where h.only_row and k.key = $1
 """
+_FIND_PRODUCTS = "select product_id, unit_price, currency, retired from products where product_id = any ($1)"
 _INSERT = """
 insert into products (product_id, version, name, description, brand_id, category_id, unit_price, currency, sku)
 values ($1, 1, $2, $3, $4, $5, $6, $7, $8)
@@ -112,6 +103,15 @@ _ADD_TAGS = "insert into product_tags select $1, tag_id from tags where name = a
 _ADD_REVIEW = """
 insert into reviews (review_id, product_id, customer_id, stars, text, written_at) values ($1, $2, $3, $4, $5, $6)
 """
+
+
+async def read_products(pool: asyncpg.Pool[asyncpg.Record], product_ids: Iterable[str]) -> dict[str, CatalogueProduct]:
+    """Those that the catalogue has, also retired ones. Raises `LogUnavailable`."""
+    try:
+        rows = await pool.fetch(_FIND_PRODUCTS, [*dict.fromkeys(product_ids)])
+    except (*CONNECTION_LOST, *TRANSIENT) as error:
+        raise LogUnavailable from error
+    return {row[0]: CatalogueProduct(*row[1:]) for row in rows}
 
 
 class Catalogue:

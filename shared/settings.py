@@ -173,6 +173,9 @@ class Settings(BaseSettings):
     unknown_customers: Literal["accept", "refuse"] = Field(
         "accept", description="orders of customers who are not registered, or have no payment method: accept, refuse"
     )
+    unknown_products: Literal["accept", "refuse"] = Field(
+        "accept", description="orders of products that the catalogue does not have: accept, refuse"
+    )
 
     snapshot_every_events: int = Field(100, ge=0, description="events after which a stream's state is kept; 0: never")
     snapshot_max_age_seconds: float = Field(0, ge=0, description="age at which a kept state is renewed; 0: never")

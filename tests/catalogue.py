@@ -21,6 +21,14 @@ LANTERN: dict[str, Any] = {
 }
 
 
+OF_CATALOGUE = ("products", "categories")  # read models of its feed
+
+
+def of_the_log(status: httpx.Response) -> list[dict[str, Any]]:
+    """What `GET /projections` says of the read models of the event log."""
+    return [one for one in status.json()["projections"] if one["name"] not in OF_CATALOGUE]
+
+
 async def save(commands: httpx.AsyncClient, product_id: str = "LANTERN", **changes: Any) -> httpx.Response:
     answer = await commands.put(f"/products/{product_id}", json={**LANTERN, **changes})
     assert answer.status_code in (200, 201), answer.text

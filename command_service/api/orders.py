@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -35,15 +36,17 @@ from command_service.api.order_texts import (
     seal_address,
     seal_reason,
 )
+from command_service.catalogue import read_products
 from command_service.domain import order
 from command_service.domain.customer import NoPaymentMethod
 from command_service.domain.order import MAX_BYTES, MAX_CHARGES, MAX_LINES, MAX_TOTAL
+from command_service.domain.product import CatalogueTerms, Price, PriceDiffers, ProductNotFound
 from command_service.domain.stock import InsufficientStock, Shortage
 from shared.aggregates.order import OrderLine
 from shared.aggregates.order.personal_texts import NOTE, REASON
 from shared.http.fields import Id, ProductId
 from shared.http.openapi import Described
-from shared.identity.access import allowed
+from shared.identity.access import allowed, limited_to_owner
 from shared.identity.caller import ForeignOwner, Role
 from shared.privacy.sealed import SubjectKey
 
@@ -92,7 +95,9 @@ class PlaceOrderBody(CommandBody):
     )
     metadata: Metadata | None = None
 
-    def command(self, key: SubjectKey | None, *, customer_must_be_known: bool) -> order.PlaceOrder:
+    def command(
+        self, key: SubjectKey | None, *, customer_must_be_known: bool, catalogue: CatalogueTerms | None
+    ) -> order.PlaceOrder:
         """`key` seals its address and note; None where it has neither."""
         address, note = self.shipping_address, self.note
         return order.PlaceOrder(
@@ -107,6 +112,7 @@ class PlaceOrderBody(CommandBody):
             None if note is None or key is None else key.seal(NOTE, note),
             self.metadata,
             customer_must_be_known,
+            catalogue,
         )
 
 
@@ -164,6 +170,10 @@ _NOT_IN_STOCK: Described = (
     InsufficientStock([Shortage("71053", 6, 4)]),
     "Fewer pieces of a tracked product are available; nothing was reserved.",
 )
+_OF_CATALOGUE: tuple[Described, ...] = (
+    (ProductNotFound("71053"), "The product was retired; or the catalogue does not have it, and must."),
+    (PriceDiffers([Price("71053", 339, "GBP")]), "The caller is a customer, and the catalogue's prices are others."),
+)
 _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have one id.")
 
 
@@ -182,6 +192,7 @@ _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have o
         (order.DuplicateChargeId(TOUR, "freight"), "Two charges have one id."),
         (order.ChargeOfUnknownLine(TOUR, "9"), "A charge names a line that is not on the order."),
         _NOT_IN_STOCK,
+        *_OF_CATALOGUE,
         ERASED,
         NO_KEYS,
         status=201,
@@ -194,20 +205,31 @@ async def place_order(request: Request, body: PlaceOrderBody) -> Response:
     key = None
     if body.shipping_address is not None or body.note is not None:
         key = await key_of_customer(request, body.customer_id)
-    command = body.command(key, customer_must_be_known=request.app.state.refuses_unknown_customers)
+    terms = await _terms_of_catalogue(request, [item["product_id"] for item in body.items])
+    command = body.command(key, customer_must_be_known=request.app.state.refuses_unknown_customers, catalogue=terms)
     return await carry_out(request, command, body, created_under="/orders")
 
 
 @router.post(
     "/orders/{order_id}/items",
     summary="Add a line",
-    **describe(*ANY_ORDER_CHANGE, _NOT_PENDING, *_TOO_MUCH, _LINE_ID, _NOT_IN_STOCK),
+    **describe(*ANY_ORDER_CHANGE, _NOT_PENDING, *_TOO_MUCH, _LINE_ID, _NOT_IN_STOCK, *_OF_CATALOGUE),
 )
 @allowed(Role.CUSTOMER, Role.STAFF, Role.SERVICE)
 async def add_order_item(request: Request, order_id: OrderId, body: AddOrderItemBody) -> Response:
     """Adds a line to a PENDING order, and reserves its product if that is tracked. Several lines may have the same
     product."""
-    return await carry_out(request, order.AddOrderItem(order_id, body.line()), body)
+    terms = await _terms_of_catalogue(request, [body.product_id])
+    return await carry_out(request, order.AddOrderItem(order_id, body.line(), terms), body)
+
+
+async def _terms_of_catalogue(request: Request, product_ids: Sequence[str]) -> CatalogueTerms | None:
+    """A customer orders at its prices. None where it has no say. Raises `LogUnavailable`."""
+    state, prices_bind = request.app.state, limited_to_owner(request.scope) is not None
+    if not (prices_bind or state.refuses_unknown_products):
+        return None
+    products = await read_products(state.pool, product_ids)
+    return CatalogueTerms(products, state.refuses_unknown_products, prices_bind)
 
 
 @router.delete(

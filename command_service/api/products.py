@@ -21,6 +21,7 @@ from command_service.api.order_bodies import Sku, UnitPrice
 from command_service.api.order_texts import ERASED, NO_KEYS, key_of_customer
 from command_service.catalogue import Catalogue, Change
 from command_service.domain.customer import CustomerIsErased
+from command_service.domain.product import ProductNotFound
 from command_service.group_commit import AppendOutcomeUnknown
 from command_service.handler import VersionConflict
 from shared.catalogue import MAX_CATEGORIES, MAX_DEPTH, MAX_TAGS
@@ -83,7 +84,7 @@ class AddReviewBody(CommandBody):
 CatalogueProduct = Annotated[ProductId, Path(description="as orders name it", examples=["LANTERN"])]
 
 _NOT_FOUND: Described = (
-    catalogue.ProductNotFound("LANTERN"),
+    ProductNotFound("LANTERN"),
     "The catalogue does not have the product, or it was retired.",
 )
 _ANY_CHANGE: tuple[Described, ...] = (

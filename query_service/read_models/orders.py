@@ -33,8 +33,9 @@ from query_service.opened_documents import OpenedDocuments
 from query_service.parked_document import ProjectionParked, parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_models.order_documents import Order, OrderPage, Orders
+from query_service.read_models.order_includes import INCLUDE, answer_with_includes
 from query_service.read_models.order_texts import open_order, open_orders
-from query_service.read_models.order_with_customer import INCLUDE, answer_with_customer
+from query_service.read_models.products import CARDS_TOO_LARGE
 from query_service.read_result import AnswerTooLarge, Document, IndexPage, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.aggregates.order import ORDER, OrderStatus
@@ -195,6 +196,8 @@ class OrderListing(Listing):
             TIME_IN_THE_FUTURE,
             (404, "order-not-found", "There is no such order, or was none then; Consistency-Token says as of when."),
             (ForeignOwner("customer", "13047"), "With `include`: the caller may not read this customer."),
+            CARDS_TOO_LARGE,
+            (TooManyCostlyReads(), "With `include`: too many reads of products wait, of this client or of all."),
             *UNREADABLE,
         ),
     },
@@ -203,7 +206,7 @@ class OrderListing(Listing):
 @allowed(Role.CUSTOMER, *READERS)
 async def get_order(request: Request, order_id: OrderId) -> Response:
     if request.scope["query_string"] and "include" in request.query_params:
-        return await answer_with_customer(request, ORDERS, order_id)
+        return await answer_with_includes(request, ORDERS, order_id)
     opened = partial(open_order, request.app.state.opened_documents)
     return await answer_document(request, ORDER, ORDERS, order_id, opened)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -26,10 +27,11 @@ from query_service.api.requests import (
     unless_known,
 )
 from query_service.coalescing_reader import CoalescingReader
+from query_service.fair_queue import FairQueue
 from query_service.parked_document import ProjectionParked, parked_headers
 from query_service.read_model import ReadModel
 from query_service.read_models.stock import STOCKS
-from query_service.read_result import Document, IndexPage, ReadResult
+from query_service.read_result import AnswerTooLarge, Document, IndexPage, ReadPosition, ReadResult
 from query_service.redis_store import in_redis
 from shared.catalogue import CATALOGUE
 from shared.eventstore.token import ConsistencyToken
@@ -41,8 +43,21 @@ from shared.http.request_headers import header
 from shared.identity.access import allowed
 from shared.identity.caller import READERS, Role
 from shared.read_models import product_indexes
+from shared.read_models.keys import Checkpoint
 
 router = APIRouter(tags=["products"], route_class=FastRoute)
+
+MAX_CARDS_BYTES = 8 * 1024 * 1024  # of the products of one answer
+_READ_TOGETHER = 100
+_ANSWERS_AT_ONCE = 2  # with several products
+_NOTHING = Document(None, None)
+
+
+def _too_large() -> AnswerTooLarge:
+    return AnswerTooLarge.because("query/include", "Leave out products.", MAX_CARDS_BYTES, "bytes")
+
+
+CARDS_TOO_LARGE: Described = (_too_large(), "With `include`: the cards of the products have more than 8 MiB together.")
 
 
 # --- reader --------------------------------------------------------------------------------------------------------
@@ -51,9 +66,32 @@ router = APIRouter(tags=["products"], route_class=FastRoute)
 class ProductsReader:
     def __init__(self, reader: CoalescingReader) -> None:
         self._reader = reader
+        self._answers = FairQueue(_ANSWERS_AT_ONCE)  # each holds several documents
 
     def one(self, product_id: str, at_least: ConsistencyToken | None) -> asyncio.Future[ReadResult[Document]]:
         return self._reader.document(product_id, at_least)
+
+    async def several(
+        self, product_ids: Sequence[str], client: str, at_least: ConsistencyToken | None
+    ) -> ReadResult[list[bytes]]:
+        """The cards that there are, as of the earliest position at which one was read. Raises `AnswerTooLarge` and
+        `TooManyCostlyReads`."""
+        ends: list[ReadResult[Document]] = []
+        cards: list[bytes] = []
+        async with self._answers.slot(client):
+            for begin in range(0, len(product_ids), _READ_TOGETHER):
+                some = product_ids[begin : begin + _READ_TOGETHER]
+                for found in await asyncio.gather(*(self._reader.document(one, at_least) for one in some)):
+                    ends.append(found._replace(value=_NOTHING))
+                    if found.value.body is not None:
+                        cards.append(found.value.body)
+                if sum(map(len, cards)) > MAX_CARDS_BYTES:
+                    raise _too_large()
+        slowest = Checkpoint.slowest([None if end.at is None else end.at.checkpoint for end in ends])
+        if slowest is None:
+            return ReadResult(None, cards)
+        lagging = min(ends, key=lambda end: 0 if end.at is None else end.at.checkpoint.position)
+        return ReadResult(ReadPosition.of(slowest), cards, lagging.lagging_partition)
 
     def newest(
         self, category: str | None, tag: str | None, after: str | None, limit: int

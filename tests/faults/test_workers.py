@@ -17,7 +17,7 @@ from tests.faults.test_cluster import assert_lists_are_complete
 from tests.running import eventually
 
 PARTITIONS = {"orders": 3, "revenue_by_day": 2}
-UNDIVIDED = {"accounts": 1, "customers": 1, "stock": 1, "processes": 1}
+UNDIVIDED = {"accounts": 1, "customers": 1, "stock": 1, "processes": 1, "products": 1, "categories": 1}
 ALL = sum({**PARTITIONS, **UNDIVIDED}.values())
 SETTING = ",".join(f"{name}={count}" for name, count in PARTITIONS.items())
 QUICKLY = 10.0  # a second or two, where nothing else presses on the machine

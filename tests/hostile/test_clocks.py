@@ -18,12 +18,12 @@ from projector.stores.postgres import PostgresStore
 from projector.stores.redis import RedisStore
 from query_service import log_reader as log_reader_module
 from query_service.log_reader import LogReader
-from query_service.read_models import READ_MODELS
 from shared.eventstore import log as event_log
 from shared.read_models import progress
 from shared.read_models.keys import Checkpoint, PartitionKeys
 from shared.read_models.lag import MAX_HEADS, HeadHistory
 from shared.settings import Settings
+from tests.catalogue import of_the_log
 from tests.orders import new_order_id, order_body, placed
 from tests.query_service.redis_read_model import checkpoint, write_heartbeat
 from tests.recording import Recorder, make_older
@@ -60,15 +60,16 @@ async def test_answers_and_the_status_say_that_the_lag_is_unknown(
     for path in ("/orders/42", "/reports/revenue?from=2026-01-01&to=2026-01-31", "/projections"):
         assert (await queries.get(path)).headers["Projection-Lag"] == "unknown"
 
-    for report in (await queries.get("/projections")).json()["projections"]:
+    reports = of_the_log(await queries.get("/projections"))
+    for report in reports:
         figures: list[dict[str, Any]] = [report, *report["partitions"]]
         assert [(one["position_lag"], one["time_lag_ms"], one["level"]) for one in figures] == [(5, None, None)] * 2
         assert "clock" in report["recommended_action"]
 
     await asyncio.to_thread(show_status, str(queries.base_url), None)
     printed = capsys.readouterr().out
-    assert len(re.findall(" 5 +unknown ", printed)) == printed.count("clock") == len(READ_MODELS)
-    assert printed.count("unknown") == 3 * len(READ_MODELS)  # the level, the time and the advice
+    assert len(re.findall(" 5 +unknown ", printed)) == printed.count("clock") == len(reports)
+    assert printed.count("unknown") == 3 * len(reports)  # the level, the time and the advice
 
 
 async def test_queries_export_no_lag_in_time(queries: httpx.AsyncClient) -> None:

@@ -59,6 +59,8 @@ class TestOperationsPort:
             "customers",
             "stock",
             "processes",
+            "products",
+            "categories",
         ]
         assert shown.headers["projection-lag"]
 

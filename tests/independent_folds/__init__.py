@@ -1,4 +1,4 @@
-"""What the read models must hold: each recomputed from the log's rows by plain Python, in a module per read model.
+"""What the read models must hold: each recomputed from rows by plain Python, in a module per read model.
 
 They share no code with the product and spell out the names of keys and tables. Slow and simple on purpose.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.independent_folds import accounts, customers, orders, processes, revenue_by_day, stock
+from tests.independent_folds import accounts, catalogue, customers, orders, processes, revenue_by_day, stock
 from tests.independent_folds.event_rows import read_log
 
-READ_MODELS = ("orders", "revenue_by_day", "accounts", "customers", "stock", "processes")
+READ_MODELS = ("orders", "revenue_by_day", "accounts", "customers", "stock", "processes", "catalogue")
 
 
 async def assert_read_models_equal_the_log(
@@ -33,3 +33,5 @@ async def assert_read_models_equal_the_log(
         await stock.assert_equals(log, redis_url, seconds)
     if "processes" in read_models:
         await processes.assert_equals(log, redis_url, seconds)
+    if "catalogue" in read_models:
+        await catalogue.assert_equals(database_url, redis_url, seconds)

@@ -52,6 +52,8 @@ PINNED = {
     ("customers", 1): "ac4644fc986f12576f089ea1f4df2997a80920cdad82da6e1aa60c95743e937f",
     ("stock", 1): "cc36009c265ff1b9b42ac5ce5e0b32226c7ae6e252cc65c168b1ce0d90840117",
     ("processes", 1): "e91597d5e7605511afd049df73ca0cbbcf748905c221d8546e1defa04cb04a45",
+    ("products", 1): "0735432a7f404d8817ddbdd6b6dc38dff7990e0c7caf1398fd8eede5bc918ca2",
+    ("categories", 1): "8223791cf21b8d5794470820a19dec18718a1c7d3004007bf1b1db0330c72a0e",
 }
 MESSAGE = """
 Version {version} of the projection {name!r} makes something else of events than it did:
@@ -218,11 +220,49 @@ def process_history() -> list[StoredEvent]:
     return [stored("process-fulfilment-536365", nr, nr, written(name)) for nr, name in enumerate(life, 1)]
 
 
+def catalogue_history() -> list[StoredEvent]:
+    """A product in several categories, reviewed and retired, and the categories."""
+    bare: dict[str, Any] = {
+        "name": "MUG",
+        "description": None,
+        "brand": None,
+        "category": None,
+        "tags": [],
+        "unit_price": 0,
+        "currency": "JPY",
+        "sku": None,
+        "reviews": 0,
+        "stars": 0,
+        "retired": False,
+        "created_at": "2026-01-31T14:30:00.000001Z",
+    }
+    whole = {**bare, "description": "of bone", "brand": "Potter", "sku": "M/1", "currency": "GBP", "unit_price": 255}
+    products = [
+        bare,
+        {**whole, "category": "Kitchen/Mugs", "tags": ["gift", "navy"]},
+        {**whole, "category": "Garden", "tags": ["gift"], "reviews": 3, "stars": 13},
+        {**whole, "retired": True},
+        bare,
+    ]
+    rows: list[tuple[str, int, str, dict[str, Any]]]
+    rows = [("product-NAVY MUG", nr, "ProductSaved", product) for nr, product in enumerate(products, 1)]
+    rows += [
+        (f"category-{nr}", 1, "CategoryAdded", {"path": path})
+        for nr, path in enumerate(["Kitchen", "Garden", "Kitchen/Mugs"], 1)
+    ]
+    return [
+        stored(stream_id, version, nr, (event_type, 1, json.dumps(data)))
+        for nr, (stream_id, version, event_type, data) in enumerate(rows, 1)
+    ]
+
+
 HISTORIES = {  # of the other projections: `history`
     "accounts": account_history,
     "customers": customer_history,
     "stock": stock_history,
     "processes": process_history,
+    "products": catalogue_history,
+    "categories": catalogue_history,
 }
 
 

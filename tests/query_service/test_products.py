@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import asyncpg
 import httpx
 import pytest
-import pytest_asyncio
 
-from cli.stack.embedded_postgres import EmbeddedPostgres
-from cli.stack.embedded_valkey import EmbeddedValkey
+from cli.failure import CommandFailed
+from cli.projection_admin.admin import open_admin
+from projector.projections import PROJECTIONS
 from shared.settings import Settings
-from tests.catalogue import cards_by_join, review, save
+from tests.catalogue import OF_CATALOGUE, cards_by_join, review, save
 from tests.given_when_then import problem
+from tests.independent_folds import assert_read_models_equal_the_log
 from tests.orders import place
 from tests.recording import Connection
-from tests.running import clients_of, fresh_database, running_stack, settings_for
+from tests.roles import settings_of
+from tests.running import clients_of, running_stack
 
 
-class Shop:
-    def __init__(self, commands: httpx.AsyncClient, queries: httpx.AsyncClient, connection: Connection) -> None:
-        self.commands, self.queries, self.connection = commands, queries, connection
-        self.settings: Settings
+class Shop(NamedTuple):
+    commands: httpx.AsyncClient
+    queries: httpx.AsyncClient
+    connection: Connection
+    settings: Settings
 
     async def get(self, path: str, *after: httpx.Response, **params: Any) -> httpx.Response:
         """With the tokens of these acknowledgements."""
@@ -34,16 +36,12 @@ def tokens(answers: Sequence[httpx.Response]) -> dict[str, str]:
     return {"Consistency-Token": ", ".join(one.headers["consistency-token"] for one in answers), "Prefer": "wait=20"}
 
 
-@pytest_asyncio.fixture
-async def shop(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> AsyncIterator[Shop]:
-    async with fresh_database(postgres.url) as database_url:
-        settings = settings_for(database_url, valkey.url)
-        connection = await asyncpg.connect(database_url)
-        async with running_stack(settings), clients_of(settings) as (commands, queries):
-            found = Shop(commands, queries, connection)
-            found.settings = settings
-            yield found
-        await connection.close()
+@pytest.fixture
+async def shop(settings: Settings, connection: Connection, redis_url: str) -> AsyncIterator[Shop]:
+    async with running_stack(settings), clients_of(settings) as (commands, queries):
+        yield Shop(commands, queries, connection, settings)
+        database_url = settings.database_url.get_secret_value()
+        await assert_read_models_equal_the_log(database_url, redis_url, read_models=["catalogue"])
 
 
 @pytest.mark.promise("read-models", "A product's card joins brand, category, tags, reviews and what is available")
@@ -176,3 +174,31 @@ async def test_the_status_measures_each_read_model_against_the_head_of_its_feed(
     assert heads["orders"] == (3, 0, False)
     assert heads["products"] == heads["categories"] == (1, 0, False)
     assert len(status.headers["consistency-token"].split(", ")) == 2
+
+
+@pytest.mark.promise("rebuilds", "Read models of the catalogue are rebuilt beside their live generation, and verified")
+async def test_cards_and_the_tree_are_rebuilt_and_verified(shop: Shop) -> None:
+    for number in range(12):
+        await save(shop.commands, f"P{number % 5}", category=f"c{number % 3}/d{number % 4}", tags=[f"t{number}"])
+        await review(shop.commands, f"P{number % 5}", stars=1 + number % 5)
+    last = await review(shop.commands, "P0", stars=1)
+    before = (await shop.get("/products", last, limit=100)).json()
+    settings = settings_of(shop.settings, "orders_projector")
+    for name, version in (("products", "9"), ("categories", "9")):
+        async with open_admin(settings, PROJECTIONS[name]) as admin:
+            await admin.rebuild()
+            await admin.verify()
+            keys = [key async for key in admin.redis.scan_iter(match=f"{{{name}.0}}.2:doc:*")]
+            assert keys
+            await admin.redis.hset(keys[0], "version", version)
+            with pytest.raises(CommandFailed, match="1 differences"):
+                await admin.verify()
+    last = await save(shop.commands, "P0", category="c0/new")
+    after = (await shop.get("/products", last, limit=100)).json()
+    assert [one["product_id"] for one in after["products"]] == [one["product_id"] for one in before["products"]]
+    assert after["products"][-1]["category"] == "c0/new"
+    status = (await shop.queries.get("/projections")).json()["projections"]
+    assert {one["name"]: one["generation"] for one in status if one["name"] in OF_CATALOGUE} == {
+        "products": 2,
+        "categories": 2,
+    }

@@ -147,6 +147,8 @@ async def test_a_read_model_that_is_stuck_is_seen_to_fall_behind_wherever_it_is_
         "customers": "normal",
         "stock": "normal",
         "processes": "normal",
+        "products": "normal",
+        "categories": "normal",
     }
     metrics = (await queries.get("/metrics")).text
     for name in ("orders", "revenue_by_day"):

@@ -16,6 +16,7 @@ from cli.projection_admin.status import NoAnswer, show_status
 from query_service import postgresql_store
 from shared.read_models.keys import PartitionKeys
 from shared.settings import Settings
+from tests.catalogue import of_the_log
 from tests.given_when_then import problem
 from tests.orders import placed
 from tests.query_service.reads import get
@@ -70,7 +71,7 @@ async def test_a_blocking_session_is_named_where_the_lag_cannot_be_measured(
 
         await eventually(named, LONGEST_SECONDS)
         assert {answer.status_code for answer in answers} == {200}
-        for status in answers[-1].json()["projections"]:
+        for status in of_the_log(answers[-1]):
             assert (status["head"], status["checkpoint"], status["position_lag"]) == (head, 0, head)
             assert (status["time_lag_ms"], status["level"]) == (None, None)
             assert "session that blocks the log" in status["recommended_action"]
@@ -89,7 +90,7 @@ async def test_what_shows_everything_is_not_behind_though_the_log_cannot_be_read
     for path in ("/orders/42", "/reports/revenue?from=2026-01-01&to=2026-01-31"):
         await get(queries, path, recorder)
     async with rival(settings, "lock table events in access exclusive mode"):
-        for status in (await queries.get("/projections")).json()["projections"]:
+        for status in of_the_log(await queries.get("/projections")):
             assert (status["head"], status["checkpoint"], status["position_lag"]) == (head, head, 0)
             assert (status["time_lag_ms"], status["level"]) == (0, "normal")
 
@@ -123,7 +124,7 @@ async def test_a_blocking_session_is_named_whatever_else_cannot_be_measured(
         await eventually(named, LONGEST_SECONDS)
         monkeypatch.setattr(postgresql_store, "ANSWER_SECONDS", 0.7)
         if head is None:
-            for status in answers[-1].json()["projections"]:
+            for status in of_the_log(answers[-1]):
                 assert (status["head"], status["position_lag"], status["level"]) == (None, None, None)
             assert f"Blocks the log: pid {pid}" in await shown(queries_alone)
         else:

@@ -29,7 +29,7 @@ from tests.system.curl import path_with_curl, path_with_stand_in
 
 pytestmark = pytest.mark.subprocess
 
-READ_MODELS = ["orders", "revenue_by_day", "accounts", "customers", "stock", "processes"]
+READ_MODELS = ["orders", "revenue_by_day", "accounts", "customers", "stock", "processes", "products", "categories"]
 
 
 def test_it_prints_ready_with_all_addresses_once_the_services_answer(running: OrdersUp) -> None:

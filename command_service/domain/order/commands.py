@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from command_service.domain.product import CatalogueTerms
 from shared.aggregates.address import Address
 from shared.aggregates.order import Charge, LineQuantity, Metadata, OrderLine, ReceivedLine
 
@@ -23,12 +24,14 @@ class PlaceOrder:
     note: str | None = None
     metadata: Metadata | None = None
     customer_must_be_known: bool = False
+    catalogue: CatalogueTerms | None = None  # None: it has no say
 
 
 @dataclass(frozen=True, slots=True)
 class AddOrderItem:
     order_id: str
     item: OrderLine
+    catalogue: CatalogueTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

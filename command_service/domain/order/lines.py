@@ -33,6 +33,7 @@ from command_service.domain.order.refusals import (
     TooManyEntries,
     TooManyLines,
 )
+from command_service.domain.product import check_products
 from shared.aggregates.address import Address
 from shared.aggregates.order import (
     Charge,
@@ -70,6 +71,7 @@ def place(command: PlaceOrder, state: State) -> list[OrderEvent]:
     _check_customer(command.customer_id, command.shipping_address, command.note)
     charges = _with_ids(command.order_id, command.charges)
     _check(command.order_id, command.currency, command.items, charges)
+    check_products(command.catalogue, command.currency, command.items)
     return [
         OrderPlaced(
             command.customer_id,
@@ -112,6 +114,7 @@ def _add_item(command: AddOrderItem, state: Order) -> list[OrderEvent]:
         taken = state.lines
         item = replace(item, line_id=next_id(len(taken) + state.lines_removed + 1, taken))
     _check(command.order_id, state.currency, (*state.items, item), state.charges)
+    check_products(command.catalogue, state.currency, (item,))
     return [OrderItemAdded(item)]
 
 
