@@ -1,5 +1,5 @@
-"""Writes a backup: the log with its ids, Idempotency-Keys and wrapped keys of subjects as CSV, and the files of seals
-and keys."""
+"""Writes a backup: the log with its ids, the catalogue, Idempotency-Keys and wrapped keys of subjects as CSV, and the
+files of seals and keys."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import asyncpg
 import msgspec
 
 from cli.backups.manifest import (
+    CATALOGUE,
+    CATALOGUE_HEAD,
     EVENTS,
     FORMAT,
     HEAD,
@@ -28,6 +30,7 @@ from cli.backups.manifest import (
     BackupFailed,
     FileSum,
     Manifest,
+    file_of,
 )
 from shared.files import sync_directory
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
@@ -98,9 +101,10 @@ async def _write_log(url: str, directory: Path, sums: dict[str, FileSum], progre
             for after in range(0, last, STRIDE)
         )
         sums[EVENTS] = await _copy(connection, directory / EVENTS, pages, lambda rows: progress(rows, last))
-        sums[KEYS] = await _copy(
-            connection, directory / KEYS, [f"idempotency_keys where position <= {last} order by position"]
-        )
+        keys = f"idempotency_keys where position <= {last} or stream_id like 'product-%' order by position"
+        sums[KEYS] = await _copy(connection, directory / KEYS, [keys])
+        # After the keys: what a key says was done is there.
+        sums |= await _copy_catalogue(connection, directory)
         # After the events: a person that was erased meanwhile stays erased.
         sums[SUBJECT_KEYS] = await _copy(connection, directory / SUBJECT_KEYS, ["subject_keys order by key_id"])
     except asyncpg.UndefinedTableError as error:
@@ -119,6 +123,15 @@ async def _write_log(url: str, directory: Path, sums: dict[str, FileSum], progre
         hash=head["hash"].removeprefix("\\x"),
         files=sums,
     )
+
+
+async def _copy_catalogue(connection: Connection, directory: Path) -> dict[str, FileSum]:
+    """In one snapshot: rows of these tables change."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        sums = {CATALOGUE_HEAD: await _copy(connection, directory / CATALOGUE_HEAD, ["catalogue_head"])}
+        for table in CATALOGUE:
+            sums[file_of(table)] = await _copy(connection, directory / file_of(table), [table])
+    return sums
 
 
 async def _copy(

@@ -13,9 +13,17 @@ from cli.failure import CommandFailed
 MANIFEST = "backup.json"
 EVENTS, HEAD, LOG_IDS, KEYS = "events.csv", "head.csv", "ids.csv", "idempotency_keys.csv"
 SUBJECT_KEYS = "subject_keys.csv"
-FORMAT = 2
+CATALOGUE_HEAD = "catalogue_head.csv"
+# Each table in a file of its own; a table comes after those that it refers to.
+CATALOGUE = ("brands", "categories", "tags", "products", "product_tags", "reviews", "catalogue_changes")
+FORMAT = 3
 
 _CHUNK = 1 << 18  # bytes
+
+
+def file_of(table: str) -> str:
+    """The name of the file that has the table's rows."""
+    return f"{table}.csv"
 
 
 class BackupFailed(CommandFailed):

@@ -12,6 +12,8 @@ from uuid import UUID
 import asyncpg
 
 from cli.backups.manifest import (
+    CATALOGUE,
+    CATALOGUE_HEAD,
     EVENTS,
     HEAD,
     KEYS,
@@ -20,6 +22,7 @@ from cli.backups.manifest import (
     BackupFailed,
     Manifest,
     checked_chunks,
+    file_of,
     load_manifest,
 )
 from shared.postgres import CONNECT_SECONDS, CONNECTION_LOST
@@ -29,16 +32,22 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 LOCK_SECONDS = 10.0  # longer than the appends under way take
 
 # Events first: as they are loaded, those of erasures would destroy keys.
-_TABLES = {EVENTS: "events", LOG_IDS: "log_ids", KEYS: "idempotency_keys", SUBJECT_KEYS: "subject_keys"}
+_TABLES = {EVENTS: "events", LOG_IDS: "log_ids", KEYS: "idempotency_keys", SUBJECT_KEYS: "subject_keys"} | {
+    file_of(table): table for table in CATALOGUE
+}
+_HEADS = {HEAD: "log_head", CATALOGUE_HEAD: "catalogue_head"}
 _EMPTY = """
 select h.position = 0 and not exists (select from events) and not exists (select from log_ids)
-       and not exists (select from idempotency_keys)
+       and not exists (select from idempotency_keys) and not exists (select from catalogue_changes)
 from log_head h where only_row for update
 """
 _SET_HEAD = """
-update log_head set log_id = $1::text::uuid, position = $2::text::bigint, hash = $3::text::bytea,
-                    recorded_at = $4::text::timestamptz
+update {} set log_id = $1::text::uuid, position = $2::text::bigint, hash = $3::text::bytea,
+              recorded_at = $4::text::timestamptz
 """
+# Numbers that the rows of before have are not given again.
+_ADVANCE = "select setval(pg_get_serial_sequence($1, $2), max({})) from {} having count(*) > 0"
+_NUMBERED = {"brands": "brand_id", "categories": "category_id", "tags": "tag_id"}
 
 
 class Restored(NamedTuple):
@@ -78,8 +87,12 @@ async def _load(connection: Connection, directory: Path, manifest: Manifest, rea
         raise BackupFailed("the log of this database is not empty; a backup is restored into a new database")
     for name, table in _TABLES.items():
         await _copy(connection, directory, name, table, manifest)
-    head = next(csv.DictReader(b"".join(checked_chunks(directory, HEAD, manifest)).decode().splitlines()))
-    await connection.execute(_SET_HEAD, *(head[column] for column in ("log_id", "position", "hash", "recorded_at")))
+    for table, column in _NUMBERED.items():
+        await connection.execute(_ADVANCE.format(column, table), table, column)
+    for name, table in _HEADS.items():
+        head = next(csv.DictReader(b"".join(checked_chunks(directory, name, manifest)).decode().splitlines()))
+        columns = [head[column] for column in ("log_id", "position", "hash", "recorded_at")]
+        await connection.execute(_SET_HEAD.format(table), *columns)
     given = await connection.fetchrow("select * from give_new_log_id($1)", reason)
     assert given is not None, "the function answers with one row"
     return Restored(*given)

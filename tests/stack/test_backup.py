@@ -18,13 +18,14 @@ import pytest
 
 from cli.backups import backup as backup_module
 from cli.backups.backup import back_up
-from cli.backups.manifest import BackupFailed
+from cli.backups.manifest import CATALOGUE, BackupFailed, file_of
 from cli.backups.restore import restore
 from cli.stack.embedded_postgres import EmbeddedPostgres
 from shared.aggregates.customer import CustomerErased, ErasureReason
 from shared.aggregates.order import OrderLine
 from shared.eventstore import log as event_log
 from tests.audit.evidence import verify_log
+from tests.catalogue import LANTERN, review
 from tests.orders import new_order_id, paid, placed
 from tests.orders_command import invoke_orders
 from tests.recording import Recorder, put_in_log
@@ -59,7 +60,7 @@ insert into subject_keys values
     ('a key of person1', 'customer-1', 1, null, null, 22, '2026-01-02T00:00:00Z'),
     ('a key of person2', 'customer-1', 2, '\\x22', 'a key-encryption', null, null)
 """
-BACKED_UP = {"events", "log_head", "log_ids", "idempotency_keys", "subject_keys"}
+BACKED_UP = {"events", "log_head", "log_ids", "idempotency_keys", "subject_keys", "catalogue_head", *CATALOGUE}
 
 
 async def test_every_table_is_in_a_backup_or_derived(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -116,6 +117,32 @@ async def test_what_is_restored_is_what_was_backed_up(copy: Copy, database_url: 
     assert "the disk failed" in verified.stdout
 
 
+@pytest.mark.promise("command-line", "A restored backup has the catalogue, and its feed of changes under a new id")
+async def test_the_catalogue_is_restored_with_the_log(
+    commands: httpx.AsyncClient, recorder: Recorder, database_url: str, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    await recorder.record(new_order_id(), placed())
+    for product_id in ("LANTERN", "CANDLE"):
+        body = {**LANTERN, "name": product_id}
+        saved = await commands.put(f"/products/{product_id}", json=body, headers={"Idempotency-Key": product_id})
+        assert saved.status_code == 201, saved.text
+    await review(commands, stars=5)
+    await back_up(url_of(database_url, "orders_migrator"), tmp_path / "copy", {}, lambda _done, _total: None)
+    async with fresh_database(postgres.url) as empty_url:
+        await restore(url_of(empty_url, "orders_migrator"), tmp_path / "copy", "the disk failed")
+        connection, restored = await asyncpg.connect(database_url), await asyncpg.connect(empty_url)
+        for table in (*CATALOGUE, "idempotency_keys"):
+            query = f"select t::text from {table} t order by 1"
+            assert await restored.fetch(query) == await connection.fetch(query) != []
+        columns = "select position, hash, recorded_at from catalogue_head"
+        assert await restored.fetch(columns) == await connection.fetch(columns)
+        ids = [await one.fetchval("select log_id from catalogue_head") for one in (connection, restored)]
+        assert ids[0] != ids[1]
+        assert await restored.fetchval("insert into brands (name) values ('another') returning brand_id") > 1
+        await connection.close()
+        await restored.close()
+
+
 async def test_the_event_of_an_erasure_destroys_no_key_as_it_is_restored(copy: Copy, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await put_in_log(connection, "customer-2", CustomerErased("2", ErasureReason.OTHER))
@@ -157,6 +184,8 @@ async def test_a_backup_is_for_its_owner_only(copy: Copy) -> None:
         "ids.csv",
         "idempotency_keys.csv",
         "subject_keys.csv",
+        "catalogue_head.csv",
+        *(file_of(table) for table in CATALOGUE),
     }
     assert set(modes.values()) == {0o600}
 
