@@ -35,6 +35,7 @@ from cli.stack.embedded_postgres import EmbeddedPostgres
 from cli.stack.embedded_valkey import EmbeddedValkey
 from shared.http.fields import ID_PATTERN
 from shared.settings import Settings
+from tests.catalogue import LANTERN
 from tests.customers import PERSON
 from tests.documented import Document, body_example, parameter_examples, read_document
 from tests.openapi import path_of
@@ -229,6 +230,8 @@ def place_what_the_examples_name(customer: httpx.Client) -> None:
         assert opened.is_success, opened.text
     registered = customer.post("/customers", json={"customer_id": "ada", **PERSON})
     assert registered.is_success, registered.text
+    saved = customer.put("/products/OLD LANTERN", json=LANTERN)
+    assert saved.is_success, saved.text
     deposit = customer.post("/accounts/alice-main/deposits", json={"amount": 5_000, "reference": "salary 2026-01"})
     assert deposit.is_success, deposit.text
 

@@ -264,6 +264,7 @@ async def test_snapshots_that_are_being_saved_are_bounded(process: Process, monk
     assert len(saving) == MAX_SAVING
     released.set()
     await process.queued()
-    await process.start(Deposit("wallet-20", 1))
+    last = f"wallet-{MAX_SAVING + 4}"
+    await process.start(Deposit(last, 1))
     await process.queued()
-    assert saving[-1] == WALLET.stream_of("wallet-20"), "a later command makes one due again"
+    assert saving[-1] == WALLET.stream_of(last), "a later command makes one due again"

@@ -144,6 +144,7 @@ async def test_reads_of_several_large_orders_do_not_hold_up_others(
     await write(redis, PartitionKeys("orders"), head.position, documents, head.log_id)
     path = f"/orders?ids={','.join(documents)}"
     async with client_at("127.0.0.2", queries) as attacker, client_at("127.0.0.3", queries) as other:
+        began = monotonic()
         attack = [asyncio.create_task(attacker.get(path)) for _ in range(150)]
         await asyncio.wait(attack, return_when=asyncio.FIRST_COMPLETED)  # connected: that costs the others too
         waits = []
@@ -152,6 +153,7 @@ async def test_reads_of_several_large_orders_do_not_hold_up_others(
             assert len((await other.get(path)).json()["orders"]) == 10
             waits.append(monotonic() - started)
         answers = await asyncio.gather(*attack)
-    assert max(waits) < 2.0
+        seconds = monotonic() - began
+    assert max(waits) < seconds / 2, "one that waits behind all of them would wait for nearly as long as they take"
     codes = {200 if answer.is_success else answer.json()["code"] for answer in answers}
     assert codes == {200, "too-many-costly-reads"}

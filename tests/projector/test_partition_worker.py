@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from cli.stack.embedded_valkey import EmbeddedValkey
 from projector.projections import PROJECTIONS
+from shared.eventstore.feed import EVENT_LOG
 from shared.read_models.keys import PartitionKeys, partition_of
 from shared.settings import Settings
 from tests.independent_folds import assert_read_models_equal_the_log
@@ -200,7 +201,10 @@ async def test_a_lag_that_cannot_be_measured_is_not_told(projector_settings: Set
     async with running_projector(projector_settings) as projector:
 
         async def told() -> bool:
-            return "orders_projection_lag_seconds{" in (await projector.get("/metrics")).text
+            return (
+                'orders_projection_lag_seconds{partition="0",projection="orders"}'
+                in (await projector.get("/metrics")).text
+            )
 
         async def untold() -> bool:
             return not await told()
@@ -270,7 +274,9 @@ async def test_it_tells_postgresql_how_far_each_read_model_is_wherever_it_is_kep
     async with running_projector(projector_settings) as projector:
         await eventually(lambda: is_ready(projector))
         head = await recorder.record(new_order_id(), placed())
-        everywhere = dict.fromkeys(PROJECTIONS, (head, True))
+        everywhere = {
+            name: (head if one.projection.feed is EVENT_LOG else 0, True) for name, one in PROJECTIONS.items()
+        }
         await eventually(lambda: _equals(reported, everywhere))
 
 

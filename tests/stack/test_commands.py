@@ -62,6 +62,12 @@ WITH_DATA_DIR = {
     "projections rollback": ["orders"],
     "projections drop": ["orders"],
     "projections retry": ["orders"],
+    "processes list": [],
+    "processes show": ["fulfilment-42"],
+    "processes retry": ["fulfilment-42"],
+    "processes skip": ["fulfilment-42", "--timer", "payment"],
+    "processes compensate": ["fulfilment-42"],
+    "processes trace": ["42"],
     "erase": ["alice"],
     "keys erasures": [],
     "keys rotate": [],
@@ -169,7 +175,7 @@ def test_the_version_is_printed() -> None:
 
 def test_shells_complete_commands() -> None:
     completed = run_orders(env={"_ORDERS_COMPLETE": "complete_bash", "COMP_WORDS": "orders pro", "COMP_CWORD": "1"})
-    assert completed.stdout.split() == ["projections"]
+    assert completed.stdout.split() == ["projections", "processes"]
 
 
 # Every command that prints a table; `orders import` ends with one line of a fixed form.
@@ -182,6 +188,12 @@ PRINT_TABLES = {
     "audit keygen",
     "log new-id",
     "projections status",
+    "processes list",
+    "processes show",
+    "processes retry",
+    "processes skip",
+    "processes compensate",
+    "processes trace",
     "erase",
     "keys rotate",
 }
