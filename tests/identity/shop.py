@@ -58,7 +58,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/processes/{process_id}/retry"): {},
     ("POST", "/processes/{process_id}/skip"): {"outcome": "Refunded"},
     ("POST", "/processes/{process_id}/compensate"): {},
-    ("PUT", "/products/{product_id}"): {"name": "LAMP", "unit_price": 1, "currency": "GBP"},
+    ("PUT", "/products/{product_id}"): {"name": "LANTERN", "unit_price": 1, "currency": "GBP"},
     ("POST", "/products/{product_id}/reviews"): {"customer_id": OWNER, "stars": 5},
     ("POST", "/products/{product_id}/stock/receipts"): {"quantity": 1_000},
     ("POST", "/products/{product_id}/stock/adjustments"): {"delta": 1, "reason": "found"},
@@ -95,7 +95,8 @@ class Shop(NamedTuple):
         client = self.commands if (method, path) in BODIES or method == "DELETE" else self.queries
         parts = {"line_id": "1", "payment_reference": "p-2", "payment_id": "p-2", "shipment_id": "1", "return_id": "1"}
         parts |= {"address_id": "home", "payment_method_id": "card", "transfer_id": "t-1", "process_id": "p-1"}
-        parts |= {"customer_id": OWNER, "product_id": "LAMP", "stock_id": "LAMP"}
+        parts |= {"customer_id": OWNER, "stock_id": "LANTERN"}
+        parts["product_id"] = "LANTERN" if path.startswith("/products") else "LAMP"  # LAMP is of the orders
         url = path.format(order_id=order_id, account_id=order_id, **parts)
         request = client.build_request(
             method,

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.orders_command import invoke_orders
+from tests.orders_command import run_orders
 from tests.running import wait_until
 from tests.stack.orders_up import OrdersUp
 from tests.system.tour import ROOT, Terminal
@@ -75,5 +75,5 @@ def test_the_process_runner_and_the_sandbox_are_shown_with_their_addresses(up: O
 
 def test_a_runner_without_gateways_is_refused(tmp_path: Path) -> None:
     settings = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", "FULFILMENT": "orchestrated"}
-    refused = invoke_orders("run", "processes", cwd=tmp_path, env=settings)
+    refused = run_orders("run", "processes", cwd=tmp_path, env=settings)
     assert (refused.returncode, refused.stderr) == (2, "orders: PAYMENT_GATEWAY_URL is not set\n")
