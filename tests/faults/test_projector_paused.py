@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.catalogue import of_the_log
 from tests.faults.proxy import FaultProxy
 from tests.faults.shop import Servers, Shop, at_port, port_of, projects_only, until_more
 from tests.running import eventually
@@ -73,5 +74,4 @@ async def workers(shop: Shop) -> set[int]:
 
 async def read_models(shop: Shop) -> list[dict[str, Any]]:
     async with httpx.AsyncClient() as client:
-        found: list[dict[str, Any]] = (await client.get(f"{shop.query.url}/projections")).json()["projections"]
-    return found
+        return of_the_log(await client.get(f"{shop.query.url}/projections"))
