@@ -51,6 +51,7 @@ async def test_past_states_of_a_long_order_do_not_hold_up_others(
     now = datetime.now(UTC).isoformat()
     async with client_at("127.0.0.2", queries) as attacker, client_at("127.0.0.3", queries) as other:
         times = {"as_of": now, "known_at": now}
+        began = monotonic()
         attack = [asyncio.create_task(attacker.get("/orders/long", params=times)) for _ in range(200)]
         waits = []
         for _ in range(5):
@@ -59,7 +60,8 @@ async def test_past_states_of_a_long_order_do_not_hold_up_others(
                 assert (await other.get(path)).status_code == 200
                 waits.append(monotonic() - started)
         answers = await asyncio.gather(*attack)
-    assert max(waits) < 2.0
+        seconds = monotonic() - began
+    assert max(waits) < seconds / 2, "one that waits behind all of them would wait for nearly as long as they take"
     codes = {200 if answer.is_success else answer.json()["code"] for answer in answers}
     assert codes == {200, "too-many-costly-reads"}, "those that wait are bounded, and say so"
 
