@@ -103,6 +103,8 @@ class Answers(NamedTuple):
 
 
 async def ask(shop: Shop, order_id: str, number: int) -> Answers:
+    """About an order that was shipped."""
+    again = {"tracking_number": "again"}
     path, key = f"/orders/{order_id}", {"Idempotency-Key": f"probe-{number}"}
     today = datetime.now(UTC).date()
     async with AsyncExitStack() as stack:
@@ -111,8 +113,8 @@ async def ask(shop: Shop, order_id: str, number: int) -> Answers:
             for process in (shop.command, shop.query, shop.projector)
         ]
         answers = await asyncio.gather(
-            commands.post(f"{path}/delivery", json={}),
-            commands.post(f"{path}/delivery", json={}, headers=key),
+            commands.post(f"{path}/shipment", json=again),
+            commands.post(f"{path}/shipment", json=again, headers=key),
             commands.get("/readyz"),
             queries.get(path),
             queries.get("/orders"),
