@@ -51,7 +51,13 @@ def changes(draw: st.DrawFn) -> str:
 def test_any_change_of_any_event_is_found_at_that_event(disposable: Log, position: int, change: str) -> None:
     async def tamper(connection: Connection) -> None:
         # Else it would refuse some of the changes.
-        for constraint in ("stream_id_version_key", "stream_id_check", "event_type_check", "schema_version_check"):
+        for constraint in (
+            "stream_id_version_key",
+            "event_id_key",
+            "stream_id_check",
+            "event_type_check",
+            "schema_version_check",
+        ):
             await connection.execute(f"alter table events drop constraint if exists events_{constraint}")
         await connection.execute(f"create table original as select * from events where position = {position}")
         await connection.execute(f"update events set {change} where position = {position}")
