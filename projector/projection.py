@@ -99,6 +99,22 @@ class Versioned(Protocol):
     def version(self) -> int: ...
 
 
+def own_stream(category: str) -> Callable[[RecordedEvent[Any]], tuple[str, ...]]:
+    """A route: one document for each stream of the category, with the id of the stream."""
+
+    def route(event: RecordedEvent[Any]) -> tuple[str, ...]:
+        return (event.aggregate_id,) if event.category == category else ()
+
+    return route
+
+
+def check_next(document_id: str, document: Versioned | None, recorded: RecordedEvent[Any]) -> None:
+    """Raises `OutOfOrder` unless the event is the next one of the stream that the document is folded from."""
+    version = 0 if document is None else document.version
+    if recorded.version != version + 1:
+        raise OutOfOrder(document_id, version, recorded.version)
+
+
 _encode = msgspec.json.Encoder().encode
 
 D = TypeVar("D", bound=Versioned)

@@ -172,7 +172,10 @@ _NOT_IN_STOCK: Described = (
 )
 _OF_CATALOGUE: tuple[Described, ...] = (
     (ProductNotFound("71053"), "The product was retired; or the catalogue does not have it, and must."),
-    (PriceDiffers([Price("71053", 339, "GBP")]), "The caller is a customer, and the catalogue's prices are others."),
+    (
+        PriceDiffers([Price("71053", 339, "GBP")]),
+        "The caller is a customer, and the catalogue's prices are others, or the order has a discount.",
+    ),
 )
 _LINE_ID: Described = (order.DuplicateLineId(TOUR, "1"), "Two lines would have one id.")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shared.aggregates.order import OrderLine
+from shared.aggregates.order import Charge, ChargeKind, OrderLine
 from shared.errors import NotFound, Rejected
 
 
@@ -54,13 +54,20 @@ class PriceDiffers(Rejected):
 
     @property
     def detail(self) -> str:
-        return f"{', '.join(repr(one.product_id) for one in self.items)}: a customer orders at the catalogue's price."
+        names = ", ".join(repr(one.product_id) for one in self.items)
+        return f"{names}: a customer orders at the catalogue's price, without a discount."
 
 
-def check_products(terms: CatalogueTerms | None, currency: str, lines: Iterable[OrderLine]) -> None:
-    """Raises `ProductNotFound` and `PriceDiffers`. A product that is not there has the price that is given."""
+def check_products(
+    terms: CatalogueTerms | None, currency: str, lines: Iterable[OrderLine], charges: Iterable[Charge]
+) -> None:
+    """`charges` are those of the whole order: where prices bind, a discount is another price.
+
+    Raises `ProductNotFound` and `PriceDiffers`. A product that is not there has the price that is given.
+    """
     if terms is None:
         return
+    discounted = any(charge.kind is ChargeKind.DISCOUNT for charge in charges)
     different: dict[str, Price] = {}
     for line in lines:
         product = terms.products.get(line.product_id)
@@ -70,7 +77,7 @@ def check_products(terms: CatalogueTerms | None, currency: str, lines: Iterable[
             continue
         if product.retired:
             raise ProductNotFound(line.product_id)
-        if terms.prices_bind and (line.unit_price, currency) != product[:2]:
+        if terms.prices_bind and (discounted or (line.unit_price, currency) != product[:2]):
             different[line.product_id] = Price(line.product_id, *product[:2])
     if different:
         raise PriceDiffers([*different.values()])

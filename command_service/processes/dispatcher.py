@@ -77,8 +77,12 @@ class Dispatcher:
     def _start(self, pending: Pending, lane: Lane) -> None:
         async def run() -> None:
             try:
-                if self._agenda.has(pending):
-                    await (self._carry_out(pending) if isinstance(pending, PendingEffect) else self._fire(pending))
+                if not self._agenda.has(pending):
+                    self._attempts.pop(pending.name, None)
+                elif isinstance(pending, PendingEffect):
+                    await self._carry_out(pending)
+                else:
+                    await self._fire(pending)
             finally:
                 lane.finish(pending)
                 self._wake.set()

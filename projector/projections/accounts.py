@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec.structs import replace
 
-from projector.projection import Entry, OutOfOrder, Projection, RecordedEvent
+from projector.projection import Entry, OutOfOrder, Projection, RecordedEvent, check_next, own_stream
 from shared.aggregates.account import (
     ACCOUNT,
     AccountDocument,
@@ -18,17 +16,12 @@ from shared.aggregates.account import (
 from shared.currencies import exponent_of
 
 
-def route(event: RecordedEvent[Any]) -> tuple[str, ...]:
-    """The account whose event it is."""
-    return (event.aggregate_id,) if event.category == ACCOUNT.category else ()
-
-
 def apply(account_id: str, document: AccountDocument | None, recorded: RecordedEvent[AccountEvent]) -> AccountDocument:
     """The document after the event. Raises `OutOfOrder`."""
     event, version, at = recorded.event, recorded.version, recorded.occurred_at
-    known = 0 if document is None else document.version
-    if version != known + 1 or isinstance(event, AccountOpened) != (document is None):
-        raise OutOfOrder(account_id, known, version)
+    check_next(account_id, document, recorded)
+    if isinstance(event, AccountOpened) != (document is None):
+        raise OutOfOrder(account_id, version - 1, version)
     if document is None:
         assert isinstance(event, AccountOpened)
         return AccountDocument(
@@ -60,4 +53,6 @@ def entries(_document: AccountDocument) -> frozenset[Entry]:
     return frozenset()
 
 
-ACCOUNTS = Projection("accounts", AccountDocument, route, apply, entries, version=ACCOUNT.document_version)
+ACCOUNTS = Projection(
+    "accounts", AccountDocument, own_stream(ACCOUNT.category), apply, entries, version=ACCOUNT.document_version
+)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from projector.projection import Entry, OutOfOrder, Projection, RecordedEvent
+from projector.projection import Entry, OutOfOrder, Projection, RecordedEvent, check_next, own_stream
 from shared.aggregates.customer import (
     CUSTOMER,
     CustomerDocument,
@@ -15,19 +13,13 @@ from shared.aggregates.customer import (
 )
 
 
-def route(event: RecordedEvent[Any]) -> tuple[str, ...]:
-    """The customer whose event it is."""
-    return (event.aggregate_id,) if event.category == CUSTOMER.category else ()
-
-
 def apply(
     customer_id: str, document: CustomerDocument | None, recorded: RecordedEvent[CustomerEvent]
 ) -> CustomerDocument:
     """The document after the event. Raises `OutOfOrder`."""
-    version = 0 if document is None else document.version
-    begins = isinstance(recorded.event, CustomerRegistered | CustomerErased)
-    if recorded.version != version + 1 or (document is None and not begins):
-        raise OutOfOrder(customer_id, version, recorded.version)
+    check_next(customer_id, document, recorded)
+    if document is None and not isinstance(recorded.event, CustomerRegistered | CustomerErased):
+        raise OutOfOrder(customer_id, 0, recorded.version)
     return fold(customer_id, document, recorded.event, recorded.version, recorded.occurred_at)
 
 
@@ -36,4 +28,6 @@ def entries(_document: CustomerDocument) -> frozenset[Entry]:
     return frozenset()
 
 
-CUSTOMERS = Projection("customers", CustomerDocument, route, apply, entries, version=CUSTOMER.document_version)
+CUSTOMERS = Projection(
+    "customers", CustomerDocument, own_stream(CUSTOMER.category), apply, entries, version=CUSTOMER.document_version
+)

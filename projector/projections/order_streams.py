@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from projector.projection import OutOfOrder, RecordedEvent, Versioned
+from projector.projection import OutOfOrder, RecordedEvent, Versioned, own_stream
 from shared.aggregates.order import ORDER, OrderEvent, OrderPlaced
 
-
-def route(event: RecordedEvent[Any]) -> tuple[str, ...]:
-    """The order whose event it is."""
-    return (event.aggregate_id,) if event.category == ORDER.category else ()
+route = own_stream(ORDER.category)
 
 
 def check_continues(order_id: str, document: Versioned | None, recorded: RecordedEvent[OrderEvent]) -> None:

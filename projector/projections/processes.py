@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
-from projector.projection import Entry, OutOfOrder, Projection, RecordedEvent
+from projector.projection import Entry, Projection, RecordedEvent, check_next, own_stream
 from shared.aggregates.process import PROCESS, ProcessDocument, ProcessEvent, fold
 from shared.read_models import keys, process_indexes
 
@@ -27,16 +26,9 @@ class ProcessSummary(msgspec.Struct, frozen=True):
     version: int
 
 
-def route(event: RecordedEvent[Any]) -> tuple[str, ...]:
-    """The process whose event it is."""
-    return (event.aggregate_id,) if event.category == PROCESS.category else ()
-
-
 def apply(process_id: str, document: ProcessDocument | None, recorded: RecordedEvent[ProcessEvent]) -> ProcessDocument:
     """The document after the event. Raises `OutOfOrder`."""
-    known = 0 if document is None else document.version
-    if recorded.version != known + 1:
-        raise OutOfOrder(process_id, known, recorded.version)
+    check_next(process_id, document, recorded)
     return fold(process_id, document, recorded.event, recorded.version, recorded.occurred_at)
 
 
@@ -67,5 +59,11 @@ def summary(document: ProcessDocument) -> ProcessSummary:
 
 
 PROCESSES = Projection(
-    "processes", ProcessDocument, route, apply, entries, version=PROCESS.document_version, summary=summary
+    "processes",
+    ProcessDocument,
+    own_stream(PROCESS.category),
+    apply,
+    entries,
+    version=PROCESS.document_version,
+    summary=summary,
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from projector.projection import Entry, OutOfOrder, Projection, RecordedEvent
+from projector.projection import Entry, Projection, RecordedEvent, check_next, own_stream
 from shared.catalogue import CATALOGUE, PRODUCT, Product, with_ancestors
 from shared.currencies import exponent_of
 from shared.read_models import product_indexes
@@ -38,16 +38,9 @@ class ProductCard(ProductSummary, frozen=True):
 _decode = msgspec.json.Decoder(Product).decode
 
 
-def route(event: RecordedEvent[Any]) -> tuple[str, ...]:
-    """The product that changed."""
-    return (event.aggregate_id,) if event.category == PRODUCT else ()
-
-
 def apply(product_id: str, document: ProductCard | None, recorded: RecordedEvent[Any]) -> ProductCard:
     """The card after the change. Raises `OutOfOrder`."""
-    known = 0 if document is None else document.version
-    if recorded.version != known + 1:
-        raise OutOfOrder(product_id, known, recorded.version)
+    check_next(product_id, document, recorded)
     product = _decode(recorded.data)
     return ProductCard(
         product_id=product_id,
@@ -84,4 +77,4 @@ def summary(document: ProductCard) -> ProductSummary:
     return msgspec.convert(document, ProductSummary, from_attributes=True)
 
 
-PRODUCTS = Projection("products", ProductCard, route, apply, entries, summary=summary, feed=CATALOGUE)
+PRODUCTS = Projection("products", ProductCard, own_stream(PRODUCT), apply, entries, summary=summary, feed=CATALOGUE)

@@ -55,7 +55,7 @@ async def answer_document(
     opened: Opened | None = None,
 ) -> Response:
     """The aggregate's document now, or at the point in time that the request names, with its sealed texts `opened`. A
-    caller who is limited to an owner gets 404 for the document of another one.
+    caller that is limited to an owner gets 404 for the document of another one.
 
     Raises what `answer`, `answer_past_state`, `parked_headers` and `opened` raise.
     """

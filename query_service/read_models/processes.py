@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from hashlib import blake2b
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -15,6 +13,7 @@ from query_service.api import documents
 from query_service.api.dependencies import answer
 from query_service.api.documents import answer_document
 from query_service.api.log_queries import TIME_IN_THE_FUTURE, TIMES
+from query_service.api.pages import answer_page
 from query_service.api.requests import (
     ETAG_EXAMPLE,
     IF_NONE_MATCH,
@@ -24,8 +23,6 @@ from query_service.api.requests import (
     MalformedCursor,
     answer_headers,
     decode_cursor,
-    encode_cursor,
-    unless_known,
 )
 from query_service.coalescing_reader import CoalescingReader
 from query_service.parked_document import ProjectionParked
@@ -207,13 +204,7 @@ async def list_processes(request: Request, listing: Annotated[Listing, Query()])
     _, page, headers = await answer(
         request, PROCESSES, lambda reader, _: reader.newest(listing.kind, listing.state, after, listing.limit)
     )
-    cursor = None if page.next_entry is None else encode_cursor(page.next_entry.decode())
-    if cursor is not None:
-        kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-        headers["Link"] = f'<{request.url.path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'
-    next_cursor = b"null" if cursor is None else b'"%b"' % cursor.encode()
-    body = b'{"processes":[%b],"next_cursor":%b}' % (b",".join(page.summaries), next_cursor)
-    return unless_known(request, body, f'"{blake2b(body, digest_size=12).hexdigest()}"', headers)
+    return answer_page(request, "processes", page, headers)
 
 
 PROCESSES = ReadModel(

@@ -82,5 +82,11 @@ async def test_a_customers_price_is_the_catalogues(
     assert (await commands.post("/orders/1/items", json=line, headers=staff)).is_success
     unknown = order_of("PAN", unit_price=1, customer_id="17850")
     assert (await commands.post("/orders", json=unknown, headers=customer)).is_success, "the catalogue has no price"
+    discount = [{"kind": "discount", "amount": -300}]
+    problem(await place(charges=discount), 409, "price-differs")
+    unknown = order_of("PAN", unit_price=300, customer_id="17850", order_id="2", charges=discount)
+    assert (await commands.post("/orders", json=unknown, headers=customer)).is_success
+    added = await commands.post("/orders/2/items", json={**line, "unit_price": 339}, headers=customer)
+    problem(added, 409, "price-differs")
     assert (await commands.delete("/products/MUG", headers=staff)).is_success
     problem(await place(), 404, "product-not-found")

@@ -71,7 +71,7 @@ def place(command: PlaceOrder, state: State) -> list[OrderEvent]:
     _check_customer(command.customer_id, command.shipping_address, command.note)
     charges = _with_ids(command.order_id, command.charges)
     _check(command.order_id, command.currency, command.items, charges)
-    check_products(command.catalogue, command.currency, command.items)
+    check_products(command.catalogue, command.currency, command.items, charges)
     return [
         OrderPlaced(
             command.customer_id,
@@ -114,7 +114,7 @@ def _add_item(command: AddOrderItem, state: Order) -> list[OrderEvent]:
         taken = state.lines
         item = replace(item, line_id=next_id(len(taken) + state.lines_removed + 1, taken))
     _check(command.order_id, state.currency, (*state.items, item), state.charges)
-    check_products(command.catalogue, state.currency, (item,))
+    check_products(command.catalogue, state.currency, (item,), state.charges)
     return [OrderItemAdded(item)]
 
 

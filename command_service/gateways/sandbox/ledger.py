@@ -65,13 +65,9 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        self.database.execute("begin immediate")
-        try:
+        with self.database:  # commits, or rolls back
+            self.database.execute("begin immediate")
             yield
-        except BaseException:
-            self.database.execute("rollback")
-            raise
-        self.database.execute("commit")
 
     def record_request(self, service: str, effect_id: str, message: EffectMessage) -> Requested:
         """Counts the request."""
